@@ -30,7 +30,7 @@ from vitreous.errors import ConfigError, RunError
 from vitreous.evaluation.accuracy import class_indices, outputs
 from vitreous.metrics.calibration import fit_held_out_temperature
 from vitreous.metrics.classification import softmax, wilson_interval
-from vitreous.metrics.headline import select_judged
+from vitreous.metrics.headline import format_interval, select_judged
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.predictor import Predictor
 from vitreous.run_folder import MODEL, is_run
@@ -71,7 +71,7 @@ class CrossValidation(Shown):
         if self.pooled:
             low, high, images = (self.pooled[name] for name in ("low", "high", "images"))
             lines.append(
-                f"accuracy {self.accuracy:.2%}, mean of {self.folds} folds (95% interval {low:.1%} to {high:.1%}, Wilson's over "
+                f"accuracy {self.accuracy:.2%}, mean of {self.folds} folds ({format_interval((low, high))}, Wilson's over "
                 f"{images:,.0f} images, each predicted by a model that has not seen it)"
             )
         return "\n".join(lines)
@@ -117,7 +117,9 @@ def plan_folds(config: RunConfig, folds: int) -> CrossValidation:
     check_folds(folds, config.data.path, isinstance(config.objective, ClassifyConfig))
     if config.data.folds or config.data.tuning_holdout:
         raise ConfigError("--folds divides the data itself; leave out data.folds and data.tuning_holdout")
-    config = replace(config, export="last", early_stop=EarlyStopConfig(min_delta=config.early_stop.min_delta))
+    config = replace(
+        config, refit=False, export="last", early_stop=EarlyStopConfig(min_delta=config.early_stop.min_delta)
+    )
     plan = CrossValidation(config, folds)
     check_ranges(config)
     open_dataset(set_fold(plan, 0).data, config.decode)

@@ -96,9 +96,9 @@ def run_sweep(sweep: Sweep, out: Path, reporter: Reporter) -> TrainResult:
         if f"{rate:g}" in sweep.reached:
             continue
         reporter.message(f"learning rate {rate:g}, {len(sweep.reached) + 1} of {len(sweep.rates)}")
-        data = replace(sweep.config.data, tuning_holdout=sweep.share)
+        trial = replace(sweep.config, data=replace(sweep.config.data, tuning_holdout=sweep.share), refit=False)
         try:
-            result = run_rate(set_rate(replace(sweep.config, data=data), rate), out / f"rate-{rate:g}", reporter)
+            result = run_rate(set_rate(trial, rate), out / f"rate-{rate:g}", reporter)
         except NonFiniteLoss as error:
             reporter.message(f"rate {rate:g} is too high: {error}")
             sweep.reached[f"{rate:g}"] = {}

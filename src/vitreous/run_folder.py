@@ -7,6 +7,7 @@ resumed.
     RUN/checkpoints/step-N/       tensors.safetensors, state.json and the SHA256SUMS of both
     RUN/model/                    the exported model, a model folder
     RUN/best/                     the model of the best evaluation, where another one is exported
+    RUN/measured/                 the model that was measured, where the exported one's head has been fitted again since
     RUN/report.html               what the report draws
     RUN/.lock                     locked while a process writes; the lock goes with the process
 
@@ -43,6 +44,7 @@ from vitreous.storage.run_config import (
     CHECKPOINTS,
     CONFIG,
     FORMAT_KEY,
+    MEASURED,
     METRICS,
     MODEL,
     REPORT,
@@ -81,6 +83,8 @@ class RunRecord:
     """Steps of the checkpoints, ascending; damage is found only when one is read."""
     best: Path | None = None
     """The model folder of the best evaluation, where another one is exported."""
+    measured: Path | None = None
+    """The model folder that was measured, where the exported one's head has been fitted again since."""
 
     @property
     def report_path(self) -> Path:
@@ -330,15 +334,10 @@ def read_run(path: str | Path) -> RunRecord:
     """
     path = Path(path)
     config = read_config(path)
-    model, best = (find_settled(path / name) for name in (MODEL, BEST))
-    return RunRecord(
-        path=path,
-        config=strip_document(config),
-        metrics=[record for record, _ in read_records(path / METRICS)],
-        model=model if (model / CONFIG).is_file() else None,
-        checkpoints=list_checkpoint_steps(path),
-        best=best if (best / CONFIG).is_file() else None,
-    )
+    models = [find_settled(path / name) for name in (MODEL, BEST, MEASURED)]
+    model, best, measured = (one if (one / CONFIG).is_file() else None for one in models)
+    metrics = [record for record, _ in read_records(path / METRICS)]
+    return RunRecord(path, strip_document(config), metrics, model, list_checkpoint_steps(path), best, measured)
 
 
 def list_checkpoint_steps(path: Path) -> list[int]:

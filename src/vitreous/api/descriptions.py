@@ -6,6 +6,7 @@ from typing import Any
 
 from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.errors import CheckpointError
+from vitreous.evaluation.refit import find_refit, read_refit
 from vitreous.images.config import PreprocessConfig
 from vitreous.metrics.headline import find_headline, format_figure, format_reached
 from vitreous.model import count
@@ -37,6 +38,9 @@ def describe_shape(path: str, folder: ModelFolder) -> list[str]:
     metrics = folder.origin.get("metrics")
     if isinstance(metrics, dict) and "loss" in metrics:
         lines.append(f"reached     validation {format_reached(metrics)}")
+    refit = find_refit(folder.origin)
+    if refit is not None:
+        lines.append(f"refitted    {refit}")
     return lines
 
 
@@ -136,6 +140,8 @@ def describe_progress(path: Path, record: RunRecord) -> str:
     ]
     if measured:
         lines.append(f"validation  {describe_validation(measured)}")
+    if (refit := read_refit(record.model)) is not None:
+        lines.append(f"refitted    {refit}")
     labelled = not measured or find_headline(measured[-1]) is not None
     named = shlex.quote(str(path))
     onwards = f"evaluate {named}" if labelled else f"train DATA --recipe finetune --weights {named}"

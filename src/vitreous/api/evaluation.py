@@ -3,14 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float32
 
 from vitreous.api.data import Data, OwnRun, find_overlap, name_data, open_labelled, shorten_name
-from vitreous.api.measured_images import describe_images, find_own_folds, measure_out_of_fold, note_test
+from vitreous.api.measured_images import (
+    choose_measured_model,
+    describe_images,
+    find_own_folds,
+    measure_out_of_fold,
+    note_test,
+)
 from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.names import name_model, tell_apart
 from vitreous.api.progress import shows_progress
@@ -34,18 +40,15 @@ from vitreous.reports.evaluation import accuracy, comparison, multilabel
 from vitreous.reports.evaluation import robustness as corrupted
 from vitreous.reports.evaluation.comparison import ComparisonResult
 from vitreous.reports.mistakes import build_mistakes, build_multilabel_mistakes
-from vitreous.runtime.data_frames import data_frame
+from vitreous.runtime.data_frames import Tabular
 from vitreous.training.reporter import Reporter, Silent, progress_of
-
-if TYPE_CHECKING:
-    import pandas
 
 IMAGES = "images.csv"
 """A table beside the report: the result for each image."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class EvaluationResult(Reported):
+class EvaluationResult(Reported, Tabular):
     """The result of a model's own head on labelled images."""
 
     model: str
@@ -140,11 +143,6 @@ class EvaluationResult(Reported):
         }
         return known | each
 
-    def to_pandas(self) -> "pandas.DataFrame":
-        """Return `columns` as a pandas frame with a row for each image; raises ConfigError if pandas is not
-        installed."""
-        return data_frame(self.columns)
-
     @cached_property
     def report(self) -> Report:
         """The report: figures, mistakes as pictures, confusions, classes, calibration, cost, and further
@@ -200,8 +198,9 @@ def evaluate(
 
     Args:
         model: what `vitreous.load` takes or returns, with a head.
-        data: labelled images, of which the validation split is taken if there is one; None: those of the model's run, or of its
-            cross-validation, whose images are each measured by the model that has not seen it.
+        data: labelled images, of which the validation split is taken if there is one; None: those of the model's run, measured by
+            the model as it was before its head learned from them too, if it did; or of its cross-validation, whose images are each
+            measured by the model that has not seen it.
             Classes are matched by name. Images may have several labels (a manifest with a column labels).
         split: train, validation or test, where the data has splits of its own. The test split of a run was measured once, at its
             end; every further time is noted in the run's test.jsonl, and said.
@@ -223,7 +222,7 @@ def evaluate(
     display, wanted = reporter or Silent(), check_corruptions(corruptions, severities)
     if batch < 1:
         raise ConfigError(f"batch is {batch}; it must be at least 1")
-    predictor = as_classifier(model, device)
+    predictor = choose_measured_model(as_classifier(model, device), data, split)
     rival = None if compare is None else load_rival(predictor, compare, device)
     display.phase("opening the data")
     multilabel = predictor.folder.multilabel

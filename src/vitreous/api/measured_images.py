@@ -12,6 +12,7 @@ from vitreous.errors import ConfigError, VitreousError
 from vitreous.evaluation.accuracy import class_indices
 from vitreous.evaluation.final_test import describe_measurements, note_measurement, read_measurements
 from vitreous.evaluation.handover import describe_handover
+from vitreous.evaluation.refit import find_refit
 from vitreous.metrics.classification import Metrics, evaluate_logits
 from vitreous.metrics.multilabel import MultiLabelMetrics
 from vitreous.predictor import Predictor
@@ -35,6 +36,15 @@ def find_own_folds(predictor: Predictor, data: Data | None, split: str | None, a
             "learned from them. Comparisons and corruptions need others: name DATA"
         )
     return folds
+
+
+def choose_measured_model(predictor: Predictor, data: Data | None, split: str | None) -> Predictor:
+    """Return the model to measure: on its run's validation images, if its head has learned from them since, the model of
+    before; the given one if that is gone."""
+    own = data is None and split in (None, "validation") and predictor.path and not predictor.load_options
+    run = find_run(Path(predictor.path)) if own and find_refit(predictor.folder.origin) else None
+    measured = None if run is None else read_run(run).measured
+    return predictor if measured is None else Predictor.load(measured, device=str(predictor.device))
 
 
 def measure_out_of_fold(
@@ -70,14 +80,14 @@ def describe_choice(run: Path, predictor: Predictor) -> str:
     handover = describe_handover(read_run(run))
     if handover is None:
         return ""
-    if handover.learned:
-        return ", images that it has learned from, for want of others"
+    if handover.learned or find_refit(predictor.folder.origin):
+        return ", images that it has learned from" + (", for want of others" if handover.learned else "")
+    again = ""
+    if handover.refit is not None and predictor.folder.origin.get("step") == handover.exported:
+        again = f", by the model as it was before its head learned from them too ({predictor.path})"
     chosen = handover.evaluations > 1 and predictor.folder.origin.get("step") == handover.best.step
-    return (
-        f", by which it is the best of {handover.evaluations} evaluations: expect a little less of new images"
-        if chosen
-        else ""
-    )
+    best = f", by which it is the best of {handover.evaluations} evaluations: expect a little less of new images"
+    return f"{again}{best if chosen else ''}"
 
 
 def note_test(predictor: Predictor, metrics: Metrics | MultiLabelMetrics, source: Source, display: Reporter) -> str:

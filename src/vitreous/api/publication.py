@@ -12,6 +12,7 @@ from vitreous.data.dataset import DIGITS
 from vitreous.data.synthetic.formula import is_formula
 from vitreous.evaluation.final_test import read_measurements
 from vitreous.evaluation.handover import describe_handover
+from vitreous.evaluation.refit import find_refit
 from vitreous.metrics.classification import wilson_interval
 from vitreous.predictor import Predictor
 from vitreous.run_folder import read_run
@@ -79,7 +80,8 @@ def describe_training(predictor: Predictor) -> Training:
     run = find_run(Path(predictor.path)) if predictor.path else None
     if run is not None and not predictor.load_options:
         record = read_run(run)
-        images = int(record.config["data"]["train"])
+        refit = find_refit(origin)
+        images = refit.images if refit else int(record.config["data"]["train"])
         found = record.evaluation_at(origin.get("step"))
         figures = describe_figures(found, int(record.config["data"]["validation"])) if found else ()
         told = describe_handover(record)

@@ -71,4 +71,6 @@ def add_overlap(sections: Sequence[Section], overlap: Overlap | None) -> list[Se
 
 def encode_overlap(overlap: Overlap | None) -> dict[str, Any]:
     """Return how many of the images the model was trained on as JSON values; nothing where it was on none."""
-    return {"trained_on": asdict(overlap)} if overlap else {}
+    if overlap is None:
+        return {}
+    return {"trained_on": {name: value for name, value in asdict(overlap).items() if name != "refitted" or value}}

@@ -39,6 +39,8 @@ class Facts:
     """Training examples of each class."""
     multilabel: bool = False
     """Whether an example may have several of the classes, or none."""
+    held_out: bool = False
+    """Whether the validation examples were held out of the training examples, rather than a split of the data's own."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def hold_out_for_tuning(dataset: Dataset, config: DataConfig) -> Dataset:
     DataError."""
     train, validation = divide(dataset.train, config.tuning_holdout, config.split_seed + 1)
     counts, held = (count_labels(part) for part in (train, validation))
-    facts = replace(dataset.facts, train=len(train), validation=len(validation), counts=tuple(counts))
+    facts = replace(dataset.facts, train=len(train), validation=len(validation), counts=tuple(counts), held_out=False)
     note = f"{len(validation):,} training images are held out to choose settings by; the validation images are left out"
     report = replace(
         dataset.report,
@@ -117,12 +119,14 @@ def open_whole(config: DataConfig, decode: DecodeConfig, progress: Progress | No
     apart = good.pop() if test else None
     if config.labels == "needed":
         check_classes(config.path, good[0])
+    held_out = not config.folds and len(good) == 1
     if config.folds:
         good = take_fold(good, config)
-    elif len(good) == 1:
+    elif held_out:
         held = choose_held_out(good[0].listing, config)
         good = [good[0].take([not out for out in held]), good[0].take(held)]
     dataset = assemble(config, decode, good[0], good[1], broken)
+    dataset = replace(dataset, facts=replace(dataset.facts, held_out=held_out))
     return dataset if apart is None else add_test(dataset, good, apart, config, decode)
 
 
@@ -310,7 +314,8 @@ def open_digits(config: DataConfig) -> Dataset:
     refuse_second_holdout(config)
     parts = load_digits(config.holdout, config.split_seed)
     train, validation = take_array_fold(parts, config) if config.folds else parts
-    return open_pixels(config.path, train, validation, (8, 8, 1))
+    dataset = open_pixels(config.path, train, validation, (8, 8, 1))
+    return replace(dataset, facts=replace(dataset.facts, held_out=not config.folds))
 
 
 def open_formula(config: DataConfig) -> Dataset:

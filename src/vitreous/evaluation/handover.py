@@ -11,6 +11,7 @@ from vitreous.evaluation.final_test import (
     read_measurements,
 )
 from vitreous.evaluation.overfitting import Overfitting, find_overfitting
+from vitreous.evaluation.refit import Refit, read_refit
 from vitreous.metrics.headline import select_judged
 from vitreous.run_folder import RunRecord
 from vitreous.runtime.display import Shown
@@ -33,6 +34,10 @@ class Handover(Shown):
     """Whether the run began with pre-trained weights."""
     learned: bool = False
     """Whether the images are among those trained on, for lack of others."""
+    refit: Refit | None = None
+    """The second fit of the exported model's head, to the held-out images too."""
+    measured: Path | None = None
+    """The model folder as it was before that fit."""
     tests: list[TestMeasurement] = field(default_factory=list)
     """Every measurement of the test split."""
 
@@ -47,6 +52,9 @@ class Handover(Shown):
         else:
             said = [("best", str(self.best)), ("last", str(self.last))]
         said.append(("handed over", self.reason))
+        if self.refit is not None:
+            said.append(("refitted", str(self.refit)))
+            said.append(("measured", f"the model before that, in {self.measured}" if self.measured else "it is gone"))
         if self.exported != self.best.step:
             said.append(("kept", f"the best, in {self.kept}" if self.kept else "not the best: its weights are gone"))
         if self.caveat:
@@ -61,7 +69,7 @@ class Handover(Shown):
         """Return facts about one step's model for people elsewhere, one sentence each, without paths of this
         machine."""
         lines = replace(self, exported=step).lines
-        return tuple(f"{word}: {said}" for word, said in lines if word not in ("kept", "overfitting"))
+        return tuple(f"{word}: {said}" for word, said in lines if word not in ("kept", "measured", "overfitting"))
 
     @property
     def reason(self) -> str:
@@ -117,6 +125,8 @@ def describe_handover(record: RunRecord) -> Handover | None:
         last=last,
         exported=exported,
         evaluations=len({one["step"] for one in held}),
+        refit=read_refit(record.model),
+        measured=record.measured,
         kept=record.best if read_step(record.best) == found.step else None,
         overfitting=find_overfitting(record.metrics, images) if images and not learned else None,
         pretrained=settings.get("weights") is not None,

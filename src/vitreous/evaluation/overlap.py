@@ -11,6 +11,7 @@ from vitreous.data.run_data import read_data_config
 from vitreous.data.sources.base import ArraySource, FileSource, Over, Source
 from vitreous.data.sources.subset import Subset
 from vitreous.errors import UserError
+from vitreous.evaluation.refit import read_refit
 from vitreous.image_paths import expand_paths
 from vitreous.images.config import DecodeConfig
 from vitreous.run_folder import read_run
@@ -30,8 +31,16 @@ class Overlap(Shown):
     """Of these: among the run's training images."""
     held_out: int
     """Of these: among the run's validation images, which chose the best weights and nothing else."""
+    refitted: bool = False
+    """Whether the model's head has learned from the validation images too, so that they are counted as trained on."""
 
     def __str__(self) -> str:
+        if self.refitted:
+            return (
+                f"{self.trained:,} of these {self.measured:,} images are among those that the model was trained on, so the "
+                f"numbers flatter it; {self.held_out:,} of them measured it before it learned from them too (leave out DATA "
+                "for that measurement)"
+            )
         return (
             f"{self.trained:,} of these {self.measured:,} images are among those that the model was trained on, "
             f"so the numbers flatter it; {self.held_out:,} are its held-out ones (to measure only those, leave "
@@ -45,7 +54,7 @@ def overlap(model: Path, source: Source, decode: DecodeConfig) -> Overlap | None
     A run whose data is gone, or comes from formulas, can't be compared.
     """
     data = seen_by(model, decode)
-    return None if data is None else compared(source, data)
+    return None if data is None else compared(source, data, refitted=read_refit(model) is not None)
 
 
 def overlap_of_files(model: Path, root: Path, decode: DecodeConfig) -> Overlap | None:
@@ -54,7 +63,7 @@ def overlap_of_files(model: Path, root: Path, decode: DecodeConfig) -> Overlap |
     if data is None:
         return None
     try:
-        return counted(list(expand_paths([str(root.resolve())])), data)
+        return counted(list(expand_paths([str(root.resolve())])), data, read_refit(model) is not None)
     except UserError:  # no image files
         return None
 
@@ -72,18 +81,18 @@ def seen_by(model: Path, decode: DecodeConfig) -> Dataset | None:
         return None
 
 
-def compared(source: Source, data: Dataset) -> Overlap | None:
+def compared(source: Source, data: Dataset, *, refitted: bool = False) -> Overlap | None:
     """Return how many images of a source are among the training and the validation images; None if none were trained
-    on."""
-    return counted(items(source), data)
+    on. `refitted`: whether the validation images were trained on too."""
+    return counted(items(source), data, refitted)
 
 
-def counted(mine: Sequence[Item], data: Dataset) -> Overlap | None:
+def counted(mine: Sequence[Item], data: Dataset, refitted: bool) -> Overlap | None:
     """Return how many of some images are among the training and the validation images; None if none were trained on."""
-    trained = sum(among(mine, items(data.train)))
-    if not trained:
-        return None
-    return Overlap(len(mine), trained, sum(among(mine, items(data.validation))))
+    trained, held_out = among(mine, items(data.train)), among(mine, items(data.validation))
+    if refitted:
+        trained = [one or other for one, other in zip(trained, held_out, strict=True)]
+    return Overlap(len(mine), sum(trained), sum(held_out), refitted) if any(trained) else None
 
 
 def items(source: Source) -> list[Item]:

@@ -65,6 +65,7 @@ def configure_probe(options: RecipeOptions, recipe: str) -> RunConfig:
         freeze="trunk",
         head="logistic",
         head_views=choose_views(model, options.facts.train),
+        refit=options.facts.held_out,
         duration="0st",
         batch=choose_batch(options),
         export="best",

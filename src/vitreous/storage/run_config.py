@@ -18,7 +18,7 @@ READABLE = (1, 2)
 FORMAT_KEY = "vitreous_run"
 """The key of that version in config.json."""
 CONFIG, METRICS = "config.json", "metrics.jsonl"
-CHECKPOINTS, MODEL, BEST, REPORT = "checkpoints", "model", "best", "report.html"
+CHECKPOINTS, MODEL, BEST, MEASURED, REPORT = "checkpoints", "model", "best", "measured", "report.html"
 FINAL = "final"
 """Of a sweep or a cross-validation, the folder of the run whose model is handed over."""
 

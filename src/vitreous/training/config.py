@@ -115,6 +115,9 @@ class RunConfig:
     its l2 chosen by cross-validation on the training images; with a duration of 0st that is all."""
     head_views: int = 0
     """With head logistic: augmented views of each training image to learn from, besides the image itself."""
+    refit: bool = False
+    """With head logistic, and validation images that were held out of the training images: once the model is measured on
+    them, fit the head to all images. The reported accuracy stays the measured one."""
     freeze: Literal["none", "positions", "patches", "trunk"] | int = "none"
     """Parts that stay unchanged: none, positions, patches (with positions), trunk (all but the head), or the first n
     blocks. For a ResNet, patches is its root, and blocks are its units."""

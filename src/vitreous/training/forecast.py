@@ -34,7 +34,8 @@ def forecast_seconds(job: Job, batch: Batch, step_seconds: float, reading_second
         return max(seconds, reading_seconds / workers) if workers else seconds + reading_seconds
 
     if not total:
-        views, batches = 1 + job.config.head_views, len(job.stream) / job.config.batch
+        images = len(job.stream) + (len(job.validation) if job.config.refit else 0)
+        views, batches = 1 + job.config.head_views, images / job.config.batch
         return views * batches * add_reading(FORWARD * full)
     return job.low_steps * add_reading(low) + (total - job.low_steps) * add_reading(full)
 

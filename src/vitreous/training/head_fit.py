@@ -6,19 +6,23 @@ are those of the stream's first epochs. The result is a pure function of the con
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 from torch import nn
 
-from vitreous.data.stream.loader import load_train_batches
+from vitreous.data.sources.base import Source
+from vitreous.data.stream.loader import TrainStream, load_train_batches
 from vitreous.errors import ConfigError
 from vitreous.evaluation.probes.features import FeatureOptions, Features, features
 from vitreous.evaluation.probes.layers import Layer, read_layers
-from vitreous.evaluation.probes.logistic import LogisticHead, fit_logistic_head
+from vitreous.evaluation.probes.logistic import fit_logistic_head
 from vitreous.images.tensors import normalize
 from vitreous.metrics.calibration import fit_held_out_temperature
-from vitreous.metrics.headline import format_reached
+from vitreous.metrics.headline import format_interval, format_reached
+from vitreous.model.factory import Model
 from vitreous.training.interrupt import Interrupt
 from vitreous.training.reporter import Reporter, progress_of
 from vitreous.training.state import Job
@@ -38,19 +42,17 @@ def fit_head(job: Job, reporter: Reporter, interrupt: Interrupt) -> bool:
         DataError: images of a single class. ImageError: a file that can't be read.
     """
     try:
-        views = [read_plain_features(job, reporter, interrupt)]
-        for epoch in range(job.config.head_views):
-            reporter.phase(f"features of augmented view {epoch + 1} of {job.config.head_views}")
-            views.append(read_augmented_features(job, epoch, reporter, interrupt))
+        views = read_views(job, job.model, job.stream.source, "training", reporter, interrupt)
     except Interrupted:
         return False
+    job.views = views if job.config.refit else None
     reporter.phase(
         f"fitting the head to {len(views) * len(views[0]):,} features of length {views[0].vectors.shape[1]:,}"
     )
     head = fit_logistic_head(views, seed=job.config.seed, progress=progress_of(reporter))
-    put_head(job.model, head)
+    put_head(job.model, head.weight, head.bias)
     if job.average is not None:
-        put_head(job.average.module, head)
+        put_head(job.average.module, head.weight, head.bias)
     low, high = head.interval
     temperature = fit_held_out_temperature(head.logits, views[0].labels)
     job.progress.head = {
@@ -63,26 +65,36 @@ def fit_head(job: Job, reporter: Reporter, interrupt: Interrupt) -> bool:
     }
     reporter.message(
         f"head: l2 {head.l2:g}; each training image predicted by a fit to the others: {format_reached({'top1': head.accuracy})} "
-        f"(95% interval {low:.1%} to {high:.1%}); temperature {temperature:.3g}"
+        f"({format_interval(head.interval)}); temperature {temperature:.3g}"
     )
     return True
 
 
-def read_plain_features(job: Job, reporter: Reporter, interrupt: Interrupt) -> Features:
-    """Return the features of the training images as evaluation sees them, from the cache if they are there."""
-    config, source = job.config, job.stream.source
-    reporter.phase(f"features of {len(source):,} training images")
-    folder = ModelFolder(job.model, config.preprocess, config.decode, ())
+def read_views(
+    job: Job, model: Model, source: Source, split: str, reporter: Reporter, interrupt: Interrupt
+) -> list[Features]:
+    """Return the features of a source's images as evaluation sees them (from the cache if they are there), then of each
+    augmented view; raises Interrupted.
+
+    `split`: the name of these images, for the progress.
+    """
+    config, report = job.config, report_to(reporter, interrupt)
+    reporter.phase(f"features of {len(source):,} {split} images")
+    folder = ModelFolder(model, config.preprocess, config.decode, ())
     options = FeatureOptions(device=str(job.device), workers=config.workers)
-    return features(folder, source, options, report_to(reporter, interrupt))
+    views = [features(folder, source, options, report)]
+    stream = replace(job.stream, source=source)
+    for epoch in range(config.head_views):
+        reporter.phase(f"features of augmented view {epoch + 1} of {config.head_views} of the {split} images")
+        views.append(read_augmented_features(job, model.eval(), stream, epoch, report))
+    return views
 
 
-def read_augmented_features(job: Job, epoch: int, reporter: Reporter, interrupt: Interrupt) -> Features:
-    """Return the features of one epoch of the stream, in the source's order."""
-    stream, count = job.stream, len(job.stream)
-    vectors, done = None, 0
-    report = report_to(reporter, interrupt)
-    model = job.model.eval()
+def read_augmented_features(
+    job: Job, model: Model, stream: TrainStream, epoch: int, report: Callable[[int, int], None]
+) -> Features:
+    """Return the features of one epoch of a stream, in its source's order."""
+    vectors, done, count = None, 0, len(stream)
     for batch in load_train_batches(stream, epoch * count, min(64, count), (epoch + 1) * count, job.config.workers):
         part = batch.to(job.device)
         with torch.inference_mode():
@@ -110,7 +122,9 @@ def report_to(reporter: Reporter, interrupt: Interrupt) -> Callable[[int, int], 
 
 
 @torch.no_grad()
-def put_head(model: nn.Module, head: LogisticHead) -> None:
+def put_head(
+    model: nn.Module, weight: Float32[np.ndarray, "label features"], bias: Float32[np.ndarray, " label"]
+) -> None:
     """Set a model's head to this one. Of two averaged heads the distilled one becomes zero, the other twice as
     strong."""
     layer, second = model.head, getattr(model, "distillation_head", None)
@@ -118,8 +132,8 @@ def put_head(model: nn.Module, head: LogisticHead) -> None:
     if layer.bias is None:
         raise ConfigError("a head by logistic regression has biases, but this model's has none; set --model.head-bias")
     factor = 1.0 if second is None else 2.0
-    layer.weight.copy_(torch.from_numpy(head.weight) * factor)
-    layer.bias.copy_(torch.from_numpy(head.bias) * factor)
+    layer.weight.copy_(torch.from_numpy(weight) * factor)
+    layer.bias.copy_(torch.from_numpy(bias) * factor)
     if second is not None:
         second.weight.zero_()
         second.bias.zero_()

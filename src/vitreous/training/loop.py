@@ -22,6 +22,7 @@ from vitreous.training.duration import Duration, Scale
 from vitreous.training.head_fit import fit_head
 from vitreous.training.interrupt import SIGNALS, Interrupt
 from vitreous.training.model_export import export_evaluated
+from vitreous.training.refit import refit_exported
 from vitreous.training.reporter import Reporter
 from vitreous.training.rescue import rescue_run
 from vitreous.training.state import Job
@@ -78,12 +79,15 @@ def fit(job: Job, run: Run, reporter: Reporter) -> FitResult:
                 loss, numbers = train_step(job, next(batches))
                 advance(job, run, loss, numbers, time.perf_counter() - started)
                 show_progress(job, reporter, float(loss))
+            refitted = not (job.config.refit and progress.finished) or refit_exported(job, run, reporter, interrupt)
         except Exception as error:
             whole_group = isinstance(error, WorkerKilled) and error.signal in SIGNALS and interrupt.comes(GROUP)
             if not whole_group:
                 raise rescue_run(error, job, run)  # noqa: B904 (it knows its cause)
         if interrupt.requested and not progress.finished:
             checkpoints.save(job, run)
+            return FitResult("interrupted", interrupt.requested)
+        if not refitted:
             return FitResult("interrupted", interrupt.requested)
     return FitResult("finished" if progress.step == total else "early")
 

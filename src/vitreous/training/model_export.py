@@ -4,12 +4,14 @@ from typing import cast
 
 from vitreous.errors import VitreousError
 from vitreous.evaluation.handover import read_step
+from vitreous.evaluation.refit import read_refit
 from vitreous.model.factory import Model
 from vitreous.model.lora import merge_state
 from vitreous.model.vit import ViT
 from vitreous.run_folder import Run
 from vitreous.storage.atomic import remove_folder
 from vitreous.storage.presence import path_exists
+from vitreous.storage.run_config import MEASURED
 from vitreous.training.state import Job
 from vitreous.weights.model_folder import ModelFolder, load_model, save_model
 
@@ -26,11 +28,13 @@ def export_evaluated(job: Job, run: Run) -> None:
     is_best, last = best is not None and best["step"] == step, job.config.export == "last"
     # The origin alone states the step: weights are read only if they are to be kept, not at every evaluation.
     if last and not is_best and best is not None and read_step(run.model_path) == best["step"]:
-        folder = load_exported(run)
+        folder = load_exported(run, measured=True)
         if folder is not None:
             save_model(run.best_path, folder)
     if last or is_best:
         export_model(job, run)
+        if path_exists(run.path / MEASURED):
+            remove_folder(run.path / MEASURED)
     if is_best and path_exists(run.best_path):
         remove_folder(run.best_path)
 
@@ -56,10 +60,11 @@ def read_exported_step(run: Run) -> int | None:
     return None if folder is None else folder.origin.get("step")
 
 
-def load_exported(run: Run) -> ModelFolder | None:
-    """Return the run's model folder, if it can be opened."""
+def load_exported(run: Run, *, measured: bool = False) -> ModelFolder | None:
+    """Return the run's model folder, if it can be opened; optionally as it was measured, before its head was refitted."""
+    refitted = measured and read_refit(run.model_path) is not None
     try:
-        return load_model(run.model_path)
+        return load_model(run.path / MEASURED if refitted else run.model_path)
     except VitreousError:
         return None
 

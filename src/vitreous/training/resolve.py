@@ -98,10 +98,17 @@ def check_settings(config: RunConfig, dataset: Dataset) -> None:
 
 
 def check_head(config: RunConfig, dataset: Dataset) -> None:
-    """Refuse a head by logistic regression except for one label an image, and its views without it; raises
-    ConfigError."""
+    """Refuse a head by logistic regression except for one label an image, and its views and its second fit without it;
+    raises ConfigError."""
     if config.head_views and config.head != "logistic":
         raise ConfigError(f"head_views is {config.head_views}, but views are for --head logistic; leave it out")
+    if config.refit and config.head != "logistic":
+        raise ConfigError("refit fits a head by logistic regression again, but this run has none; leave it out")
+    if config.refit and not dataset.facts.held_out:
+        raise ConfigError(
+            f"refit learns from the images that were held out of the training images, but {config.data.path} has validation "
+            "images of its own, which are only measured; set --no-refit"
+        )
     labelled = isinstance(config.objective, ClassifyConfig)
     if config.head == "logistic" and (dataset.facts.multilabel or not labelled):
         what = "several labels an image" if labelled else f"objective {config.objective.KIND}"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vitreous.data.dataset import Facts
 from vitreous.data.listing.scan_report import escape
@@ -14,7 +14,7 @@ from vitreous.metrics.headline import format_reached
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.reports.notebook import embed_page
 from vitreous.run_folder import is_run, read_run
-from vitreous.runtime.data_frames import data_frame
+from vitreous.runtime.data_frames import Tabular
 from vitreous.runtime.display import Shown, format_text
 from vitreous.storage.run_config import FINAL
 from vitreous.training.changes import format_differences
@@ -24,12 +24,9 @@ from vitreous.training.reporter import format_duration
 from vitreous.weights.auto_weights import find_licence
 from vitreous.weights.compatibility import describe
 
-if TYPE_CHECKING:
-    import pandas
-
 
 @dataclass(frozen=True, repr=False)
-class TrainResult(Shown):
+class TrainResult(Shown, Tabular):
     """What a run came to."""
 
     run: Path
@@ -77,10 +74,6 @@ class TrainResult(Shown):
             name for one in records for name, value in one.items() if not isinstance(value, dict | list)
         )
         return {name: [one.get(name) for one in records] for name in names}
-
-    def to_pandas(self) -> "pandas.DataFrame":
-        """Return `columns` as a pandas frame; raises ConfigError where pandas is not installed."""
-        return data_frame(self.columns)
 
 
 @dataclass(frozen=True, repr=False)
@@ -153,7 +146,8 @@ class DryRun(Shown):
         config, schedule = self.config, self.config.schedule
         if not self.steps:
             views = f" and {config.head_views} augmented views of each" if config.head_views else ""
-            return f"none; the head is fitted to the frozen features of the training images{views}"
+            again = "; once it is measured, to those of the held-out images too" if config.refit else ""
+            return f"none; the head is fitted to the frozen features of the training images{views}{again}"
         epochs = f", {self.steps * config.batch / self.facts.train:,.4g} epochs" if self.facts else ""
         rate = f"{config.optimizer.name}, learning rate to {config.optimizer.lr:g}, then {schedule.kind}"
         return f"{self.steps:,} of {config.batch} images{epochs} ({config.duration}); {rate}"

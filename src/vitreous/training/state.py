@@ -10,6 +10,7 @@ from torch.optim.swa_utils import AveragedModel
 from vitreous.data.sources.base import Source
 from vitreous.data.stream.loader import TrainStream
 from vitreous.errors import CheckpointError
+from vitreous.evaluation.probes.features import Features
 from vitreous.model.factory import Model
 from vitreous.objectives.base import Objective
 from vitreous.shapes import Size
@@ -65,6 +66,8 @@ class Job:
     low_size: Size | None = None
     """Rows and columns of the low resolution, in pixels."""
     compiled: Any = None
+    views: list[Features] | None = None
+    """Features of the training images, by view, that a head by logistic regression was fitted to; kept to fit it again."""
 
     @property
     def model(self) -> Model:

@@ -7,7 +7,7 @@ the same. The out-of-fold predictions made on the way say what to expect of the 
 look wrong.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,9 +69,7 @@ def fit_logistic_head(
     first = views[0]
     tried = cross_validate(views, divide(first, folds, seed), grid, progress=progress)
     best = min(tried, key=lambda one: one.loss)
-    together = concatenate(views)
-    whole = _Fold(together, np.ones(len(together), bool), first, np.zeros(len(first), bool))
-    weight, bias = unwhiten(whole.problem, whole.fit(best.l2, TOLERANCE))
+    weight, bias = fit_at(views, best.l2)
     right = int((best.logits.argmax(1) == first.labels).sum())
     return LogisticHead(
         weight,
@@ -82,6 +80,15 @@ def fit_logistic_head(
         right / len(first),
         wilson_interval(right, len(first)),
     )
+
+
+def fit_at(
+    views: list[Features], l2: float
+) -> tuple[Float32[np.ndarray, "label features"], Float32[np.ndarray, " label"]]:
+    """Return weight and bias of the regression with this l2, for `views` as `fit_logistic_head` takes them."""
+    first, together = views[0], concatenate(views)
+    whole = _Fold(together, np.ones(len(together), bool), first, np.zeros(len(first), bool))
+    return unwhiten(whole.problem, whole.fit(l2, TOLERANCE))
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,8 +136,8 @@ def cross_validate(
     return tried
 
 
-def concatenate(views: list[Features]) -> Features:
-    """Return the features of all views, one view after the other."""
+def concatenate(views: Sequence[Features]) -> Features:
+    """Return the features of all views, or of several sets of images, one after the other; all have the same classes."""
     return Features(
         np.concatenate([one.vectors for one in views]),
         np.concatenate([one.labels for one in views]),

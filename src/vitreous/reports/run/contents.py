@@ -13,6 +13,7 @@ from vitreous.data.run_data import read_data_config
 from vitreous.data.sources.base import Source
 from vitreous.errors import ConfigError, VitreousError
 from vitreous.evaluation.accuracy import evaluate, evaluate_multilabel
+from vitreous.evaluation.refit import find_measured_model
 from vitreous.images.config import DecodeConfig
 from vitreous.metrics.calibration import Scaled, cross_fit_temperature
 from vitreous.metrics.classification import Metrics
@@ -156,10 +157,13 @@ def attempt(found: RunContents, part: str, get: Callable[[], T]) -> T | None:
 
 
 def find_model(found: RunContents) -> Path:
-    """Return the model folder; raises ConfigError if there is none."""
+    """Return the model folder that the validation images measured; raises ConfigError if there is none."""
     if found.record.model is None:
         raise ConfigError("no model has been exported yet; the first evaluation writes one")
-    return found.record.model
+    measured = find_measured_model(found.record)
+    if measured is None:
+        raise ConfigError("the exported model has learned from the validation images, and the one of before is gone")
+    return measured
 
 
 def _load(found: RunContents) -> Predictor:
