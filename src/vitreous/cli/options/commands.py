@@ -25,8 +25,8 @@ class Train:
     """A folder of class folders, a CSV or JSONL manifest, `digits` (the default), or images drawn from formulas, such as
     'formula:fractals?classes=1000' (docs/data.md)."""
     config: str | None = None
-    """Settings that go over the recipe's choice, all or a few, below those given here: a run folder or its config.json, or a file
-    of JSON or TOML with the same names, nested (docs/recipes.md)."""
+    """Settings that override the recipe's, all or a few; options given here override them. A run folder or its config.json, or a
+    JSON or TOML file with the same names, nested (docs/recipes.md)."""
     model: str | None = None
     """A size and a patch, such as S/16 (mu, Ti, S, B, L, H, g, G), a hybrid (R50+B/16) or a ResNet (R50x1), whose settings
     are --model.units, .width, .root and .root-channels; by default the recipe chooses."""
@@ -45,21 +45,21 @@ class Train:
     rates: tuple[float, ...] = ()
     """With --sweep: the learning rates to try."""
     folds: int | None = None
-    """Cross-validate first: a run for each of so many folds of all images, then the model of all. --out then holds these runs, every
-    image's prediction (predictions.csv), and the model."""
+    """Cross-validate first, with this many folds of all images, then train on all of them. --out then holds these runs, the prediction
+    for each image (predictions.csv), and the model."""
     dry_run: bool = False
-    """Say what the run would be: data, model, memory, recipe, length, time, what differs from the recipe and where it would be
-    written; runs one batch, and writes nothing."""
+    """Describe the run without starting it: data, model, memory, recipe, length, time, differences from the recipe, and the run
+    folder. Runs one batch and writes nothing."""
     json: bool = False
-    """With --dry-run: print the whole configuration instead, as JSON that --config takes."""
+    """With --dry-run: print the complete configuration instead, as JSON for --config."""
     settings: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=lambda: RunConfig(recipe="auto"))
 
 
 @dataclass(frozen=True)
 class Resume:
-    """Go on with a run from its newest good checkpoint, to the same bits; a finished one if --duration makes it longer.
+    """Resume a run from its newest undamaged checkpoint, to the same bits; or extend a finished run with --duration.
 
-    What is not listed here was settled when the run began.
+    Settings that are not listed here can't change after a run begins.
     """
 
     run: Annotated[str, tyro.conf.Positional]
@@ -69,7 +69,7 @@ class Resume:
 
 @dataclass(frozen=True)
 class Report:
-    """Write a run's report.html again."""
+    """Rewrite the report.html of a run."""
 
     run: Annotated[str, tyro.conf.Positional]
     """The run folder."""
@@ -97,10 +97,10 @@ class Evaluate:
     model: Annotated[str, tyro.conf.Positional]
     """A model folder or a run folder, or anything else that can be loaded."""
     data: Annotated[str | None, tyro.conf.Positional] = None
-    """Labelled images, of which the validation split is taken if there is one; by default those of the run, or of a
-    cross-validation all, each measured by the model that has not seen it."""
+    """Labelled images; the validation split is used if there is one. By default those of the run, or all images of a
+    cross-validation, each measured by the model that has not seen it."""
     split: Literal["train", "validation", "test"] | None = None
-    """Which split of DATA, or of the run. The test split was measured at the run's end; each further time is noted and said."""
+    """Which split of DATA, or of the run. The test split was measured when the run ended; every further measurement is recorded and reported."""
     protocol: Literal["accuracy", "few-shot", "linear", "knn", "fine-tune"] = "accuracy"
     """accuracy: the model's own head; few-shot, linear, knn: probes of its frozen features; fine-tune: VTAB's own, the whole
     model trained on each task (docs/evaluation.md)."""
@@ -112,20 +112,20 @@ class Evaluate:
     steps: int = 2500
     """fine-tune: steps of training on each task; 2500 as in the paper."""
     compare: str | None = None
-    """Another model, to be measured on the same images: side by side, with the images on which the two differ."""
+    """Another model to measure on the same images: both side by side, with the images on which they differ."""
     load_other: Annotated[LoadOther, tyro.conf.arg(name="")] = field(default_factory=LoadOther)
     corruptions: tuple[str, ...] | None = None
     """Corruptions of ImageNet-C to measure under too, made on the fly: all, or names such as fog snow."""
     severities: tuple[int, ...] | None = None
     """Severities of the corruptions, 1 to 5; by default all five."""
     speed: bool = True
-    """Time the forward pass too."""
+    """Also time the forward pass."""
     out: str | None = None
     """Folder for report.html, report.json and report.md, new or empty; by default the next free one of evaluations/."""
     json: str | None = None
-    """Write all metrics to this file too, a new one."""
+    """Also write all metrics to this file, which must not exist."""
     overwrite: bool = False
-    """Let --json be a file that is there: it is replaced once the new one is whole."""
+    """Replace an existing --json file once the new one is complete."""
     batch: int = 64
     """Images that pass through the model at once."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -158,33 +158,33 @@ class Predict:
     paths: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATHS")]
     """Files, folders, globs, or - for paths on standard input, one a line, or between NULs as find -print0 writes them."""
     null: bool = False
-    """Paths on standard input are parted by NULs, also if the first has a line break in its name."""
+    """Paths on standard input are separated by NULs, even if the name of the first contains a line break."""
     top: int = 1
     """Classes shown for each image, most probable first."""
     threshold: float | None = None
-    """Say unknown where the most probable class is less probable than this; where an image may have several classes, from
-    which one is there. By default none (0.5 with several classes, and with --sort-into)."""
+    """Predict unknown if the most probable class is less probable than this; where an image may have several classes, the
+    probability from which one is predicted. By default none (0.5 with several classes, and with --sort-into)."""
     every: float = 1.0
-    """Of a video that is named (not of those in a folder): seconds from one frame to the next. Frames are called
+    """For a video that is named (not one in a folder): seconds from one frame to the next. Frames are called
     clip.mp4@12.0s. Needs PyAV (pip install 'vitreous[video]')."""
     tta: Literal["none", "flip"] = "none"
     """Test-time augmentation: flip takes the mean of the probabilities of each image and of its mirror image."""
     unsure_first: bool = False
     """List the images that the model is least sure of first, once all are done."""
     sort_into: str | None = None
-    """Copy the images into this folder too, one folder in it for each class, and one, unknown, for those below the
-    threshold. Nothing is overwritten or moved: names that are taken get a number, what is there already stays. Of videos the
-    frames are written, as PNG."""
+    """Also copy the images into this folder, with a subfolder for each class and one, unknown, for those below the
+    threshold. Nothing is overwritten or moved: a name that is in use gets a number, and existing files stay. Frames of videos
+    are written as PNG."""
     link: Literal["hard", "symbolic"] | None = None
-    """With --sort-into: make links in place of copies."""
+    """With --sort-into: make links instead of copies."""
     format: Literal["table", "jsonl", "csv", "parquet"] | None = None
     """How results are written; by default as the extension of --out says, .jsonl, .csv or .parquet, else as a table. parquet needs
     pyarrow (pip install 'vitreous[data]')."""
     out: str | None = None
-    """Write results to this file, a new one, instead of standard output. Killed and started again, the command goes on behind the
-    last whole part of them, kept beside the file until that is whole."""
+    """Write results to this file, which must not exist, instead of standard output. If the command is killed and run again, it
+    continues after the last complete part; the parts are kept beside the file until it is complete."""
     overwrite: bool = False
-    """Let --out be a file that is there: it is replaced once the new one is whole."""
+    """Replace an existing --out file once the new one is complete."""
     batch: int = 32
     """Images that pass through the model at once."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -204,9 +204,9 @@ class Predict:
 
 @dataclass(frozen=True)
 class Explain:
-    """Show what a model looks at on some images: an overlay for each, and one HTML page to move about on.
+    """Show what a model looks at on some images: an overlay for each, and one interactive HTML page.
 
-    Exit code 0: every image was looked at; 1: some could not be read (they are named, and stop nothing).
+    Exit code 0: every image was explained; 1: some could not be read (they are named, and stop nothing).
     """
 
     model: Annotated[str, tyro.conf.Positional]
@@ -214,12 +214,12 @@ class Explain:
     paths: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES")]
     """Files, folders, globs, or - for paths on standard input, one a line, or between NULs as find -print0 writes them."""
     null: bool = False
-    """Paths on standard input are parted by NULs, also if the first has a line break in its name."""
+    """Paths on standard input are separated by NULs, even if the name of the first contains a line break."""
     out: str | None = None
     """The folder to write, new or empty; by default the next free explanations/<model>-<n>."""
     method: str = "auto"
-    """What the overlays show: attention, pooling, rollout, relevance, gradient, grad-cam or activation; auto: what says
-    most of this model. The page shows all that fit."""
+    """What the overlays show: attention, pooling, rollout, relevance, gradient, grad-cam or activation; auto: the
+    most informative for this model. The page shows all that apply."""
     layer: int | None = None
     """For attention, gradient, grad-cam and activation: 0 the first, -1 the last (the default)."""
     head: int | None = None
@@ -231,7 +231,7 @@ class Explain:
     faithful: int = 2
     """Images on which the maps are compared by deletion and insertion; 0: none."""
     every: float = 1.0
-    """Of a video that is named: seconds from one frame to the next. Frames are called clip.mp4@12.0s. Needs PyAV (pip install
+    """For a video that is named: seconds from one frame to the next. Frames are called clip.mp4@12.0s. Needs PyAV (pip install
     'vitreous[video]')."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
@@ -242,7 +242,7 @@ class Explain:
 
 @dataclass(frozen=True)
 class Inspect:
-    """Say what a path holds: a model folder, a file of weights, a run folder, a data set or an image."""
+    """Describe what a path holds: a model folder, a file of weights, a run folder, a data set or an image."""
 
     path: Annotated[str, tyro.conf.Positional]
     """A folder, a file, `digits`, or a formula such as 'formula:atoms?classes=10'."""
@@ -250,7 +250,7 @@ class Inspect:
     """Look for what may be wrong with labelled images: near-duplicates, likely wrong labels, outliers, images that are too
     small, blurred or of one colour, confused classes. Writes a page with pictures and a CSV."""
     weights: str | None = None
-    """With --review: a model whose frozen features tell of labels and outliers; without it these checks are left out."""
+    """With --review: a model whose frozen features reveal wrong labels and outliers; without it these checks are left out."""
     apply: str | None = None
     """With --review: write a manifest, a new CSV, without near-duplicates, likely wrong labels and images of one colour. No
     image is touched."""
@@ -275,9 +275,9 @@ class Convert:
 
 @dataclass(frozen=True)
 class Export:
-    """Write a model for another runtime, run it there at once on real images, and say how far its outputs are from torch's.
+    """Write a model for another runtime, run it there on real images, and report how far its outputs are from torch's.
 
-    What is written is a model like any other: predict, evaluate and inspect take it, without torch where its runtime needs none.
+    The result is a model like any other: predict, evaluate and inspect accept it, without torch if its runtime needs none.
     """
 
     model: Annotated[str, tyro.conf.Positional]
@@ -300,21 +300,21 @@ class Export:
 
 @dataclass(frozen=True)
 class Push:
-    """Put a model that was made here on the Hugging Face Hub, with a model card; `vitreous predict OWNER/NAME` uses it from there.
+    """Push a model to the Hugging Face Hub, with a model card; `vitreous predict OWNER/NAME` uses it from there.
 
-    It needs a token that may write: HF_TOKEN, or `hf auth login`.
+    Needs a token with write access: HF_TOKEN, or `hf auth login`.
     """
 
     model: Annotated[str, tyro.conf.Positional]
     """A run folder or a model folder."""
     repository: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OWNER/NAME")]
-    """The repository; made if there is none."""
+    """The repository; created if it doesn't exist."""
     private: bool = False
-    """Make a new repository a private one."""
+    """Make a new repository private."""
     licence: str = ""
     """The licence of the weights by its SPDX name, such as apache-2.0; by default the card states none."""
     overwrite: bool = False
-    """Write into a repository that holds weights already; its history keeps them."""
+    """Write to a repository that already holds weights; its history keeps them."""
 
 
 @dataclass(frozen=True)
@@ -329,9 +329,9 @@ class Models:
 
 @dataclass(frozen=True)
 class Study:
-    """Carry out one of the paper's experiments: runs, table, figure, and whether its finding was seen again.
+    """Carry out one of the paper's experiments: runs, table, figure, and whether its finding was reproduced.
 
-    Started again with the same options it goes on where it was.
+    Run again with the same options, it continues where it stopped.
     """
 
     name: Annotated[str | None, tyro.conf.Positional] = None
@@ -345,7 +345,7 @@ class Study:
     only: str = "*"
     """Run only the cells whose names fit this pattern, such as "none-*", and those that they need."""
     list: bool = False
-    """List the studies, or the cells of the one that is named."""
+    """List the studies, or the cells of the named study."""
 
 
 KINDS: dict[str, type] = {

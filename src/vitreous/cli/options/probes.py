@@ -10,20 +10,21 @@ from vitreous.cli.options.loading import Load, LoadOther
 
 @dataclass(frozen=True)
 class Embed:
-    """Write what a model makes of images as vectors, for searching, clustering and other programs: parquet or npz."""
+    """Write a model's features of images as vectors, for search, clustering and other programs: parquet or npz."""
 
     model: Annotated[str, tyro.conf.Positional]
     """A model folder or a run folder."""
     paths: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATHS")]
     """Images: files, folders, globs, or - for paths on standard input; or digits, a formula or a manifest alone."""
     null: bool = False
-    """Paths on standard input are parted by NULs, also if the first has a line break in its name."""
+    """Paths on standard input are separated by NULs, even if the name of the first contains a line break."""
     data: str | None = None
-    """Labelled images in place of PATHS, such as a folder of class folders: labels and parts are written too."""
+    """Labelled images instead of PATHS, such as a folder of class folders; labels and splits are written too."""
     out: str | None = None
-    """The file to write, new; its extension says the format: .parquet or .npz. By default the next free features.parquet."""
+    """The file to write, which must not exist; its extension is the format: .parquet or .npz. By default the next free
+    features.parquet."""
     overwrite: bool = False
-    """Let --out be a file that is there: it is replaced once the new one is whole."""
+    """Replace an existing --out file once the new one is complete."""
     layer: str = "features"
     """Which features: what the head reads, mean (of the patches), norm, pooled, block.5, block.5:class, stage.2, ..."""
     batch: int = 64
@@ -41,31 +42,31 @@ class Embed:
     """exact: decode images whole (the default, unless the model was trained otherwise). reduced: large JPEGs at 1/2, 1/4 or 1/8 of
     their size, still at least twice the model's input on each side: several times as fast for photographs of many megapixels."""
     cache: bool = True
-    """Keep features on the disk, in ~/.cache/vitreous/features or below $VITREOUS_CACHE, and take those that are there."""
+    """Keep features on disk, in ~/.cache/vitreous/features or below $VITREOUS_CACHE, and reuse them."""
     broken: Literal["raise", "skip"] = "raise"
     """What to do about images that can't be read: raise, or skip (they are counted)."""
     every: float = 1.0
-    """Of a video that is named: seconds from one frame to the next. Frames are called clip.mp4@12.0s. Needs PyAV (pip install
+    """For a video that is named: seconds from one frame to the next. Frames are called clip.mp4@12.0s. Needs PyAV (pip install
     'vitreous[video]')."""
     load: Annotated[Load, tyro.conf.arg(name="")] = Load()
 
 
 @dataclass(frozen=True)
 class Similar:
-    """List the images that are most like one, among those that `vitreous embed` wrote: by the cosine of their vectors."""
+    """List the images most similar to one, among those that `vitreous embed` wrote, by the cosine of their vectors."""
 
     query: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")]
     """An image file; or the name of one of the embedded images, or the end of its name: then no model is needed."""
     embeddings: Annotated[str, tyro.conf.arg(name="in")]
     """The file that vitreous embed wrote, .parquet or .npz."""
     top: int = 10
-    """Images that are listed, the most similar first; the image itself is left out."""
+    """Number of images to list, the most similar first, without the image itself."""
     model: str | None = None
-    """The model that made the embeddings, where it isn't any more where they say that it was. Any other is refused."""
+    """The model that made the embeddings, if it has moved since. Any other is refused."""
     format: Literal["table", "jsonl", "csv"] = "table"
-    """How they are written."""
+    """The format of the list."""
     out: str | None = None
-    """Folder for a page with the pictures too (report.html, report.json, report.md), new or empty."""
+    """Folder for a page with the pictures (report.html, report.json, report.md), new or empty."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
     load: Annotated[Load, tyro.conf.arg(name="")] = Load()
@@ -78,15 +79,15 @@ class Cka:
     model: Annotated[str, tyro.conf.Positional]
     """A model folder or a run folder, or anything else that can be loaded."""
     other: Annotated[str, tyro.conf.Positional]
-    """Another one, of whatever kind and size; or the same, to compare its layers with each other."""
+    """Another one, of any kind and size; or the same, to compare its layers with each other."""
     data: Annotated[str, tyro.conf.Positional]
-    """Labelled images, of which the validation split is taken if there is one; the labels play no part."""
+    """Labelled images; the validation split is used if there is one. The labels are ignored."""
     load: Annotated[Load, tyro.conf.arg(name="")] = Load()
     load_other: Annotated[LoadOther, tyro.conf.arg(name="")] = field(default_factory=LoadOther)
     images: int = 2000
-    """Most images to compare on; of more, so many are drawn at random."""
+    """Largest number of images to compare on; of more, this many are drawn at random."""
     unbiased: bool = False
-    """Estimate by minibatches without the bias that few images and wide features bring."""
+    """Estimate from minibatches, without the bias that few images and wide features cause."""
     batch: int = 64
     """Images that pass through the models at once; the minibatch of --unbiased."""
     out: str | None = None
