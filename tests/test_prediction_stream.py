@@ -10,6 +10,7 @@ from tests.test_predictor import CLASSES, folder_of, pixels
 
 from vitreous import predictor as predictor_module
 from vitreous.predictor import Predictor
+from vitreous.runtime import pipeline
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +54,12 @@ def test_images_in_flight_are_bounded(predictor, monkeypatch):
             count("ready", 1)
 
     monkeypatch.setattr(predictor_module, "prepare", noted)
-    monkeypatch.setattr(predictor_module.os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(pipeline.os, "cpu_count", lambda: 64)
     for one in predictor.predict_many(pixels(number % 5) for number in range(100)):
         assert one.label in CLASSES
         count("ready", -1)
     assert counts == {"whole": 0, "ready": 0}
-    assert most["whole"] <= predictor_module.DECODERS
+    assert most["whole"] <= pipeline.DECODERS
     assert most["ready"] <= 4 * predictor.batch
 
 
