@@ -8,6 +8,7 @@ from vitreous.engines.base import PRECISIONS_OF, check_precision
 from vitreous.engines.exported import ExportedEngine
 from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.errors import CheckpointError, ConfigError
+from vitreous.runtime.signal_stack import keep_signal_stack
 from vitreous.runtime.threads import count_threads
 
 HINTS = {"fp32": "f32", "bf16": "bf16"}
@@ -27,6 +28,7 @@ class OpenVinoEngine(ExportedEngine):
     name = "openvino"
     device = "cpu"
 
+    @keep_signal_stack()
     def __init__(self, folder: ExportedFolder, device: str = "auto", precision: str = "fp32") -> None:
         super().__init__(folder)
         if device not in ("auto", "cpu"):
@@ -60,6 +62,7 @@ class OpenVinoEngine(ExportedEngine):
         }
         return self.core.compile_model(self.graph, "CPU", settings)
 
+    @keep_signal_stack()
     def run(self, inputs: np.ndarray) -> list[np.ndarray]:
         """Return the graph's outputs."""
         if len(inputs) == 1 or self.threads == 1:

@@ -1,0 +1,31 @@
+"""The stack that this thread's signal handlers run on (`sigaltstack`), which a library may take away."""
+
+import ctypes
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class _Stack(ctypes.Structure):
+    """`stack_t` of Linux."""
+
+    _fields_ = (("pointer", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@contextmanager
+def keep_signal_stack() -> Iterator[None]:
+    """Leave this thread's alternate signal stack as it is, whatever the code within sets.
+
+    OpenVINO gives a thread that opens or runs a model a stack of its own of 12 KB, and sets the stack of before when it lets
+    go of it. Where several models overlap, that can be the stack of another model, which is gone: the next signal
+    (Ctrl-C, the end of a child) kills the process. Where every model finds the thread's own stack, each sets that one again. Seen with OpenVINO 2026.4 on Linux; elsewhere nothing is done.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    call, stack = ctypes.CDLL(None).sigaltstack, _Stack()
+    call(None, ctypes.byref(stack))
+    try:
+        yield
+    finally:
+        call(ctypes.byref(stack), None)
