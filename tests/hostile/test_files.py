@@ -164,7 +164,6 @@ FULL_DISK = """
 """
 
 
-@pytest.mark.slow  # in whole runs its worker of pytest-xdist is killed without a word; alone and beside others it passes
 def test_a_disk_that_is_really_full_then_read_only_loses_nothing(tmp_path):
     disk, script = tmp_path / "disk", tmp_path / "script.py"
     disk.mkdir()
