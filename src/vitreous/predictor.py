@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from vitreous.engines.exported_folder import ExportedFolder
     from vitreous.engines.torch_engine import TorchEngine
     from vitreous.model.factory import Model
+    from vitreous.model.token_merging import Merging
     from vitreous.model.vit import ViT
     from vitreous.weights.model_folder import ModelFolder
 
@@ -104,6 +105,7 @@ class Predictor(Shown):
             "images": f"{size[0]}x{size[1]} pixels",
             "labels": f"{known}{more}",
             "device": str(self.device),
+            **({"merge": f"{folder.merge} pairs of patches in each block"} if folder.merge else {}),
         }
         return "\n".join(f"{name:<8}{said}" for name, said in lines.items())
 
@@ -134,7 +136,7 @@ class Predictor(Shown):
     """An alias: the name that transformers and huggingface_hub use."""
 
     @property
-    def model(self) -> "Model":
+    def model(self) -> "Model | Merging":
         """The torch module itself; raises ConfigError for an exported model."""
         return self._torch.model
 
@@ -220,7 +222,7 @@ class Predictor(Shown):
     def said(self) -> dict[str, Any]:
         """Return where the model was loaded from and with which options, as JSON values."""
         taken = {"taken": self.load_options} if self.load_options else {}
-        return {"model": self.path, **taken}
+        return {"model": self.path, **taken, **({"merge": self.folder.merge} if self.folder.merge else {})}
 
     def check_head(self) -> None:
         """Raise ConfigError if the model has no head and so can't classify."""
@@ -272,11 +274,12 @@ class Predictor(Shown):
         from vitreous.model.vit import ViT
 
         if not isinstance(self.model, ViT):
-            raise ConfigError(f"a ResNet has no {what}; use its .features(images)")
+            who = "model that merges its patches" if self.folder.merge else "ResNet"
+            raise ConfigError(f"a {who} has no {what}; use its .features(images)")
         return self.model
 
     def _passed(
-        self, images: Image, choose: "Callable[[Model], Callable[[torch.Tensor], torch.Tensor]]"
+        self, images: Image, choose: "Callable[[Model | Merging], Callable[[torch.Tensor], torch.Tensor]]"
     ) -> "torch.Tensor":
         """Pass one image or many through a part of the torch model, a batch at a time."""
         import torch

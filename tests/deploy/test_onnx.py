@@ -16,6 +16,8 @@ from vitreous.deploy.proof import measure_difference
 from vitreous.deploy.targets import WRITERS
 from vitreous.errors import CheckpointError, ConfigError
 from vitreous.images.tensors import normalize
+from vitreous.model.config import ViTConfig
+from vitreous.model.token_merging import Merging
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,24 @@ def test_the_file_itself_says_what_it_is(exported):
     assert json.loads(found["vitreous.versions"])["torch"] == torch.__version__
     assert [one.version for one in model.opset_import if one.domain == ""] == [20]
     assert "Resize" not in {node.op_type for node in model.graph.node}
+
+
+def test_merging_is_part_of_the_graph(photo, tmp_path):
+    """By both runtimes; the reference is the mathematics alone."""
+    folder = folder_of(ViTConfig(image=(16, 24), patch=(4, 4), width=32, depth=2, heads=2, mlp_width=48, classes=3))
+    with traceable():
+        found = vitreous.export(folder, "onnx", tmp_path / "out", merge=4)
+    assert found.proof.difference < 1e-5
+    pixels = noise(3)
+    with torch.inference_mode():
+        images = normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2), folder.preprocess)
+        plain, merged = folder.model(images).numpy(), Merging(folder.model, 4)(images).numpy()
+    for engine in ("onnxruntime", "openvino"):
+        loaded = vitreous.load(tmp_path / "out", engine=engine)
+        assert loaded.folder.graph.merge == 4
+        assert measure_difference(loaded.engine.logits(pixels), merged) < 1e-5 < measure_difference(plain, merged)
+    with pytest.raises(ConfigError, match="whose graph is fixed; leave out merge"):
+        vitreous.load(tmp_path / "out", merge=2)
 
 
 def test_an_export_is_a_model_like_any_other(exported, original, photo):

@@ -1,4 +1,4 @@
-"""LoRA, another patch size, images of several sizes in one sequence, token merging."""
+"""LoRA, another patch size, images of several sizes in one sequence."""
 
 from dataclasses import replace
 
@@ -12,7 +12,6 @@ from vitreous.model.lora import add_lora, merge_lora, merge_state, unmerge_lora
 from vitreous.model.packing import forward_packed
 from vitreous.model.patches import resample_kernel
 from vitreous.model.positions.resize import resize_matrix
-from vitreous.model.token_merging import Merging, merge_pairs
 from vitreous.model.vit import ViT
 from vitreous.shapes import Size
 
@@ -110,31 +109,3 @@ def test_packed_images_are_classified_as_each_by_itself(settings: dict) -> None:
 def test_relative_positions_cannot_be_packed() -> None:
     with pytest.raises(ConfigError, match="relative positions"):
         forward_packed(random_model(positions="bias"), [images()[0]])
-
-
-def test_merging_nothing_is_the_model_itself() -> None:
-    model = random_model(pool="mean", registers=2)
-    torch.testing.assert_close(Merging(model, 0)(images()), model(images()), atol=1e-6, rtol=1e-5)
-
-
-def test_equal_patches_merge_without_loss() -> None:
-    """Where all patches are the same and nothing tells their places, any merging leaves the logits as they are."""
-    model = random_model(positions="none", pool="mean")
-    flat = torch.ones(2, 3, 16, 24)
-    torch.testing.assert_close(Merging(model, 5)(flat)[:, 0].isfinite().all(), torch.tensor(True))
-    model = random_model(positions="none")
-    torch.testing.assert_close(Merging(model, 5)(flat), model(flat), atol=1e-5, rtol=1e-4)
-
-
-def test_merging_keeps_the_weighed_mean() -> None:
-    z, size, keys = torch.randn(2, 9, 4), torch.ones(2, 9, 1), torch.randn(2, 9, 6)
-    merged, sizes = merge_pairs(z, size, keys, 3, prefix=1)
-    assert merged.shape == (2, 6, 4)
-    assert torch.equal(sizes.sum(1), size.sum(1))
-    torch.testing.assert_close((merged * sizes).sum(1), z.sum(1))
-    assert torch.equal(merged[:, 0], z[:, 0])
-
-
-def test_merging_refuses_what_has_no_place() -> None:
-    with pytest.raises(ConfigError, match="no place of their own"):
-        Merging(random_model(positions="none", rotary=RotaryConfig("cells")), 2)

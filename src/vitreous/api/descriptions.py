@@ -57,6 +57,8 @@ def describe_export(folder: ExportedFolder) -> list[str]:
         f"images      {describe_transform(folder.preprocess)}",
         f"classes     {describe_classes(folder.classes)}{'; several an image, or none' if folder.multilabel else ''}",
     ]
+    if graph.merge:
+        lines.append(f"merges      {graph.merge} pairs of patches in each block")
     if folder.temperature != 1:
         lines.append(f"calibrated  logits are divided by {folder.temperature:.4g} for probabilities")
     origin = {key: value for key, value in folder.origin.items() if isinstance(value, (str, int, float))}

@@ -26,6 +26,7 @@ from vitreous.errors import ConfigError
 from vitreous.evaluation.accuracy import evaluate as measure
 from vitreous.evaluation.accuracy import evaluate_multilabel, outputs
 from vitreous.evaluation.details import Details, details
+from vitreous.evaluation.merge_curve import MergeCurve, choose_merges, measure_merge_curve
 from vitreous.evaluation.overlap import Overlap
 from vitreous.evaluation.robustness import Robustness, checked, chosen, robustness
 from vitreous.evaluation.throughput import Cost, cost
@@ -36,7 +37,7 @@ from vitreous.metrics.comparison import match_classes
 from vitreous.metrics.multilabel import MultiLabelMetrics
 from vitreous.predictor import CLAIMED, Predictor
 from vitreous.reports.blocks import Report, Section, Words
-from vitreous.reports.evaluation import accuracy, comparison, multilabel
+from vitreous.reports.evaluation import accuracy, comparison, merge_curve, multilabel
 from vitreous.reports.evaluation import robustness as corrupted
 from vitreous.reports.evaluation.comparison import ComparisonResult
 from vitreous.reports.mistakes import build_mistakes, build_multilabel_mistakes
@@ -67,6 +68,8 @@ class EvaluationResult(Reported, Tabular):
     """None if not measured."""
     comparison: ComparisonResult | None = None
     corruptions: Robustness | None = None
+    merging: MergeCurve | None = None
+    """Accuracy and speed under token merging; None if not measured."""
     overlap: Overlap | None = None
     """How many of the images the model was trained on; None if on none of them, or if unknown."""
     measured: str = OwnRun.VALIDATION.value
@@ -82,6 +85,7 @@ class EvaluationResult(Reported, Tabular):
             lines = [str(self.metrics), "", str(self.details)]
         lines += comparison.format_lines(self.comparison) if self.comparison else []
         lines += corrupted.format_lines(self.corruptions) if self.corruptions else []
+        lines += merge_curve.format_lines(self.merging) if self.merging else []
         lines += [f"\nmeasured on {self.measured}"]
         if (least := self.predictor.folder.decode.at_least) is not None:
             lines += [
@@ -102,6 +106,8 @@ class EvaluationResult(Reported, Tabular):
             found["comparison"] = {**self.comparison.to_dict(), "cost": costs[1].to_dict() if costs else None}
         if self.corruptions is not None:
             found["corruptions"] = self.corruptions.to_dict()
+        if self.merging is not None:
+            found["merging"] = self.merging.to_dict()
         return found | {"measured": self.measured} | encode_overlap(self.overlap)
 
     @property
@@ -171,6 +177,8 @@ class EvaluationResult(Reported, Tabular):
             found += comparison.build_sections(one.found, one.names, self.predictor.folder, self.source, one.costs)
         if self.corruptions is not None:
             found += corrupted.build_sections(self.corruptions, self.predictor, self.source)
+        if self.merging is not None:
+            found += merge_curve.build_sections(self.merging)
         return add_overlap(found, self.overlap)
 
 
@@ -183,6 +191,7 @@ def evaluate(
     compare: ModelLike | None = None,
     corruptions: str | Sequence[str] | None = None,
     severities: Sequence[int] | None = None,
+    merge_curve: Sequence[int] | None = None,
     speed: bool = True,
     batch: int = 64,
     device: str = "auto",
@@ -207,6 +216,8 @@ def evaluate(
         compare: another model, to be measured on the same images; it must know the same classes.
         corruptions: corruptions of ImageNet-C to measure under too, made on the fly: "all", or some by name.
         severities: of the corruptions, 1 to 5; None: all five.
+        merge_curve: numbers of pairs of patches to merge in each block, to measure accuracy and speed of a ViT under token
+            merging; (): several that suit the model; None: none.
         speed: time the forward pass too.
         batch: images that pass through the model at once, at least 1.
         device: auto, cpu, cuda or mps, for a model that is not loaded yet.
@@ -215,21 +226,22 @@ def evaluate(
         reporter: told how far the work is, in place of that display.
 
     Raises:
-        ConfigError: a model without head, an option out of range, or a comparison or corruptions where an image may have
-            several labels. CheckpointError: no such model.
+        ConfigError: a model without head, an option out of range, a model that can't merge patches, or a comparison, corruptions or
+            a merge curve where an image may have several labels. CheckpointError: no such model.
         DataError, ImageError: data that can't be used, or a class that a model doesn't know.
     """
     display, wanted = reporter or Silent(), check_corruptions(corruptions, severities)
     if batch < 1:
         raise ConfigError(f"batch is {batch}; it must be at least 1")
     predictor = choose_measured_model(as_classifier(model, device), data, split)
+    merges = None if merge_curve is None else choose_merges(predictor, merge_curve)
     rival = None if compare is None else load_rival(predictor, compare, device)
     display.phase("opening the data")
     multilabel = predictor.folder.multilabel
-    only_one = rival is not None or wanted is not None
+    only_one = not (rival is wanted is merges is None)
     if multilabel and only_one:
         refuse_multilabel(f"{predictor.path} gives")
-    folds = find_own_folds(predictor, data, split, alone=not only_one)
+    folds = find_own_folds(predictor, data, split, alone=not only_one and not predictor.folder.merge)
     if folds is not None:
         display.phase("measuring each fold by the model that has not seen it")
         source, found = measure_out_of_fold(folds, predictor.folder.classes)
@@ -253,6 +265,7 @@ def evaluate(
         predictor.path, name_data(data), metrics, logits, targets, more, price,
         None if rival is None else compare_with(rival, source, (logits, targets), price, batch, display),
         None if wanted is None else measure_corruptions(wanted, predictor, source, batch, display),
+        None if merges is None else draw_merge_curve(merges, predictor, (source, targets), batch, display),
         find_overlap(predictor, source, named=data is not None), measured,
         source=source, predictor=predictor,
     )  # fmt: skip
@@ -273,7 +286,7 @@ class Rival:
 
 def as_classifier(model: ModelLike, device: str) -> Predictor:
     """Return a model that can classify; raises ConfigError for one without a head."""
-    predictor = as_predictor(model, device)
+    predictor = as_predictor(model, device, merges=True)
     predictor.check_head()
     return predictor
 
@@ -294,7 +307,9 @@ def load_rival(predictor: Predictor, compare: ModelLike, device: str) -> Rival:
 
 def refuse_multilabel(what: str) -> None:
     """Refuse several labels per image; raises ConfigError."""
-    raise ConfigError(f"{what} several labels an image, but comparisons and corruptions need one label an image")
+    raise ConfigError(
+        f"{what} several labels an image, but comparisons, corruptions and merge curves need one label an image"
+    )
 
 
 def check_corruptions(
@@ -344,3 +359,15 @@ def measure_corruptions(
         display.progress(done, total, {})
 
     return robustness(predictor, source, *wanted, told, (batch, "auto"))
+
+
+def draw_merge_curve(
+    merges: tuple[int, ...], predictor: Predictor, images: tuple[Source, np.ndarray], batch: int, display: Reporter
+) -> MergeCurve:
+    """Measure the model with these numbers of merged pairs, on images with their labels."""
+
+    def told(done: int, total: int, said: str) -> None:
+        display.phase(said)
+        display.progress(done, total, {})
+
+    return measure_merge_curve(predictor, *images, merges, batch, told)

@@ -1,7 +1,7 @@
 """`vitreous.export`: a model as a graph for another runtime, run there at once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -61,6 +61,7 @@ def export(
     outputs: Literal["logits", "features", "both"] | None = None,
     preprocess_inside: bool = False,
     dynamic_image: bool = False,
+    merge: int | None = None,
     data: str | Path | Sequence[Image] | None = None,
     progress: bool | None = None,
     reporter: Reporter | None = None,
@@ -79,6 +80,7 @@ def export(
         preprocess_inside: the graph takes pixels as they come from a decoder and a resize to the model's size, (batch, row, col,
             channel), 0 to 255, normalises them itself, and gives calibrated probabilities before the logits.
         dynamic_image: the graph takes other rows and columns too, where the model can (ResNets).
+        merge: pairs of similar patches that each block of a ViT merges; None: as the model was loaded, which is none by default.
         data: images to run both on: a folder, files or a glob, or images as `vitreous.load(...)` takes them; None: crops of two
             photographs.
         progress: show how far the work is; None: in a notebook and on a terminal.
@@ -96,6 +98,7 @@ def export(
     display = reporter or Silent()
     images = None if data is None else gather_images(data)
     folder, source = open_exportable(model, load, display)
+    folder = folder if merge is None else replace(folder, merge=merge)
     display.phase(f"exporting to {to}, and running it on real images")
     written, proof = export_model(folder, Path(out), to, options, images, source)
     return ExportResult(Path(out), to, proof, written)

@@ -31,6 +31,7 @@ def load(
     tta: Literal["none", "flip"] = "none",
     engine: str = "auto",
     decode: str | None = None,
+    merge: int = 0,
     progress: bool | None = None,
     reporter: Reporter | None = None,
     **options: Any,
@@ -55,6 +56,8 @@ def load(
         decode: exact: images are decoded whole; reduced: large JPEGs at 1/2, 1/4 or 1/8 of their size, still at least twice the
             model's input on each side: several times as fast for photographs of many megapixels. None: as the model says (exact).
         tta: flip: the mean of the probabilities of each image and of its mirror image; none.
+        merge: pairs of similar patches that each block of a ViT merges (token merging, ToMe): faster, and a little less accurate;
+            `vitreous.evaluate(..., merge_curve=())` measures both. 0: none.
         progress: show how far the work is; None: in a notebook and on a terminal.
         reporter: told what is downloaded, and how far that is, in place of that display.
         options: how the weights are taken: family ("openai"; --as on the command line), grid (rows, cols) and heads where the
@@ -63,11 +66,13 @@ def load(
 
     Raises:
         CheckpointError: nothing there that can be loaded.
-        ConfigError: an option that can't be met, or a threshold out of range; UnknownName: there is no such option.
+        ConfigError: an option that can't be met, a threshold out of range, or patches that can't be merged; UnknownName: there
+            is no such option.
     """
     decision = DecisionOptions(threshold, tta)
     folder, report = open_anything(path, options, reporter)
     folder = replace(folder, decode=choose_decoding(folder.decode, decode, folder.preprocess.size))
+    folder = set_merge(folder, merge, path)
     predictor = Predictor(folder, device, batch, precision, top, engine)
     predictor.report, predictor.path, predictor.decision = report, str(path), decision
     predictor.load_options = {name: value for name, value in {**options, "decode": decode}.items() if value}
@@ -92,6 +97,17 @@ def open_anything(
     return load_export(Path(path)), None
 
 
+def set_merge(folder: "ModelFolder | ExportedFolder", merge: int, path: str | Path) -> "ModelFolder | ExportedFolder":
+    """Return a model whose blocks merge so many pairs of patches; raises ConfigError for one that can't."""
+    if isinstance(folder, ExportedFolder):
+        if merge not in (0, folder.merge):
+            raise ConfigError(
+                f"{path} is an exported model, whose graph is fixed; leave out merge, or export again with merge {merge}"
+            )
+        return folder
+    return replace(folder, merge=merge) if merge else folder
+
+
 def open_weights(
     path: str | Path, options: Mapping[str, Any], reporter: Reporter | None = None
 ) -> "tuple[ModelFolder, Report | None]":
@@ -105,7 +121,7 @@ def open_weights(
             raise UnknownName(
                 "argument of load",
                 name,
-                [*known, "device", "batch", "precision", "top", "threshold", "tta", "engine", "decode"],
+                [*known, "device", "batch", "precision", "top", "threshold", "tta", "engine", "decode", "merge"],
             )
     given = dict(options)
     for name in ("labels", "classes"):

@@ -33,7 +33,7 @@ def find_own_folds(predictor: Predictor, data: Data | None, split: str | None, a
     if folds is not None and not alone:
         raise ConfigError(
             f"{folds} is a cross-validation: its images are measured by the models of its folds, and this one has "
-            "learned from them. Comparisons and corruptions need others: name DATA"
+            "learned from them. Comparisons, corruptions and token merging need others: name DATA"
         )
     return folds
 

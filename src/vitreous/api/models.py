@@ -45,8 +45,26 @@ def refuse_weights(name: str, instead: str) -> None:
         )
 
 
-def as_predictor(model: ModelLike, device: str = "auto") -> Predictor:
-    """Return a model that is ready to be measured; a loaded one stays on its own device."""
+def as_predictor(model: ModelLike, device: str = "auto", *, merges: bool = False) -> Predictor:
+    """Return a model that is ready to be measured; a loaded one stays on its own device.
+
+    Args:
+        model: what was given.
+        device: for one that is not loaded yet.
+        merges: what is measured may come of merged patches.
+
+    Raises:
+        ConfigError: a model that merges patches where each one's own place matters.
+    """
     if isinstance(model, Predictor):
-        return model
-    return Predictor(model, device) if isinstance(model, (ModelFolder, ExportedFolder)) else load(model, device=device)
+        found = model
+    elif isinstance(model, (ModelFolder, ExportedFolder)):
+        found = Predictor(model, device)
+    else:
+        found = load(model, device=device)
+    if isinstance(found.folder, ModelFolder) and found.folder.merge and not merges:
+        raise ConfigError(
+            f"{found.path or 'this model'} was loaded with merge={found.folder.merge}, which predictions, evaluations of the model's own "
+            "head and exports know; load it without merge for anything else"
+        )
+    return found

@@ -98,7 +98,7 @@ def sort_into(
         ConfigError: a model without head, a threshold out of range, a folder that is a file, links that can't be made there.
         DataError: not one image. StorageError: the disk is full or read-only; what was put there before stays.
     """
-    predictor = as_predictor(model, device)
+    predictor = as_predictor(model, device, merges=True)
     before = predictor.decision
     predictor.decision = replace(before, threshold=threshold)
     try:

@@ -52,8 +52,9 @@ def accuracy(options: Evaluate, display: "Reporter") -> "EvaluationResult":
     """Measure the model's own head."""
     from vitreous.api.evaluation import evaluate
 
-    model = open_classifier(options.model, options.load, batch=options.batch, **opened(options))
-    how = {name: getattr(options, name) for name in ("split", "corruptions", "severities", "speed", "batch", "broken")}
+    model = open_classifier(options.model, options.load, batch=options.batch, merge=options.merge, **opened(options))
+    names = ("split", "corruptions", "severities", "merge_curve", "speed", "batch", "broken")
+    how = {name: getattr(options, name) for name in names}
     found = evaluate(model, options.data, compare=rival(options), **how, reporter=display)
     tell_engine(model, options.verbose)
     return found

@@ -229,6 +229,7 @@ REWRITES = (
     (r"; it must be \{None\}\|FLOAT$", "; it must be a number"),
     (r"; it must be INT\|\{([a-z]+)\}", r"; it must be a whole number, or \1"),
     (r"; it must be INT INT", "; it must be two whole numbers"),
+    (r"; it must be \[INT \[INT \.\.\.\]\]", "; it must be whole numbers"),
     (r"; it must be INT FLOAT", "; it must be a whole number and a number"),
     (r"; it must be \{([a-z, ]+)\}\|INT", r"; it must be one of \1, or a whole number"),
     (r"(--\S+) is ; it must be (.+)", r"\1 needs \2"),

@@ -140,10 +140,8 @@ def counted(source: Iterable[Path], stack: ExitStack) -> Iterator[Path]:
 
 def opened(options: Predict) -> "tuple[Predictor, Sorter | None]":
     """Load the model, and make ready to sort if that is wanted; raises ConfigError."""
-    how = {
-        name: getattr(options, name)
-        for name in ("device", "batch", "precision", "top", "threshold", "tta", "engine", "decode")
-    }
+    names = ("device", "batch", "precision", "top", "threshold", "tta", "engine", "decode", "merge")
+    how = {name: getattr(options, name) for name in names}
     if options.sort_into is None:
         return open_classifier(options.model, options.load, **how), None
     from vitreous.api.sorting import THRESHOLD, Sorter, check_folder

@@ -89,7 +89,7 @@ def describe_export(folder: ModelFolder, source: str) -> dict[str, Any]:
         "kind": get_kind(config),
         "description": describe(config),
         "parameters": count_parameters(config),
-        "flops": count_flops(config),
+        "flops": count_flops(config, folder.merge),
     }
     calibrated = {} if math.isclose(folder.temperature, 1) else {"temperature": folder.temperature}
     return {

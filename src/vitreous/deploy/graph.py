@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from vitreous.engines.exported_folder import GraphConfig
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.images.scaling import compute_scale
+from vitreous.model.resnet import ResNet
+from vitreous.model.token_merging import Merging
 from vitreous.model.vit import ViT
 from vitreous.shapes import Pixels
 from vitreous.weights.model_folder import ModelFolder
@@ -43,7 +45,7 @@ class Graph(nn.Module):
 
     def __init__(self, folder: ModelFolder, config: GraphConfig) -> None:
         super().__init__()
-        self.model = copy.deepcopy(folder.model).cpu().float().eval().requires_grad_(False)
+        self.model = copy.deepcopy(folder.computing).cpu().float().eval().requires_grad_(False)
         self.config, self.folder = config, folder
         self.classes = bool(folder.classes)
         scale, shift = compute_scale(folder.preprocess, folder.preprocess.channels)
@@ -60,16 +62,19 @@ class Graph(nn.Module):
     def _outputs(self, images: Float[Tensor, "batch channel row col"]) -> dict[str, Tensor]:
         wanted, model = self.config.outputs, self.model
         found = {}
-        if isinstance(model, ViT):
-            tokens = model.tokens(images)
-            if "features" in wanted:
-                found["features"] = model.represent(tokens)
-            if self.classes:
-                found["logits"] = model.logits(tokens)
-        else:
+        if isinstance(model, ResNet):
             found["features"] = model.features(images)
             if self.classes:
                 found["logits"] = model.head(found["features"])
+        else:
+            # Of merged patches also how many each token is made of.
+            vit, sequence = (
+                (model.model, model.tokens(images)) if isinstance(model, Merging) else (model, (model.tokens(images),))
+            )
+            if "features" in wanted:
+                found["features"] = vit.represent(*sequence)
+            if self.classes:
+                found["logits"] = vit.logits(*sequence)
         if "probabilities" in wanted:
             found["probabilities"] = self.folder.probabilities(found["logits"])
         return found
@@ -99,7 +104,8 @@ def plan_graph(folder: ModelFolder, options: GraphOptions, opset: int | None) ->
     if options.dynamic_image:
         check_dynamic(folder)
     inputs = "pixels" if options.preprocess_inside else "normalised"
-    return GraphConfig(inputs, outputs, tuple(folder.preprocess.size), options.dynamic_image, opset)
+    size, dynamic = tuple(folder.preprocess.size), options.dynamic_image
+    return GraphConfig(inputs, outputs, size, dynamic, opset, merge=folder.merge)
 
 
 def check_dynamic(folder: ModelFolder) -> None:

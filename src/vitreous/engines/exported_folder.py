@@ -58,6 +58,8 @@ class GraphConfig:
     """Of ONNX."""
     precision: Literal["fp32"] = "fp32"
     """Of the weights."""
+    merge: int = 0
+    """Pairs of patches that each block merges."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,11 @@ class ExportedFolder:
     def description(self) -> str:
         """What kind of model it is, in words."""
         return f"{self.shape.get('description', 'a model')}, exported to {self.target}"
+
+    @property
+    def merge(self) -> int:
+        """Pairs of patches that each block merges."""
+        return self.graph.merge
 
     @property
     def resizer(self) -> Resizer:

@@ -23,7 +23,7 @@ class TorchEngine:
         folder: the model; it is moved to the device.
         device: auto, cpu, cuda or mps.
         precision: fp32; bf16 (autocast); auto: bf16 where the hardware multiplies it natively.
-        packed: take the fast path on a CPU (`engines/fast_path.py`); else the model's own layers alone.
+        packed: take the fast path on a CPU (`engines/fast_path.py`); else, and where patches are merged, the model's own layers alone.
 
     Raises:
         ConfigError: this machine has no such device, or a precision other than these.
@@ -39,10 +39,10 @@ class TorchEngine:
         if self.device.type == "cpu":
             tune_cpu()
         self.bf16 = precision == "bf16" or (precision == "auto" and has_native_bf16(self.device))
-        self.folder, self.model = folder, folder.model.to(self.device).eval()
+        self.folder, self.model = folder, folder.computing.to(self.device).eval()
         self.fast: FastPath | None = None
         """The fast path, once as many images have come as make it worth while."""
-        self.waiting = WORTH if packed and self.device.type == "cpu" else None
+        self.waiting = WORTH if packed and self.device.type == "cpu" and not folder.merge else None
         """Images until then; None: never."""
 
     @property

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -59,24 +60,44 @@ class Cost(Shown):
 
 
 def cost(predictor: Predictor, batch: int = 64) -> Cost:
-    """Count a model's parameters and operations, and time its forward pass.
+    """Count a model's parameters and operations, and time its forward pass; see `compare_costs`."""
+    return compare_costs([predictor], batch)[0]
 
-    After one warm-up pass, at least FEWEST passes are timed, and more until LONG_ENOUGH seconds or MOST passes. The
-    images are noise of the model's input size.
+
+def compare_costs(predictors: Sequence[Predictor], batch: int = 64) -> list[Cost]:
+    """Count each model's parameters and operations, and time their forward passes in turn, so that a slow moment hits all.
+
+    After one warm-up pass, at least FEWEST passes of each are timed, and more until LONG_ENOUGH seconds or MOST passes. The images
+    are noise of the model's input size.
 
     Args:
-        predictor: the model, on the device and in the precision to be timed.
+        predictors: the models, on the device and in the precision to be timed.
         batch: images per pass.
     """
+    every = [make_noise(predictor, batch) for predictor in predictors]
+    taken: list[list[float]] = [[] for _ in predictors]
+    for predictor, pixels in zip(predictors, every, strict=True):
+        _timed(predictor, pixels)
+    while waiting := [place for place, one in enumerate(taken) if not _is_enough(one)]:
+        for place in waiting:
+            taken[place].append(_timed(predictors[place], every[place]))
+    return [_describe(predictor, batch, one) for predictor, one in zip(predictors, taken, strict=True)]
+
+
+def make_noise(predictor: Predictor, batch: int) -> torch.Tensor:
+    """Return noise of a model's input size on its device."""
     rows, cols = predictor.folder.preprocess.size
     generator = torch.Generator().manual_seed(0)
     channels = predictor.folder.preprocess.channels
     pixels = torch.randint(256, (batch, channels, rows, cols), dtype=torch.uint8, generator=generator)
-    pixels = pixels.to(predictor.device)
-    _timed(predictor, pixels)
-    taken: list[float] = []
-    while len(taken) < FEWEST or (sum(taken) < LONG_ENOUGH and len(taken) < MOST):
-        taken.append(_timed(predictor, pixels))
+    return pixels.to(predictor.device)
+
+
+def _is_enough(taken: list[float]) -> bool:
+    return len(taken) >= FEWEST and (sum(taken) >= LONG_ENOUGH or len(taken) >= MOST)
+
+
+def _describe(predictor: Predictor, batch: int, taken: list[float]) -> Cost:
     parameters, flops = count_costs(predictor)
     return Cost(
         parameters=parameters,
@@ -105,7 +126,7 @@ def count_costs(predictor: Predictor) -> tuple[int, int]:
         shape = predictor.folder.shape
         return int(shape.get("parameters", 0)), int(shape.get("flops", 0))
     config = predictor.model.config
-    return count_parameters(config), count_flops(config)
+    return count_parameters(config), count_flops(config, predictor.folder.merge)
 
 
 def _device(device: torch.device | str) -> str:

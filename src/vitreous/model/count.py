@@ -1,6 +1,7 @@
 """Parameters, operations and memory of a model in closed form: no torch, no model."""
 
 import math
+from itertools import pairwise
 
 from vitreous.model.config import ViTConfig
 from vitreous.model.count_resnet import (
@@ -91,19 +92,33 @@ def _count_positions(config: ViTConfig) -> int:
     return layers * offsets.get(config.positions, 0) + mixed
 
 
-def count_flops(config: ViTConfig | ResNetConfig) -> int:
-    """Return the operations of one image's forward pass: two for each multiply-add of a matrix product or convolution."""
+def count_merged_patches(patches: int, each: int, blocks: int) -> int:
+    """Return how many patches are left of so many after blocks that merge `each` pairs, or half of what there is.
+
+    >>> [count_merged_patches(196, each, 12) for each in (0, 8, 16, 98)]
+    [196, 100, 10, 1]
+    """
+    for _ in range(blocks):
+        patches -= min(each, patches // 2)
+    return patches
+
+
+def count_flops(config: ViTConfig | ResNetConfig, merge: int = 0) -> int:
+    """Return the operations of one image's forward pass: two for each multiply-add of a matrix product or convolution.
+
+    Args:
+        config: of the model.
+        merge: pairs of patches that each block of a ViT merges between attention and MLP (model/token_merging.py).
+    """
     if isinstance(config, ResNetConfig):
         return count_resnet_flops(config)
-    tokens, width, inner = config.tokens, config.width, config.gathered
+    width = config.width
     cells = config.grid.rows * config.grid.cols
     patch = math.prod(config.patch_shape)
     mlp = (3 if config.block.mlp == "swiglu" else 2) * width
-    relative = tokens * (2 * tokens - 1) * inner if config.positions == "relative" else 0
-    # Tokens that a query attends to in two blocks: axial ones alternate between rows and columns.
-    seen = sum(config.grid) if config.block.attention == "axial" else 2 * tokens
-    block = tokens * (4 * width * inner + mlp * config.mlp_width) + tokens * seen * inner + relative
-    pooled = cells + (config.prefix if config.pool_prefix else 0)
+    left = [count_merged_patches(cells, merge, index) for index in range(config.depth + 1)]
+    blocks = sum(_count_block(config, *pair) for pair in pairwise(count + config.prefix for count in left))
+    pooled = left[-1] + (config.prefix if config.pool_prefix else 0)
     pool = 2 * width * width * (1 + pooled) + 2 * pooled * width + mlp * (config.pool_mlp_width or config.mlp_width)
     if config.pool_plain:
         pool -= width * width + mlp * (config.pool_mlp_width or config.mlp_width)
@@ -111,7 +126,19 @@ def count_flops(config: ViTConfig | ResNetConfig) -> int:
     pre_logits = config.features * config.head_inputs if config.pre_logits else 0
     stem = count_stem_flops(config.stem, config.channels, Size(*config.image))
     pool *= config.pool == "map"
-    return stem + 2 * (cells * patch * width + config.depth * block + pool + pre_logits + head)
+    return stem + 2 * (cells * patch * width + blocks + pool + pre_logits + head)
+
+
+def _count_block(config: ViTConfig, tokens: int, left: int) -> int:
+    """Return the multiply-adds of a block whose attention sees `tokens`, and whose MLP sees those that are `left`."""
+    width, inner = config.width, config.gathered
+    mlp = (3 if config.block.mlp == "swiglu" else 2) * width * config.mlp_width
+    relative = tokens * (2 * tokens - 1) * inner if config.positions == "relative" else 0
+    # Tokens that a query attends to in two blocks: axial ones alternate between rows and columns.
+    seen, count = (sum(config.grid), 1) if config.block.attention == "axial" else (tokens, 2)
+    patches = tokens - config.prefix
+    likeness = patches // 2 * ((patches + 1) // 2) * config.per_head if left < tokens else 0
+    return tokens * 4 * width * inner + left * mlp + count * tokens * seen * inner + relative + likeness
 
 
 def estimate_activation_bytes(

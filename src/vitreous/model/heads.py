@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitreous.model.attention import Heads
+from vitreous.model.attention import Heads, attention_weights
 from vitreous.model.config import ViTConfig
 from vitreous.model.encoder import MLP
 from vitreous.model.layers import build_norm
@@ -26,18 +26,27 @@ class Pool(nn.Module):
         self.front, self.earlier = (0 if config.pool_prefix else config.prefix), config.pool_layers - 1
         self.attention = AttentionPool(config) if config.pool == "map" else None
 
-    def forward(self, tokens: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch features"]:
-        """Pool a normalised sequence."""
-        if self.attention is not None:
-            return self.attention(tokens[:, self.front :])
+    def forward(
+        self, tokens: Float[Tensor, "batch token dim"], sizes: Float[Tensor, "batch token 1"] | None = None
+    ) -> Float[Tensor, "batch features"]:
+        """Pool a normalised sequence; a token of several merged patches counts as often as `sizes` says."""
         if self.kind == "class":
             return tokens[:, 0]
         if self.kind == "class+mean":
             end = tokens.shape[1] - self.earlier
-            mean = tokens[:, self.prefix : end].mean(dim=1)
+            mean = average(tokens[:, self.prefix : end], None if sizes is None else sizes[:, self.prefix : end])
             return torch.cat([tokens[:, end:].flatten(1), tokens[:, 0], mean], dim=1)
-        pooled = tokens[:, self.front :]
-        return pooled.amax(dim=1) if self.kind == "max" else pooled.mean(dim=1)
+        pooled, sizes = tokens[:, self.front :], None if sizes is None else sizes[:, self.front :]
+        if self.attention is not None:
+            return self.attention(pooled) if sizes is None else self.attention(pooled, sizes)
+        return pooled.amax(dim=1) if self.kind == "max" else average(pooled, sizes)
+
+
+def average(
+    tokens: Float[Tensor, "batch token dim"], sizes: Float[Tensor, "batch token 1"] | None
+) -> Float[Tensor, "batch dim"]:
+    """Return the mean of tokens, each counted as often as its size says."""
+    return tokens.mean(dim=1) if sizes is None else (tokens * sizes).sum(dim=1) / sizes.sum(dim=1)
 
 
 class AttentionPool(nn.Module):
@@ -60,10 +69,14 @@ class AttentionPool(nn.Module):
         self.norm = nn.Identity() if plain else build_norm(config)
         self.mlp = None if plain else MLP(config, config.pool_mlp_width or None, in_block=False)
 
-    def forward(self, patches: Float[Tensor, "batch patch dim"]) -> Float[Tensor, "batch dim"]:
-        """Attend to all patches."""
+    def forward(
+        self, patches: Float[Tensor, "batch patch dim"], sizes: Float[Tensor, "batch patch 1"] | None = None
+    ) -> Float[Tensor, "batch dim"]:
+        """Attend to all patches, to one of several merged ones as often as `sizes` says."""
         q, k, v, _ = self.heads_of(patches)
-        return self.mixed(F.scaled_dot_product_attention(q, k, v))
+        if sizes is None:
+            return self.mixed(F.scaled_dot_product_attention(q, k, v))
+        return self.mixed(attention_weights(q, k, sizes.log().mT[:, None]) @ v)
 
     def heads_of(self, patches: Float[Tensor, "batch patch dim"]) -> Heads:
         """Return the kernel's input."""

@@ -95,24 +95,30 @@ class ViT(nn.Module):
         """
         return self.logits(self.tokens(images))
 
-    def logits(self, z: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch label"]:
-        """Return the logits for the sequence that `tokens` returns."""
-        first, *others = self.each_head(z)
+    def logits(
+        self, z: Float[Tensor, "batch token dim"], sizes: Float[Tensor, "batch token 1"] | None = None
+    ) -> Float[Tensor, "batch label"]:
+        """Return the logits for the sequence that `tokens` returns; `sizes`: how many patches each token is made of."""
+        first, *others = self.each_head(z, sizes)
         return (first + others[0]) / 2 if others else first
 
-    def each_head(self, z: Float[Tensor, "batch token dim"]) -> list[Float[Tensor, "batch label"]]:
+    def each_head(
+        self, z: Float[Tensor, "batch token dim"], sizes: Float[Tensor, "batch token 1"] | None = None
+    ) -> list[Float[Tensor, "batch label"]]:
         """Return the logits of each head for the sequence that `tokens` returns; a distilled model's two have a loss
         each."""
-        logits = [self.head(self.represent(z))]
+        logits = [self.head(self.represent(z, sizes))]
         return logits if self.distillation_head is None else [*logits, self.distillation_head(z[:, 1])]
 
     def features(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch features"]:
         """Return the representation of each image, which is the head's input."""
         return self.represent(self.tokens(images))
 
-    def represent(self, z: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch features"]:
+    def represent(
+        self, z: Float[Tensor, "batch token dim"], sizes: Float[Tensor, "batch token 1"] | None = None
+    ) -> Float[Tensor, "batch features"]:
         """Return the representation of each image, from the sequence that `tokens` returns."""
-        pooled = self.pool(z)
+        pooled = self.pool(z) if sizes is None else self.pool(z, sizes)
         return self.pre_logits(self.norm(pooled) if self.config.final_norm == "pooled" else pooled)
 
     def tokens(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:

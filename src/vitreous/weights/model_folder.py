@@ -22,6 +22,8 @@ from vitreous.images.preprocess import Resizer
 from vitreous.model.config import TRAINING_SETTINGS, ViTConfig
 from vitreous.model.factory import CONFIGS, Config, Model, create_empty, get_kind
 from vitreous.model.positions.resize import ALL_RULES, DEFAULT_RULE
+from vitreous.model.token_merging import Merging, check_merging
+from vitreous.model.vit import ViT
 from vitreous.settings import from_dict, to_dict, to_json
 from vitreous.shapes import Size
 from vitreous.storage.atomic import atomic_folder, clear_partials, find_settled, write_atomically
@@ -62,11 +64,22 @@ class ModelFolder:
     temperature: float = 1.0
     """Divisor of the logits before they become probabilities, above 0: it changes no prediction, only the
     confidence."""
+    merge: int = 0
+    """Pairs of patches that each block merges when the model computes (model/token_merging.py). Not part of what is saved."""
 
     @property
     def description(self) -> str:
         """What kind of model it is, in words."""
         return describe(self.model.config)
+
+    @property
+    def computing(self) -> Model | Merging:
+        """What maps images to logits: the model, or what merges its patches; raises ConfigError if it can't."""
+        if not self.merge:
+            return self.model
+        check_merging(self.model, self.merge)
+        assert isinstance(self.model, ViT)
+        return Merging(self.model, self.merge)
 
     @property
     def resizer(self) -> Resizer:
@@ -84,12 +97,14 @@ def save_model(path: str | Path, folder: ModelFolder) -> None:
     """Write a model folder, atomically, replacing an existing one.
 
     Raises:
-        ConfigError: the class names don't match the model's outputs, or the temperature is not above 0.
+        ConfigError: the class names don't match the model's outputs, the temperature is not above 0, or patches are merged.
         CheckpointError: a weight is NaN or infinite, or the folder exists and holds something else.
         StorageError: the disk is full or read-only; the previous contents are untouched.
     """
     path = Path(path).resolve()
     model = folder.model
+    if folder.merge:
+        raise ConfigError("a model folder holds the model without merging; load it without merge to save it")
     if len(folder.classes) != model.config.classes:
         raise ConfigError(
             f"the model has {model.config.classes} outputs, but {len(folder.classes)} class names were given"

@@ -118,6 +118,10 @@ class Evaluate:
     """Corruptions of ImageNet-C to measure under too, made on the fly: all, or names such as fog snow."""
     severities: tuple[int, ...] | None = None
     """Severities of the corruptions, 1 to 5; by default all five."""
+    merge: int = 0
+    """Pairs of similar patches that each block of a ViT merges (token merging): faster, and a little less accurate."""
+    merge_curve: tuple[int, ...] | None = None
+    """Measure accuracy and speed under token merging too, at these numbers of pairs; without numbers at several that suit the model."""
     speed: bool = True
     """Also time the forward pass."""
     out: str | None = None
@@ -191,6 +195,9 @@ class Predict:
     """Where to compute."""
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "fp32"
     """bf16 is faster where the hardware multiplies it natively; auto: use it there."""
+    merge: int = 0
+    """Pairs of similar patches that each block of a ViT merges (token merging): faster, and a little less accurate; vitreous
+    evaluate --merge-curve measures both."""
     engine: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
     """Who computes: torch; of an exported model onnxruntime or openvino, without torch. auto: the faster one here, once enough
     images have come to measure it (docs/speed.md)."""
@@ -293,6 +300,8 @@ class Export:
     calibrated probabilities before the logits."""
     dynamic_image: bool = False
     """The graph takes other rows and columns too (ResNets alone: a ViT's positions are made for one grid)."""
+    merge: int = 0
+    """Pairs of similar patches that each block of a ViT merges (token merging): faster, and a little less accurate."""
     data: str | None = None
     """Images to run both on: a folder, a file or a glob; by default crops of two photographs."""
     load: Annotated[Load, tyro.conf.arg(name="")] = Load()
