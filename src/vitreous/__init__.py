@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     )
     from vitreous.api.probes import ProbeResult, probe
     from vitreous.api.publication import PushResult, push_to_hub
+    from vitreous.api.quantisation import QuantiseResult, quantise
     from vitreous.api.reports import ReportResult, report
     from vitreous.api.review import ReviewResult, review
     from vitreous.api.search import SimilarityResult, similar
@@ -87,6 +88,8 @@ PLACES = {
     "cka": "vitreous.api.similarity",
     "CKAResult": "vitreous.api.similarity",
     "export": "vitreous.api.exports",
+    "quantise": "vitreous.api.quantisation",
+    "QuantiseResult": "vitreous.api.quantisation",
     "ExportResult": "vitreous.api.exports",
     "convert": "vitreous.api.conversion",
     "ConversionResult": "vitreous.api.conversion",
@@ -142,6 +145,7 @@ __all__ = [
     "PretrainedResult",
     "ProbeResult",
     "PushResult",
+    "QuantiseResult",
     "ReportResult",
     "ResNet",
     "ResNetConfig",
@@ -180,6 +184,7 @@ __all__ = [
     "plot_reliability",
     "probe",
     "push_to_hub",
+    "quantise",
     "report",
     "resume",
     "review",

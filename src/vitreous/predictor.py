@@ -32,10 +32,8 @@ if TYPE_CHECKING:
 
     from vitreous.engines.exported_folder import ExportedFolder
     from vitreous.engines.torch_engine import TorchEngine
-    from vitreous.model.factory import Model
-    from vitreous.model.token_merging import Merging
     from vitreous.model.vit import ViT
-    from vitreous.weights.model_folder import ModelFolder
+    from vitreous.weights.model_folder import Computing, ModelFolder
 
 Ranked = tuple[tuple[str, float], ...]
 """Classes with their probabilities, the most probable first."""
@@ -104,8 +102,7 @@ class Predictor(Shown):
             "shape": folder.description,
             "images": f"{size[0]}x{size[1]} pixels",
             "labels": f"{known}{more}",
-            "device": str(self.device),
-            **({"merge": f"{folder.merge} pairs of patches in each block"} if folder.merge else {}),
+            "device": f"{self.device}{f', merging {folder.merge} pairs in each block' if folder.merge else ''}",
         }
         return "\n".join(f"{name:<8}{said}" for name, said in lines.items())
 
@@ -136,7 +133,7 @@ class Predictor(Shown):
     """An alias: the name that transformers and huggingface_hub use."""
 
     @property
-    def model(self) -> "Model | Merging":
+    def model(self) -> "Computing":
         """The torch module itself; raises ConfigError for an exported model."""
         return self._torch.model
 
@@ -221,8 +218,8 @@ class Predictor(Shown):
     @property
     def said(self) -> dict[str, Any]:
         """Return where the model was loaded from and with which options, as JSON values."""
-        taken = {"taken": self.load_options} if self.load_options else {}
-        return {"model": self.path, **taken, **({"merge": self.folder.merge} if self.folder.merge else {})}
+        known = {"taken": self.load_options, "merge": self.folder.merge}
+        return {"model": self.path, **{name: value for name, value in known.items() if value}}
 
     def check_head(self) -> None:
         """Raise ConfigError if the model has no head and so can't classify."""
@@ -279,7 +276,7 @@ class Predictor(Shown):
         return self.model
 
     def _passed(
-        self, images: Image, choose: "Callable[[Model | Merging], Callable[[torch.Tensor], torch.Tensor]]"
+        self, images: Image, choose: "Callable[[Computing], Callable[[torch.Tensor], torch.Tensor]]"
     ) -> "torch.Tensor":
         """Pass one image or many through a part of the torch model, a batch at a time."""
         import torch

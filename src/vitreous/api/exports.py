@@ -122,11 +122,11 @@ def open_exportable(
     return folder, str(model)
 
 
-def gather_images(data: str | Path | Sequence[Image]) -> list[Image]:
+def gather_images(data: str | Path | Sequence[Image], most: int = MOST) -> list[Image]:
     """Return the first images of what was named; raises DataError if there are none."""
     if not isinstance(data, (str, Path)):
-        return list(islice(data, MOST))
-    found = list(islice(expand_paths([str(data)]), MOST))
+        return list(islice(data, most))
+    found = list(islice(expand_paths([str(data)]), most))
     if not found:
         raise DataError(f"no images in {data}")
     return found

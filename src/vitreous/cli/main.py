@@ -32,6 +32,7 @@ COMMANDS = {
     "inspect": ("vitreous.cli.inspect", "say what a model, file of weights, run, data set or image is"),
     "convert": ("vitreous.cli.convert", "read weights of any known origin, write them in another format"),
     "export": ("vitreous.cli.export", "write a model for ONNX Runtime, OpenVINO or torch.export, and run it there"),
+    "quantise": ("vitreous.cli.quantise", "write a model in int8 for ONNX Runtime, and measure what it loses"),
     "push": ("vitreous.cli.push", "put a model that was made here on the Hugging Face Hub"),
     "models": ("vitreous.cli.convert", "list the models that can be built and loaded"),
     "study": ("vitreous.cli.study", "carry out one of the paper's experiments again"),

@@ -56,8 +56,8 @@ class GraphConfig:
     """Other rows and columns go through as well."""
     opset: int | None = None
     """Of ONNX."""
-    precision: Literal["fp32"] = "fp32"
-    """Of the weights."""
+    precision: Literal["fp32", "int8"] = "fp32"
+    """Of the weights; int8: of most, and of what they are multiplied with."""
     merge: int = 0
     """Pairs of patches that each block merges."""
 

@@ -27,6 +27,7 @@ class OnnxRuntimeEngine(ExportedEngine):
         check_precision(self.name, precision, PRECISIONS_OF[self.name])
         import onnxruntime
 
+        self.precision = folder.graph.precision
         self.threads = count_threads()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1

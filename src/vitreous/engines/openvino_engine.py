@@ -11,7 +11,7 @@ from vitreous.errors import CheckpointError, ConfigError
 from vitreous.runtime.signal_stack import keep_signal_stack
 from vitreous.runtime.threads import count_threads
 
-HINTS = {"fp32": "f32", "bf16": "bf16"}
+HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
 
 class OpenVinoEngine(ExportedEngine):
@@ -42,7 +42,8 @@ class OpenVinoEngine(ExportedEngine):
             raise ConfigError(
                 "this processor doesn't multiply bf16, and openvino doesn't emulate it; choose --precision fp32"
             )
-        self.precision = "bf16" if native and precision in ("bf16", "auto") else "fp32"
+        wide = "bf16" if native and precision in ("bf16", "auto") else "fp32"
+        self.precision = wide if folder.graph.precision == "fp32" else folder.graph.precision
         if folder.target == "onnx":
             self.check_onnx()
         try:

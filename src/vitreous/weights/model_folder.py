@@ -36,6 +36,8 @@ from vitreous.weights.compatibility import check_depth, check_finite, check_fit,
 from vitreous.weights.exported import KEY
 from vitreous.weights.limits import check_model
 
+Computing = Model | Merging
+"""What maps images to logits: a model, or what merges its patches."""
 MODEL_FORMAT = 2
 """Version of the model folder's layout that is written: 2 since settings have their current names
 (`ViTConfig.RENAMED`)."""
@@ -73,7 +75,7 @@ class ModelFolder:
         return describe(self.model.config)
 
     @property
-    def computing(self) -> Model | Merging:
+    def computing(self) -> Computing:
         """What maps images to logits: the model, or what merges its patches; raises ConfigError if it can't."""
         if not self.merge:
             return self.model

@@ -308,6 +308,32 @@ class Export:
 
 
 @dataclass(frozen=True)
+class Quantise:
+    """Write a model in int8 for ONNX Runtime, calibrated on your images, and measure it beside fp32 on labelled images.
+
+    Layers that hurt are named and kept in float32 until accuracy fits; otherwise nothing is written.
+    """
+
+    model: Annotated[str, tyro.conf.Positional]
+    """A model folder or a run folder, or anything else that can be loaded."""
+    data: Annotated[str, tyro.conf.Positional]
+    """Labelled images to measure on, of which the validation split is taken if there is one."""
+    out: str | None = None
+    """The folder to write, new or empty; by default the next free exports/<model>-int8-<n>."""
+    calibration: str | None = None
+    """Images of the kind that the model was trained on, a folder, a file or a glob; by default the training split of DATA."""
+    images: int = 256
+    """Most images that the ranges are taken from."""
+    most_lost: float = 0.5
+    """Points of accuracy that may be lost."""
+    batch: int = 64
+    """Images that pass through the model at once when it is measured."""
+    broken: Literal["raise", "skip"] = "raise"
+    """What to do about files that can't be read: raise, or skip (they are counted)."""
+    load: Annotated[Load, tyro.conf.arg(name="")] = Load()
+
+
+@dataclass(frozen=True)
 class Push:
     """Push a model to the Hugging Face Hub, with a model card; `vitreous predict OWNER/NAME` uses it from there.
 
@@ -372,6 +398,7 @@ KINDS: dict[str, type] = {
     "board": Board,
     "convert": Convert,
     "export": Export,
+    "quantise": Quantise,
     "push": Push,
     "models": Models,
     "study": Study,

@@ -1,0 +1,249 @@
+"""`vitreous.quantise`: a model in int8, held against itself on labelled images."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from vitreous.api.data import Data, open_labelled
+from vitreous.api.exports import gather_images, open_exportable
+from vitreous.api.progress import shows_progress
+from vitreous.api.results import Result
+from vitreous.data.sources.base import Source, refuse_multilabel
+from vitreous.data.sources.subset import Subset
+from vitreous.data.stream.loader import load_evaluation_batches
+from vitreous.deploy.export import export_model
+from vitreous.deploy.graph import GraphOptions
+from vitreous.deploy.quantise import Quantised, check_quantisable, finish
+from vitreous.engines.exported_folder import ExportedFolder
+from vitreous.errors import CheckpointError, ConfigError, DataError
+from vitreous.evaluation.accuracy import class_indices, outputs
+from vitreous.evaluation.throughput import compare_costs
+from vitreous.images.inputs import prepare
+from vitreous.predictor import Predictor
+from vitreous.storage.atomic import atomic_folder, check_name
+from vitreous.storage.limits import format_bytes
+from vitreous.storage.presence import path_exists
+from vitreous.training.reporter import Reporter, Silent, progress_of
+from vitreous.weights.model_folder import ModelFolder
+
+FEWEST = 16
+"""Images that calibration takes at least: the ranges of fewer say little."""
+HEADS = ("", "top-1", "same class", "size", "one image", "images/s")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A precision on the evaluation images, by ONNX Runtime."""
+
+    precision: str
+    top1: float
+    agreement: float
+    """Share of the images with the class that they have in fp32."""
+    bytes: int
+    latency: float
+    """Seconds of a batch of one image, the median."""
+    images_per_second: float
+    """Of a large batch."""
+
+
+@dataclass(frozen=True, eq=False)
+class QuantiseResult(Result):
+    """A model in int8, beside itself in fp32."""
+
+    path: Path
+    """The folder that was written; `vitreous.load` opens it as any model."""
+    fp32: Measured
+    int8: Measured
+    kept: tuple[str, ...]
+    """Layers that were left in float32 since they hurt, the worst first."""
+    layers: int
+    """That could be quantised."""
+    calibrated: int
+    """Images that the ranges come from."""
+    examples: int
+    batch: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        return {**asdict(self), "path": str(self.path)}
+
+    def __str__(self) -> str:
+        rows = [HEADS, *(format_row(one) for one in (self.fp32, self.int8))]
+        wide = [max(len(row[place]) for row in rows) for place in range(len(HEADS))]
+        lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, wide, strict=True)) for row in rows]
+        kept = f"in float32, since they hurt: {', '.join(self.kept)}" if self.kept else "none had to stay in float32"
+        return "\n".join(
+            [
+                *lines,
+                f"layers      {self.layers - len(self.kept)} of {self.layers} in int8; {kept}",
+                f"measured    {self.examples:,} images, batch {self.batch}, calibrated on {self.calibrated:,} others, by ONNX Runtime",
+                f"written     {self.path}",
+                f"next: vitreous predict {self.path} IMAGES...",
+            ]
+        )
+
+
+def format_row(one: Measured) -> tuple[str, ...]:
+    """Return a precision's figures under HEADS."""
+    size, speed = format_bytes(one.bytes), f"{one.images_per_second:,.0f}"
+    return (one.precision, f"{one.top1:.2%}", f"{one.agreement:.1%}", size, f"{1e3 * one.latency:.3g} ms", speed)
+
+
+@shows_progress
+def quantise(
+    model: ModelFolder | Predictor | str | Path,
+    data: Data,
+    out: str | Path = "quantised",
+    *,
+    calibration: str | Path | None = None,
+    images: int = 256,
+    most_lost: float = 0.5,
+    batch: int = 64,
+    broken: str = "raise",
+    progress: bool | None = None,
+    reporter: Reporter | None = None,
+    **load: Any,
+) -> QuantiseResult:
+    """Write a model in int8 for ONNX Runtime, and measure it beside fp32 on labelled images.
+
+    Where accuracy falls by more than is allowed, the layers that hurt most are found, named and kept in float32, twice as many each time,
+    until it fits; if half of the layers don't suffice, nothing is written.
+
+    >>> vitreous.quantise("runs/photos-1", "photos", "photos-int8").int8.top1            # doctest: +SKIP
+    0.911
+
+    Args:
+        model: what `vitreous.load` takes or returns, with a head, but for an export.
+        data: labelled images, measured as `vitreous.evaluate` does.
+        out: the folder to write, new or empty.
+        calibration: a folder, file or glob of images of the kind that the model was trained on; None: the training split of `data`.
+        images: most of them, evenly spread, that the ranges are taken from.
+        most_lost: points of accuracy that may be lost.
+        batch: images that pass through the model at once when it is measured.
+        broken: what to do about files that can't be read: raise, or skip (they are counted).
+        progress: show how far the work is; None: in a notebook and on a terminal.
+        reporter: told how far the work is, in place of that display.
+        load: how the weights are taken, as `vitreous.load` has it: image, labels, ...
+
+    Raises:
+        ConfigError: a package that is missing, an option out of range, or a model without head. CheckpointError: nothing that can be
+            loaded, a folder that is not empty, or too much accuracy lost. DataError, ImageError: images that can't be used, or too few.
+    """
+    for name, value in (("images", images), ("batch", batch)):
+        if value < 1:
+            raise ConfigError(f"{name} is {value}; it must be at least 1")
+    if not most_lost >= 0:
+        raise ConfigError(f"most_lost is {most_lost}; it must be points of accuracy, 0 or more")
+    check_quantisable()
+    out, display = Path(out), reporter or Silent()
+    check_name(out)
+    if path_exists(out) and (not out.is_dir() or any(out.iterdir())):
+        raise CheckpointError(f"{out} exists already; name a new or empty folder")
+    folder, came = open_exportable(model, load, display)
+    predictor = Predictor(folder, "cpu")
+    predictor.path = came
+    predictor.check_head()
+    if folder.multilabel:
+        raise ConfigError(
+            "this model gives several labels an image, but quantising is judged by accuracy, which needs one"
+        )
+    display.phase("opening the data")
+    source = open_labelled(data, predictor, broken, display)
+    refuse_multilabel(source, "quantising")
+    labels = class_indices(source, folder.classes)[source.labels]
+    pixels = gather_calibration(data, calibration, predictor, images, (broken, display))
+    with TemporaryDirectory() as scratch:
+        display.phase("exporting, and calibrating")
+        exported, _ = export_model(folder, Path(scratch) / "fp32", "onnx", GraphOptions(), list(pixels[:8]), came)
+        quantised = Quantised(exported, pixels, Path(scratch))
+        display.phase(f"evaluating fp32 on {len(source):,} images")
+        plain = Predictor(exported, engine="onnxruntime")
+        logits = outputs(plain, source, batch, progress=progress_of(display))
+        with atomic_folder(out) as partial:
+            small, found, kept = fit(quantised, partial, (source, labels, logits), most_lost, batch, display)
+            display.phase("measuring the speed")
+            fp32, int8 = measure_both((plain, small), (logits, found), labels, batch)
+            names = tuple(quantised.layers[name] for name in kept)
+            result = QuantiseResult(out, fp32, int8, names, len(quantised.layers), len(pixels), len(source), batch)
+            assert isinstance(small.folder, ExportedFolder)
+            finish(small.folder, exported.path, result.to_dict())
+    return result
+
+
+def gather_calibration(
+    data: Data, calibration: str | Path | None, predictor: Predictor, most: int, how: tuple[str, Reporter]
+) -> np.ndarray:
+    """Return calibration images as the model sees them; raises DataError for too few."""
+    folder = predictor.folder
+    if calibration is None:
+        source = open_labelled(data, predictor, *how, "train")
+        chosen = np.unique(np.linspace(0, len(source) - 1, min(most, len(source))).astype(int))
+        parts = load_evaluation_batches(Subset(source, chosen), folder.preprocess, folder.decode, 64)
+        pixels = [one.permute(1, 2, 0).numpy() for part in parts for one in part.pixels]
+        name = f"the training split of {data}"
+    else:
+        ready = [
+            prepare(one, number, folder, "torch") for number, one in enumerate(gather_images(calibration, most), 1)
+        ]
+        pixels, name = [one.pixels for one in ready if one.pixels is not None], str(calibration)
+    if len(pixels) < FEWEST:
+        raise DataError(
+            f"{name} has {len(pixels)} images that can be read, and calibration takes at least {FEWEST}; name others with --calibration"
+        )
+    return np.stack(pixels)
+
+
+def fit(
+    quantised: Quantised,
+    path: Path,
+    images: tuple[Source, np.ndarray, np.ndarray],
+    most_lost: float,
+    batch: int,
+    display: Reporter,
+) -> tuple[Predictor, np.ndarray, list[str]]:
+    """Keep more and more of the layers that hurt in float32 until accuracy fits; raises CheckpointError if half don't suffice."""
+    source, labels, logits = images
+    before, kept, ranked = float((logits.argmax(1) == labels).mean()), [], None
+    while True:
+        display.phase(f"evaluating int8 with {len(kept)} layers in float32" if kept else "evaluating int8")
+        small = Predictor(quantised.write(path, kept), engine="onnxruntime")
+        found = outputs(small, source, batch, progress=progress_of(display))
+        lost = 100 * (before - float((found.argmax(1) == labels).mean()))
+        if lost <= most_lost + 1e-9:
+            return small, found, kept
+        if ranked is None:
+            display.phase("finding the layers that hurt")
+            ranked = quantised.rank_layers()
+        count = max(1, 2 * len(kept))
+        if count > len(quantised.layers) // 2:
+            names = ", ".join(quantised.layers[name] for name in ranked[:3])
+            raise CheckpointError(
+                f"int8 loses {lost:.2f} points of accuracy ({before:.2%} before), and {most_lost:g} are allowed, with {len(kept)} layers "
+                f"in float32; {names} hurt most. Nothing was written; more can be allowed with --most-lost"
+            )
+        kept = ranked[:count]
+
+
+def measure_both(
+    predictors: tuple[Predictor, Predictor], found: tuple[np.ndarray, np.ndarray], labels: np.ndarray, batch: int
+) -> tuple[Measured, Measured]:
+    """Return both precisions' figures; their passes are timed in turn."""
+    one, many = compare_costs(predictors, 1), compare_costs(predictors, batch)
+    rows = []
+    for place, predictor in enumerate(predictors):
+        assert isinstance(predictor.folder, ExportedFolder)
+        predicted = found[place].argmax(1)
+        rows.append(
+            Measured(
+                predictor.folder.graph.precision,
+                float((predicted == labels).mean()),
+                float((predicted == found[0].argmax(1)).mean()),
+                sum(file.bytes for file in predictor.folder.files),
+                1 / one[place].images_per_second,
+                many[place].images_per_second,
+            )
+        )
+    return rows[0], rows[1]

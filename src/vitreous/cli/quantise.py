@@ -1,0 +1,29 @@
+"""`vitreous quantise`: a model in int8, beside itself in fp32."""
+
+from pathlib import Path
+
+from vitreous.api.names import name_model
+from vitreous.cli.load_model import keywords
+from vitreous.cli.options.commands import Quantise
+from vitreous.cli.output import free_or_named
+from vitreous.cli.parse import parse
+from vitreous.training.progress import reporter
+
+EXPORTS = Path("exports")
+
+
+def quantise(arguments: list[str]) -> int:
+    """Run `vitreous quantise`."""
+    options = parse(Quantise, arguments, "quantise")
+    from vitreous.api.quantisation import quantise as write
+
+    out = free_or_named(options.out, f"{name_model(options.model)}-int8", EXPORTS)
+    names = ("calibration", "images", "most_lost", "batch", "broken")
+    display = reporter()
+    try:
+        how = {name: getattr(options, name) for name in names}
+        found = write(options.model, options.data, out, **how, reporter=display, **keywords(options.load))
+    finally:
+        display.close()
+    print(found)
+    return 0
