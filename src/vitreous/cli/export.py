@@ -4,7 +4,7 @@ from pathlib import Path
 
 from vitreous.api.names import name_model
 from vitreous.cli.load_model import keywords
-from vitreous.cli.options.commands import Export
+from vitreous.cli.options.deploy import Export
 from vitreous.cli.output import free_or_named
 from vitreous.cli.parse import parse
 from vitreous.training.progress import reporter

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from vitreous.cli.options.deploy import Export, Quantise
 from vitreous.cli.options.loading import Load, LoadOther
 from vitreous.cli.options.probes import Cka, Embed, Similar
 from vitreous.cli.options.serving import Serve
@@ -277,59 +278,6 @@ class Convert:
     """The folder to write, new or empty."""
     to: str = "vitreous"
     """The format: vitreous, google, timm, huggingface or torchvision."""
-    load: Annotated[Load, tyro.conf.arg(name="")] = Load()
-
-
-@dataclass(frozen=True)
-class Export:
-    """Write a model for another runtime, run it there on real images, and report how far its outputs are from torch's.
-
-    The result is a model like any other: predict, evaluate and inspect accept it, without torch if its runtime needs none.
-    """
-
-    model: Annotated[str, tyro.conf.Positional]
-    """A model folder or a run folder, or anything else that can be loaded."""
-    to: Literal["onnx", "openvino", "torch"] = "onnx"
-    """onnx, for ONNX Runtime, TensorRT and others; openvino; torch: torch.export, for programs with torch."""
-    out: str | None = None
-    """The folder to write, new or empty; by default the next free exports/<model>-<to>-<n>."""
-    outputs: Literal["logits", "features", "both"] | None = None
-    """What comes out: logits, features (what the head reads), or both; by default logits, or of a model without head features."""
-    preprocess_inside: bool = False
-    """The graph takes pixels of the model's size, (batch, row, col, channel), 0 to 255, normalises them itself, and gives
-    calibrated probabilities before the logits."""
-    dynamic_image: bool = False
-    """The graph takes other rows and columns too (ResNets alone: a ViT's positions are made for one grid)."""
-    merge: int = 0
-    """Pairs of similar patches that each block of a ViT merges (token merging): faster, and a little less accurate."""
-    data: str | None = None
-    """Images to run both on: a folder, a file or a glob; by default crops of two photographs."""
-    load: Annotated[Load, tyro.conf.arg(name="")] = Load()
-
-
-@dataclass(frozen=True)
-class Quantise:
-    """Write a model in int8 for ONNX Runtime, calibrated on your images, and measure it beside fp32 on labelled images.
-
-    Layers that hurt are named and kept in float32 until accuracy fits; otherwise nothing is written.
-    """
-
-    model: Annotated[str, tyro.conf.Positional]
-    """A model folder or a run folder, or anything else that can be loaded."""
-    data: Annotated[str, tyro.conf.Positional]
-    """Labelled images to measure on, of which the validation split is taken if there is one."""
-    out: str | None = None
-    """The folder to write, new or empty; by default the next free exports/<model>-int8-<n>."""
-    calibration: str | None = None
-    """Images of the kind that the model was trained on, a folder, a file or a glob; by default the training split of DATA."""
-    images: int = 256
-    """Most images that the ranges are taken from."""
-    most_lost: float = 0.5
-    """Points of accuracy that may be lost."""
-    batch: int = 64
-    """Images that pass through the model at once when it is measured."""
-    broken: Literal["raise", "skip"] = "raise"
-    """What to do about files that can't be read: raise, or skip (they are counted)."""
     load: Annotated[Load, tyro.conf.arg(name="")] = Load()
 
 
