@@ -38,9 +38,7 @@ def test_an_image_is_dropped_classified_and_looked_into(browser, service, folder
     expected = vitreous.load(folder)(FIRST["buffer"])
     expect(page.locator("#labels li").first).to_contain_text(f"{expected.label}{100 * expected.score:.1f}%")
     expect(page.locator("#told")).to_contain_text("Row 2, column 1 looks most at row")
-    page.locator("#stage").scroll_into_view_if_needed()
-    box = page.locator("#stage").bounding_box()
-    page.mouse.move(box["x"] + 1, box["y"] + 1)
+    page.locator("#stage").hover(position={"x": 4, "y": 4})
     expect(page.locator("#told")).to_contain_text("Row 0, column 0")
     page.locator("#stage").focus()
     page.keyboard.press("ArrowDown")
@@ -51,6 +49,7 @@ def test_an_image_is_dropped_classified_and_looked_into(browser, service, folder
     ):  # fmt: skip
         page.select_option("#view", view)
         expect(page.locator("#told")).to_contain_text(words)
+    page.select_option("#view", "relevance")
     page.select_option("#target", "fox")
     page.set_input_files("#file2", SECOND)
     expect(page.locator("#told")).to_contain_text("In the second image, row")
