@@ -13,7 +13,7 @@ from vitreous.images.inputs import Ready
 from vitreous.serving.batcher import Answer
 from vitreous.serving.bodies import Upload, read_uploads
 from vitreous.serving.descriptions import describe_model
-from vitreous.serving.map_requests import MapRequest, explain_images, read_map_request
+from vitreous.serving.map_options import MapOptions, explain_images, read_map_options
 from vitreous.serving.models import Loaded, Models, ServedModel, require_features, require_head, require_layers
 from vitreous.serving.problems import KINDS, Problem
 from vitreous.serving.schemas import (
@@ -197,7 +197,7 @@ def add_explain(router: APIRouter, models: Models, images: dict[str, Any]) -> No
         **{**images, "responses": responses},
     )
     async def explain(
-        request: Request, wanted: Annotated[MapRequest, Depends(read_map_request)], model: ModelName = None
+        request: Request, wanted: Annotated[MapOptions, Depends(read_map_options)], model: ModelName = None
     ) -> Response:
         timer, served = Timer(), models.find(model)
         uploads = await receive_uploads(request, served)
