@@ -66,7 +66,7 @@ def test_python_m_vitreous():
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         "vitreous: error: unknown command 'predct'; did you mean 'predict'? "
-        "Known: train, resume, evaluate, predict, explain, embed, similar, cka, serve, inspect, convert, export, push, models, study, report, ... (18 in all)\n"
+        "Known: train, resume, evaluate, predict, explain, embed, similar, cka, serve, inspect, convert, export, quantise, push, models, study, ... (19 in all)\n"
     )
 
 

@@ -47,6 +47,7 @@ def drawn(case: str, **more: Any) -> nn.Module:
     width = 128 if "attn_pool_num_heads" in settings else 64 * heads
     import timm
 
+    torch.manual_seed(0)  # the frequencies' draws
     model = timm.create_model(name, **TINY | settings | {"embed_dim": width, "num_heads": width // 64})
     frequencies = {key: tensor.detach().clone() for key, tensor in model.named_parameters() if key == "rope.freqs"}
     randomise(model)
