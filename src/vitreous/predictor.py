@@ -300,16 +300,17 @@ class Predictor(Shown):
     def fix_engine(self) -> None:
         """Let one engine compute all that follows: where several can, the fastest, measured now, rather than on the way."""
         if isinstance(self.engine, MeasuredEngine):
-            self.engine.fix(self._black_batch())
+            self.engine.fix(self.black_images(self.batch))
 
     def _settle(self) -> None:
         """Pass black images through the model, so that an engine that prepares itself for the first ones has done so."""
         for _ in range(-(-SETTLED // self.batch)):
-            self.engine.probabilities(self._black_batch())
+            self.engine.probabilities(self.black_images(self.batch))
 
-    def _black_batch(self) -> Pixels[np.ndarray, "batch row col channel"]:
+    def black_images(self, count: int) -> Pixels[np.ndarray, "batch row col channel"]:
+        """Return so many black images as the model sees them, before normalisation."""
         preprocess = self.folder.preprocess
-        shape = (self.batch, *preprocess.size, preprocess.channels)
+        shape = (count, *preprocess.size, preprocess.channels)
         return np.zeros(shape, np.float32 if preprocess.keeps_channels else np.uint8)
 
     def _opened(self, images: Iterable[Image], every: float) -> Iterator[tuple[int, Image | Ready]]:

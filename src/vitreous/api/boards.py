@@ -58,13 +58,11 @@ def board(runs: str | Path = "runs", *, host: str = "127.0.0.1", port: int = 810
     try:
         from vitreous.serving.board.folder import Folder
         from vitreous.serving.board.server import BoardServer
-        from vitreous.serving.sockets import listen
+        from vitreous.serving.sockets import format_url, listen
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("vitreous"):
             raise
         raise ConfigError(f"a board needs {error.name}; install it with: pip install 'vitreous[serve]'") from error
     folder = Folder(runs)
     listening = listen(host, port)
-    name = f"[{host}]" if ":" in host else host
-    url = f"http://{name}:{listening.getsockname()[1]}"
-    return BoardResult(url, folder.path, BoardServer(folder, listening, host))
+    return BoardResult(format_url(host, listening), folder.path, BoardServer(folder, listening, host))

@@ -23,9 +23,8 @@ from vitreous.evaluation.accuracy import class_indices, outputs
 from vitreous.evaluation.throughput import compare_costs
 from vitreous.images.inputs import prepare
 from vitreous.predictor import Predictor
-from vitreous.storage.atomic import atomic_folder, check_name
+from vitreous.storage.atomic import atomic_folder, check_new_folder
 from vitreous.storage.limits import format_bytes
-from vitreous.storage.presence import path_exists
 from vitreous.training.reporter import Reporter, Silent, progress_of
 from vitreous.weights.model_folder import ModelFolder
 
@@ -139,9 +138,7 @@ def quantise(
         raise ConfigError(f"most_lost is {most_lost}; it must be points of accuracy, 0 or more")
     check_quantisable()
     out, display = Path(out), reporter or Silent()
-    check_name(out)
-    if path_exists(out) and (not out.is_dir() or any(out.iterdir())):
-        raise CheckpointError(f"{out} exists already; name a new or empty folder")
+    check_new_folder(out)
     folder, came = open_exportable(model, load, display)
     predictor = Predictor(folder, "cpu")
     predictor.path = came

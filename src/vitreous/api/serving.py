@@ -18,6 +18,7 @@ from vitreous.api.results import Result
 from vitreous.errors import ConfigError
 from vitreous.predictor import Predictor
 from vitreous.serving.options import ModelSource, ServiceOptions
+from vitreous.serving.sockets import LOOPBACK, format_url, listen
 
 if TYPE_CHECKING:
     import socket
@@ -28,7 +29,6 @@ NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}")
 KEYS_VARIABLE = "VITREOUS_API_KEYS"
 LEAST_KEY = 16
 """Characters of an API key."""
-LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +96,7 @@ def serve(
         keys: API keys, or the file that holds them, one a line; None: those in $VITREOUS_API_KEYS, and if there are none
             everyone may ask.
         allow_origin: origins, such as https://example.com, whose pages may ask from a browser.
-        limits: others of `ServiceOptions`: read_timeout, max_body, max_images, max_pixels, reload_every.
+        limits: any of `ServiceLimits`, such as read_timeout, max_body, max_images, max_pixels, reload_every.
         log: write a line of JSON to standard error for each request.
         block: return only when a signal or Ctrl-C has ended the service; else it answers from a thread until `.stop()`.
         load_options: how the models are loaded, as `vitreous.load` has it: device, engine, precision, labels, ...
@@ -118,13 +118,10 @@ def serve(
     }
     options = ServiceOptions(host, port, keys=found, origins=origins, log=log, **how)
     sources = name_sources(models, dict(load_options or {}))
-    if processes > 1 and not block:
+    if options.processes > 1 and not block:
         raise ConfigError("several processes need block=True: they are started and ended from the main thread")
-    from vitreous.serving.sockets import listen
-
     listening = listen(host, port)
-    url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
-    result = ServiceResult(url, tuple(one.name for one in sources))
+    result = ServiceResult(format_url(host, listening), tuple(one.name for one in sources))
     try:
         return run(sources, options, listening, result) if block else start(sources, options, listening, result)
     finally:
@@ -147,7 +144,7 @@ def run(
     from vitreous.serving.supervisor import supervise
 
     set_up_logs(options.log)
-    if options.host not in LOCAL and not options.keys:
+    if options.host not in LOOPBACK and not options.keys:
         logging.getLogger("vitreous.serving").warning(
             "everyone who reaches this address may ask; --keys FILE asks for a key, --host 127.0.0.1 keeps it to this machine"
         )

@@ -2,14 +2,15 @@
 
 import re
 import sys
+from dataclasses import fields
 
 from vitreous.cli.load_model import keywords
 from vitreous.cli.options.serving import Serve
 from vitreous.cli.parse import parse
 from vitreous.errors import ConfigError
+from vitreous.serving.options import ServiceLimits
 
 NAMED = re.compile(r"([A-Za-z0-9][\w.-]{0,63})=(.+)", re.DOTALL)
-LIMITS = ("read_timeout", "max_body", "max_images", "max_pixels", "reload_every")
 HOW = ("device", "precision", "engine", "threshold", "decode")
 
 
@@ -20,15 +21,11 @@ def serve(arguments: list[str]) -> int:
         raise ConfigError("name a model: vitreous serve RUN")
     from vitreous.api.serving import serve as answer
 
-    how = {
-        name: getattr(options, name)
-        for name in ("host", "port", "processes", "batch", "wait_ms", "queue", "timeout", "keys")
-    }
-    limits = {name: getattr(options, name) for name in LIMITS}
+    limits = {one.name: getattr(options, one.name) for one in fields(ServiceLimits)}
     load = {name: getattr(options, name) for name in HOW} | keywords(options.load)
     print(f"serving at  http://{options.host}:{options.port or '...'}   (Ctrl-C ends it)", file=sys.stderr)
     answer(
-        name_models(options.models), **how, allow_origin=options.allow_origin, limits=limits, log=options.log, block=True,
+        name_models(options.models), host=options.host, port=options.port, keys=options.keys, allow_origin=options.allow_origin, limits=limits, log=options.log, block=True,
         load_options=load,
     )  # fmt: skip
     return 0

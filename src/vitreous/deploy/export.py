@@ -15,14 +15,13 @@ from vitreous.engines.exported import ExportedEngine
 from vitreous.engines.exported_folder import CONFIG, EXPORT_FORMAT, TARGETS, ExportedFolder, StoredFile, Target
 from vitreous.engines.selection import READERS, choose_engine
 from vitreous.engines.torch_engine import TorchEngine
-from vitreous.errors import CheckpointError, UnknownName
+from vitreous.errors import UnknownName
 from vitreous.images.inputs import Image
 from vitreous.model.count import count_flops, count_parameters
 from vitreous.model.factory import get_kind
 from vitreous.settings import to_dict, to_json
-from vitreous.storage.atomic import atomic_folder, check_name, write_atomically
+from vitreous.storage.atomic import atomic_folder, check_new_folder, write_atomically
 from vitreous.storage.hashing import file_hash
-from vitreous.storage.presence import path_exists
 from vitreous.storage.versions import read_versions
 from vitreous.weights.compatibility import describe
 from vitreous.weights.exported import KEY
@@ -53,9 +52,7 @@ def export_model(
     """
     if target not in TARGETS:
         raise UnknownName("target of export", target, TARGETS)
-    check_name(path)
-    if path_exists(path) and (not path.is_dir() or any(path.iterdir())):
-        raise CheckpointError(f"{path} exists already; name a new or empty folder")
+    check_new_folder(path)
     check_installed(target)
     config = plan_graph(folder, options, OPSET if target == "onnx" else None)
     pixels, which = gather_pixels(folder, images)

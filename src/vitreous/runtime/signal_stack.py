@@ -4,12 +4,19 @@ import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 
 class _Stack(ctypes.Structure):
     """`stack_t` of Linux."""
 
     _fields_ = (("pointer", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@cache
+def _open_library() -> ctypes.CDLL:
+    """Return the C library."""
+    return ctypes.CDLL(None)
 
 
 @contextmanager
@@ -23,7 +30,7 @@ def keep_signal_stack() -> Iterator[None]:
     if sys.platform != "linux":
         yield
         return
-    call, stack = ctypes.CDLL(None).sigaltstack, _Stack()
+    call, stack = _open_library().sigaltstack, _Stack()
     call(None, ctypes.byref(stack))
     try:
         yield

@@ -48,9 +48,7 @@ class Loaded:
 
     def warm_up(self) -> None:
         """Compute once, so that the first request doesn't pay for it; raises CheckpointError for outputs that aren't numbers."""
-        preprocess = self.predictor.folder.preprocess
-        kind = np.float32 if preprocess.keeps_channels else np.uint8
-        pixels = np.zeros((1, *preprocess.size, preprocess.channels), kind)
+        pixels = self.predictor.black_images(1)
         found = [self.predictor.probabilities(pixels)] if self.classifies else []
         try:
             found.append(self.predictor.engine.features(pixels))

@@ -9,7 +9,6 @@ from vitreous.errors import ConfigError
 if TYPE_CHECKING:
     from vitreous.predictor import Predictor
 
-MIB = 2**20
 NO_FEWER = {
     "processes": 1, "batch": 1, "wait_ms": 0, "queue": 1, "timeout": 0.001, "read_timeout": 0.001, "max_body": 1024,
     "max_images": 1, "max_pixels": 1, "reload_every": 0,
@@ -17,38 +16,44 @@ NO_FEWER = {
 """The smallest value of each number."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ServiceLimits:
+    """How much a service takes, and how it shares its work."""
+
+    processes: int = 1
+    """Processes that share the port, each with its own copy of the models; one that dies is replaced."""
+    batch: int = 32
+    """Most images in one pass through a model."""
+    wait_ms: float = 2.0
+    """Longest that an image waits for others to share its pass, in milliseconds."""
+    queue: int = 256
+    """Most images of a model that wait for their answer; more are refused with 429."""
+    timeout: float = 30.0
+    """Seconds until an accepted request is given up with 503."""
+    read_timeout: float = 10.0
+    """Seconds that a client has to send a request's headers, and to send its body."""
+    max_body: int = 32 * 2**20
+    """Most bytes of a request."""
+    max_images: int = 64
+    """Most images of a request."""
+    max_pixels: int = 64_000_000
+    """Most pixels of an image, unless the model's own limit is lower."""
+    reload_every: float = 2.0
+    """Seconds between two looks at whether a model's files have changed; 0: they are read once."""
+
+
 @dataclass(frozen=True)
-class ServiceOptions:
+class ServiceOptions(ServiceLimits):
     """What a service may be asked for, and how much of it."""
 
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0: every one of this machine's."""
     port: int = 8000
     """0: any free one."""
-    processes: int = 1
-    """Processes that share the port, each with its own copy of the models."""
-    batch: int = 32
-    """Most images in one pass through a model."""
-    wait_ms: float = 2.0
-    """Longest that an image waits for others to share its pass, in milliseconds."""
-    queue: int = 256
-    """Most images of a model that were accepted and not answered yet; more are refused with 429."""
-    timeout: float = 30.0
-    """Seconds until an accepted request is given up with 503."""
-    read_timeout: float = 10.0
-    """Seconds that a client has to send a request's headers, and to send its body."""
-    max_body: int = 32 * MIB
-    """Most bytes of a request's body."""
-    max_images: int = 64
-    """Most images of a request."""
-    max_pixels: int = 64_000_000
-    """Most rows x columns of an image, unless the model's own limit is lower."""
     keys: tuple[str, ...] = ()
     """API keys; none: everyone may ask."""
     origins: tuple[str, ...] = ()
     """Origins, such as https://example.com, whose pages may ask from a browser."""
-    reload_every: float = 2.0
-    """Seconds between two looks at the models' files; 0: they are read once."""
     log: bool = True
     """Write a line of JSON to standard error for each request."""
 

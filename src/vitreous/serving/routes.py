@@ -2,6 +2,9 @@
 
 import json
 import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
@@ -13,7 +16,7 @@ from vitreous.images.inputs import Ready
 from vitreous.serving.batcher import Answer
 from vitreous.serving.bodies import Upload, read_uploads
 from vitreous.serving.descriptions import describe_model
-from vitreous.serving.map_options import MapOptions, explain_images, read_map_options
+from vitreous.serving.explain_options import ExplainOptions, explain_images, read_explain_options
 from vitreous.serving.models import Loaded, Models, ServedModel, require_features, require_head, require_layers
 from vitreous.serving.problems import KINDS, Problem
 from vitreous.serving.schemas import (
@@ -83,6 +86,43 @@ async def receive_uploads(request: Request, model: ServedModel) -> list[Upload]:
     return uploads
 
 
+@dataclass(frozen=True)
+class Accepted:
+    """A request for a model's answer, with its images decoded."""
+
+    timer: Timer
+    served: ServedModel
+    loaded: Loaded
+    images: list[Ready]
+
+    def encode(self, document: dict[str, Any], timings: dict[str, float]) -> Response:
+        """Return the answer: which version of which model says what, and how long it took."""
+        return encode(
+            {"model": self.served.source.name, "version": self.loaded.version, **document, "timings": timings}
+        )
+
+
+@asynccontextmanager
+async def accept(
+    request: Request, models: Models, name: str | None, require: Callable[[Loaded, str], None]
+) -> AsyncIterator[Accepted]:
+    """Read a request's images and hold their places in the model's queue; they count once they are answered. Raises Problem.
+
+    Args:
+        require: refuses a model that can't give such an answer.
+    """
+    timer, served = Timer(), models.find(name)
+    uploads = await receive_uploads(request, served)
+    timer.stage("read")
+    async with served.answer(len(uploads)) as loaded:
+        require(loaded, served.source.name)
+        found = await served.decode(loaded, uploads)
+        refuse_unreadable(found)
+        timer.stage("decode")
+        yield Accepted(timer, served, loaded, found)
+    models.measurements.images.labels(served.source.name, request.scope["route"].path).inc(len(uploads))
+
+
 def refuse_unreadable(found: list[Ready]) -> None:
     """Raise Problem if there isn't one image with pixels."""
     if all(one.pixels is None for one in found):
@@ -125,25 +165,10 @@ def build_routes(models: Models) -> APIRouter:
         top: Annotated[int, Query(ge=1, le=MOST_TOP, description="Classes that are listed.")] = 5,
         probabilities: Annotated[bool, Query(description="List the probability of every class too.")] = False,
     ) -> Response:
-        timer, served = Timer(), models.find(model)
-        uploads = await receive_uploads(request, served)
-        timer.stage("read")
-        async with served.answer(len(uploads)) as loaded:
-            require_head(loaded, served.source.name)
-            found = await served.decode(loaded, uploads)
-            refuse_unreadable(found)
-            timer.stage("decode")
-            answers = await served.compute(loaded, "probabilities", found)
-        predictions = describe_predictions(loaded, found, answers, top, probabilities)
-        models.measurements.images.labels(served.source.name, "/v1/predict").inc(len(uploads))
-        return encode(
-            {
-                "model": served.source.name,
-                "version": loaded.version,
-                "predictions": predictions,
-                "timings": timer.finish(answers),
-            }
-        )
+        async with accept(request, models, model, require_head) as one:
+            answers = await one.served.compute(one.loaded, "probabilities", one.images)
+        predictions = describe_predictions(one.loaded, one.images, answers, top, probabilities)
+        return one.encode({"predictions": predictions}, one.timer.finish(answers))
 
     add_embed(router, models, images)
     add_explain(router, models, images)
@@ -163,23 +188,15 @@ def add_embed(router: APIRouter, models: Models, images: dict[str, Any]) -> None
 
     @router.post("/v1/embed", summary="Represent images as vectors", response_model=EmbedAnswer, **images)
     async def embed(request: Request, model: ModelName = None) -> Response:
-        timer, served = Timer(), models.find(model)
-        uploads = await receive_uploads(request, served)
-        timer.stage("read")
-        async with served.answer(len(uploads)) as loaded:
-            require_features(loaded, served.source.name)
-            found = await served.decode(loaded, uploads)
-            refuse_unreadable(found)
-            timer.stage("decode")
-            answers = await served.compute(loaded, "features", found)
-        models.measurements.images.labels(served.source.name, "/v1/embed").inc(len(uploads))
-        vectors = [None if one is None else one.row.tolist() for one in answers]
+        async with accept(request, models, model, require_features) as one:
+            answers = await one.served.compute(one.loaded, "features", one.images)
+        vectors = [None if answer is None else answer.row.tolist() for answer in answers]
         entries = [
-            {"name": one.name, "vector": row, "error": one.error} for one, row in zip(found, vectors, strict=True)
+            {"name": ready.name, "vector": row, "error": ready.error}
+            for ready, row in zip(one.images, vectors, strict=True)
         ]
         width = next(len(row) for row in vectors if row is not None)
-        said = {"model": served.source.name, "version": loaded.version, "dimensions": width, "embeddings": entries}
-        return encode({**said, "timings": timer.finish(answers)})
+        return one.encode({"dimensions": width, "embeddings": entries}, one.timer.finish(answers))
 
 
 PICTURE = {"description": "The maps", "content": {"image/png": IMAGE, "application/octet-stream": IMAGE}}
@@ -197,24 +214,16 @@ def add_explain(router: APIRouter, models: Models, images: dict[str, Any]) -> No
         **{**images, "responses": responses},
     )
     async def explain(
-        request: Request, wanted: Annotated[MapOptions, Depends(read_map_options)], model: ModelName = None
+        request: Request, wanted: Annotated[ExplainOptions, Depends(read_explain_options)], model: ModelName = None
     ) -> Response:
-        timer, served = Timer(), models.find(model)
-        uploads = await receive_uploads(request, served)
-        timer.stage("read")
-        async with served.answer(len(uploads)) as loaded:
-            require_layers(loaded, served.source.name)
-            found = await served.decode(loaded, uploads)
-            refuse_unreadable(found)
-            timer.stage("decode")
+        async with accept(request, models, model, require_layers) as one:
             began = time.monotonic()
-            document = await loaded.batcher.run(partial(explain_images, loaded, found, wanted))
-        models.measurements.images.labels(served.source.name, "/v1/explain").inc(len(uploads))
+            document = await one.loaded.batcher.run(partial(explain_images, one.loaded, one.images, wanted))
         if isinstance(document, bytes):
             kind = {"png": "image/png", "npy": "application/octet-stream"}[wanted.format]
             return Response(document, media_type=kind)
-        timings = timer.finish([]) | {"compute_ms": round(1000 * (time.monotonic() - began), 3)}
-        return encode({"model": served.source.name, "version": loaded.version, **document, "timings": timings})
+        timings = one.timer.finish([]) | {"compute_ms": round(1000 * (time.monotonic() - began), 3)}
+        return one.encode(document, timings)
 
 
 def build_probes(models: Models) -> APIRouter:

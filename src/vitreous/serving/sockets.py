@@ -5,6 +5,8 @@ import socket
 
 from vitreous.errors import ConfigError
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+"""Names of this machine that no other one reaches."""
 REASONS = {
     errno.EADDRINUSE: "port {port} on {host} is taken; choose another one (--port), or 0 for any that is free",
     errno.EACCES: "port {port} is for the system's administrator; choose one from 1024 (--port)",
@@ -33,3 +35,8 @@ def listen(host: str, port: int) -> socket.socket:
         raise ConfigError(said.format(host=host, port=port)) from error
     found.set_inheritable(True)
     return found
+
+
+def format_url(host: str, listening: socket.socket) -> str:
+    """Return the address in a browser of a socket that `listen` bound."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from vitreous.errors import ConfigError, StorageError
+from vitreous.errors import CheckpointError, ConfigError, StorageError
 from vitreous.storage.presence import explain_url, is_folder, path_exists
 
 PARTIAL = ".partial"
@@ -130,6 +130,13 @@ def check_name(path: Path) -> None:
     for name in (_name_partial(path), *(above / part for part in path.parts)):
         with translate_write_errors(path), suppress(FileNotFoundError, NotADirectoryError):
             name.lstat()
+
+
+def check_new_folder(path: Path) -> None:
+    """Raise CheckpointError unless a path is free or an empty folder; ConfigError as `check_name` does."""
+    check_name(path)
+    if path_exists(path) and (not path.is_dir() or any(path.iterdir())):
+        raise CheckpointError(f"{path} exists already; name a new or empty folder")
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -16,8 +16,7 @@ from vitreous.model.resnet_config import EpsilonConfig, ResNetConfig
 from vitreous.runtime.display import Shown
 from vitreous.settings import to_json
 from vitreous.shapes import Size
-from vitreous.storage.atomic import atomic_folder, check_name, remove_folder, write_atomically
-from vitreous.storage.presence import path_exists
+from vitreous.storage.atomic import atomic_folder, check_new_folder, remove_folder, write_atomically
 from vitreous.storage.safetensors_file import save_tensors
 from vitreous.weights.compatibility import describe
 from vitreous.weights.families.base import Family
@@ -67,9 +66,7 @@ def convert(folder: ModelFolder, path: str | Path, to: str = OURS) -> Proof:
     if to not in known:
         raise UnknownName("format", to, known)
     path, family = Path(path), known[to]
-    check_name(path)
-    if path_exists(path) and (not path.is_dir() or any(path.iterdir())):
-        raise CheckpointError(f"{path} exists already; name a new or empty folder")
+    check_new_folder(path)
     if family is None:
         save_model(path, folder)
     else:

@@ -9,8 +9,7 @@ import uvicorn
 
 from vitreous.serving.board.app import build_app
 from vitreous.serving.board.folder import Folder
-
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
+from vitreous.serving.sockets import LOOPBACK
 
 
 class BoardServer:

@@ -13,7 +13,7 @@ from vitreous.serving.problems import Problem
 
 
 @dataclass(frozen=True)
-class MapOptions:
+class ExplainOptions:
     """Which maps are asked for, and as what."""
 
     method: str
@@ -24,7 +24,7 @@ class MapOptions:
     format: Literal["json", "png", "npy"]
 
 
-def read_map_options(
+def read_explain_options(
     method: Annotated[
         str, Query(description="attention, rollout, relevance, ...; auto: the most informative one.")
     ] = "auto",
@@ -43,12 +43,12 @@ def read_map_options(
             description="json: arrays; png: the image in grey under its map; npy: the array as NumPy stores it, in float32."
         ),
     ] = "json",
-) -> MapOptions:
+) -> ExplainOptions:
     """Return what the address says of the maps."""
-    return MapOptions(method, layer, head, target, query, format)
+    return ExplainOptions(method, layer, head, target, query, format)
 
 
-def explain_images(loaded: Loaded, images: list[Ready], wanted: MapOptions) -> dict[str, Any] | bytes:
+def explain_images(loaded: Loaded, images: list[Ready], wanted: ExplainOptions) -> dict[str, Any] | bytes:
     """Return what is said of the images' maps, or the bytes of one image's; raises Problem, ConfigError."""
     from vitreous.insight.methods import MapOptions
     from vitreous.serving import explaining
