@@ -72,6 +72,7 @@ def test_paste_examples_curl_and_the_slider(browser, service):
         __import__("base64").b64encode(FIRST["buffer"]).decode(),
     )
     expect(page.locator("#name")).to_have_text("pasted.png")
+    expect(page.locator("#layer-told")).to_contain_text("1 of 0 to 1")
     page.locator("#layer").focus()
     page.keyboard.press("Home")
     expect(page.locator("#layer-told")).to_contain_text("0 of 0 to")

@@ -34,6 +34,7 @@ class Service:
         sources: the models.
         options: the limits.
         failed: called with the error if a model can't be loaded; nothing is answered then.
+        early: answer before the models are loaded, that they aren't; else accept nothing until they are.
     """
 
     def __init__(
@@ -41,8 +42,9 @@ class Service:
         sources: list[ModelSource],
         options: ServiceOptions,
         failed: Callable[[BaseException], None] = lambda _: None,
+        early: bool = True,
     ) -> None:
-        self.measurements, self.failed = Measurements(), failed
+        self.measurements, self.failed, self.early = Measurements(), failed, early
         self.models = Models(sources, options, self.measurements)
         self.api = self._build()
         self.guard = Guard(self.api, options, self.measurements)
@@ -70,6 +72,8 @@ class Service:
     async def _live(self, _: FastAPI) -> AsyncIterator[None]:
         self.api.openapi()  # made once; the first request would wait for it
         opening = asyncio.create_task(self._open())
+        if not self.early:
+            await opening
         yield
         opening.cancel()
         await asyncio.gather(opening, return_exceptions=True)

@@ -87,11 +87,11 @@ class PatientProtocol(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """One process of the service."""
+    """One process of the service; `early` as in `Service`."""
 
-    def __init__(self, sources: list[ModelSource], options: ServiceOptions) -> None:
+    def __init__(self, sources: list[ModelSource], options: ServiceOptions, early: bool = True) -> None:
         self.failure: BaseException | None = None
-        self.service = Service(sources, options, self._fail)
+        self.service = Service(sources, options, self._fail, early)
         protocol = type("Protocol", (PatientProtocol,), {"patience": options.read_timeout})
         super().__init__(
             Config(

@@ -22,10 +22,10 @@ Work = tuple[list[ModelSource], ServiceOptions]
 
 
 class Worker(Process):
-    """A process among several; ready once its models are."""
+    """A process among several; ready once its models are. Where others answer already, it accepts nothing before that."""
 
-    def __init__(self, config: Config, sockets: list[socket.socket], work: Work) -> None:
-        self.work = work
+    def __init__(self, config: Config, sockets: list[socket.socket], work: Work, early: bool) -> None:
+        self.work, self.early = work, early
         super().__init__(config, sockets)
 
     def pong(self) -> None:
@@ -39,7 +39,7 @@ class Worker(Process):
         sources, options = self.work
         threading.Thread(target=self.always_pong, daemon=True).start()
         set_up_logs(options.log)
-        self._server = server = Server(sources, options)
+        self._server = server = Server(sources, options, self.early)
         with suppress(KeyboardInterrupt):
             server.run(sockets)
         if server.failure is not None:
@@ -56,7 +56,7 @@ class Supervisor(Multiprocess):
 
     def start_one(self) -> Worker:
         """Start a process."""
-        worker = Worker(self.config, self.sockets, self.work)
+        worker = Worker(self.config, self.sockets, self.work, early=not self.processes)
         worker.start()
         return worker
 
