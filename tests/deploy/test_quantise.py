@@ -1,17 +1,36 @@
 """int8 against arithmetic in float64, and what is refused."""
 
+import contextlib
+import io
+import json
+
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 from PIL import Image
 from tests.deploy.conftest import folder_of, traceable
 
 import vitreous
-from vitreous.errors import CheckpointError, DataError
+from vitreous.cli.main import main
+from vitreous.errors import CheckpointError, ConfigError, DataError
+from vitreous.evaluation import throughput
+from vitreous.images.tensors import normalize
 from vitreous.model.config import ViTConfig
+from vitreous.model.resnet_config import ResNetConfig
 
 MODEL = ViTConfig(image=(16, 16), patch=(8, 8), width=16, depth=1, heads=2, mlp_width=24, classes=3)
+CONVOLUTIONS = ResNetConfig(image=(16, 16), units=(1, 1), root="3x3", root_channels=8, groups=4, classes=3)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def short():
+    """Speed is measured by two passes: figures are not what is tested here."""
+    with pytest.MonkeyPatch.context() as changed:
+        for name, value in (("LONG_ENOUGH", 0.0), ("FEWEST", 2)):
+            changed.setattr(throughput, name, value)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +120,98 @@ def test_too_few_images_are_refused(photos, tmp_path):
     with pytest.raises(DataError, match="no images"):
         vitreous.quantise(folder_of(MODEL), photos, tmp_path / "out", calibration=tmp_path / "empty")
     assert not (tmp_path / "out").exists()
+
+
+def reference(folder, pixels):
+    """Return the model's own logits."""
+    images = normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2), folder.preprocess)
+    with torch.inference_mode():
+        return folder.model(images).numpy()
+
+
+def test_dynamic_ranges_are_each_batchs_own(photos, tmp_path):
+    """Images that are far from what calibration would have seen lose nothing by it."""
+    folder = folder_of(MODEL)
+    with traceable():
+        found = vitreous.quantise(folder, photos, tmp_path / "int8", dynamic=True, most_lost=100, batch=8)
+    assert (found.engine, found.calibrated, found.layers) == ("onnxruntime", 0, 6)
+    assert "ranges of each batch's own" in str(found)
+    kinds = [node.op_type for node in onnx.load(found.path / "model.onnx").graph.node]
+    assert (kinds.count("MatMulInteger"), kinds.count("MatMul"), kinds.count("Gemm")) == (6, 2, 0)  # 2 of attention
+    pixels = np.zeros((3, 16, 16, 3), np.uint8)
+    pixels[1:, 3:9] = 255
+    own = vitreous.load(found.path, precision="int8").engine.logits(pixels)
+    wanted = reference(folder, pixels)
+    assert np.abs(own - wanted).max() < 0.05 * np.abs(wanted).max()
+
+
+def test_dynamic_ranges_need_dense_layers(photos, tmp_path):
+    with traceable(), pytest.raises(ConfigError, match="none but its head; leave out --dynamic"):
+        vitreous.quantise(folder_of(CONVOLUTIONS), photos, tmp_path / "out", dynamic=True)
+    with pytest.raises(ConfigError, match="dynamic ranges are ONNX Runtime's, and the target is openvino"):
+        vitreous.quantise(folder_of(MODEL), photos, tmp_path / "out", to="openvino", dynamic=True)
+
+
+@pytest.mark.parametrize("config", [MODEL, pytest.param(CONVOLUTIONS, marks=pytest.mark.slow)], ids=["vit", "resnet"])
+def test_openvino_rounds_what_layers_multiply_and_nothing_else(config, photos, tmp_path, monkeypatch):
+    """The first measured accuracy is replaced, so that a layer is kept; nothing is reported to anybody, or printed."""
+    pytest.importorskip("nncf")
+    import openvino
+
+    from vitreous.api import quantisation
+
+    measure, calls = quantisation.outputs, []
+
+    def measure_low(predictor, source, batch, progress=None):
+        calls.append(predictor.engine.name)
+        found = measure(predictor, source, batch, progress=progress)
+        return -found if len(calls) == 2 else found
+
+    monkeypatch.setattr(quantisation, "outputs", measure_low)
+    monkeypatch.setattr("openvino_telemetry.Telemetry.__init__", lambda *_, **__: pytest.fail("reported"))
+    folder, said = folder_of(config), io.StringIO()
+    labels = reference(folder, np.stack([np.asarray(Image.open(one)) for one in sorted(photos.glob("val/*/*.png"))]))
+    most = float(100 * np.bincount(labels.argmax(1), minlength=3).max() / len(labels))
+    with traceable(), contextlib.redirect_stdout(said):
+        found = vitreous.quantise(folder, photos, tmp_path / "int8", to="openvino", most_lost=most, batch=8)
+    assert said.getvalue() == ""
+    assert (set(calls), found.engine) == ({"openvino"}, "openvino")
+    model = openvino.Core().read_model(found.path / "model.xml")
+    readers = {
+        one.get_node().get_type_name()
+        for op in model.get_ops()
+        if op.get_type_name() == "FakeQuantize"
+        for one in op.output(0).get_target_inputs()
+    }
+    assert readers <= {"MatMul", "Convolution"}
+    rounded = [
+        op for op in model.get_ops() if op.get_type_name() == "Constant" and op.get_element_type().to_string() == "i8"
+    ]
+    assert len(rounded) == found.layers - len(found.kept)
+    assert json.loads(model.get_rt_info(["vitreous", "graph"]).value)["precision"] == "int8"
+    loaded = vitreous.load(found.path, precision="int8")
+    assert (loaded.engine.name, loaded.engine.precision) == ("openvino", "int8")
+    pixels = np.random.default_rng(5).integers(256, size=(5, 16, 16, 3), dtype=np.uint8)
+    wanted = reference(folder, pixels)
+    assert np.abs(loaded.engine.logits(pixels) - wanted).max() < 0.1 * np.abs(wanted).max()
+
+
+def test_kernels_are_standardised_before_they_are_rounded(photos, tmp_path):
+    with traceable():
+        found = vitreous.quantise(folder_of(CONVOLUTIONS), photos, tmp_path / "int8", most_lost=100, batch=8)
+    nodes = onnx.load(found.path / "model.onnx").graph.node
+    assert found.layers == sum(node.op_type in ("Conv", "Gemm") for node in nodes) == 10
+    assert not {node.op_type for node in nodes} & {"Sqrt", "Div"}
+
+
+def test_all_figures_go_to_a_file(found, photos, tmp_path, capfd, monkeypatch):
+    from vitreous.api import quantisation
+
+    monkeypatch.setattr(quantisation, "quantise", lambda *_, **__: found)
+    words = ["quantise", "a model", str(photos), "--out", str(tmp_path / "int8"), "--json", str(tmp_path / "all.json")]
+    assert main(words) == 0
+    assert f"all numbers are in {tmp_path / 'all.json'}" in capfd.readouterr().out
+    written = json.loads((tmp_path / "all.json").read_text())
+    assert (written["engine"], written["int8"]["precision"], written["layers"]) == ("onnxruntime", "int8", 6)
+    assert main(words) == 2
+    assert "all.json" in capfd.readouterr().err

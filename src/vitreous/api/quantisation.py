@@ -16,7 +16,7 @@ from vitreous.data.sources.subset import Subset
 from vitreous.data.stream.loader import load_evaluation_batches
 from vitreous.deploy.export import export_model
 from vitreous.deploy.graph import GraphOptions
-from vitreous.deploy.quantise import Quantised, check_quantisable, finish
+from vitreous.deploy.quantise import Int8, Int8Target, check_quantisable, finish, quantise_export
 from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.errors import CheckpointError, ConfigError, DataError
 from vitreous.evaluation.accuracy import class_indices, outputs
@@ -35,7 +35,7 @@ HEADS = ("", "top-1", "same class", "size", "one image", "images/s")
 
 @dataclass(frozen=True)
 class Measured:
-    """A precision on the evaluation images, by ONNX Runtime."""
+    """A precision on the evaluation images, in the runtime that int8 was made for."""
 
     precision: str
     top1: float
@@ -56,12 +56,14 @@ class QuantiseResult(Result):
     """The folder that was written; `vitreous.load` opens it as any model."""
     fp32: Measured
     int8: Measured
+    engine: str
+    """Who computed both: onnxruntime or openvino."""
     kept: tuple[str, ...]
     """Layers that were left in float32 since they hurt, the worst first."""
     layers: int
     """That could be quantised."""
     calibrated: int
-    """Images that the ranges come from."""
+    """Images that the ranges come from; 0: from each batch itself."""
     examples: int
     batch: int
 
@@ -73,12 +75,13 @@ class QuantiseResult(Result):
         rows = [HEADS, *(format_row(one) for one in (self.fp32, self.int8))]
         wide = [max(len(row[place]) for row in rows) for place in range(len(HEADS))]
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, wide, strict=True)) for row in rows]
+        ranges = f"calibrated on {self.calibrated:,} others" if self.calibrated else "ranges of each batch's own"
         kept = f"in float32, since they hurt: {', '.join(self.kept)}" if self.kept else "none had to stay in float32"
         return "\n".join(
             [
                 *lines,
                 f"layers      {self.layers - len(self.kept)} of {self.layers} in int8; {kept}",
-                f"measured    {self.examples:,} images, batch {self.batch}, calibrated on {self.calibrated:,} others, by ONNX Runtime",
+                f"measured    {self.examples:,} images, batch {self.batch}, {ranges}, by {self.engine}",
                 f"written     {self.path}",
                 f"next: vitreous predict {self.path} IMAGES...",
             ]
@@ -97,6 +100,8 @@ def quantise(
     data: Data,
     out: str | Path = "quantised",
     *,
+    to: Int8Target = "onnx",
+    dynamic: bool = False,
     calibration: str | Path | None = None,
     images: int = 256,
     most_lost: float = 0.5,
@@ -106,7 +111,7 @@ def quantise(
     reporter: Reporter | None = None,
     **load: Any,
 ) -> QuantiseResult:
-    """Write a model in int8 for ONNX Runtime, and measure it beside fp32 on labelled images.
+    """Write a model in int8, and measure it beside fp32 in the same runtime on labelled images.
 
     Where accuracy falls by more than is allowed, the layers that hurt most are found, named and kept in float32, twice as many each time,
     until it fits; if half of the layers don't suffice, nothing is written.
@@ -118,6 +123,8 @@ def quantise(
         model: what `vitreous.load` takes or returns, with a head, but for an export.
         data: labelled images, measured as `vitreous.evaluate` does.
         out: the folder to write, new or empty.
+        to: onnx, for ONNX Runtime; openvino, by NNCF.
+        dynamic: the ranges of dense layers' inputs are each batch's own, in place of those of calibration images (onnx).
         calibration: a folder, file or glob of images of the kind that the model was trained on; None: the training split of `data`.
         images: most of them, evenly spread, that the ranges are taken from.
         most_lost: points of accuracy that may be lost.
@@ -136,7 +143,7 @@ def quantise(
             raise ConfigError(f"{name} is {value}; it must be at least 1")
     if not most_lost >= 0:
         raise ConfigError(f"most_lost is {most_lost}; it must be points of accuracy, 0 or more")
-    check_quantisable()
+    check_quantisable(to, dynamic)
     out, display = Path(out), reporter or Silent()
     check_new_folder(out)
     folder, came = open_exportable(model, load, display)
@@ -155,16 +162,19 @@ def quantise(
     with TemporaryDirectory() as scratch:
         display.phase("exporting, and calibrating")
         exported, _ = export_model(folder, Path(scratch) / "fp32", "onnx", GraphOptions(), list(pixels[:8]), came)
-        quantised = Quantised(exported, pixels, Path(scratch))
+        quantised = quantise_export(exported, pixels, Path(scratch), to, dynamic=dynamic)
         display.phase(f"evaluating fp32 on {len(source):,} images")
-        plain = Predictor(exported, engine="onnxruntime")
+        plain = Predictor(exported, engine=quantised.engine)
         logits = outputs(plain, source, batch, progress=progress_of(display))
         with atomic_folder(out) as partial:
             small, found, kept = fit(quantised, partial, (source, labels, logits), most_lost, batch, display)
             display.phase("measuring the speed")
             fp32, int8 = measure_both((plain, small), (logits, found), labels, batch)
             names = tuple(quantised.layers[name] for name in kept)
-            result = QuantiseResult(out, fp32, int8, names, len(quantised.layers), len(pixels), len(source), batch)
+            calibrated = 0 if dynamic else len(pixels)
+            result = QuantiseResult(
+                out, fp32, int8, quantised.engine, names, len(quantised.layers), calibrated, len(source), batch
+            )
             assert isinstance(small.folder, ExportedFolder)
             finish(small.folder, exported.path, result.to_dict())
     return result
@@ -194,7 +204,7 @@ def gather_calibration(
 
 
 def fit(
-    quantised: Quantised,
+    quantised: Int8,
     path: Path,
     images: tuple[Source, np.ndarray, np.ndarray],
     most_lost: float,
@@ -206,7 +216,7 @@ def fit(
     before, kept, ranked = float((logits.argmax(1) == labels).mean()), [], None
     while True:
         display.phase(f"evaluating int8 with {len(kept)} layers in float32" if kept else "evaluating int8")
-        small = Predictor(quantised.write(path, kept), engine="onnxruntime")
+        small = Predictor(quantised.write(path, kept), engine=quantised.engine)
         found = outputs(small, source, batch, progress=progress_of(display))
         lost = 100 * (before - float((found.argmax(1) == labels).mean()))
         if lost <= most_lost + 1e-9:

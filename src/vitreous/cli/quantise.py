@@ -1,11 +1,12 @@
 """`vitreous quantise`: a model in int8, beside itself in fp32."""
 
+import json
 from pathlib import Path
 
 from vitreous.api.names import name_model
 from vitreous.cli.load_model import keywords
 from vitreous.cli.options.deploy import Quantise
-from vitreous.cli.output import free_or_named
+from vitreous.cli.output import free_or_named, result_file, write_file
 from vitreous.cli.parse import parse
 from vitreous.training.progress import reporter
 
@@ -18,7 +19,9 @@ def quantise(arguments: list[str]) -> int:
     from vitreous.api.quantisation import quantise as write
 
     out = free_or_named(options.out, f"{name_model(options.model)}-int8", EXPORTS)
-    names = ("calibration", "images", "most_lost", "batch", "broken")
+    if options.json:
+        result_file(options.json, options.overwrite, "--json")
+    names = ("to", "dynamic", "calibration", "images", "most_lost", "batch", "broken")
     display = reporter()
     try:
         how = {name: getattr(options, name) for name in names}
@@ -26,4 +29,7 @@ def quantise(arguments: list[str]) -> int:
     finally:
         display.close()
     print(found)
+    if options.json:
+        write_file(options.json, json.dumps(found.to_dict(), indent=1) + "\n")
+        print(f"all numbers are in {options.json}")
     return 0

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from vitreous.engines.exported_folder import GraphConfig
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.images.scaling import compute_scale
+from vitreous.model.convolutions import StdConv, pad_same, standardise_kernel
 from vitreous.model.resnet import ResNet
 from vitreous.model.token_merging import Merging
 from vitreous.model.vit import ViT
 from vitreous.shapes import Pixels
-from vitreous.weights.model_folder import ModelFolder
+from vitreous.weights.model_folder import Computing, ModelFolder
 
 CHOICES = {"logits": ("logits",), "features": ("features",), "both": ("logits", "features")}
 """What can be chosen to come out."""
@@ -37,6 +38,31 @@ class GraphOptions:
             raise UnknownName("outputs", self.outputs, CHOICES)
 
 
+class FixedConv(nn.Conv2d):
+    """A standardised convolution whose kernel was standardised beforehand."""
+
+    def __init__(self, before: StdConv) -> None:
+        channels = before.in_channels, before.out_channels
+        super().__init__(*channels, before.kernel_size, before.stride, before.padding, bias=False)
+        self.fixed = before.fixed
+        self.weight = nn.Parameter(standardise_kernel(before.weight, before.epsilons), requires_grad=False)
+
+    def forward(self, maps: Float[Tensor, "batch inputs row col"]) -> Float[Tensor, "batch outputs row2 col2"]:
+        """Convolve."""
+        if not self.fixed:
+            maps = pad_same(maps, self.kernel_size[0], self.stride[0])
+        return super().forward(maps)
+
+
+def fix_kernels(model: Computing) -> Computing:
+    """Replace standardised convolutions by plain ones, in place: exporters leave large constants to be computed in every pass."""
+    for module in list(model.modules()):
+        for name, part in module.named_children():
+            if isinstance(part, StdConv):
+                setattr(module, name, FixedConv(part))
+    return model
+
+
 class Graph(nn.Module):
     """A model with the ends that were chosen."""
 
@@ -45,7 +71,7 @@ class Graph(nn.Module):
 
     def __init__(self, folder: ModelFolder, config: GraphConfig) -> None:
         super().__init__()
-        self.model = copy.deepcopy(folder.computing).cpu().float().eval().requires_grad_(False)
+        self.model = fix_kernels(copy.deepcopy(folder.computing).cpu().float().eval().requires_grad_(False))
         self.config, self.folder = config, folder
         self.classes = bool(folder.classes)
         scale, shift = compute_scale(folder.preprocess, folder.preprocess.channels)

@@ -55,6 +55,11 @@ class Engine(Protocol):
         """Return what represents each image."""
 
 
+def list_precisions(engine: str, stored: str) -> tuple[str, ...]:
+    """Return what an engine computes an export in: what it computes float32 in, or where weights are stored otherwise also that."""
+    return tuple(dict.fromkeys((*PRECISIONS_OF[engine], stored)))
+
+
 def check_precision(engine: str, precision: str, known: tuple[str, ...]) -> None:
     """Raise UnknownName for no such precision, ConfigError for one that an engine doesn't compute this model in."""
     if precision not in PRECISIONS:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vitreous.engines.base import PRECISIONS_OF, check_precision
+from vitreous.engines.base import check_precision, list_precisions
 from vitreous.engines.exported import ExportedEngine
 from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.errors import CheckpointError, ConfigError
@@ -24,7 +24,7 @@ class OnnxRuntimeEngine(ExportedEngine):
         super().__init__(folder)
         if device not in ("auto", "cpu"):
             raise ConfigError(f"the engine onnxruntime computes on the CPU, not on {device!r}; leave out --device")
-        check_precision(self.name, precision, PRECISIONS_OF[self.name])
+        check_precision(self.name, precision, list_precisions(self.name, folder.graph.precision))
         import onnxruntime
 
         self.precision = folder.graph.precision

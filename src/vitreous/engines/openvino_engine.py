@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from vitreous.engines.base import PRECISIONS_OF, check_precision
+from vitreous.engines.base import check_precision, list_precisions
 from vitreous.engines.exported import ExportedEngine
 from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.errors import CheckpointError, ConfigError
@@ -33,7 +33,7 @@ class OpenVinoEngine(ExportedEngine):
         super().__init__(folder)
         if device not in ("auto", "cpu"):
             raise ConfigError(f"the engine openvino computes on the CPU here, not on {device!r}; leave out --device")
-        check_precision(self.name, precision, PRECISIONS_OF[self.name])
+        check_precision(self.name, precision, list_precisions(self.name, folder.graph.precision))
         import openvino
 
         self.core, self.threads = openvino.Core(), count_threads()

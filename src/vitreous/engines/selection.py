@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from vitreous.engines.base import ENGINES, PRECISIONS_OF, Engine
+from vitreous.engines.base import ENGINES, Engine, list_precisions
 from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.engines.measured import MeasuredEngine
 from vitreous.errors import ConfigError, UnknownName
@@ -58,7 +58,7 @@ def _choose_readers(folder: ExportedFolder, engine: str, precision: str) -> tupl
     installed = [name for name in named if find_spec(name)]
     if not installed:
         raise ConfigError(f"{folder.path} needs {named[0]}, which is not installed: pip install 'vitreous[export]'")
-    able = [name for name in installed if precision in ("auto", *PRECISIONS_OF[name])]
+    able = [name for name in installed if precision in ("auto", *list_precisions(name, folder.graph.precision))]
     return tuple(able or installed[:1])  # which says what it lacks
 
 

@@ -37,7 +37,7 @@ class Export:
 
 @dataclass(frozen=True)
 class Quantise:
-    """Write a model in int8 for ONNX Runtime, calibrated on your images, and measure it beside fp32 on labelled images.
+    """Write a model in int8, calibrated on your images, and measure it beside fp32 in the same runtime on labelled images.
 
     Layers that hurt are named and kept in float32 until accuracy fits; otherwise nothing is written.
     """
@@ -46,8 +46,16 @@ class Quantise:
     """A model folder or a run folder, or anything else that can be loaded."""
     data: Annotated[str, tyro.conf.Positional]
     """Labelled images to measure on, of which the validation split is taken if there is one."""
+    to: Literal["onnx", "openvino"] = "onnx"
+    """onnx, for ONNX Runtime; openvino (needs nncf)."""
+    dynamic: bool = False
+    """The ranges of dense layers' inputs are each batch's own, in place of those of calibration images (onnx)."""
     out: str | None = None
     """The folder to write, new or empty; by default the next free exports/<model>-int8-<n>."""
+    json: str | None = None
+    """Also write all figures to this file."""
+    overwrite: bool = False
+    """Replace an existing --json file once the new one is complete."""
     calibration: str | None = None
     """Images of the kind that the model was trained on, a folder, a file or a glob; by default the training split of DATA."""
     images: int = 256

@@ -1,0 +1,201 @@
+"""int8 for ONNX Runtime: weights and inputs of dense layers and convolutions; all else stays in float.
+
+Weights are signed, one scale an output channel, in 7 bits: processors without VNNI overflow with 8. Inputs are unsigned, one scale a
+tensor, whose range is that of calibration images, or (`dynamic`) each batch's own. Outputs stay in float32, and so do residual
+sums, norms, softmax and the products of attention.
+"""
+
+import ast
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitreous.engines.exported_folder import ExportedFolder, StoredFile
+from vitreous.errors import ConfigError
+from vitreous.images.preprocess import normalize_array
+from vitreous.settings import to_dict
+from vitreous.storage.hashing import file_hash
+
+DENSE = ("MatMul", "Gemm")
+QUANTISED = (*DENSE, "Conv")
+"""Operators of ONNX whose weights and inputs become int8. ONNX Runtime's convolution by ranges of each batch is slower than
+float32, so those are of calibrated models alone."""
+BATCH = 16
+"""Calibration images in one pass."""
+SCOPES = "pkg.torch.onnx.name_scopes"
+"""Where the exporter notes the torch modules that a node comes from."""
+HEAD = "head"
+
+
+class OnnxInt8:
+    """An exported model in int8, some of whose layers can be put back to float32.
+
+    Args:
+        folder: the export to ONNX, in float32, of normalised images.
+        pixels: calibration images as the model sees them.
+        work: a folder for files in between.
+        dynamic: ranges are each batch's own.
+
+    Raises:
+        ConfigError: dynamic ranges for a model without dense layers but its head.
+    """
+
+    engine = "onnxruntime"
+
+    def __init__(self, folder: ExportedFolder, pixels: np.ndarray, work: Path, *, dynamic: bool = False) -> None:
+        import onnx
+
+        self.folder, self.pixels, self.dynamic = folder, pixels, dynamic
+        self.original = onnx.load(folder.file)
+        self.layers = name_layers(self.original, DENSE if dynamic else QUANTISED)
+        """Torch's name of each layer that is quantised, by the name of its node."""
+        if dynamic and not set(self.layers.values()) - {HEAD}:
+            raise ConfigError(
+                "dynamic ranges are for dense layers, and this model has none but its head; leave out --dynamic"
+            )
+        self.work = work / "int8.onnx"
+        self._quantise(())
+        self.whole = onnx.load(self.work)
+
+    def _quantise(self, kept: Sequence[str]) -> None:
+        nodes = [name for name in self.layers if name not in kept]
+        if self.dynamic:
+            quantise_dynamic(self.folder.file, nodes, self.work)
+        else:
+            quantise_calibrated(self.folder, self.pixels, nodes, self.work)
+
+    def with_float(self, kept: Sequence[str]) -> Any:
+        """Return the model with these layers, named by their nodes, in float32 as they were."""
+        import onnx
+
+        if self.dynamic:  # operators of other names: the weights' rounding is all that is done again
+            self._quantise(kept)
+            return onnx.load(self.work)
+        model = onnx.ModelProto()
+        model.CopyFrom(self.whole)
+        before = {node.name: node for node in self.original.graph.node}
+        weights = {one.name: one for one in self.original.graph.initializer}
+        held: set[str] = set()
+        for node in model.graph.node:
+            if node.name not in kept:
+                continue
+            inputs = list(before[node.name].input)
+            for name in set(inputs) & set(weights) - held:
+                weight = model.graph.initializer.add()
+                weight.CopyFrom(weights[name])
+                weight.name = f"{name}.float32"  # the other name may be that of its int8 again
+                held.add(name)
+            del node.input[:]
+            node.input.extend(f"{name}.float32" if name in weights else name for name in inputs)
+        drop_unused(model)
+        return model
+
+    def rank_layers(self) -> list[str]:
+        """Return the nodes whose layers hurt, the worst first: those that in float32 bring the outputs closest to the model's."""
+        inputs = normalize_array(self.pixels[: 4 * BATCH], self.folder.preprocess)
+        wanted = run(self.original, inputs)
+        away = {name: float(np.square(run(self.with_float([name]), inputs) - wanted).mean()) for name in self.layers}
+        return sorted(away, key=lambda name: away[name])
+
+    def write(self, path: Path, kept: Sequence[str]) -> ExportedFolder:
+        """Write an exported folder with these layers in float32; the folder must be there."""
+        import onnx
+
+        model = self.with_float(kept) if kept else self.whole
+        graph = replace(self.folder.graph, precision="int8")
+        onnx.helper.set_model_props(model, read_facts(model) | {"vitreous.graph": json.dumps(to_dict(graph))})
+        onnx.save(model, path / "model.onnx")
+        file = StoredFile("model.onnx", file_hash(path / "model.onnx"), (path / "model.onnx").stat().st_size)
+        return replace(self.folder, path=path, files=(file,), graph=graph)
+
+
+def read_facts(model: Any) -> dict[str, str]:
+    """Return what the file itself says of the model."""
+    return {one.key: one.value for one in model.metadata_props}
+
+
+def name_layers(model: Any, kinds: Sequence[str] = QUANTISED) -> dict[str, str]:
+    """Return torch's names of the layers with constant weights, by their nodes' names."""
+    constants = {one.name for one in model.graph.initializer}
+    found = {}
+    for node in model.graph.node:
+        if node.op_type in kinds and node.input[1] in constants:
+            scopes = {one.key: one.value for one in node.metadata_props}.get(SCOPES, "[]")
+            names = [name for name in ast.literal_eval(scopes) if "." in name]
+            found[node.name] = names[-1].removeprefix("model.").removeprefix("model.") if names else node.name
+    return found
+
+
+def quantise_calibrated(folder: ExportedFolder, pixels: np.ndarray, nodes: list[str], path: Path) -> None:
+    """Write the model with these nodes in int8; the ranges of their inputs are those of the images."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.batches: Iterator[dict[str, np.ndarray]] = (
+                {"pixels": normalize_array(pixels[at : at + BATCH], folder.preprocess)}
+                for at in range(0, len(pixels), BATCH)
+            )
+
+        def get_next(self) -> Any:
+            return next(self.batches, None)
+
+    with quiet_logging():  # it asks for a preparation that the exporter has made
+        quantize_static(
+            str(folder.file), str(path), Reader(), quant_format=QuantFormat.QDQ, activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8, per_channel=True, reduce_range=True, op_types_to_quantize=list(QUANTISED),
+            nodes_to_quantize=nodes,
+            extra_options={"MatMulConstBOnly": True, "OpTypesToExcludeOutputQuantization": list(QUANTISED)},
+        )  # fmt: skip
+
+
+def quantise_dynamic(file: Path, nodes: list[str], path: Path) -> None:
+    """Write the model with these nodes in int8; the ranges of their inputs are found batch by batch as it runs."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    nodes = [*nodes, *(f"{name}_MatMul" for name in nodes)]  # what a Gemm is called once it is two operators
+    with quiet_logging():
+        quantize_dynamic(
+            str(file), str(path), op_types_to_quantize=list(DENSE), per_channel=True, reduce_range=True,
+            weight_type=QuantType.QInt8, nodes_to_quantize=nodes, extra_options={"MatMulConstBOnly": True},
+        )  # fmt: skip
+
+
+@contextmanager
+def quiet_logging() -> Iterator[None]:
+    """Keep what ONNX Runtime's tools log through Python from the user."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def drop_unused(model: Any) -> None:
+    """Leave out nodes and constants that nothing reads any more."""
+    graph, results = model.graph, {one.name for one in model.graph.output}
+    while True:
+        read = results.union(*(node.input for node in graph.node))
+        idle = [node for node in graph.node if not read.intersection(node.output)]
+        if not idle:
+            break
+        for node in idle:
+            graph.node.remove(node)
+    for one in [one for one in graph.initializer if one.name not in read]:
+        graph.initializer.remove(one)
+
+
+def run(model: Any, inputs: np.ndarray) -> np.ndarray:
+    """Return the first output of a model in ONNX Runtime."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session.run(None, {"pixels": inputs})[0]

@@ -1,0 +1,151 @@
+"""int8 for OpenVINO, by NNCF: weights and inputs of dense layers and convolutions; all else stays in float.
+
+Ranges are those of calibration images. Before they are taken, NNCF moves a part of each channel's scale from a dense layer's inputs to
+its weights (SmoothQuant, 2211.10438), and afterwards corrects biases by what rounding has shifted.
+"""
+
+import contextlib
+import io
+import json
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitreous.deploy.int8_onnx import BATCH, name_layers, read_facts
+from vitreous.engines.exported_folder import ExportedFolder, StoredFile
+from vitreous.images.preprocess import normalize_array
+from vitreous.runtime.signal_stack import keep_signal_stack
+from vitreous.settings import to_dict
+from vitreous.storage.hashing import file_hash
+
+PRODUCTS = ("MatMul", "Convolution", "GroupConvolution")
+FLOAT = ("Add", "Subtract", "Multiply", "Divide", "MVN", "GroupNormalization", "Softmax", "AvgPool", "ReduceMean")
+"""Operators of OpenVINO whose inputs NNCF would round too: residual sums, norms, softmax, pooling."""
+
+
+class OpenVinoInt8:
+    """An exported model in int8, some of whose layers can be put back to float32.
+
+    Args:
+        folder: the export to ONNX, in float32, of normalised images.
+        pixels: calibration images as the model sees them.
+    """
+
+    engine = "openvino"
+
+    def __init__(self, folder: ExportedFolder, pixels: np.ndarray) -> None:
+        import onnx
+        import openvino
+
+        self.folder, self.pixels = folder, pixels
+        model = onnx.load(folder.file)
+        self.facts, named = read_facts(model), name_layers(model)
+        self.core = openvino.Core()
+        with keep_signal_stack():
+            self.original = self.core.read_model(folder.file)
+        products = [op.get_friendly_name() for op in self.original.get_ops() if op.get_type_name() in PRODUCTS]
+        self.layers = {name: named[shorten(name)] for name in products if shorten(name) in named}
+        """Torch's name of each layer that is quantised, by the name of its operator."""
+        self.rest = [name for name in products if name not in self.layers]
+        """Products of attention, which have no weights."""
+        self.whole = self._quantise(())
+
+    def _quantise(self, kept: Sequence[str]) -> Any:
+        with import_nncf() as nncf, keep_signal_stack():
+            batches = [
+                normalize_array(self.pixels[at : at + BATCH], self.folder.preprocess)
+                for at in range(0, len(self.pixels), BATCH)
+            ]
+            return nncf.quantize(
+                self.original,
+                nncf.Dataset(batches),
+                subset_size=len(batches),
+                preset=nncf.QuantizationPreset.MIXED,
+                model_type=nncf.ModelType.TRANSFORMER,
+                ignored_scope=nncf.IgnoredScope(names=[*self.rest, *kept], types=list(FLOAT), validate=False),
+            )
+
+    def rank_layers(self) -> list[str]:
+        """Return the operators whose layers hurt, the worst first: those whose inputs, unrounded, bring the outputs closest to the
+        model's."""
+        inputs = normalize_array(self.pixels[: 4 * BATCH], self.folder.preprocess)
+        wanted = self._run(self.original, inputs)
+        away = {
+            name: float(np.square(self._run(unround_inputs(self.whole, name), inputs) - wanted).mean())
+            for name in self.layers
+        }
+        return sorted(away, key=lambda name: away[name])
+
+    @keep_signal_stack()
+    def _run(self, model: Any, inputs: np.ndarray) -> np.ndarray:
+        compiled = self.core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        return np.array(compiled(inputs)[0])
+
+    def write(self, path: Path, kept: Sequence[str]) -> ExportedFolder:
+        """Write an exported folder with these layers in float32; the folder must be there."""
+        import openvino
+
+        model = self._quantise(kept) if kept else self.whole
+        graph = replace(self.folder.graph, precision="int8", opset=None)
+        for name, value in (self.facts | {"vitreous.graph": json.dumps(to_dict(graph))}).items():
+            model.set_rt_info(value, name.split(".", 1))
+        names = ("model.xml", "model.bin")
+        for name in names:
+            (path / name).unlink(missing_ok=True)  # an engine may have mapped the one before
+        openvino.save_model(model, path / "model.xml", compress_to_fp16=False)
+        files = tuple(StoredFile(name, file_hash(path / name), (path / name).stat().st_size) for name in names)
+        return replace(self.folder, path=path, target="openvino", files=files, graph=graph)
+
+
+def shorten(name: str) -> str:
+    """Return the ONNX node's name that an operator's begins with: a Gemm's product is NAME/WithoutBiases."""
+    return name.split("/", 1)[0]
+
+
+def unround_inputs(model: Any, name: str) -> Any:
+    """Return a quantised model in which one operator takes its inputs as they were before they were rounded."""
+    changed = model.clone()
+    (operator,) = (op for op in changed.get_ops() if op.get_friendly_name() == name)
+    rounded = operator.input_value(0).get_node()
+    if rounded.get_type_name() == "FakeQuantize":
+        operator.input(0).replace_source_output(rounded.input_value(0))
+    return changed
+
+
+@contextmanager
+def import_nncf() -> Iterator[Any]:
+    """Import NNCF for a while, without what it prints, and without the module by which it reports each use to its makers."""
+    name, silent = "openvino_telemetry", logging.getLogger("nncf")
+    before = sys.modules.get(name)
+    sys.modules[name] = None  # type: ignore[assignment]  # importing it fails, and NNCF goes on without
+    try:
+        import nncf
+        from nncf.telemetry import decorator
+    finally:
+        sys.modules.pop(name)
+        if before is not None:
+            sys.modules[name] = before
+    reporter, level = decorator.telemetry, silent.level
+    decorator.telemetry = _Silent()  # where somebody else has imported NNCF before
+    silent.setLevel(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield nncf
+    finally:
+        decorator.telemetry = reporter
+        silent.setLevel(level)
+
+
+class _Silent:
+    """In place of what NNCF reports its use with."""
+
+    def start_session(self, *_: Any, **__: Any) -> None:
+        """Report nothing."""
+
+    send_event = end_session = start_session
