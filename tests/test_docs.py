@@ -15,7 +15,7 @@ import torch
 from vitreous.cli.main import COMMANDS
 from vitreous.cli.options.commands import KINDS
 from vitreous.cli.parse import parse
-from vitreous.cli.train import read
+from vitreous.cli.train import parse_train
 from vitreous.cli.translate import batch_auto
 from vitreous.data.dataset import Facts
 from vitreous.images.config import DecodeConfig
@@ -153,7 +153,7 @@ def test_commands_exist_with_their_options(document):
                     continue
                 assert words[1] in COMMANDS, f"{document.name}:{line}: {part}"
                 if words[1] == "train":
-                    read(batch_auto(words[2:]))
+                    parse_train(batch_auto(words[2:]))
                 elif words[1] in KINDS:
                     parse(KINDS[words[1]], words[2:], words[1])
 

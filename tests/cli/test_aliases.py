@@ -6,7 +6,7 @@ import re
 import pytest
 from tests.cli.conftest import TINY
 
-from vitreous.cli.translate import translated
+from vitreous.cli.translate import translate_arguments
 from vitreous.errors import ConfigError, UnknownName
 
 SAME = {
@@ -48,7 +48,7 @@ SAME = {
 
 @pytest.mark.parametrize("typed", SAME)
 def test_a_name_of_the_field_is_an_option_of_ours(typed):
-    assert translated("train", typed.split()) == SAME[typed].split()
+    assert translate_arguments("train", typed.split()) == SAME[typed].split()
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_name_of_the_field_is_an_option_of_ours(typed):
     ],
 )
 def test_every_command_understands_what_it_has(command, typed, same):
-    assert translated(command, typed.split()) == same.split()
+    assert translate_arguments(command, typed.split()) == same.split()
 
 
 WRONG = {
@@ -81,7 +81,7 @@ WRONG = {
     "pretrained=True": "doesn't say which weights",
     "--project mine": "--project mine says where runs are kept; give --name too",
     "--device cuda:1": "CUDA_VISIBLE_DEVICES=1 vitreous ... --device cuda",
-    "--device 0,1": "one device is used",
+    "--device 0,1": "only the first visible device is used",
     "--resume runs/a": "vitreous resume RUN",
     "--num-classes 10": "the classes are those of the data",
     "--fp16": "give --precision bf16",
@@ -95,19 +95,19 @@ WRONG = {
 @pytest.mark.parametrize("typed", WRONG)
 def test_what_means_something_else_says_what_to_write(typed):
     with pytest.raises(ConfigError, match=re.escape(WRONG[typed])):
-        translated("train", typed.split())
+        translate_arguments("train", typed.split())
 
 
 def test_what_comes_before_the_model_says_so():
     with pytest.raises(ConfigError, match=r"a\.png comes after MODEL in vitreous predict; name that first"):
-        translated("predict", ["--source", "a.png"])
+        translate_arguments("predict", ["--source", "a.png"])
     with pytest.raises(UnknownName, match="unknown option '--epochs'"):
-        translated("predict", ["RUN", "a.png", "--epochs", "3"])
+        translate_arguments("predict", ["RUN", "a.png", "--epochs", "3"])
 
 
 def test_a_file_whose_name_has_an_equals_sign_is_a_file(here):
     (here / "seed=3").mkdir()
-    assert translated("train", ["seed=3", "--out=a=b", "--recipe", "small=x"]) == [
+    assert translate_arguments("train", ["seed=3", "--out=a=b", "--recipe", "small=x"]) == [
         "seed=3",
         "--out=a=b",
         "--recipe",

@@ -10,7 +10,7 @@ import pytest
 
 from vitreous.cli.help import EXAMPLES, FIRST
 from vitreous.cli.main import COMMANDS
-from vitreous.cli.option_names import options
+from vitreous.cli.option_names import iterate_options
 from vitreous.cli.options.commands import KINDS, Train
 from vitreous.errors import suggest
 
@@ -42,7 +42,9 @@ def test_help_all_shows_what_help_leaves_out(vitreous, command):
         assert name in short
     standard = Train() if command == "train" else KINDS[command]
     missing = [
-        name for name in options(standard) if name not in whole and name.removeprefix("--") not in ("data", "model")
+        name
+        for name in iterate_options(standard)
+        if name not in whole and name.removeprefix("--") not in ("data", "model")
     ]
     assert missing == []
     assert len(whole.splitlines()) > len(short.splitlines())
@@ -108,11 +110,11 @@ MISTAKES = {
     ),
     "magnitude on the old scale": (
         ("train", "digits", "--augment.randaugment_layers", "2", "--augment.randaugment-magnitude=30"),
-        "--augment.randaugment-magnitude 30 was said on another scale; today the same is --augment.randaugment 2 10",
+        "--augment.randaugment-magnitude 30 was said on another scale; today's equivalent is --augment.randaugment 2 10",
     ),
     "layers at the old default": (
         ("train", "digits", "--augment.randaugment-layers", "2"),
-        "today the same is --augment.randaugment 2 3.33333",
+        "today's equivalent is --augment.randaugment 2 3.33333",
     ),
     "numbers": (("train", "digits", "--rates", "fast"), "--rates can't be read: 'fast'"),
     "duration": (("train", "digits", "--duration", "90epochs"), "can't read the duration '90epochs'"),
@@ -175,7 +177,7 @@ MISTAKES = {
     "no value": (("predict", "run", "a.png", "--top"), "--top needs a value"),
     "one of several or a number": (("train", "digits", "--freeze", "all"), "or a whole number"),
     "frozen": (("train", "digits", "--freeze", "99"), "freeze is 99, but the model has"),
-    "finetune without weights": (("train", "digits", "--recipe", "finetune"), "give --weights MODEL_FOLDER"),
+    "finetune without weights": (("train", "digits", "--recipe", "finetune"), "give --weights MODEL,"),
 }
 
 

@@ -72,7 +72,7 @@ def test_killed_and_started_again_comes_to_the_same_file(
     ended = vitreous(*options(trained, f"o.{kind}"))
     assert ended.code == 1
     assert before >= 2
-    assert f"going on behind {4 * before}" in ended.out
+    assert f"continuing after the first {4 * before:,}" in ended.out
     assert sum(seen) == 31 - 4 * before  # 31 images
     assert "vitreous: 1 of 31 images could not be read" in ended.err
     assert (here / f"o.{kind}").read_bytes() == (here / f"whole.{kind}").read_bytes()
@@ -148,7 +148,7 @@ def begin(monkeypatch, run):
         ("added", "was begun with 31 images, now there are 32"),
         ("changed", "other images: one of them was changed or renamed"),
         ("model", "another model"),
-        ("damaged", "remove .o.csv.parts to begin anew"),
+        ("damaged", "remove .o.csv.parts to start over"),
     ],
 )
 def test_what_has_changed_is_refused(vitreous, trained, images, small_parts, here, monkeypatch, change, words):
@@ -173,7 +173,7 @@ def test_two_at_once_and_an_interruption(vitreous, trained, images, small_parts,
         break_off(patch, 10, number=2)
         done = forked.run(forked.vitreous(*options(trained, "o.csv")))
     assert done.returncode == 130
-    assert "vitreous: the same command goes on behind the first " in done.stderr
+    assert "vitreous: the same command continues after the first " in done.stderr
     with prediction_job.FolderLock(here / ".o.csv.parts"):
         vitreous(*options(trained, "o.csv")).refused(".o.csv.parts is already open in this process")
     assert vitreous(*options(trained, "o.csv")).code == 1

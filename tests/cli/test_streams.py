@@ -62,7 +62,7 @@ def test_work_goes_on_to_its_end_whoever_reads(tmp_path, place):
 def test_a_full_disk_under_the_log_is_told(tmp_path):
     ended = done("train", tmp_path, PLACES["full"](), subprocess.PIPE)
     assert ended.returncode == 0
-    assert ended.stderr.splitlines()[-1] == b"vitreous: not all that was said could be written: No space left on device"
+    assert ended.stderr.splitlines()[-1] == b"vitreous: not all output could be written: No space left on device"
 
 
 @pytest.mark.parametrize(

@@ -284,7 +284,7 @@ def test_a_signal_saves_and_says_how_to_go_on(vitreous, here, number, workers):
     os.killpg(process.pid, number)  # as a terminal, `timeout` and schedulers do: the workers fall first
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (128 + number, "")
-    assert out.splitlines()[-1] == f"interrupted; everything so far is saved. Go on with: vitreous resume {run}"
+    assert out.splitlines()[-1] == f"interrupted; everything so far is saved. Continue with: vitreous resume {run}"
     step = list_checkpoint_steps(run)[-1]
     assert not (run / "report.html").exists()
     vitreous("inspect", run).worked(f"step {step:,} of 100,000", "next: vitreous resume")

@@ -26,7 +26,7 @@ def test_predictions_of_a_video_in_every_format(vitreous, trained, here, monkeyp
     assert [line.split()[0] for line in shown.splitlines()] == ["clip.mkv@0.0s", "clip.mkv@2.5s"]
     done = vitreous("predict", trained, ".")
     assert done.out.split()[0] == "a.png"
-    assert done.err == "vitreous: passed over: .mkv 2: not images; name a video itself to classify its frames\n"
+    assert done.err == "vitreous: ignored: .mkv 2: not images; name a video itself to classify its frames\n"
     vitreous("predict", trained, "clip.mkv", "--every", "0").refused("every is 0 seconds")
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     vitreous("predict", trained, "a.png", "clip.mkv").refused("pip install 'vitreous[video]'")

@@ -13,7 +13,7 @@ from tests.support.training import TINY, Listener, digest
 
 from vitreous import rate_sweep
 from vitreous.api.training import refuse_used
-from vitreous.cli.translate import translated
+from vitreous.cli.translate import translate_arguments
 from vitreous.data.config import DataConfig
 from vitreous.errors import ConfigError, DataError, RunError, RunLocked, StorageError
 from vitreous.images.config import PreprocessConfig
@@ -215,14 +215,12 @@ def test_what_never_changes_a_number_may_change(run, finished):
 
 @pytest.mark.parametrize("option", ["--optimizer.lr", "--seed", "--batch", "--lr", "--model"])
 def test_what_was_settled_is_refused_by_name(option):
-    with pytest.raises(
-        ConfigError, match=rf"{option} was settled when the run began.*--duration, --data.*--weights RUN"
-    ):
-        translated("resume", ["run", option, "1"])
+    with pytest.raises(ConfigError, match=rf"{option} was fixed when the run began.*--duration, --data.*--weights RUN"):
+        translate_arguments("resume", ["run", option, "1"])
 
 
 def test_other_trainers_words_for_the_length_are_understood():
-    assert translated("resume", ["run", "--epochs", "40"]) == ["run", "--duration", "40ep"]
+    assert translate_arguments("resume", ["run", "--epochs", "40"]) == ["run", "--duration", "40ep"]
 
 
 @pytest.fixture

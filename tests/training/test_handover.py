@@ -177,12 +177,12 @@ def test_a_head_that_was_fitted_is_exported_though_the_run_died_before(go, monke
 
 
 def test_the_page_and_the_command_line_say_the_same(go, planned, reported, capsys):
-    from vitreous.cli.train import tell
+    from vitreous.cli.train import report_result
     from vitreous.training.reporter import Silent
 
     result = go(FOUR)
     page = result.report.read_text(encoding="utf-8")
-    tell(result, Silent())
+    report_result(result, Silent())
     printed = capsys.readouterr().out
     assert "What is handed over" in page
     for word, said in result.handover.lines:

@@ -93,22 +93,24 @@ def train(
     >>> vitreous.load(result.run)("photos/val/cat/1.jpg").label               # doctest: +SKIP
 
     Args:
-        data: a folder of class folders, a CSV or JSONL manifest (with a column labels: several an image), "digits", or a formula
-            such as "formula:fractals". None: that of `config`, or digits.
-        config: settings that go over the recipe's choice, all or a few: a run folder or its config.json, a file of JSON or TOML, a
-            mapping, or a RunConfig. What else is given here goes over them.
-        recipe: small, small-vit, probe, lp-ft, finetune, hyperrule, pretrain, masked-patches or mae (see docs/recipes.md); auto: for few
-            photographs probe, from recommended weights, otherwise small. None: that of `config`, or auto.
+        data: a folder of class folders, a CSV or JSONL manifest (with a column labels: several an image), "digits", or
+            a formula such as "formula:fractals". None: that of `config`, or digits.
+        config: settings that go over the recipe's choice, all or a few: a run folder or its config.json, a file of JSON
+            or TOML, a mapping, or a RunConfig. What else is given here goes over them.
+        recipe: small, small-vit, probe, lp-ft, finetune, hyperrule, pretrain, masked-patches or mae (see
+            docs/recipes.md); auto: for few photographs probe, from recommended weights, otherwise small. None: that of
+            `config`, or auto.
         out: the run folder, new or empty; None: the next free runs/<data>-<recipe>-<n>.
         settings: overrides of any setting, nested as in RunConfig: {"optimizer": {"lr": 1e-3}, "seed": 1}.
         progress: show how far the work is; None: in a notebook and on a terminal.
         reporter: told how far the work is, in place of that display.
-        sweep: choose the learning rate on a part of the training images, then train on all. True: recipe finetune's rates,
-            the paper's; or the rates to try. `out` then holds all these runs.
-        folds: cross-validate first, by so many folds of all images, then train on all. `out` then holds all these runs, and the model.
+        sweep: choose the learning rate on a part of the training images, then train on all. True: recipe finetune's
+            rates, the paper's; or the rates to try. `out` then holds all these runs.
+        folds: cross-validate first, by so many folds of all images, then train on all. `out` then holds all these runs,
+            and the model.
         dry_run: resolve everything and run one batch, write nothing, and return what the run would be.
-        recipe_options: what the recipe starts from: model="S/16", weights="runs/a", or "auto" or "none" (and weights_as="openai", say, weights_grid=(7, 28),
-            weights_heads=6), image=(64, 64), minutes=15.
+        recipe_options: what the recipe starts from: model="S/16", weights="runs/a", or "auto" or "none" (and
+            weights_as="openai", say, weights_grid=(7, 28), weights_heads=6), image=(64, 64), minutes=15.
 
     Raises:
         UserError: something that was asked for can't be; nothing was written.
@@ -147,7 +149,8 @@ def train(
 
 
 def settle_options(options: RunOptions, reporter: Reporter) -> tuple[RunConfig, RunConfig]:
-    """Return the configuration that the recipe chooses, and what options come to over it; raises UserError, FailedError."""
+    """Return the configuration that the recipe chooses, and what options come to over it; raises UserError,
+    FailedError."""
     recipe, settings, path = options.recipe or AUTO, options.settings, options.path or DIGITS
     if options.folds is not None:
         check_folds(options.folds, path, recipe not in UNLABELLED)
@@ -167,7 +170,8 @@ def settle_options(options: RunOptions, reporter: Reporter) -> tuple[RunConfig, 
 def pin_weights(
     recipe_options: Mapping[str, Any], settings: Mapping[str, Any], reporter: Reporter
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return recipe options and settings with the weights that they name pinned, so that a run says for ever what it began with.
+    """Return recipe options and settings with the weights that they name pinned, so that a run says for ever what it
+    began with.
 
     Raises:
         UserError, FailedError: the weights can't be had, as `vitreous.weights.auto_weights.resolve_weights` says.
@@ -182,7 +186,8 @@ def pin_weights(
 
 
 def train_sweep(config: RunConfig, rates: Sequence[float], out: Path, reporter: Reporter | None = None) -> TrainResult:
-    """Try learning rates (none given: the recipe's), then train with the best on everything; `rate_sweep.py` says how."""
+    """Try learning rates (none given: the recipe's), then train with the best on everything; `rate_sweep.py` says
+    how."""
     examples = open_dataset(config.data, config.decode).facts.train
     return begin_sweep(plan_sweep(config, examples, tuple(rates)), out, reporter)
 
@@ -258,7 +263,8 @@ def settle_weights(recipe: str, options: RecipeOptions, reporter: Reporter) -> t
 
 
 def set_channel_statistics(config: RunConfig, dataset: Dataset, reporter: Reporter) -> RunConfig:
-    """Return a configuration with mean and deviation of the training images' channels, which no weights say; raises UserError."""
+    """Return a configuration with mean and deviation of the training images' channels, which no weights say; raises
+    UserError."""
     check_same(config.data.path, dataset.report.modes, config.preprocess.channels)
     channels = f"{config.preprocess.channels} channels, kept as they are"
     if config.weights is not None:
@@ -284,8 +290,7 @@ def override_config(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig
         for name in given:
             if name not in own and any(name in {one.name for one in fields(member)} for member in members.values()):
                 raise ConfigError(
-                    f"--{part}.{name.replace('_', '-')} is of another kind of {part} than this run's, which --recipe, --model, "
-                    "--weights and --config decide"
+                    f"--{part}.{name.replace('_', '-')} is of another kind of {part} than this run's; --recipe, --model, --weights and --config choose the kind"
                 )
     return override_settings(config, settings)
 
@@ -333,7 +338,8 @@ def name_run(config: RunConfig) -> str:
 def resume(
     run: str | Path, *, progress: bool | None = None, reporter: Reporter | None = None, **changes: Any
 ) -> TrainResult:
-    """Go on with an interrupted run, to the same bits as if nothing had happened; or with a sweep or a cross-validation.
+    """Go on with an interrupted run, to the same bits as if nothing had happened; or with a sweep or a
+    cross-validation.
 
     >>> vitreous.resume("runs/photos-small-1", duration="40ep", data="/new/place/photos")   # doctest: +SKIP
 
@@ -341,8 +347,8 @@ def resume(
         run: the run folder.
         progress: show how far the work is; None: in a notebook and on a terminal.
         reporter: told how far the work is, in place of that display.
-        changes: what is to be different from here on, such as duration, data or workers: see `training/changes.py`. They
-            are noted in config.json.
+        changes: what is to be different from here on, such as duration, data or workers: see `training/changes.py`.
+            They are noted in config.json.
 
     Raises:
         RunError: no run there, in use, of another version, its data has changed, or its config.json was edited.

@@ -16,22 +16,22 @@ def completion(arguments: list[str]) -> int:
         raise ConfigError(f"completion takes one argument, the shell: {', '.join(SHELLS)}")
     if arguments[0] not in SHELLS:
         raise UnknownName("shell", arguments[0], SHELLS)
-    words = command_words()
-    print({"bash": bash, "zsh": zsh, "fish": fish}[arguments[0]](words), end="")
+    words = list_words()
+    print({"bash": write_bash, "zsh": write_zsh, "fish": write_fish}[arguments[0]](words), end="")
     return 0
 
 
-def command_words() -> dict[str, list[str]]:
+def list_words() -> dict[str, list[str]]:
     """Return the options of each command."""
     from vitreous.cli.main import COMMANDS
-    from vitreous.cli.option_names import options
+    from vitreous.cli.option_names import iterate_options
     from vitreous.cli.options.commands import KINDS
 
     own = ("--help", "--help-all")
-    return {name: sorted({*options(KINDS[name]), *own}) if name in KINDS else list(SHELLS) for name in COMMANDS}
+    return {name: sorted({*iterate_options(KINDS[name]), *own}) if name in KINDS else list(SHELLS) for name in COMMANDS}
 
 
-def bash(words: dict[str, list[str]]) -> str:
+def write_bash(words: dict[str, list[str]]) -> str:
     """Return the script for bash: options after a dash, files otherwise."""
     cases = "\n".join(f'    {name}) words="{" ".join(listed)}" ;;' for name, listed in words.items())
     return f"""_vitreous() {{
@@ -48,12 +48,12 @@ complete -o filenames -F _vitreous vitreous
 """
 
 
-def zsh(words: dict[str, list[str]]) -> str:
+def write_zsh(words: dict[str, list[str]]) -> str:
     """Return the script for zsh, by way of its bash emulation."""
-    return "autoload -U +X bashcompinit && bashcompinit\n" + bash(words)
+    return "autoload -U +X bashcompinit && bashcompinit\n" + write_bash(words)
 
 
-def fish(words: dict[str, list[str]]) -> str:
+def write_fish(words: dict[str, list[str]]) -> str:
     """Return the script for fish."""
     lines = [f"complete -c vitreous -n __fish_use_subcommand -f -a '{' '.join(words)}'"]
     for name, listed in words.items():

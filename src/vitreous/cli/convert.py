@@ -1,4 +1,4 @@
-"""`vitreous convert` and `models`: weights of other code bases, and what can be built."""
+"""`vitreous convert` and `models`: convert weights of other code bases, and list the models that can be built."""
 
 import shlex
 

@@ -1,4 +1,4 @@
-"""`vitreous embed`: write what a model makes of images as vectors."""
+"""`vitreous embed`: write a model's features of images as vectors."""
 
 import sys
 from pathlib import Path
@@ -34,12 +34,12 @@ def embed(arguments: list[str]) -> int:
         display.close()
     tell_engine(model, options.verbose)
     print(found)
-    print(f"next: {reading(target)}")
+    print(f"next: {suggest_reading(target)}")
     return 0
 
 
-def reading(target: Path) -> str:
-    """Say how to read a file in Python."""
+def suggest_reading(target: Path) -> str:
+    """Return a command that reads the file in Python."""
     if target.suffix.lower() == ".npz":
         return f"python -c \"import numpy; print(numpy.load('{target}')['vector'].shape)\""
     return f"python -c \"import pyarrow.parquet as p; print(p.read_table('{target}').schema)\""

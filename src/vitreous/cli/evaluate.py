@@ -1,4 +1,4 @@
-"""`vitreous evaluate`: measure a model on labelled images, and write down what was found."""
+"""`vitreous evaluate`: measure a model on labelled images, and write a report."""
 
 import json
 import shlex
@@ -26,7 +26,7 @@ def evaluate(arguments: list[str]) -> int:
     """Run `vitreous evaluate`."""
     options = parse(Evaluate, arguments, "evaluate")
     check(options)
-    out = folder_of(options)
+    out = choose_folder(options)
     if options.json:
         result_file(options.json, options.overwrite, "--json")
     display = reporter()
@@ -36,14 +36,14 @@ def evaluate(arguments: list[str]) -> int:
     finally:
         display.close()
     if (signal := getattr(found, "signal", None)) is not None:
-        print("interrupted; the same command goes on where it was")
+        print("interrupted; the same command continues from here")
         return 128 + signal
     print(found)
     if options.json:
         write_file(options.json, json.dumps(found.to_dict(), indent=1) + "\n")
         print(f"\nall {'metrics' if measure is accuracy else 'numbers'} are in {options.json}")
     print(f"\nreport: {found.save(out)}")
-    verb = "embed" if options.protocol in PROBES else "predict"  # a model that is probed may have no head
+    verb = "embed" if options.protocol in PROBES else "predict"  # a probed model may have no head
     print(f"next: vitreous {verb} {shlex.quote(options.model)} IMAGES...")
     return 0
 
@@ -52,23 +52,25 @@ def accuracy(options: Evaluate, display: "Reporter") -> "EvaluationResult":
     """Measure the model's own head."""
     from vitreous.api.evaluation import evaluate
 
-    model = open_classifier(options.model, options.load, batch=options.batch, merge=options.merge, **opened(options))
+    model = open_classifier(
+        options.model, options.load, batch=options.batch, merge=options.merge, **get_load_options(options)
+    )
     names = ("split", "corruptions", "severities", "merge_curve", "speed", "batch", "broken")
     how = {name: getattr(options, name) for name in names}
-    found = evaluate(model, options.data, compare=rival(options), **how, reporter=display)
+    found = evaluate(model, options.data, compare=open_rival(options), **how, reporter=display)
     tell_engine(model, options.verbose)
     return found
 
 
 def probe(options: Evaluate, display: "Reporter") -> "ProbeResult":
-    """Measure the model's features by a probe."""
+    """Measure the model's features with a probe."""
     from vitreous.api.data import OwnRun
     from vitreous.api.probes import probe
 
-    model = open_model(options.model, options.load, **opened(options))
+    model = open_model(options.model, options.load, **get_load_options(options))
     parts = (options.data,) if options.train is None else (options.train, options.data or OwnRun.VALIDATION)
     how = {"kind": options.protocol, "batch": options.batch, "broken": options.broken, **vars(options.probe)}
-    return probe(model, *parts, compare=rival(options), **how, reporter=display)
+    return probe(model, *parts, compare=open_rival(options), **how, reporter=display)
 
 
 def benchmark(options: Evaluate, display: "Reporter") -> "BenchmarkResult":
@@ -77,25 +79,29 @@ def benchmark(options: Evaluate, display: "Reporter") -> "BenchmarkResult":
 
     how = {name: getattr(options, name) for name in ("protocol", "tasks", "steps", "batch", "device", "broken")}
     load = open_classifier if options.protocol == "accuracy" else open_model
-    model = options.model if options.protocol == FINE_TUNE else load(options.model, options.load, **opened(options))
+    model = (
+        options.model
+        if options.protocol == FINE_TUNE
+        else load(options.model, options.load, **get_load_options(options))
+    )
     return benchmark(model, str(options.benchmark), str(options.data), **how, **vars(options.probe), reporter=display)
 
 
-def opened(options: Evaluate) -> dict[str, Any]:
-    """Return how a model is opened, as `vitreous.load` takes it."""
+def get_load_options(options: Evaluate) -> dict[str, Any]:
+    """Return the options that open a model, as `vitreous.load` accepts them."""
     names = ("device", "decode", "engine")
     return {"precision": options.probe.precision, **{name: getattr(options, name) for name in names}}
 
 
-def rival(options: Evaluate) -> "Predictor | None":
+def open_rival(options: Evaluate) -> "Predictor | None":
     """Load the model of --compare, if there is one."""
     if options.compare is None:
         return None
-    return open_model(options.compare, options.load_other.load, **{**opened(options), "engine": "auto"})
+    return open_model(options.compare, options.load_other.load, **{**get_load_options(options), "engine": "auto"})
 
 
-def folder_of(options: Evaluate) -> Path:
-    """Return the folder that the report goes to; raises ConfigError."""
+def choose_folder(options: Evaluate) -> Path:
+    """Return the folder for the report; raises ConfigError."""
     from vitreous.data.dataset import name_dataset
 
     data = options.benchmark or (name_dataset(options.data) if options.data else options.split or "validation")

@@ -1,4 +1,4 @@
-"""`vitreous explain`: what a model looks at, as overlays and a page."""
+"""`vitreous explain`: show where a model looks, as overlays and a page."""
 
 import sys
 from collections.abc import Sequence
@@ -40,13 +40,13 @@ def explain(arguments: list[str]) -> int:
         found = look(model, paths, out=out, **how, reporter=display)
     finally:
         display.close()
-    tell_broken(found.broken, found.images + len(found.broken))
+    report_broken(found.broken, found.images + len(found.broken))
     print(found)
     return 1 if found.broken else 0
 
 
-def tell_broken(broken: Sequence[str], total: int) -> None:
-    """Name the images that could not be read, on standard error."""
+def report_broken(broken: Sequence[str], total: int) -> None:
+    """Report the images that could not be read on standard error."""
     for line in broken:
         print(f"vitreous: {escape(line)}", file=sys.stderr)
     if broken:

@@ -1,4 +1,4 @@
-"""`vitreous export`: a model for another runtime, with a proof."""
+"""`vitreous export`: write a model for another runtime, with a numeric proof."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The help of commands that have more options than two screens hold: what a person needs first; --help-all shows the rest."""
+"""Short help for commands with more options than fit on two screens; --help-all shows all of them."""
 
 import ast
 import dataclasses
@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
-from vitreous.cli.option_names import annotated, positional
+from vitreous.cli.option_names import describe_fields, iterate_positional
 
 WIDTH, COLUMN = 100, 24
-"""Columns of a page at most, and of the options' names."""
+"""Widths in characters: of the page at most, and of the options' names."""
 FIRST: dict[str, dict[str, tuple[str, ...]]] = {
     "train": {
         "what to train": ("data", "recipe", "weights", "model", "image", "config"),
@@ -33,7 +33,7 @@ FIRST: dict[str, dict[str, tuple[str, ...]]] = {
         "other people's weights": ("as", "image", "labels"),
     },
 }  # fmt: skip
-"""Options of each such command by heading, without their dashes."""
+"""Each command's options by heading, without dashes."""
 EXAMPLES = {
     "train": (
         "vitreous train digits",
@@ -62,7 +62,7 @@ def write_help(kind: type, command: str) -> str:
     """Return the help of a command of `FIRST`, at most as wide as the terminal."""
     width = min(WIDTH, shutil.get_terminal_size((WIDTH, 50)).columns)
     known = {name: (hint, said) for name, hint, said in describe(kind)}
-    without = [name.replace("_", "-") for name in positional(kind)]
+    without = [name.replace("_", "-") for name in iterate_positional(kind)]
     usage = " ".join(name.upper() if known[name][0] is str else f"[{name.upper()}]" for name in without)
     lines = [f"usage: vitreous {command} {usage} [OPTIONS]", ""]
     lines += textwrap.wrap(inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0].replace("\n", " "), width)
@@ -79,7 +79,7 @@ def write_help(kind: type, command: str) -> str:
 
 
 def lay_out(shown: str, said: str, width: int) -> list[str]:
-    """Return an option and what it does in two columns; a name that is too long stands alone."""
+    """Return an option and its description in two columns; a name that is too long gets a line of its own."""
     lines = textwrap.wrap(said, max(20, width - COLUMN - 4), break_on_hyphens=False)
     if len(shown) > COLUMN:
         return [f"  {shown}", *(f"  {'':{COLUMN}}  {line}" for line in lines)]
@@ -87,9 +87,9 @@ def lay_out(shown: str, said: str, width: int) -> list[str]:
 
 
 def describe(kind: type, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
-    """Yield each option's name without dashes, its type, and what its docstring says."""
+    """Yield each option's name without dashes, its type, and its docstring."""
     said = read_docstrings(kind)
-    for field, (name, hint, told) in annotated(kind).items():
+    for field, (name, hint, told) in describe_fields(kind).items():
         members = [member for member in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(member)]
         for member in members:
             yield from describe(member, prefix if told == "" else f"{prefix}{name}.")  # type: ignore[arg-type]
@@ -99,7 +99,7 @@ def describe(kind: type, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
 
 @functools.cache
 def read_docstrings(kind: type) -> dict[str, str]:
-    """Return what stands below each field of a dataclass in its source."""
+    """Return the docstring below each field of a dataclass, from its source."""
     (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
     found = {}
     for one, below in pairwise(typing.cast(ast.ClassDef, tree).body):
@@ -109,7 +109,7 @@ def read_docstrings(kind: type) -> dict[str, str]:
 
 
 def name_type(hint: Any) -> str:
-    """Say which values an option takes.
+    """Describe the values that an option accepts.
 
     >>> name_type(tuple[int, int] | None), name_type(typing.Literal["a", "b"]), name_type(bool)
     ('INT INT', 'a|b', '')

@@ -1,4 +1,4 @@
-"""`vitreous inspect` and `report`: what a path holds, and a run's page again."""
+"""`vitreous inspect` and `report`: describe the contents of a path, and redraw a run's page."""
 
 import sys
 
@@ -31,7 +31,7 @@ def inspect(arguments: list[str]) -> int:
 
 
 def review(options: Inspect) -> int:
-    """Look for what may be wrong with labelled images; write a page, and a cleaned manifest if that is wanted."""
+    """Look for problems in labelled images; write a page and, on request, a cleaned manifest."""
     from vitreous.api.review import check_manifest, describe_next
     from vitreous.api.review import review as look
     from vitreous.data.dataset import name_dataset

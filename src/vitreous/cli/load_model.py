@@ -1,4 +1,4 @@
-"""Load the model that a command was given, and tell what became of its weights."""
+"""Load a command's model, and report changes to its weights."""
 
 import shlex
 import sys
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def keywords(options: Load) -> dict[str, Any]:
-    """Return the options that were given, as `vitreous.load` takes them."""
+    """Return the options that were given, as `vitreous.load` accepts them."""
     return {name: value for name, value in vars(options).items() if value not in (None, ())}
 
 
@@ -21,9 +21,9 @@ def open_model(model: str, options: Load, **how: Any) -> "Predictor":
     """Load a model; the report goes to standard error, since standard output may be data.
 
     Args:
-        model: as it was typed.
-        options: how its weights are taken.
-        how: device, batch, ..., as `vitreous.load` has them.
+        model: as typed.
+        options: how its weights are loaded.
+        how: device, batch and other arguments of `vitreous.load`.
     """
     from vitreous.api.loading import load
 
@@ -38,7 +38,7 @@ def open_model(model: str, options: Load, **how: Any) -> "Predictor":
 
 
 def tell_engine(predictor: "Predictor", verbose: bool) -> None:
-    """Say on standard error who computed, if that was asked for or chosen by a measurement."""
+    """Report on standard error which engine computed, if it was requested or was chosen by measuring."""
     engine = predictor.engine
     chosen = getattr(engine, "chosen", "")
     if verbose:
@@ -49,7 +49,7 @@ def tell_engine(predictor: "Predictor", verbose: bool) -> None:
 
 
 def open_classifier(model: str, options: Load, **how: Any) -> "Predictor":
-    """Load a model that is to classify; raises ConfigError if it has no head, with what can be done with it."""
+    """Load a model for classification; raises ConfigError if it has no head, and says what it can be used for."""
     predictor = open_model(model, options, **how)
     if not predictor.folder.classes:
         named = shlex.quote(model)

@@ -1,6 +1,6 @@
 """Find the command, run it, and turn errors into one line and an exit code.
 
-Exit codes: 0 done; 1 the work failed (a bug shows its traceback); 2 the request can't be met as it stands;
+Exit codes: 0 done; 1 the work failed (a bug shows its traceback); 2 the command is wrong, and says what to change;
 128 + n a run was interrupted by signal n, after a checkpoint.
 """
 
@@ -15,36 +15,37 @@ from contextlib import contextmanager
 from importlib import import_module
 from types import FrameType
 
-from vitreous.cli.streams import lost, standard_streams
+from vitreous.cli.streams import find_lost_output, standard_streams
 from vitreous.errors import Signalled, UnknownName, VitreousError, explain_exhaustion
 from vitreous.storage.atomic import give_up_claims
 
 COMMANDS = {
     "train": ("vitreous.cli.train", "train a model on a folder of images"),
-    "resume": ("vitreous.cli.train", "go on with an interrupted run, to the same bits"),
+    "resume": ("vitreous.cli.train", "continue an interrupted run, to the same bits"),
     "evaluate": ("vitreous.cli.evaluate", "measure a model on labelled images"),
     "predict": ("vitreous.cli.predict", "classify images"),
-    "explain": ("vitreous.cli.explain", "show what a model looks at on some images"),
-    "embed": ("vitreous.cli.embed", "write what a model makes of images as vectors"),
-    "similar": ("vitreous.cli.similar", "list the images that are most like one, among those that embed wrote"),
+    "explain": ("vitreous.cli.explain", "show where a model looks in some images"),
+    "embed": ("vitreous.cli.embed", "write a model's features of images as vectors"),
+    "similar": ("vitreous.cli.similar", "list the images most similar to one, among those that embed wrote"),
     "cka": ("vitreous.cli.cka", "compare two models' layers on the same images"),
     "serve": ("vitreous.cli.serve", "answer requests over HTTP with a model, and show a page"),
-    "inspect": ("vitreous.cli.inspect", "say what a model, file of weights, run, data set or image is"),
+    "inspect": ("vitreous.cli.inspect", "describe a model, file of weights, run, data set or image"),
     "convert": ("vitreous.cli.convert", "read weights of any known origin, write them in another format"),
     "export": ("vitreous.cli.export", "write a model for ONNX Runtime, OpenVINO or torch.export, and run it there"),
     "quantise": ("vitreous.cli.quantise", "write a model in int8 for ONNX Runtime, and measure what it loses"),
-    "push": ("vitreous.cli.push", "put a model that was made here on the Hugging Face Hub"),
+    "push": ("vitreous.cli.push", "upload a model to the Hugging Face Hub"),
     "models": ("vitreous.cli.convert", "list the models that can be built and loaded"),
-    "study": ("vitreous.cli.study", "carry out one of the paper's experiments again"),
+    "study": ("vitreous.cli.study", "repeat one of the paper's experiments"),
     "report": ("vitreous.cli.inspect", "write a run's report.html again"),
     "board": ("vitreous.cli.board", "show all runs on a page that follows those in training"),
     "completion": ("vitreous.cli.completion", "print the shell's completion script: bash, zsh or fish"),
 }
 
 PRODUCTS = ("predict", "similar", "inspect", "models", "completion")
-"""Commands whose standard output is what they are for; that of others tells how far they are, and ends nothing."""
+"""Commands whose standard output is their product. The others only report progress on it, and go on without a
+reader."""
 OUTPUT_FAILURES = (errno.EPIPE, errno.EBADF, errno.ENOSPC, errno.EDQUOT, errno.EIO)
-"""What writing to standard output may come to; of a file, the error would name it."""
+"""Errors of writing to standard output; those of a file name the file."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,33 +54,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     product = not arguments or arguments[0] not in COMMANDS or arguments[0] in PRODUCTS
     with standard_streams(endures=not product):
         code = run_to_code(arguments)
-        if (failure := lost()) is not None:
-            print(f"vitreous: not all that was said could be written: {failure.strerror}", file=sys.stderr)
+        if (failure := find_lost_output()) is not None:
+            print(f"vitreous: not all output could be written: {failure.strerror}", file=sys.stderr)
         return code
 
 
 def run_to_code(arguments: list[str]) -> int:
-    """Run one command; say in one line what went wrong, and return the exit code."""
+    """Run one command; report an error in one line, and return the exit code."""
     try:
-        with ended_by_signals():
+        with raise_on_signals():
             code = run(arguments)
         sys.stdout.flush()
         return code
     except VitreousError as error:
-        return told(error)
+        return report_error(error)
     except KeyboardInterrupt as error:
         print("vitreous: interrupted", file=sys.stderr)
         return 128 + (error.number if isinstance(error, Signalled) else signal.SIGINT)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in OUTPUT_FAILURES and not error.filename:
             drop_output()
-            if error.errno == errno.EPIPE:  # whoever read it has gone
+            if error.errno == errno.EPIPE:  # the reader has gone
                 return 0
             why = "it is closed" if error.errno == errno.EBADF else error.strerror
             print(f"vitreous: error: can't write the output: {why}", file=sys.stderr)
             return 1
         if (failure := explain_exhaustion(error)) is not None:
-            return told(failure)
+            return report_error(failure)
         traceback.print_exc()
         print("vitreous: this is a bug in vitreous; please report it with the lines above", file=sys.stderr)
         return 1
@@ -87,8 +88,8 @@ def run_to_code(arguments: list[str]) -> int:
         give_up_claims()
 
 
-def told(error: VitreousError) -> int:
-    """Say in one line what went wrong; return the exit code."""
+def report_error(error: VitreousError) -> int:
+    """Report an error in one line; return its exit code."""
     from vitreous.data.listing.scan_report import escape
 
     print(f"vitreous: error: {escape(str(error))}", file=sys.stderr)
@@ -96,10 +97,11 @@ def told(error: VitreousError) -> int:
 
 
 @contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """Let SIGTERM and a closed terminal end a command as Ctrl-C does: half-written files are cleared, the exit code tells.
+def raise_on_signals() -> Iterator[None]:
+    """Let SIGTERM and a closed terminal end a command like Ctrl-C: half-written files are removed, and the exit code is
+    set.
 
-    What was told to be ignored (nohup) stays so. Training has its own way: see `training/interrupt.py`.
+    Signals that are ignored (nohup) stay ignored. Training handles signals itself: see `training/interrupt.py`.
     """
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -119,14 +121,14 @@ def ended_by_signals() -> Iterator[None]:
 
 
 def drop_output() -> None:
-    """Let what is still to be written go nowhere, so that the end of the process doesn't fail on it."""
+    """Discard the output that is still to be written, so that the process doesn't fail on it at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(arguments: list[str]) -> int:
     """Dispatch to the command's function."""
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(usage())
+        print(format_usage())
         return 0
     if arguments[0] in ("-V", "--version"):
         from importlib.metadata import version
@@ -136,16 +138,16 @@ def run(arguments: list[str]) -> int:
     command, rest = arguments[0], arguments[1:]
     if command not in COMMANDS:
         raise UnknownName("command", command, COMMANDS)
-    from vitreous.cli.translate import translated
+    from vitreous.cli.translate import translate_arguments
 
     function: Callable[[list[str]], int] = getattr(import_module(COMMANDS[command][0]), command)
     try:
-        return function(translated(command, rest))
+        return function(translate_arguments(command, rest))
     except SystemExit as error:  # --help
         return int(error.code or 0)
 
 
-def usage() -> str:
+def format_usage() -> str:
     """Return what `vitreous --help` prints."""
     lines = [
         "vitreous: Vision Transformers, whole",

@@ -1,4 +1,4 @@
-"""The options of a command, by the dataclass that holds them: names, types, and what has no name on the command line."""
+"""A command's options, from the dataclass that holds them: names, types, and positional arguments."""
 
 import dataclasses
 import typing
@@ -10,19 +10,22 @@ import tyro
 from vitreous.settings import list_alternatives
 
 
-def options(kind: Any, prefix: str = "") -> Iterator[str]:
+def iterate_options(kind: Any, prefix: str = "") -> Iterator[str]:
     """Yield the names of all options of a dataclass, nested ones with dots.
 
-    Of a field that may be one of several dataclasses: the options of all, or, where `kind` is an instance, its own.
+    For a field that may be one of several dataclasses: the options of all of them, or, if `kind` is an instance, of its
+    own.
     """
     several = list_alternatives(kind if isinstance(kind, type) else type(kind))
-    for field, (name, hint, told) in annotated(kind if isinstance(kind, type) else type(kind)).items():
+    for field, (name, hint, told) in describe_fields(kind if isinstance(kind, type) else type(kind)).items():
         value = None if isinstance(kind, type) else getattr(kind, field)
         if field in several and value is None:
             members = several[field].values()
-            yield from dict.fromkeys(option for member in members for option in options(member, f"{prefix}{name}."))
+            yield from dict.fromkeys(
+                option for member in members for option in iterate_options(member, f"{prefix}{name}.")
+            )
         elif field in several or dataclasses.is_dataclass(hint):
-            yield from options(hint if value is None else value, prefix if told == "" else f"{prefix}{name}.")
+            yield from iterate_options(hint if value is None else value, prefix if told == "" else f"{prefix}{name}.")
         else:
             yield f"--{prefix}{name}"
             if hint is bool:
@@ -30,8 +33,8 @@ def options(kind: Any, prefix: str = "") -> Iterator[str]:
                 yield f"--{head}.no-{tail}" if head else f"--no-{tail}"
 
 
-def annotated(kind: type) -> dict[str, tuple[str, Any, str | None]]:
-    """Return the name of each field's option, its type, and the name that an annotation gives it, if one does."""
+def describe_fields(kind: type) -> dict[str, tuple[str, Any, str | None]]:
+    """Return the name of each field's option, its type, and its name from an annotation, if there is one."""
     found = {}
     hints = typing.get_type_hints(kind, include_extras=True)
     for field in dataclasses.fields(kind):
@@ -43,8 +46,8 @@ def annotated(kind: type) -> dict[str, tuple[str, Any, str | None]]:
     return found
 
 
-def positional(kind: type) -> Iterator[str]:
-    """Yield the names of a command's arguments that have no name on the command line, in order."""
+def iterate_positional(kind: type) -> Iterator[str]:
+    """Yield the names of a command's positional arguments, in order."""
     for name, hint in typing.get_type_hints(kind, include_extras=True).items():
         if tyro.conf.Positional in getattr(hint, "__metadata__", ()):
             yield name

@@ -1,4 +1,4 @@
-"""Where results go: known to be possible before anything takes long."""
+"""Where results go, checked before any long work."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -13,19 +13,19 @@ from vitreous.storage.presence import is_file, is_folder, path_exists
 
 EVALUATIONS = Path("evaluations")
 TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
-"""How results are written; names of files that are no UTF-8 come out as the bytes that they are."""
+"""How results are written; names of files that aren't UTF-8 are written as their bytes."""
 
 
 def result_file(named: str, overwrite: bool, option: str = "--out") -> Path:
-    """Return the file that results go to, new or empty; a device or a pipe is one too.
+    """Return the file for results, new or empty; it may be a device or a pipe.
 
     Args:
-        named: as it was typed.
-        overwrite: let it hold something, which the results will replace once they are whole.
+        named: as typed.
+        overwrite: accept a file with contents, which the results replace once they are complete.
         option: the option that names it, for messages.
 
     Raises:
-        ConfigError: it holds something, is a folder, lies in none, or no file can have that name.
+        ConfigError: the file has contents, is a folder, its folder is missing, or no file can have that name.
     """
     path = Path(named)
     check_name(path)
@@ -41,7 +41,7 @@ def result_file(named: str, overwrite: bool, option: str = "--out") -> Path:
 
 
 def free_file(stem: str, extension: str) -> Path:
-    """Make <stem><extension> here, or where that is taken the next free <stem>-<n><extension>, and return it."""
+    """Make <stem><extension> here or, if it exists, the next free <stem>-<n><extension>, and return it."""
     return claim_file(Path(), stem, extension)
 
 
@@ -49,16 +49,16 @@ def free_or_named(named: str | None, stem: str, parent: Path = EVALUATIONS) -> P
     """Return the named folder, new or empty; without a name the next free <parent>/<stem>-<n>.
 
     Raises:
-        ConfigError: the named folder holds something, is a file, or can't be.
+        ConfigError: the named folder has contents, is a file, or can't be made.
     """
     return claim_folder(parent, stem) if named is None else result_folder(named)
 
 
 def result_folder(named: str) -> Path:
-    """Return the folder that results go to, new or empty.
+    """Return the folder for results, new or empty.
 
     Raises:
-        ConfigError: it holds something, is a file, or no folder can have that name.
+        ConfigError: the folder has contents, is a file, or no folder can have that name.
     """
     path = Path(named)
     check_name(path)
@@ -70,18 +70,18 @@ def result_folder(named: str) -> Path:
 
 
 def is_replaceable(path: Path) -> bool:
-    """Return whether a file can take the name once it is whole: a device or a pipe is written as it is."""
+    """Return whether a complete file can be moved to this path; a device or a pipe is written directly."""
     return not path_exists(path) or path.is_file() or path.is_dir()
 
 
 @contextmanager
 def output(path: str | None, binary: bool = False, whole: Callable[[int], None] | None = None) -> Iterator[Any]:
-    """Open the file that results go to; it appears whole, or not at all. A device or a pipe is written as it is.
+    """Open the file for results; it appears complete, or not at all. A device or a pipe is written directly.
 
     Args:
         path: None: standard output.
         binary: bytes are written, not text.
-        whole: is given the handle of a file that is all written, right before it takes its name.
+        whole: called with the handle of the complete file, right before it gets its name.
     """
     if path is None:
         yield sys.stdout

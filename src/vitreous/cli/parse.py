@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import tyro
 
 from vitreous.cli.help import FIRST, write_help
-from vitreous.cli.option_names import annotated, options
+from vitreous.cli.option_names import describe_fields, iterate_options
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.settings import list_alternatives
 from vitreous.storage.presence import explain_url
@@ -25,25 +25,25 @@ OWN = ("--help", "-h", "--help-all")
 def parse(kind: type[T], arguments: Sequence[str], name: str, default: T | None = None) -> T:
     """Read arguments into the dataclass `kind`; help comes from its field docstrings.
 
-    A field that may be one of several dataclasses stays what it is in `default`. Nested settings are not checked against one
-    another: whoever puts them among the others that they go with does that.
+    A field that may be one of several dataclasses keeps its kind from `default`. Nested settings are not checked
+    against each other here, but where they are merged into the complete settings.
 
     Raises:
         UnknownName: an unknown option, with the nearest known one.
-        ConfigError: a value that doesn't fit its option, or an argument too many or too few.
+        ConfigError: an unsuitable value, an argument too many, or a missing one.
     """
     refuse_former(kind, arguments)
-    known = [*options(kind), *OWN]
-    here = [*options(kind if default is None else default), *OWN]
-    for option in named(arguments):
+    known = [*iterate_options(kind), *OWN]
+    here = [*iterate_options(kind if default is None else default), *OWN]
+    for option in iterate_named(arguments):
         if option.replace("_", "-") not in known:
-            raise unknown_option(name, option, known)
+            raise explain_unknown(name, option, known)
         if option.replace("_", "-") not in here:
             part = option.removeprefix("--").partition(".")[0]
             raise ConfigError(
-                f"{option} is of another kind of {part} than this run's, which --recipe, --model, --weights and --config decide"
+                f"{option} is of another kind of {part} than this run's; --recipe, --model, --weights and --config choose the kind"
             )
-    if name in FIRST and asks_help(arguments):
+    if name in FIRST and is_help(arguments):
         print(write_help(kind, name))
         raise SystemExit(0)
     arguments = ["--help" if argument == "--help-all" else argument for argument in arguments]
@@ -57,33 +57,34 @@ def parse(kind: type[T], arguments: Sequence[str], name: str, default: T | None 
         if not error.code:
             raise
         raise ConfigError(
-            f"{one_line(shown.getvalue())} (vitreous {name} {full_help(name)} shows all options)"
+            f"{shorten_error(shown.getvalue())} (vitreous {name} {choose_help_option(name)} shows all options)"
         ) from None
     refuse_urls(found)
     return found
 
 
-def asks_help(arguments: Sequence[str]) -> bool:
-    """Tell whether the short help is asked for, and not all of it."""
+def is_help(arguments: Sequence[str]) -> bool:
+    """Return whether the short help is requested."""
     given = [*arguments, "--"]
     given = given[: given.index("--")]
     return "--help-all" not in given and ("--help" in given or "-h" in given)
 
 
-def full_help(command: str) -> str:
+def choose_help_option(command: str) -> str:
     """Return the option that shows all options of a command."""
     return "--help-all" if command in FIRST else "--help"
 
 
-def unknown_option(command: str, option: str, known: Iterable[str]) -> UnknownName:
-    """Return the error for an option that a command hasn't, which says where all of them are shown."""
+def explain_unknown(command: str, option: str, known: Iterable[str]) -> UnknownName:
+    """Return the error for an unknown option; it says where all options are shown."""
     error = UnknownName("option", option, known)
-    error.args = (f"{error}; vitreous {command} {full_help(command)} shows all",)
+    error.args = (f"{error}; vitreous {command} {choose_help_option(command)} shows all",)
     return error
 
 
 def uncheck(settings: T) -> T:
-    """Return settings whose nested ones check nothing when they are made: which ones go together, a recipe decides."""
+    """Return settings whose nested settings aren't checked when they are made: a recipe decides which ones go
+    together."""
     values = {one.name: getattr(settings, one.name) for one in dataclasses.fields(settings)}  # type: ignore[arg-type]
     inner = {name: uncheck(value) if dataclasses.is_dataclass(value) else value for name, value in values.items()}
     return derive_unchecked(type(settings))(**inner)
@@ -91,13 +92,13 @@ def uncheck(settings: T) -> T:
 
 @functools.cache
 def derive_unchecked(kind: type[T]) -> type[T]:
-    """Return a dataclass like `kind`, and one of its kind, but for the checks."""
+    """Return a dataclass like `kind`, derived from it, without its checks."""
     body = {"__post_init__": lambda self: None, "__module__": kind.__module__, "__doc__": kind.__doc__}
     return type(kind.__name__, (kind,), body)
 
 
-def named(arguments: Sequence[str]) -> Iterator[str]:
-    """Yield the options that the arguments name, without their values."""
+def iterate_named(arguments: Sequence[str]) -> Iterator[str]:
+    """Yield the options named in the arguments, without their values."""
     for argument in arguments:
         if argument == "--":
             return
@@ -106,12 +107,12 @@ def named(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def refuse_former(kind: type, arguments: Sequence[str]) -> None:
-    """Refuse options of earlier versions whose name or scale changed, with what says the same today; raises ConfigError."""
-    today_of = renamed(kind)
-    for option in named(arguments):
+    """Refuse options of earlier versions whose name or scale has changed; the ConfigError says what to write today."""
+    today_of = find_renamed(kind)
+    for option in iterate_named(arguments):
         if names := today_of.get(option.replace("_", "-")):
             raise ConfigError(f"{option} is called {' or '.join(names)} now; give that")
-    for prefix, settings in within(kind):
+    for prefix, settings in iterate_settings(kind):
         before: dict[str, Any] = getattr(settings, "FORMER", {})
         given = {}
         for argument, following in pairwise([*arguments, ""]):
@@ -123,70 +124,70 @@ def refuse_former(kind: type, arguments: Sequence[str]) -> None:
         if given:
             today = settings.renewed(**before | given)  # type: ignore[attr-defined]
             raise ConfigError(
-                f"{typed(prefix, given)} was said on another scale; today the same is {typed(prefix, today)}"
+                f"{format_options(prefix, given)} is on a former scale; today's equivalent is {format_options(prefix, today)}"
             )
 
 
-def former(kind: type) -> Iterator[str]:
+def iterate_former(kind: type) -> Iterator[str]:
     """Yield the options of earlier versions that `refuse_former` knows."""
-    yield from renamed(kind)
-    for prefix, settings in within(kind):
+    yield from find_renamed(kind)
+    for prefix, settings in iterate_settings(kind):
         yield from (f"--{prefix}{name.replace('_', '-')}" for name in getattr(settings, "FORMER", ()))
 
 
-def renamed(kind: type) -> dict[str, list[str]]:
-    """Return the options that had another name before: former name -> today's, of each kind of settings that had it."""
+def find_renamed(kind: type) -> dict[str, list[str]]:
+    """Return the options that had another name before: former name -> today's names, one for each kind of settings."""
     found: dict[str, list[str]] = {}
-    for prefix, settings in within(kind):
+    for prefix, settings in iterate_settings(kind):
         for old, new in getattr(settings, "RENAMED", {}).items():
             for flag in ("", "no-"):
-                before, now = (f"--{prefix}{switched(name, flag)}" for name in (old, new))
+                before, now = (f"--{prefix}{format_switch(name, flag)}" for name in (old, new))
                 if now not in found.setdefault(before, []):
                     found[before].append(now)
     return found
 
 
-def switched(name: str, flag: str) -> str:
-    """Return a setting's dotted name as an option, with a flag such as "no-" before its last word."""
+def format_switch(name: str, flag: str) -> str:
+    """Return a setting's dotted name as an option, with a prefix such as "no-" to its last word."""
     head, dot, tail = name.replace("_", "-").rpartition(".")
     return f"{head}{dot}{flag}{tail}"
 
 
-def typed(prefix: str, settings: Mapping[str, Any]) -> str:
-    """Write settings, numbers or lists of them, as options."""
+def format_options(prefix: str, settings: Mapping[str, Any]) -> str:
+    """Format settings, numbers or lists of numbers, as options."""
     return " ".join(
         f"--{prefix}{name.replace('_', '-')} {' '.join(f'{number:g}' for number in (value if isinstance(value, list) else [value]))}"
         for name, value in settings.items()
     )
 
 
-def within(kind: type, prefix: str = "") -> Iterator[tuple[str, type]]:
-    """Yield each dataclass of settings within another, after the prefix of its options."""
-    for name, hint, told in annotated(kind).values():
+def iterate_settings(kind: type, prefix: str = "") -> Iterator[tuple[str, type]]:
+    """Yield the prefix of its options and the dataclass for each group of nested settings."""
+    for name, hint, told in describe_fields(kind).values():
         for member in (hint, *typing.get_args(hint)):
             if dataclasses.is_dataclass(member) and isinstance(member, type):
                 inner = prefix if told == "" else f"{prefix}{name}."
                 yield inner, member
-                yield from within(member, inner)
+                yield from iterate_settings(member, inner)
 
 
-def suited(settings: T, arguments: Sequence[str]) -> T:
-    """Return settings whose every field that may be one of several dataclasses is one that has the options named."""
-    wanted = {option.replace("_", "-") for option in named(arguments)}
+def fit_kinds(settings: T, arguments: Sequence[str]) -> T:
+    """Return settings in which each field of alternative dataclasses has one with all the options named."""
+    wanted = {option.replace("_", "-") for option in iterate_named(arguments)}
     changed: dict[str, Any] = {}
     for name, members in list_alternatives(type(settings)).items():
         given = {option for option in wanted if option.startswith(f"--{name}.")}
-        fitting = [member for member in members.values() if given <= set(options(member, f"{name}."))]
+        fitting = [member for member in members.values() if given <= set(iterate_options(member, f"{name}."))]
         if fitting and not isinstance(getattr(settings, name), tuple(fitting)):
             changed[name] = fitting[0]()
     return dataclasses.replace(settings, **changed)  # type: ignore[type-var]
 
 
 def collect_named(settings: Any, arguments: Sequence[str], prefix: str = "") -> dict[str, Any]:
-    """Return the settings that the arguments name, nested as they are, with the values that they were read as."""
-    wanted = {option.replace("_", "-") for option in named(arguments)}
+    """Return the settings that the arguments name, nested, with their parsed values."""
+    wanted = {option.replace("_", "-") for option in iterate_named(arguments)}
     found: dict[str, Any] = {}
-    for field, (name, _, told) in annotated(type(settings)).items():
+    for field, (name, _, told) in describe_fields(type(settings)).items():
         value = getattr(settings, field)
         if dataclasses.is_dataclass(value):
             inner = collect_named(value, arguments, prefix if told == "" else f"{prefix}{name}.")
@@ -197,7 +198,7 @@ def collect_named(settings: Any, arguments: Sequence[str], prefix: str = "") -> 
 
 
 def refuse_urls(settings: Any) -> None:
-    """Raise ConfigError for an argument that is a URL, where a path or a name is needed."""
+    """Raise ConfigError for a URL in place of a path or a name."""
     for value in (getattr(settings, field.name) for field in dataclasses.fields(settings)):
         for text in value if isinstance(value, tuple) else (value,):
             if dataclasses.is_dataclass(text):
@@ -238,11 +239,11 @@ REWRITES = (
         r"\1 is \2; it must be a whole number and a number",
     ),
 )
-"""tyro's sentences, and how they read here."""
+"""tyro's messages, and our wording of each."""
 
 
-def one_line(text: str) -> str:
-    """Take the words out of tyro's boxes."""
+def shorten_error(text: str) -> str:
+    """Return tyro's boxed message as one line."""
     words = re.sub(r"[╭╮╰╯│─┌┐└┘]", " ", re.sub(r"\x1b\[[0-9;]*m", "", text))
     words = re.sub(r"\s+", " ", words).strip()
     words = re.sub(r"For full helptext.*", "", words)

@@ -1,4 +1,4 @@
-"""`vitreous predict`: images to labels, as a table, JSON lines, CSV or parquet."""
+"""`vitreous predict`: classify images; results as a table, JSON lines, CSV or parquet."""
 
 import shlex
 import sys
@@ -32,23 +32,23 @@ def predict(arguments: list[str]) -> int:
     """Run `vitreous predict`."""
     options = parse(Predict, arguments, "predict")
     format = check(options)
-    predictor, sorter = opened(options)
+    predictor, sorter = open_predictor(options)
     passed: Counter[str] = Counter()
     filled: list[str] = []
     source = expand_paths(options.paths, sys.stdin, options.null, passed)
     source = source if sorter is None else sorter.outside(source)
     with ExitStack() as stack:
         if is_unseen(options):
-            source = counted(source, stack)
+            source = count_paths(source, stack)
         results, whole = predictor.predict_many(source, options.every), None
         if options.out and is_replaceable(Path(options.out)):
-            job = stack.enter_context(begun_job(options, predictor, format, list(map(str, source))))
-            results, whole = job.run(watched(options, predictor, job, stack)), job.note_made
-        results = noted(ordered(results, options, sorter), filled)
+            job = stack.enter_context(begin_job(options, predictor, format, list(map(str, source))))
+            results, whole = job.run(build_classify(options, predictor, job, stack)), job.note_made
+        results = note_filled(order_predictions(results, options, sorter), filled)
         with output(options.out, format == "parquet", whole) as stream:
             done, broken = WRITERS[format](results, stream, choose_layout(options, predictor))
     tell_engine(predictor, options.verbose)
-    say_end(options, passed, filled, (done, broken))
+    report_end(options, passed, filled, (done, broken))
     if options.out:
         reading = suggest_reading(format, options.out, "labels" if predictor.folder.multilabel else "label")
         print(f"{done:,} predictions are in {options.out}")
@@ -59,7 +59,7 @@ def predict(arguments: list[str]) -> int:
 
 
 def check(options: Predict) -> str:
-    """Return the format of the results; raises ConfigError for options that can't be met, before anything takes long."""
+    """Return the format of the results; raises ConfigError for unsuitable options, before any long work."""
     if not options.paths:
         raise ConfigError("name the images: files, folders, globs, or - for paths on standard input")
     format = choose_format(options.format, options.out)
@@ -69,17 +69,17 @@ def check(options: Predict) -> str:
     check_every(options.every)
     check_installed(options.paths)
     if options.link and not options.sort_into:
-        raise ConfigError("--link says how --sort-into puts images into its folder; name that too")
+        raise ConfigError("--link chooses how --sort-into makes its files; add --sort-into FOLDER")
     return format
 
 
-def say_end(options: Predict, passed: Counter[str], filled: list[str], counted: tuple[int, int]) -> None:
-    """Say what was passed over, filled in and broken, on standard error."""
+def report_end(options: Predict, passed: Counter[str], filled: list[str], counted: tuple[int, int]) -> None:
+    """Report on standard error which files were ignored, incomplete or unreadable."""
     if passed:
         hint = (
             "; name a video itself to classify its frames" if SUFFIXES & {ending.lower() for ending in passed} else ""
         )
-        print(f"vitreous: passed over: {describe_ignored(passed)}{hint}", file=sys.stderr)
+        print(f"vitreous: ignored: {describe_ignored(passed)}{hint}", file=sys.stderr)
     if filled:
         said = f"{len(filled):,} images lack their last bytes, which are grey; the first: {escape(filled[0])}"
         print(f"vitreous: {said}", file=sys.stderr)
@@ -89,32 +89,32 @@ def say_end(options: Predict, passed: Counter[str], filled: list[str], counted: 
 
 
 def choose_layout(options: Predict, predictor: "Predictor") -> Layout:
-    """Return what is written of each prediction."""
+    """Return which columns are written for each prediction."""
     multilabel = predictor.folder.multilabel
     guess = not multilabel and predictor.decision.threshold is not None
     return Layout(options.top, multilabel, guess, predictor.folder.decode.at_least is not None)
 
 
-def begun_job(options: Predict, predictor: "Predictor", format: str, paths: list[str]) -> PredictionJob:
-    """Begin the parts of the file, or open those that a killed command left; raises ConfigError, RunLocked."""
+def begin_job(options: Predict, predictor: "Predictor", format: str, paths: list[str]) -> PredictionJob:
+    """Begin a job in parts, or reopen one that a killed command left; raises ConfigError, RunLocked."""
     assert options.out is not None
     if len(paths) > PART:
-        predictor.fix_engine()  # else parts of one file would come from several
+        predictor.fix_engine()  # otherwise the parts of one file might come from several engines
     how = {"every": options.every, "format": format, "unsure_first": options.unsure_first}
     return PredictionJob(Path(options.out), describe_job(predictor, paths, **how), paths)
 
 
-def watched(
+def build_classify(
     options: Predict, predictor: "Predictor", job: PredictionJob, stack: ExitStack
 ) -> "Callable[[int], Iterator[Prediction]]":
-    """Return what classifies the images behind so many, and tells how far it is."""
+    """Return a function that classifies the images after the first ones, and shows progress."""
     display, pace = reporter(), Pace()
     stack.callback(display.close)
     moving = any(map(is_video, job.paths))
 
     def classify(behind: int) -> "Iterator[Prediction]":
         total = len(job.paths)
-        said = f", going on behind {behind:,}" if behind else ""
+        said = f", continuing after the first {behind:,}" if behind else ""
         display.phase(f"classifying {total:,} {'files' if moving else 'images'} into {escape(str(job.out))}{said}")
         for count, one in enumerate(predictor.predict_many(job.paths, options.every, behind), start=behind + 1):
             if not moving and (count % predictor.batch == 0 or count == total):
@@ -125,12 +125,12 @@ def watched(
 
 
 def is_unseen(options: Predict) -> bool:
-    """Return whether somebody looks at standard error who sees no predictions go by."""
+    """Return whether a person watches standard error, but doesn't see the predictions."""
     return not (options.out or "-" in options.paths or sys.stdout.isatty()) and sys.stderr.isatty()
 
 
-def counted(source: Iterable[Path], stack: ExitStack) -> Iterator[Path]:
-    """Yield paths, and show on standard error how many of them have been read."""
+def count_paths(source: Iterable[Path], stack: ExitStack) -> Iterator[Path]:
+    """Yield paths, and show their number on standard error."""
     from vitreous.api.sorting import count_files
 
     display = reporter(sys.stderr)
@@ -138,8 +138,8 @@ def counted(source: Iterable[Path], stack: ExitStack) -> Iterator[Path]:
     return count_files(source, display)
 
 
-def opened(options: Predict) -> "tuple[Predictor, Sorter | None]":
-    """Load the model, and make ready to sort if that is wanted; raises ConfigError."""
+def open_predictor(options: Predict) -> "tuple[Predictor, Sorter | None]":
+    """Load the model, and prepare sorting if requested; raises ConfigError."""
     names = ("device", "batch", "precision", "top", "threshold", "tta", "engine", "decode", "merge")
     how = {name: getattr(options, name) for name in names}
     if options.sort_into is None:
@@ -155,8 +155,10 @@ def opened(options: Predict) -> "tuple[Predictor, Sorter | None]":
     return predictor, sorter
 
 
-def ordered(results: "Iterator[Prediction]", options: Predict, sorter: "Sorter | None") -> "Iterator[Prediction]":
-    """Yield predictions in the order that is wanted; each image is sorted before it is told."""
+def order_predictions(
+    results: "Iterator[Prediction]", options: Predict, sorter: "Sorter | None"
+) -> "Iterator[Prediction]":
+    """Yield predictions in the requested order; each image is sorted into its folder first."""
     if options.unsure_first:
         results = iter(sorted(results, key=lambda one: (one.error is not None, one.certainty)))
     for one in results:
@@ -165,8 +167,8 @@ def ordered(results: "Iterator[Prediction]", options: Predict, sorter: "Sorter |
         yield one
 
 
-def noted(results: "Iterable[Prediction]", filled: list[str]) -> "Iterator[Prediction]":
-    """Pass predictions on, and note the names of images that lack their last bytes."""
+def note_filled(results: "Iterable[Prediction]", filled: list[str]) -> "Iterator[Prediction]":
+    """Yield the predictions, and collect the names of images that lack their last bytes."""
     for one in results:
         if one.filled:
             filled.append(one.name)

@@ -1,4 +1,4 @@
-"""How `vitreous predict` writes predictions: a table, JSON lines, CSV or parquet, as they come."""
+"""How `vitreous predict` writes predictions, one by one: as a table, JSON lines, CSV or parquet."""
 
 import csv
 import json
@@ -19,44 +19,45 @@ if TYPE_CHECKING:
 
 
 ROWS = 4096
-"""Images in each group of a parquet file."""
+"""Images in each row group of a parquet file."""
 
 
-def complain(one: "Prediction") -> None:
-    """Name an image that could not be read."""
+def report_failure(one: "Prediction") -> None:
+    """Report an image that could not be read."""
     print(f"vitreous: {escape(one.error or '')}", file=sys.stderr)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What is written of each prediction."""
+    """What is written for each prediction."""
 
     top: int
-    """Most probable classes that are listed."""
+    """Number of most probable classes to list."""
     multilabel: bool = False
-    """An image may have several classes: those that are said to be there stand first."""
+    """Whether an image may have several classes; the predicted ones come first."""
     guess: bool = False
-    """Images may be unknown: a column of a CSV has the most probable class all the same."""
+    """Whether images may be unknown; a column of a CSV then has the most probable class anyway."""
     reduction: bool = False
-    """Images may be decoded at reduced scale: a column of a CSV says what each one's size was divided by."""
+    """Whether images may be decoded at reduced scale; a column of a CSV then has the divisor of each one's size."""
 
 
 def write_table(results: "Iterable[Prediction]", stream: TextIO, layout: Layout) -> tuple[int, int]:
-    """Write aligned lines as results come; return how many worked and how many didn't."""
+    """Write aligned lines, one by one; return the number of images classified, and of those that failed."""
     done = broken = 0
     for one in results:
         if one.error:
             broken += 1
-            complain(one)
+            report_failure(one)
             print(f"{escape(one.name)}  -  {'read in part' if one.partial else 'unreadable'}", file=stream)
             continue
         done += 1
-        print(escape(f"{one.name}  {listed(one, layout.top)}"), file=stream, flush=stream is sys.stdout)
+        print(escape(f"{one.name}  {format_labels(one, layout.top)}"), file=stream, flush=stream is sys.stdout)
     return done, broken
 
 
-def listed(one: "Prediction", top: int) -> str:
-    """List the most probable classes; of several labels an image first those that are there, then others in brackets."""
+def format_labels(one: "Prediction", top: int) -> str:
+    """List the most probable classes; with several labels an image, first the predicted ones, then others in
+    brackets."""
     each = [f"{label} {score:.1%}" for label, score in one.top]
     if one.unknown:
         return f"{one.label}   ({'   '.join(each[:top])})"
@@ -67,18 +68,18 @@ def listed(one: "Prediction", top: int) -> str:
 
 
 def write_jsonl(results: "Iterable[Prediction]", stream: TextIO, layout: Layout) -> tuple[int, int]:
-    """Write one JSON object a line; broken images have `error` set."""
+    """Write one JSON object per line; unreadable images have `error` set."""
     done = broken = 0
     for one in results:
-        print(json_line(one.to_dict()), file=stream, flush=stream is sys.stdout)
+        print(encode_line(one.to_dict()), file=stream, flush=stream is sys.stdout)
         done, broken = done + (not one.error), broken + bool(one.error)
         if one.error:
-            complain(one)
+            report_failure(one)
     return done, broken
 
 
-def json_line(values: dict[str, Any]) -> str:
-    """Return JSON as people read it, or all in ASCII where a name is no UTF-8 or would upset a terminal."""
+def encode_line(values: dict[str, Any]) -> str:
+    """Return readable JSON, or all in ASCII if a name isn't UTF-8 or contains control characters."""
     text = json.dumps(values, ensure_ascii=False)
     return text if text.isprintable() else json.dumps(values)
 
@@ -86,9 +87,9 @@ def json_line(values: dict[str, Any]) -> str:
 def write_csv(results: "Iterable[Prediction]", stream: TextIO, layout: Layout) -> tuple[int, int]:
     """Write a CSV with a header: name, label, score, then label2, score2, ... up to `top`, and error.
 
-    Where an image may have several classes, a column labels follows the name: those that are there, with ; between. Where
-    one may be unknown, a column guess has the most probable class; where JPEGs may be decoded at reduced scale, reduction says
-    what the image's size was divided by.
+    If an image may have several classes, a column labels after the name has the predicted ones, separated by ;. If an
+    image may be unknown, a column guess has the most probable class. If JPEGs may be decoded at reduced scale,
+    reduction is the divisor of the image's size.
     """
     numbers = ["", *map(str, range(2, layout.top + 1))]
     table = csv.writer(stream)
@@ -107,13 +108,13 @@ def write_csv(results: "Iterable[Prediction]", stream: TextIO, layout: Layout) -
         table.writerow(map(escape, row) if stream.isatty() else row)
         done, broken = done + (not one.error), broken + bool(one.error)
         if one.error:
-            complain(one)
+            report_failure(one)
     return done, broken
 
 
 def write_parquet(results: "Iterable[Prediction]", file: BinaryIO, layout: Layout) -> tuple[int, int]:
-    """Write a parquet file, a row for each image: name, label, score, top (a list of labels with their scores), unknown,
-    reduction, partial, filled, error; where an image may have several classes, labels too.
+    """Write a parquet file with a row for each image: name, label, score, top (a list of labels with their scores),
+    unknown, reduction, partial, filled, error; and labels, if an image may have several classes.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -133,7 +134,7 @@ def write_parquet(results: "Iterable[Prediction]", file: BinaryIO, layout: Layou
     with pq.ParquetWriter(file, schema) as writer:
         while rows := list(islice(source, ROWS)):
             for one in filter(lambda row: row.error, rows):
-                complain(one)
+                report_failure(one)
             broken += sum(bool(one.error) for one in rows)
             done += sum(not one.error for one in rows)
             columns = {name: [_parquet_value(one, name) for one in rows] for name in kinds}
@@ -152,11 +153,11 @@ def _parquet_value(one: "Prediction", name: str) -> Any:
 
 WRITERS = {"table": write_table, "jsonl": write_jsonl, "csv": write_csv, "parquet": write_parquet}
 FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
-"""What a file's extension says of its format."""
+"""The format for each extension."""
 
 
 def choose_format(named: str | None, out: str | None) -> str:
-    """Return how results are written: as named, as the file's extension says, or as a table.
+    """Return the format of the results: the named one, that of the file's extension, or a table.
 
     Raises:
         ConfigError: parquet without a file, or without pyarrow.

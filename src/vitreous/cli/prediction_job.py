@@ -1,7 +1,7 @@
-"""Predictions on their way to a file: kept in parts as they come, so that a command that was killed goes on behind the last whole one.
+"""Predictions for a file, stored in parts, so that a killed command can continue after the last complete part.
 
-`.preds.csv.parts/` beside `preds.csv` holds what the predictions depend on (job.json), a file of JSON lines for each part, written
-atomically, and which file was made of them (made.json). It goes once that file is there.
+`.preds.csv.parts/` beside `preds.csv` holds what the predictions depend on (job.json), a file of JSON lines for each
+part, written atomically, and which file was made from them (made.json). It is removed once that file is complete.
 """
 
 import hashlib
@@ -28,26 +28,27 @@ if TYPE_CHECKING:
     from vitreous.predictor import Predictor
 
 FORMAT = 1
-"""Of the folder; a part's predictions are those of `Prediction`."""
+"""Version of the folder's layout; a part's predictions have the fields of `Prediction`."""
 PART = 256
-"""Fewest predictions in a part, but for the last."""
+"""Least number of predictions in a part, except for the last part."""
 JOB, MADE = "job.json", "made.json"
 
 
-def parts_folder(out: Path) -> Path:
-    """Return where a file's predictions are kept until it is whole."""
+def locate_parts(out: Path) -> Path:
+    """Return the folder of a file's parts."""
     return out.with_name(f".{out.name}.parts")
 
 
 def is_own(out: Path) -> bool:
-    """Return whether a file was made of the parts that still lie beside it, by a command that was killed right after."""
+    """Return whether a file was made from the parts that still lie beside it, by a command that was killed right
+    afterwards."""
     with suppress(OSError, CheckpointError):
-        return read_json(parts_folder(out) / MADE) == _identify(out.stat())
+        return read_json(locate_parts(out) / MADE) == _identify(out.stat())
     return False
 
 
 def describe_job(predictor: "Predictor", paths: Sequence[str], **options: Any) -> dict[str, Any]:
-    """Return what predictions depend on, as JSON values: the model, how it computes, the options, the images."""
+    """Return what predictions depend on, as JSON values: the model, its engine, the options, the images."""
     from vitreous.engines.exported_folder import ExportedFolder
 
     folder, decision = predictor.folder, predictor.decision
@@ -82,43 +83,44 @@ def _describe_file(path: str) -> str:
     """Return a file's size and time of change; empty if there is none."""
     try:
         status = Path(path).stat()
-    except (OSError, ValueError):  # a name with a NUL
+    except (OSError, ValueError):  # the name has a NUL
         return ""
     return f"{status.st_size} {status.st_mtime_ns}"
 
 
 class PredictionJob:
-    """The parts of one output, locked while they are worked on.
+    """The parts of one output, locked while they are in use.
 
     Args:
-        out: the file that they become.
+        out: the file to make from them.
         facts: what the predictions depend on (`describe_job`).
-        paths: of the images and videos.
+        paths: those of the images and videos.
 
     Raises:
-        ConfigError: parts are there that were begun otherwise. RunLocked: another process works on them.
+        ConfigError: there are parts of another job. RunLocked: another process uses them.
         StorageError: they can't be written.
     """
 
     def __init__(self, out: Path, facts: Mapping[str, Any], paths: Sequence[str]) -> None:
-        self.out, self.folder, self.paths = out, parts_folder(out), paths
+        self.out, self.folder, self.paths = out, locate_parts(out), paths
         self.facts = json.loads(json.dumps(facts))
         self.size = -(-PART // facts["batch"]) * facts["batch"]
-        """Predictions in a part: whole batches, since a batch's numbers depend on its images in the last digits."""
+        """Predictions in a part: whole batches, because the last digits of a batch's numbers depend on all its
+        images."""
         with translate_write_errors(self.folder):
             self.folder.mkdir(exist_ok=True)
         self._lock = FolderLock(self.folder)
         try:
             self._begin()
             self.parts = [self._part(number) for number in range(self._count())]
-            """Files of the parts that are whole."""
+            """Files of the complete parts."""
         except BaseException:
             self._lock.release()
             raise
 
     @property
     def done(self) -> int:
-        """How many predictions are kept."""
+        """Number of predictions stored."""
         return sum(len(self._read(part)) for part in self.parts[-1:]) + self.size * max(0, len(self.parts) - 1)
 
     def __enter__(self) -> "PredictionJob":
@@ -127,18 +129,18 @@ class PredictionJob:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Remove the parts once the file is made of them, or where there are none."""
+        """Remove the parts if the file is made, or if there are none."""
         if kind is None or not self.parts:
             remove_folder(self.folder)
         elif issubclass(kind, KeyboardInterrupt):
-            print(f"vitreous: the same command goes on behind the first {self.done:,}", file=sys.stderr)
+            print(f"vitreous: the same command continues after the first {self.done:,}", file=sys.stderr)
         self._lock.release()
 
     def run(self, classify: Callable[[int], Iterator[Prediction]]) -> Iterator[Prediction]:
-        """Yield the predictions that are kept, then further ones, each after its part is on the disk.
+        """Yield the stored predictions, then the rest, each after its part is on the disk.
 
         Args:
-            classify: gives the predictions behind so many.
+            classify: returns the predictions after the first so many.
         """
         behind = self.done
         for part in self.parts:
@@ -151,11 +153,11 @@ class PredictionJob:
             yield from part
 
     def note_made(self, handle: int) -> None:
-        """Note that an open file holds all predictions and is about to take its name."""
+        """Record that an open file holds all predictions and is about to get its name."""
         write_atomically(self.folder / MADE, json.dumps(_identify(os.fstat(handle))).encode())
 
     def _begin(self) -> None:
-        """Hold what is there against what is asked for; raises ConfigError."""
+        """Compare the stored job with this one; raises ConfigError if they differ."""
         clear_partials(self.folder)
         clear_partials(self.out.parent, self.out.name)
         if not path_exists(self._part(0)) or not path_exists(self.folder / JOB):
@@ -164,16 +166,15 @@ class PredictionJob:
         try:
             begun = read_json(self.folder / JOB)
         except CheckpointError as error:
-            raise ConfigError(f"{error}; remove {self.folder} to begin anew") from error
+            raise ConfigError(f"{error}; remove {self.folder} to start over") from error
         for name in [*self.facts, *begun]:
             if begun.get(name) != self.facts.get(name):
                 raise ConfigError(
-                    f"{self.out} was begun with {_say_change(name, begun.get(name), self.facts.get(name))}; go on as it was begun, "
-                    f"name another file with --out, or remove {self.folder} to begin anew"
+                    f"{self.out} was begun with {_say_change(name, begun.get(name), self.facts.get(name))}; repeat the command as it was, name another file with --out, or remove {self.folder} to start over"
                 )
 
     def _count(self) -> int:
-        """Count the parts from the first on that are whole; only the last may be short."""
+        """Count the complete parts, from the first on; only the last may be short."""
         count = 0
         while path_exists(self._part(count)):
             count += 1
@@ -190,7 +191,7 @@ class PredictionJob:
         try:
             return [_revive(json.loads(line)) for line in lines]
         except (ValueError, TypeError, KeyError) as error:
-            raise ConfigError(f"{part} is damaged; remove {self.folder} to begin anew") from error
+            raise ConfigError(f"{part} is damaged; remove {self.folder} to start over") from error
 
 
 def _revive(values: dict[str, Any]) -> Prediction:

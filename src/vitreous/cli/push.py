@@ -1,4 +1,4 @@
-"""`vitreous push`: a model that was made here to the Hugging Face Hub."""
+"""`vitreous push`: upload a model to the Hugging Face Hub."""
 
 from vitreous.cli.options.commands import Push
 from vitreous.cli.parse import parse

@@ -1,4 +1,4 @@
-"""`vitreous serve`: models behind HTTP."""
+"""`vitreous serve`: serve models over HTTP."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""`vitreous similar`: the images that are most like one, among those that `vitreous embed` wrote."""
+"""`vitreous similar`: find the images most similar to one, among those that `vitreous embed` wrote."""
 
 import csv
 import sys
@@ -7,7 +7,7 @@ from vitreous.cli.load_model import keywords, open_model
 from vitreous.cli.options.probes import Similar
 from vitreous.cli.output import result_folder
 from vitreous.cli.parse import parse
-from vitreous.cli.prediction_formats import json_line
+from vitreous.cli.prediction_formats import encode_line
 from vitreous.data.listing.scan_report import escape
 from vitreous.errors import ConfigError
 
@@ -17,7 +17,7 @@ def similar(arguments: list[str]) -> int:
     options = parse(Similar, arguments, "similar")
     if options.model is None and (given := keywords(options.load)):
         raise ConfigError(
-            f"--{next(iter(given)).replace('_', '-')} says how --model is taken; the embeddings say it themselves"
+            f"--{next(iter(given)).replace('_', '-')} describes the weights of --model; without --model the embeddings do"
         )
     out = None if options.out is None else result_folder(options.out)
     from vitreous.api.search import similar as search
@@ -28,7 +28,7 @@ def similar(arguments: list[str]) -> int:
         rows = [list(found.columns), *zip(*found.columns.values(), strict=True)]
         csv.writer(sys.stdout, lineterminator="\n").writerows([map(escape, map(str, row)) for row in rows])
     elif options.format == "jsonl":
-        print("\n".join(map(json_line, found.rows)))
+        print("\n".join(map(encode_line, found.rows)))
     else:
         print("\n".join(map(escape, str(found).splitlines())))
     if out is not None:

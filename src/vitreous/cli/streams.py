@@ -1,7 +1,7 @@
-"""The standard streams as they come: closed, of any encoding, with a reader who goes away.
+"""The standard streams in any state: closed, in any encoding, with a reader that goes away.
 
-Where a command's output is its product (predict), a reader who has gone is the end. Where it only tells how far the work
-is (train), the work goes on to its end, and what would be said goes nowhere.
+If a command's output is its product (predict), it ends when the reader goes away. If its output is only progress
+(train), it works on to the end, and the output is discarded.
 """
 
 import codecs
@@ -14,23 +14,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 ESCAPE = "vitreous-escape"
-"""How what the encoding has no bytes for is written: names that are no text as the bytes that they are, all else escaped."""
+"""How characters outside the encoding are written: undecodable bytes of file names as these bytes, all else escaped."""
 
 
 class Outlet(io.RawIOBase):
-    """A file descriptor to write to. One that `endures` takes everything after its reader has gone, and writes nothing."""
+    """A file descriptor to write to. One that `endures` discards everything after its reader has gone."""
 
     def __init__(self, handle: int, endures: bool) -> None:
         self.handle, self.endures = handle, endures
         self.gone: OSError | None = None
-        """Why nothing is written any more."""
+        """Why output is discarded; None while it is written."""
 
     def write(self, data: "bytes | bytearray | memoryview") -> int:
         """Write some of the bytes; return how many. Raises OSError unless the outlet endures."""
         while self.gone is None:
             try:
                 return os.write(self.handle, data)
-            except BlockingIOError:  # a pipe that somebody made non-blocking, and that is full
+            except BlockingIOError:  # a non-blocking pipe that is full
                 select.select([], [self.handle], [])
             except OSError as error:
                 if not self.endures:
@@ -47,28 +47,29 @@ class Outlet(io.RawIOBase):
         return self.handle
 
     def isatty(self) -> bool:
-        """Tell whether a terminal is there."""
+        """Return whether this is a terminal."""
         return os.isatty(self.handle)
 
 
 @contextmanager
 def standard_streams(endures: bool) -> Iterator[None]:
-    """Put streams in place of the standard ones that write what there is to write, whatever they are.
+    """Replace the standard streams by ones that can be written to in any state.
 
-    Closed ones lead nowhere, so that no file of ours gets their numbers. What is no stream of the process (in a notebook, a
-    test) stays.
+    Closed ones lead to the null device, so that no file of ours gets their numbers. Streams that aren't the process's
+    own (in a notebook, a test) stay.
 
     Args:
-        endures: standard output only tells of the work: it ends nothing. Standard error never does.
+        endures: standard output is only progress: losing its reader doesn't end the command. Losing standard error's
+            never does.
     """
-    codecs.register_error(ESCAPE, _escaped)
+    codecs.register_error(ESCAPE, _escape)
     before = sys.stdin, sys.stdout, sys.stderr
     _hold_numbers()
     if sys.stdin is None:
         sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123 (open for the process's life)
     elif isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape", newline="\n")
-    sys.stdout, sys.stderr = _stream(sys.stdout, 1, endures), _stream(sys.stderr, 2, True)
+    sys.stdout, sys.stderr = _build_stream(sys.stdout, 1, endures), _build_stream(sys.stderr, 2, True)
     try:
         yield
     finally:
@@ -82,21 +83,22 @@ def standard_streams(endures: bool) -> Iterator[None]:
 
 
 def endure() -> None:
-    """From here on standard output only tells of the work: what it made lies elsewhere."""
-    outlet = _outlet(sys.stdout)
+    """From here on, treat standard output as progress only: the product is elsewhere."""
+    outlet = _find_outlet(sys.stdout)
     if outlet is not None:
         outlet.endures = True
 
 
-def lost() -> OSError | None:
-    """Return why what was said on standard output did not all come out, where it was no reader who went away."""
-    outlet = _outlet(sys.stdout)
+def find_lost_output() -> OSError | None:
+    """Return the error that cut standard output short, unless it was that the reader went away."""
+    outlet = _find_outlet(sys.stdout)
     gone = None if outlet is None else outlet.gone
     return None if gone is None or gone.errno in (errno.EPIPE, errno.EIO, errno.EBADF) else gone
 
 
 def _hold_numbers() -> None:
-    """Open what is closed of the first three descriptors, for reading from nothing, so that no file of ours becomes one."""
+    """Open the null device for those of the first three descriptors that are closed, so that no file of ours gets their
+    number."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -107,7 +109,7 @@ def _hold_numbers() -> None:
                 os.close(opened)
 
 
-def _stream(now: io.TextIOWrapper | None, number: int, endures: bool) -> io.TextIOWrapper:
+def _build_stream(now: io.TextIOWrapper | None, number: int, endures: bool) -> io.TextIOWrapper:
     """Return the stream to write to in place of `now`."""
     if now is not None and not isinstance(now, io.TextIOWrapper):
         return now
@@ -122,12 +124,12 @@ def _stream(now: io.TextIOWrapper | None, number: int, endures: bool) -> io.Text
     return io.TextIOWrapper(io.BufferedWriter(outlet), encoding, errors, line_buffering=number == 2 or outlet.isatty())
 
 
-def _outlet(stream: object) -> Outlet | None:
+def _find_outlet(stream: object) -> Outlet | None:
     raw = getattr(getattr(stream, "buffer", None), "raw", None)
     return raw if isinstance(raw, Outlet) else None
 
 
-def _escaped(error: UnicodeError) -> tuple[bytes, int]:
+def _escape(error: UnicodeError) -> tuple[bytes, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     written = b""

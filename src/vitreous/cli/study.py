@@ -21,7 +21,7 @@ def study(arguments: list[str]) -> int:
 
     if options.name is None:
         if not options.list:
-            raise ConfigError(f"name a study: {', '.join(STUDIES)}; `vitreous study --list` says what each asks")
+            raise ConfigError(f"name a study: {', '.join(STUDIES)}; `vitreous study --list` shows their questions")
         for name, (_, asked) in STUDIES.items():
             print(f"{name:18}{asked}")
         print("next: vitreous study positions   (minutes; --scale gpu or paper for more)")
@@ -34,7 +34,7 @@ def study(arguments: list[str]) -> int:
         from vitreous.api.studies import study as carry_out
 
         asked = {"scale": options.scale, "data": options.data, "out": out, "only": options.only}
-        return tell(carry_out(options.name, **asked, reporter=display), options)
+        return report_result(carry_out(options.name, **asked, reporter=display), options)
     finally:
         display.close()
 
@@ -52,13 +52,13 @@ def list_cells(options: Study, out: Path, display: "Reporter") -> int:
     return 0
 
 
-def tell(ended: "StudyResult", options: Study) -> int:
-    """Say what a study came to and where it is; return the exit code."""
+def report_result(ended: "StudyResult", options: Study) -> int:
+    """Print a study's result and its folder; return the exit code."""
     data, out = shlex.quote(str(options.data)), shlex.quote(str(ended.folder))
     again = f"vitreous study {options.name} --scale {options.scale} --data {data} --out {out}"
     if ended.signal is not None:
         only = f" --only {shlex.quote(options.only)}" if options.only != Study().only else ""
-        print(f"interrupted with {ended.done} of {ended.cells} cells done; go on with: {again}{only}")
+        print(f"interrupted with {ended.done} of {ended.cells} cells done; continue with: {again}{only}")
         return 128 + ended.signal
     print(f"\n{ended}")
     if ended.done < ended.cells:

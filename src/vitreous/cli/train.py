@@ -5,7 +5,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from vitreous.cli.options.commands import Resume, Train
-from vitreous.cli.parse import collect_named, named, parse, suited
+from vitreous.cli.parse import collect_named, fit_kinds, iterate_named, parse
 from vitreous.cli.translate import batch_auto
 from vitreous.data.config import DataConfig
 from vitreous.errors import ConfigError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def train(arguments: list[str]) -> int:
     """Run `vitreous train`."""
     arguments = batch_auto(arguments)
-    options = read(arguments)
+    options = parse_train(arguments)
     check(options, arguments)
     from vitreous.api.training import train as carry_out
     from vitreous.recipes.catalog import START
@@ -45,28 +45,28 @@ def train(arguments: list[str]) -> int:
             display.close()
             show_plan(found, as_json=options.json)
             return 0
-        return tell(found, display)
+        return report_result(found, display)
     finally:
         display.close()
 
 
 def show_plan(found: "DryRun", *, as_json: bool) -> None:
-    """Print what a run would be, or its configuration alone."""
+    """Print a description of the planned run, or only its configuration."""
     if as_json:
         print(to_json(to_dict(found.config)).decode(), end="")
         if found.folds:
-            print("--folds is no setting of the configuration; give it again beside --config", file=sys.stderr)
+            print("--folds isn't part of the configuration; give it again with --config", file=sys.stderr)
         return
     print(f"{found}\nnothing was written; leave out --dry-run to train, add --json for the whole configuration")
 
 
-def read(arguments: list[str]) -> Train:
-    """Read the arguments before a recipe is known, over settings of the kinds that they name."""
-    return parse(Train, arguments, "train", Train(settings=suited(Train().settings, arguments)))
+def parse_train(arguments: list[str]) -> Train:
+    """Parse the arguments before the recipe is known, into settings of the kinds that they name."""
+    return parse(Train, arguments, "train", Train(settings=fit_kinds(Train().settings, arguments)))
 
 
 def check(options: Train, arguments: list[str]) -> None:
-    """Raise ConfigError for options that say the same thing twice, or that nothing would read."""
+    """Raise ConfigError for options that set the same thing twice, or that have no effect."""
     path = options.settings.data.path
     if options.data is not None and path not in (DataConfig().path, options.data):
         raise ConfigError(f"two data sets are named, {options.data} and --data.path {path}; leave out one")
@@ -74,7 +74,7 @@ def check(options: Train, arguments: list[str]) -> None:
         raise ConfigError("--json prints the configuration of a dry run; add --dry-run")
     if options.rates and not options.sweep:
         raise ConfigError("--rates are those that --sweep tries; add --sweep, or give one rate with --optimizer.lr")
-    if options.minutes is not None and "--duration" in named(arguments):
+    if options.minutes is not None and "--duration" in iterate_named(arguments):
         raise ConfigError(
             "--minutes and --duration (or --epochs, --steps) both say how long to train; give one of them"
         )
@@ -87,17 +87,17 @@ def resume(arguments: list[str]) -> int:
 
     display = reporter()
     try:
-        return tell(go_on(options.run, reporter=display, **vars(options.changes)), display)
+        return report_result(go_on(options.run, reporter=display, **vars(options.changes)), display)
     finally:
         display.close()
 
 
-def tell(result: "TrainResult", display: "Reporter") -> int:
-    """Say how a run ended, where its results are, and what to run next; return the exit code."""
+def report_result(result: "TrainResult", display: "Reporter") -> int:
+    """Print how a run ended, where its results are, and what to run next; return the exit code."""
     display.close()
     run = shlex.quote(str(result.run))
     if result.stopped == "interrupted":
-        print(f"interrupted; everything so far is saved. Go on with: vitreous resume {run}")
+        print(f"interrupted; everything so far is saved. Continue with: vitreous resume {run}")
         return 128 + (result.signal or 2)
     print(f"\n{result}")
     if find_headline(result.metrics) is not None or not result.metrics:

@@ -8,30 +8,30 @@ from vitreous.errors import ConfigError
 from vitreous.evaluation.probes.options import PROBES, READERS, check_solver
 
 OF_ACCURACY = ("split", "corruptions", "severities", "merge", "merge_curve", "speed")
-"""Options of Evaluate that accuracy alone reads."""
+"""Options of Evaluate that only accuracy reads."""
 VTAB, FINE_TUNE = "vtab", "fine-tune"
 
 
 def check(options: Evaluate) -> None:
-    """Raise UserError for options that the protocol or the benchmark would not read."""
+    """Raise UserError for options that the protocol or the benchmark doesn't read."""
     check_protocol(options)
     fine_tuned = options.protocol == FINE_TUNE or options.steps != Evaluate.steps
     if options.benchmark is not None or options.tasks or fine_tuned:
         check_benchmark(options)
     for name in find_changes(options.load_other, LoadOther()):
         if options.compare is None:
-            raise ConfigError(f"{option_name(name)} describes the weights of --compare; give both, or neither")
+            raise ConfigError(f"{format_option(name)} describes the weights of --compare; give both, or neither")
 
 
 def check_protocol(options: Evaluate) -> None:
-    """Raise ConfigError for an option that the protocol would not read."""
+    """Raise ConfigError for an option that the protocol doesn't read."""
     given = [("train", PROBES)] if options.train is not None else []
     given += [(name, READERS.get(name, PROBES)) for name in options.probe.differing()]
     given += [(name, ("accuracy",)) for name in find_changes(options, Evaluate("")) if name in OF_ACCURACY]
     for name, readers in given:
         if options.protocol not in readers:
             raise ConfigError(
-                f"{option_name(name)} is for --protocol {' or '.join(readers)}, not for {options.protocol}; leave it out"
+                f"{format_option(name)} is for --protocol {' or '.join(readers)}, not for {options.protocol}; leave it out"
             )
     check_solver(options.protocol, options.probe)
 
@@ -49,14 +49,14 @@ def check_benchmark(options: Evaluate) -> None:
         raise ConfigError(f"name your copy of the benchmark: vitreous evaluate {options.model} COPY --benchmark ...")
     for name in [*find_changes(options, Evaluate("")), *find_changes(options.load_other, LoadOther())]:
         if name in ("compare", *vars(LoadOther()), *OF_ACCURACY):
-            raise ConfigError(f"{option_name(name)} doesn't go with --benchmark; leave it out")
+            raise ConfigError(f"{format_option(name)} doesn't go with --benchmark; leave it out")
 
 
-def option_name(name: str) -> str:
-    """Return an option as it is typed to change what is so by default."""
+def format_option(name: str) -> str:
+    """Return an option as it is typed to change its default."""
     return f"--no-{name}" if name in ("cache", "speed") else f"--{name.replace('_', '-')}"
 
 
 def find_changes(given: Evaluate | LoadOther, standard: Evaluate | LoadOther) -> list[str]:
-    """Return the names of the settings that are not as in `standard`."""
+    """Return the names of the settings that differ from `standard`."""
     return [one.name for one in fields(given) if getattr(given, one.name) != getattr(standard, one.name)]
