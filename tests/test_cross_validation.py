@@ -158,7 +158,7 @@ def test_a_killed_one_goes_on_to_the_same_bits(crossed, tmp_path, monkeypatch):
     for name in ("predictions.csv", "folds.json", "model/model.safetensors"):
         assert (cut / name).read_bytes() == (out / name).read_bytes() or name == "folds.json"
     assert continue_folds(cut).metrics == result.metrics
-    with pytest.raises(ConfigError, match="a cross-validation, which goes on as it began"):
+    with pytest.raises(ConfigError, match="a cross-validation, which continues as it began"):
         vitreous.resume(cut, duration="9st")
 
 

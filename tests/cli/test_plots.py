@@ -134,7 +134,7 @@ def test_folds(tmp_path, trained, ax):
     write_plan(plan, tmp_path)
     vitreous.plot_folds(tmp_path, ax=ax)
     assert list(ax.lines[1].get_ydata()) == [0.5, 0.75] and ax.lines[0].get_label() == "mean 62.5%"
-    with pytest.raises(RunError, match="is no cross-validation"):
+    with pytest.raises(RunError, match="is not a cross-validation"):
         vitreous.plot_folds(trained)
 
 

@@ -202,7 +202,7 @@ def test_a_config_that_was_edited(vitreous, run):
     [
         (("--model", "Ti/4"), "holds another architecture: width 32 there, 192 here, depth 1 there, 12 here"),
         (("--model", "mu/2"), "holds another architecture: patch (4, 4) there, (2, 2) here"),
-        (("--model", "mu/4", "--recipe", "finetune"), "recipe 'finetune' takes the model of its weights"),
+        (("--model", "mu/4", "--recipe", "finetune"), "recipe 'finetune' uses the model of its weights"),
     ],
 )
 def test_weights_of_another_architecture(vitreous, trained, here, more, words):

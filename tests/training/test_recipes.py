@@ -112,7 +112,7 @@ def test_the_schedule_fits_into_the_run(recipe, kind, weights):
 
 def test_a_probe_has_no_minutes(weights):
     with pytest.raises(
-        ConfigError, match=r"takes no steps.*leave out --minutes 7.5, or use recipe 'lp-ft' or 'finetune'"
+        ConfigError, match=r"trains without steps.*leave out --minutes 7.5, or use recipe 'lp-ft' or 'finetune'"
     ):
         configure("probe", request_for("probe", "thumbnails", weights, minutes=7.5))
 
@@ -359,9 +359,9 @@ def test_lp_ft_begins_with_the_probe(weights, examples, duration, batch):
 
 
 def test_finetuning_needs_weights_and_takes_their_model(weights):
-    with pytest.raises(ConfigError, match="give --weights MODEL_FOLDER"):
+    with pytest.raises(ConfigError, match="give --weights MODEL,"):
         configure("finetune", RecipeOptions(KINDS["thumbnails"]))
-    with pytest.raises(ConfigError, match="takes the model of its weights; leave out --model S/16"):
+    with pytest.raises(ConfigError, match="uses the model of its weights; leave out --model S/16"):
         configure("finetune", RecipeOptions(KINDS["thumbnails"], weights=weights, model="S/16"))
 
 

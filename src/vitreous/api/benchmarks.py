@@ -114,19 +114,20 @@ def benchmark(
     0.682
 
     Args:
-        model: what `vitreous.load` takes or returns; for ImageNet's sets with a head for ImageNet.
+        model: what `vitreous.load` accepts or returns; for ImageNet's sets with a head for ImageNet.
         name: imagenet-real, -v2, -a, -r, -sketch or -c, or vtab.
         copy: the folder of the copy; see docs/evaluation.md.
-        protocol: of vtab: linear, few-shot or knn (probes on frozen features), or fine-tune (the paper's: the whole model is
-            trained on each task, in runs/vtab-MODEL-STEPS). None: the model's own head, for ImageNet's sets.
+        protocol: of vtab: linear, few-shot or knn (probes on frozen features), or fine-tune (the paper's: the whole
+            model is trained on each task, in runs/vtab-MODEL-STEPS). None: the model's own head, for ImageNet's sets.
         tasks: of vtab, such as ("dtd", "eurosat"); none: all that the copy has.
         steps: of fine-tune on each task, at least 1.
-        batch: images that pass through the model at once, at least 1.
-        device: auto, cpu, cuda or mps, for a model that is not loaded yet.
+        batch: images in one pass through the model, at least 1.
+        device: auto, cpu, cuda or mps; for a model that isn't loaded yet.
         broken: what to do about files that can't be read: raise, or skip (they are counted).
-        progress: show how far the work is; None: in a notebook and on a terminal.
-        reporter: told how far the work is, in place of that display.
-        options: of a probe on vtab, as `vitreous.probe` has them, but for shots and seeds: it learns once, from all 1,000 images.
+        progress: show progress; None: only in a notebook or on a terminal.
+        reporter: receives the progress instead of that display.
+        options: of a probe on vtab, as `vitreous.probe` has them, but for shots and seeds: it learns once, from all
+            1,000 images.
 
     Raises:
         UnknownName: no such benchmark, task, option or layer. ConfigError: options that don't go together, or a model

@@ -31,18 +31,17 @@ class BoardResult(Shown):
         return Markup('<a href="{}" target="_blank">{}</a>').format(self.url, self)
 
     def wait(self) -> None:
-        """Return when it is stopped; Ctrl-C stops it."""
+        """Wait until it is stopped; Ctrl-C stops it."""
         self.server.wait()
 
     def stop(self) -> None:
-        """Serve it no more."""
+        """Stop serving."""
         self.server.stop()
 
 
 def board(runs: str | Path = "runs", *, host: str = "127.0.0.1", port: int = 8100) -> BoardResult:
-    """Serve a page of all runs under a folder, which follows those that are training. It only reads.
-
-    It is served in the background, until `stop` or the end of the process.
+    """Serve a page of all runs under a folder that follows those in training. It only reads files. It is served in the
+    background, until `stop` or the end of the process.
 
     >>> vitreous.board("runs").url                                                       # doctest: +SKIP
     'http://127.0.0.1:8100'
@@ -53,7 +52,7 @@ def board(runs: str | Path = "runs", *, host: str = "127.0.0.1", port: int = 810
         port: 0: any free one.
 
     Raises:
-        ConfigError: no such folder, a port that is taken, or FastAPI and uvicorn are missing.
+        ConfigError: no such folder, a port in use, or FastAPI and uvicorn are missing.
     """
     try:
         from vitreous.serving.board.folder import Folder

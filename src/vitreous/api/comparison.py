@@ -18,11 +18,11 @@ def compare(
     (0.012, (0.006, 0.041))
 
     Args:
-        model: what `vitreous.load` takes or returns.
-        other: another one, of whatever kind and size.
+        model: what `vitreous.load` accepts or returns.
+        other: another one, of any kind and size.
         data: labelled images; None: those of the first model's run.
-        protocol: accuracy (their own heads, which must know the same classes), or few-shot, linear or knn (the same probe of
-            both models' features).
+        protocol: accuracy (their own heads, which must know the same classes), or few-shot, linear or knn (the same
+            probe of both models' features).
         options: as `vitreous.evaluate` has them for accuracy, as `vitreous.probe` for a probe.
 
     Returns:

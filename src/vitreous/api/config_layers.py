@@ -1,4 +1,5 @@
-"""What a run is asked to be, in layers: the recipe's choice, over it a file's settings, over those what is given by name."""
+"""A run's settings in layers: the recipe's choice, overridden by a file's settings, overridden by settings given by
+name."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from vitreous.training.config_file import ConfigFile
 from vitreous.training.settings_check import check_values, check_weights
 
 CUSTOM = RunConfig.recipe
-"""The recipe of a configuration that was written by hand."""
+"""The recipe named in a configuration that was written by hand."""
 OF_CHANNELS = ("mode", "mean", "std", "colours")
 """Settings of preprocessing that belong to a number of channels."""
 OF_DATA = ("validation", "folds", "fold")
@@ -31,15 +32,15 @@ class RunOptions:
     recipe: str | None
     """None: that of the file, or auto."""
     start: dict[str, Any]
-    """What the recipe starts from: model, image, channels, minutes, weights and what they are; None: not said."""
+    """What the recipe starts from: model, image, channels, minutes, weights and facts about them; None: not given."""
     settings: dict[str, Any]
-    """Nested as in RunConfig: they go over the recipe's choice."""
+    """Nested as in RunConfig; they override the recipe's choice."""
     folds: int | None = None
     own_classes: bool = False
-    """The model has as many classes as the data, whatever `settings` say."""
+    """Whether the model has as many classes as the data, even if `settings` give another number."""
 
     def check(self) -> None:
-        """Refuse what no recipe would make right, before data or weights are looked for; raises ConfigError."""
+        """Refuse options that fit no recipe, before data or weights are opened; raises ConfigError."""
         chosen = {name: self.start.get(name) or self.settings.get(name) for name in START}
         given = {name: str(value) if isinstance(value, Path) else value for name, value in chosen.items()}
         check_weights(RunConfig(**given))
@@ -47,17 +48,18 @@ class RunOptions:
 
     @property
     def path(self) -> str | None:
-        """Where the data is, by whichever name it was given."""
+        """Where the data is: the argument, or the setting data.path."""
         named = self.settings.get("data")
         return self.data or (named.get("path") if isinstance(named, Mapping) else None)
 
     def is_given(self, part: str, name: str) -> bool:
-        """Tell whether a nested setting is given."""
+        """Return whether a nested setting is given."""
         return isinstance(self.settings.get(part), Mapping) and name in self.settings[part]
 
 
 def lay_over(file: ConfigFile, options: RunOptions) -> tuple[RunOptions, list[str]]:
-    """Return options with a file's settings below it, and in words what of the file was replaced or belongs to another run."""
+    """Return options with a file's settings below them, and notes on the settings of the file that were replaced or
+    left out."""
     below = {name: dict(value) if isinstance(value, Mapping) else value for name, value in file.settings.items()}
     given = {name: value for name, value in options.start.items() if value is not None}
     replaced: dict[str, list[Any]] = {}
@@ -89,7 +91,8 @@ def lay_over(file: ConfigFile, options: RunOptions) -> tuple[RunOptions, list[st
 
 
 def take_data(below: dict[str, Any], options: RunOptions, replaced: dict[str, list[Any]]) -> str | None:
-    """Take where its data is out of a file's settings, and what belongs to that where another is given; return what holds."""
+    """Remove the data's path from a file's settings, and what belongs to that data if other data is given; return the
+    path to use."""
     section = below.get("data", {})
     before = section.pop("path", None)
     dropped = OF_DATA if options.folds is None else OF_DATA[1:]
@@ -106,14 +109,14 @@ def take_data(below: dict[str, Any], options: RunOptions, replaced: dict[str, li
 
 
 def is_same(one: str, other: str) -> bool:
-    """Tell whether two names are of the same data."""
+    """Return whether two names mean the same data."""
     if is_built_in(one) or is_built_in(other):
         return one == other
     return Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
 
 
 def take_shape(below: dict[str, Any], given: dict[str, Any], replaced: dict[str, list[Any]]) -> None:
-    """Let the model, the size and the channels that are given stand in place of the file's."""
+    """Replace the file's model, size and channels by the given ones."""
     model, preprocess = below.get("model", {}), below.get("preprocess", {})
     if "image" in given:
         for section, name in ((model, "image"), (preprocess, "size")):
@@ -135,7 +138,8 @@ def take_shape(below: dict[str, Any], given: dict[str, Any], replaced: dict[str,
 def take_weights(
     below: dict[str, Any], start: dict[str, Any], options: RunOptions, replaced: dict[str, list[Any]]
 ) -> dict[str, Any]:
-    """Return what the recipe starts from, with a file's weights and what they are unless others are given; "none" is said too."""
+    """Return what the recipe starts from, with the file's weights and the facts about them unless others are given;
+    "none" counts."""
     former = {name: below.pop(name) for name in START if name in below}
     given = start.get("weights") or options.settings.get("weights")
     if given is None:

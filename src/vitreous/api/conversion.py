@@ -52,9 +52,9 @@ def convert(
         source: what `vitreous.load` takes, or a model folder that is loaded.
         path: the folder to write, new or empty.
         to: vitreous, google, timm, huggingface or torchvision.
-        progress: show how far the work is; None: in a notebook and on a terminal.
-        reporter: told what became of the weights before anything is written, in place of that display.
-        load: how the weights are taken, as `vitreous.load` has it: family, image, labels, ...
+        progress: show progress; None: only in a notebook or on a terminal.
+        reporter: receives the report on the weights, before anything is written, instead of that display.
+        load: how the weights are loaded, as in `vitreous.load`: family, image, labels, ...
 
     Raises:
         UnknownName: no such format. CheckpointError: nothing that can be loaded, a format that can't express this model

@@ -206,28 +206,28 @@ def evaluate(
     (0.913, (1200, 12), PosixPath('report/report.html'))
 
     Args:
-        model: what `vitreous.load` takes or returns, with a head.
-        data: labelled images, of which the validation split is taken if there is one; None: those of the model's run, measured by
-            the model as it was before its head learned from them too, if it did; or of its cross-validation, whose images are each
-            measured by the model that has not seen it.
-            Classes are matched by name. Images may have several labels (a manifest with a column labels).
-        split: train, validation or test, where the data has splits of its own. The test split of a run was measured once, at its
-            end; every further time is noted in the run's test.jsonl, and said.
+        model: what `vitreous.load` accepts or returns, with a head.
+        data: labelled images, of which the validation split is used if there is one; None: those of the model's run,
+            measured by the model as it was before its head learned from them too, if it did; or of its
+            cross-validation, whose images are each measured by the model that has not seen it. Classes are matched by
+            name. Images may have several labels (a manifest with a column labels).
+        split: train, validation or test, where the data has splits of its own. A run's test split was measured once, at
+            its end; every further measurement is recorded in the run's test.jsonl, and reported.
         compare: another model, to be measured on the same images; it must know the same classes.
         corruptions: corruptions of ImageNet-C to measure under too, made on the fly: "all", or some by name.
         severities: of the corruptions, 1 to 5; None: all five.
-        merge_curve: numbers of pairs of patches to merge in each block, to measure accuracy and speed of a ViT under token
-            merging; (): several that suit the model; None: none.
+        merge_curve: numbers of pairs of patches to merge in each block, to measure a ViT's accuracy and speed under
+            token merging; (): several that suit the model; None: none.
         speed: time the forward pass too.
-        batch: images that pass through the model at once, at least 1.
-        device: auto, cpu, cuda or mps, for a model that is not loaded yet.
+        batch: images in one pass through the model, at least 1.
+        device: auto, cpu, cuda or mps; for a model that isn't loaded yet.
         broken: what to do about files that can't be read: raise, or skip (they are counted).
-        progress: show how far the work is; None: in a notebook and on a terminal.
-        reporter: told how far the work is, in place of that display.
+        progress: show progress; None: only in a notebook or on a terminal.
+        reporter: receives the progress instead of that display.
 
     Raises:
-        ConfigError: a model without head, an option out of range, a model that can't merge patches, or a comparison, corruptions or
-            a merge curve where an image may have several labels. CheckpointError: no such model.
+        ConfigError: a model without head, an option out of range, a model that can't merge patches, or a comparison,
+            corruptions or a merge curve where an image may have several labels. CheckpointError: no such model.
         DataError, ImageError: data that can't be used, or a class that a model doesn't know.
     """
     display, wanted = reporter or Silent(), check_corruptions(corruptions, severities)
@@ -295,7 +295,8 @@ def load_rival(predictor: Predictor, compare: ModelLike, device: str) -> Rival:
     """Load the model to compare with.
 
     Raises:
-        CheckpointError: no such model. DataError: it knows other classes. ConfigError: it has no head, or several labels.
+        CheckpointError: no such model. DataError: it knows other classes. ConfigError: it has no head, or several
+            labels.
     """
     rival = as_classifier(compare, device)
     names = tell_apart((name_model(predictor.path), name_model(rival.path)))
@@ -364,7 +365,7 @@ def measure_corruptions(
 def draw_merge_curve(
     merges: tuple[int, ...], predictor: Predictor, images: tuple[Source, np.ndarray], batch: int, display: Reporter
 ) -> MergeCurve:
-    """Measure the model with these numbers of merged pairs, on images with their labels."""
+    """Measure the model with these numbers of merged pairs, on labelled images."""
 
     def told(done: int, total: int, said: str) -> None:
         display.phase(said)

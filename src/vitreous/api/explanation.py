@@ -110,25 +110,26 @@ def explain(
     PosixPath('explanation/index.html')
 
     Args:
-        model: what `vitreous.load` takes or returns; with or without head.
+        model: what `vitreous.load` accepts or returns; with or without head.
         images: one image or many, each a path, bytes of a file, a uint8 array, or a Pillow image.
-        method: attention, pooling, rollout, relevance, gradient, grad-cam or activation; auto: what says most.
+        method: attention, pooling, rollout, relevance, gradient, grad-cam or activation; auto: the most informative
+            one.
         layer: for attention, gradient, grad-cam and activation: 0 the first, -1 the last; None: the last.
         head: for attention, pooling and gradient: 0 the first; None: the mean over heads.
         target: for relevance, gradient and grad-cam: a class by name or number; None: the most probable one.
-        out: a folder, new or empty, for an overlay of each image and a page; images are then taken as a stream, of which no
-            more than a batch is held. None: all arrays are returned.
+        out: a folder, new or empty, for an overlay of each image and a page; images are then read one batch at a time.
+            None: all arrays are returned.
         every: of a video's path, seconds from one frame to the next.
         page: with `out`: most images on the page, at least 1.
         faithful: with `out`: images on which the maps are compared by deletion and insertion; 0: none.
-        device: auto, cpu, cuda or mps, for a model that is not loaded yet.
-        progress: show how far the work is; None: in a notebook and on a terminal.
-        reporter: with `out`: told how far the work is, in place of that display.
+        device: auto, cpu, cuda or mps; for a model that isn't loaded yet.
+        progress: show progress; None: only in a notebook or on a terminal.
+        reporter: with `out`: receives the progress instead of that display.
 
     Raises:
         ConfigError: something that the model or the method doesn't have. CheckpointError: no such model.
-        ImageError: an image that can't be read; with `out` it is left out and told in `broken`.
-        DataError: no images, or with `out` not one that can be read; nothing is written.
+        ImageError: an image that can't be read; with `out` it is left out and listed in `broken`.
+        DataError: no images, or with `out` none that can be read; nothing is written.
         StorageError: the disk is full or read-only.
     """
     check_page(page, faithful)
@@ -153,7 +154,8 @@ def explain(
 
 
 def expand(images: Image | Iterable[Image], every: float, predictor: Predictor) -> Iterable[Image]:
-    """Return images as they were given, one as many; videos' paths as their frames. Raises ConfigError for `every`."""
+    """Return the given images as a sequence, with videos' paths replaced by their frames. Raises ConfigError for
+    `every`."""
     check_every(every)
     return expand_videos([images] if is_single(images) else images, every, predictor.folder.decode.max_pixels)
 

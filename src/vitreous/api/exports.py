@@ -67,30 +67,32 @@ def export(
     reporter: Reporter | None = None,
     **load: Any,
 ) -> ExportResult:
-    """Write a model for another runtime, run it there on real images, and hold its outputs against torch's.
+    """Write a model for another runtime, run it there on real images, and compare its outputs with torch's.
 
     >>> vitreous.export("runs/photos-1", to="onnx", out="photos-onnx").proof.difference  # doctest: +SKIP
     8.1e-07
 
     Args:
-        model: what `vitreous.load` takes or returns, but for an export.
+        model: what `vitreous.load` accepts or returns, but for an export.
         to: onnx; openvino; torch (torch.export).
         out: the folder to write, new or empty.
         outputs: logits; features, what the head reads; both. None: logits, or of a model without head its features.
-        preprocess_inside: the graph takes pixels as they come from a decoder and a resize to the model's size, (batch, row, col,
-            channel), 0 to 255, normalises them itself, and gives calibrated probabilities before the logits.
+        preprocess_inside: the graph takes pixels as they come from a decoder and a resize to the model's size, (batch,
+            row, col, channel), 0 to 255, normalises them itself, and gives calibrated probabilities before the logits.
         dynamic_image: the graph takes other rows and columns too, where the model can (ResNets).
-        merge: pairs of similar patches that each block of a ViT merges; None: as the model was loaded, which is none by default.
-        data: images to run both on: a folder, files or a glob, or images as `vitreous.load(...)` takes them; None: crops of two
-            photographs.
-        progress: show how far the work is; None: in a notebook and on a terminal.
-        reporter: told how far the work is, in place of that display.
-        load: how the weights are taken, as `vitreous.load` has it: image, labels, ...
+        merge: pairs of similar patches that each block of a ViT merges; None: as the model was loaded, which is none by
+            default.
+        data: images to run both on: a folder, files or a glob, or images as `vitreous.load(...)` takes them; None:
+            crops of two photographs.
+        progress: show progress; None: only in a notebook or on a terminal.
+        reporter: receives the progress instead of that display.
+        load: how the weights are loaded, as in `vitreous.load`: image, labels, ...
 
     Raises:
-        UnknownName: no such target or outputs. ConfigError: a package that is missing, or a part that the target can't express.
-        CheckpointError: nothing that can be loaded, a folder that is not empty, or outputs that differ by more than is allowed
-            (nothing is written). DataError: no image that can be read.
+        UnknownName: no such target or outputs. ConfigError: a package that is missing, or a part that the target can't
+            express.
+        CheckpointError: nothing that can be loaded, a folder that is not empty, or outputs that differ by more than is
+            allowed (nothing is written). DataError: no image that can be read.
     """
     if to not in TARGETS:
         raise UnknownName("target of export", to, TARGETS)

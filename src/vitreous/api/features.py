@@ -76,8 +76,8 @@ class EmbeddingResult(Result, Tabular):
 
     @property
     def columns(self) -> dict[str, Any]:
-        """The vectors as columns: name; label and split where the data has them; then the vector, a column for each of its
-        values (0, 1, ...)."""
+        """The vectors as columns: name; label and split where the data has them; then the vector, a column for each of
+        its values (0, 1, ...)."""
         found: dict[str, Any] = {"name": self.names}
         if any(self.labels):
             found["label"] = self.labels
@@ -115,20 +115,20 @@ def embed(
     (1234, 384)
 
     Args:
-        model: what `vitreous.load` takes or returns; with or without head.
-        images: files, folders or globs, one or many. An iterator's paths are taken as files, as they are.
-        data: labelled images in their place: a folder of class folders, a manifest, "digits" or a formula; labels and parts
+        model: what `vitreous.load` accepts or returns; with or without head.
+        images: files, folders or globs, one or many. An iterator's paths are always treated as files.
+        data: labelled images instead: a folder of class folders, a manifest, "digits" or a formula; labels and parts
             are kept and written too.
         out: a file to write, replacing what is there: .parquet (needs pyarrow) or .npz; None: none.
         layer: features (what the head reads), mean, norm, pooled, block.5, block.5:class, stage.2, ...
         precision: fp32; bf16 (autocast); auto: bf16 where the hardware multiplies it natively.
-        batch: images that pass through the model at once, at least 1.
-        device: auto, cpu, cuda or mps, for a model that is not loaded yet.
-        cache: keep features on the disk, and take those that are there.
+        batch: images in one pass through the model, at least 1.
+        device: auto, cpu, cuda or mps; for a model that isn't loaded yet.
+        cache: keep features on the disk, and reuse them.
         broken: what to do about images that can't be read: raise, or skip (they are counted).
         every: of a video among the images, seconds from one frame to the next.
-        progress: show how far the work is; None: in a notebook and on a terminal.
-        reporter: told how far the work is, in place of that display.
+        progress: show progress; None: only in a notebook or on a terminal.
+        reporter: receives the progress instead of that display.
 
     Raises:
         ConfigError: neither images nor data, or both; an unknown layer, precision or extension; batch below 1.
@@ -176,7 +176,8 @@ def open_named(named: list[Path] | str, decode: DecodeConfig, broken: str) -> di
 
 
 def name_files(images: Images | None, data: str | Path | None) -> list[Path] | str:
-    """Return the files that are named, or the name of labelled data; raises ConfigError for neither or both, DataError for none."""
+    """Return the files that are named, or the name of labelled data; raises ConfigError for neither or both, DataError
+    for none."""
     paths = images if isinstance(images, Iterator) else [images] if isinstance(images, (str, Path)) else images or []
     if data is None and isinstance(paths, list | tuple) and len(paths) == 1 and is_data_name(str(paths[0])):
         paths, data = [], paths[0]
@@ -191,7 +192,7 @@ def name_files(images: Images | None, data: str | Path | None) -> list[Path] | s
 
 @dataclass(frozen=True)
 class Videos:
-    """How videos among the images are taken, and where the vectors go."""
+    """How videos among the images are read, and where the vectors go."""
 
     every: float
     broken: str
@@ -216,7 +217,7 @@ def embed_videos(
                 if isinstance(one, Features):
                     parts.append(one)
                 elif videos.broken == "raise":
-                    raise ImageError(f"{one.error}; take what can be read with --broken skip")
+                    raise ImageError(f"{one.error}; embed the readable ones with --broken skip")
                 else:
                     skipped.append((one.name, one.error or ""))
     if not parts:

@@ -26,7 +26,7 @@ def fine_tune(
     The 1,000 images are trained on, and the test split is measured once, at the end: it chooses no setting.
 
     Args:
-        model: what a run takes as weights.
+        model: weights, as a run accepts them.
         root: the copy of the benchmark.
         tasks: by name; empty: all in the copy.
         settings: steps, and the device.

@@ -60,17 +60,19 @@ class InspectionResult(Result):
 def inspect(
     path: str | Path, *, progress: bool | None = None, reporter: Reporter | None = None, **load: Any
 ) -> InspectionResult:
-    """Describe the contents of a path: a model folder, an export, a file of weights, a run, a sweep, a data set or an image.
+    """Describe the contents of a path: a model folder, an export, a file of weights, a run, a sweep, a data set or an
+    image.
 
     >>> found = vitreous.inspect("runs/photos-1")                                        # doctest: +SKIP
     >>> found.kind, found.found.config["parameters"]                                     # doctest: +SKIP
     ('run', 21589632)
 
     Args:
-        path: a folder, a file, "digits", a formula such as "formula:atoms?classes=10", or owner/name on the Hub, or a short name.
-        progress: show how far the work is; None: in a notebook and on a terminal.
-        reporter: told what is downloaded, and how far that is, in place of that display.
-        load: how a model's weights are taken, as `vitreous.load` has it.
+        path: a folder, a file, "digits", a formula such as "formula:atoms?classes=10", or owner/name on the Hub, or a
+            short name.
+        progress: show progress; None: only in a notebook or on a terminal.
+        reporter: receives the progress of downloads instead of that display.
+        load: how a model's weights are loaded, as in `vitreous.load`.
 
     Raises:
         UserError: it is nothing that vitreous knows, or can't be read.

@@ -1,4 +1,5 @@
-"""`vitreous.load`: a model from whatever holds its weights, ready to predict. Imports torch only where torch computes."""
+"""`vitreous.load`: a model from whatever holds its weights, ready to predict. Imports torch only where torch
+computes."""
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -45,29 +46,32 @@ def load(
     >>> vitreous.load("dino.pth").features("a.jpg")                                      # doctest: +SKIP
 
     Args:
-        path: a folder (an exported one too), a file of weights, owner/name on the Hugging Face Hub, or a short name (`vitreous.models(pretrained=True)`).
+        path: a folder (an exported one too), a file of weights, owner/name on the Hugging Face Hub, or a short name
+            (`vitreous.models(pretrained=True)`).
         device: auto, cpu, cuda or mps.
         batch: most images that pass through the model at once when it classifies.
         precision: fp32; bf16 (autocast); auto: bf16 where the hardware multiplies it natively.
         top: classes listed in each prediction, most probable first.
-        threshold: probability below which a label is "unknown"; where an image may have several classes, from which a class
-            is there (None: one half).
+        threshold: probability below which a label is "unknown"; where an image may have several classes, from which a
+            class is there (None: one half).
         engine: who computes: auto, torch, onnxruntime or openvino. An exported model runs in its own, without torch.
-        decode: exact: images are decoded whole; reduced: large JPEGs at 1/2, 1/4 or 1/8 of their size, still at least twice the
-            model's input on each side: several times as fast for photographs of many megapixels. None: as the model says (exact).
+        decode: exact: images are decoded whole; reduced: large JPEGs at 1/2, 1/4 or 1/8 of their size, still at least
+            twice the model's input on each side: several times as fast for photographs of many megapixels. None: as the
+            model says (exact).
         tta: flip: the mean of the probabilities of each image and of its mirror image; none.
-        merge: pairs of similar patches that each block of a ViT merges (token merging, ToMe): faster, and a little less accurate;
-            `vitreous.evaluate(..., merge_curve=())` measures both. 0: none.
-        progress: show how far the work is; None: in a notebook and on a terminal.
-        reporter: told what is downloaded, and how far that is, in place of that display.
-        options: how the weights are taken: family ("openai"; --as on the command line), grid (rows, cols) and heads where the
-            file doesn't tell them, image (rows, cols), rule, allow, labels (names, or a file of them), channels, channel_rule;
+        merge: pairs of similar patches that each block of a ViT merges (token merging, ToMe): faster, and a little less
+            accurate; `vitreous.evaluate(..., merge_curve=())` measures both. 0: none.
+        progress: show progress; None: only in a notebook or on a terminal.
+        reporter: receives the progress of downloads instead of that display.
+        options: how the weights are loaded: family ("openai"; --as on the command line), grid (rows, cols) and heads if
+            the file doesn't state them, image (rows, cols), rule, allow, labels (names, or a file of them), channels,
+            channel_rule;
             classes: a new head of zeros for so many classes, or for these; see `vitreous.weights.options.LoadOptions`.
 
     Raises:
         CheckpointError: nothing there that can be loaded.
-        ConfigError: an option that can't be met, a threshold out of range, or patches that can't be merged; UnknownName: there
-            is no such option.
+        ConfigError: an option that can't be met, a threshold out of range, or patches that can't be merged;
+            UnknownName: there is no such option.
     """
     decision = DecisionOptions(threshold, tta)
     folder, report = open_anything(path, options, reporter)
@@ -80,13 +84,14 @@ def load(
 
 
 from_pretrained = load
-"""An alias of `load`: the name that transformers and huggingface_hub use."""
+"""An alias of `load`, under the name that transformers and huggingface_hub use."""
 
 
 def open_anything(
     path: str | Path, options: Mapping[str, Any], reporter: Reporter | None = None
 ) -> "tuple[ModelFolder | ExportedFolder, Report | None]":
-    """Open an exported model, or a model as `open_weights` does; raises ConfigError for options that an export can't take."""
+    """Open an exported model, or a model as `open_weights` does; raises ConfigError for options that don't apply to an
+    export."""
     if not is_export(Path(path)):
         return open_weights(path, options, reporter)
     given = sorted(name for name, value in options.items() if value)
@@ -98,7 +103,7 @@ def open_anything(
 
 
 def set_merge(folder: "ModelFolder | ExportedFolder", merge: int, path: str | Path) -> "ModelFolder | ExportedFolder":
-    """Return a model whose blocks merge so many pairs of patches; raises ConfigError for one that can't."""
+    """Return a model whose blocks merge this many pairs of patches; raises ConfigError for one that can't."""
     if isinstance(folder, ExportedFolder):
         if merge not in (0, folder.merge):
             raise ConfigError(

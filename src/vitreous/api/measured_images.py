@@ -26,7 +26,8 @@ OUT_OF_FOLD = (
 
 
 def find_own_folds(predictor: Predictor, data: Data | None, split: str | None, alone: bool) -> Path | None:
-    """Return the cross-validation whose images are meant, if any; raises ConfigError for uses that they don't allow."""
+    """Return the cross-validation whose images are to be measured, if any; raises ConfigError for uses that they don't
+    allow."""
     folds = (
         find_folds(Path(predictor.path)) if predictor.path and data is None and split in (None, "validation") else None
     )
@@ -39,8 +40,8 @@ def find_own_folds(predictor: Predictor, data: Data | None, split: str | None, a
 
 
 def choose_measured_model(predictor: Predictor, data: Data | None, split: str | None) -> Predictor:
-    """Return the model to measure: on its run's validation images, if its head has learned from them since, the model of
-    before; the given one if that is gone."""
+    """Return the model to measure: on its run's validation images, if its head has learned from them since, the model
+    of before; the given one if that is gone."""
     own = data is None and split in (None, "validation") and predictor.path and not predictor.load_options
     run = find_run(Path(predictor.path)) if own and find_refit(predictor.folder.origin) else None
     measured = None if run is None else read_run(run).measured

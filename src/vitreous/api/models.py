@@ -1,4 +1,4 @@
-"""`vitreous.create`: a new model; and whatever stands for a model, ready to be measured."""
+"""`vitreous.create`: a new model; and opening any kind of model for measuring."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from vitreous.weights.model_folder import ModelFolder
 from vitreous.weights.recommended import find_recommended
 
 ModelLike = Predictor | ModelFolder | ExportedFolder | str | Path
-"""A loaded model, or what `load` takes."""
+"""A loaded model, or what `load` accepts."""
 
 
 def create(name: str, *, seed: int = 0, **overrides: Any) -> Model:
@@ -46,15 +46,15 @@ def refuse_weights(name: str, instead: str) -> None:
 
 
 def as_predictor(model: ModelLike, device: str = "auto", *, merges: bool = False) -> Predictor:
-    """Return a model that is ready to be measured; a loaded one stays on its own device.
+    """Return a model ready to be measured; a loaded one stays on its device.
 
     Args:
-        model: what was given.
-        device: for one that is not loaded yet.
-        merges: what is measured may come of merged patches.
+        model: a loaded model, or what `load` accepts.
+        device: for a model that isn't loaded yet.
+        merges: whether the measurement accepts merged patches.
 
     Raises:
-        ConfigError: a model that merges patches where each one's own place matters.
+        ConfigError: a model that merges patches, for a measurement that needs each patch's place.
     """
     if isinstance(model, Predictor):
         found = model

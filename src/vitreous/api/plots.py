@@ -1,4 +1,5 @@
-"""`vitreous.plot_curves` and its like: what the pages draw, from the same figures, on matplotlib's axes, which is imported then."""
+"""`vitreous.plot_curves` and similar functions: the pages' charts on matplotlib's axes. Matplotlib is imported when it
+draws."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -37,16 +38,16 @@ CURVES: Mapping[str, tuple[str | None, str | None, str]] = {
     "micro_f1": ("micro_f1", "micro_f1", "micro F1"),
     "lr": ("lr", None, "learning rate"),
 }
-"""What can be drawn of a run: its name in records of training, in evaluations, and in words."""
+"""Metrics of a run: the name in training records, the name in evaluations, and a description."""
 REMEDY = "plots need matplotlib: pip install 'vitreous[notebook]'"
 SMALL = 16
-"""Patches that are drawn along each side of a position embedding's grid, at most."""
+"""Most patches drawn along each side of a position embedding's grid."""
 LISTED = 12
-"""Most classes that a legend lists."""
+"""Most classes in a legend."""
 
 
 def read_palette(axes: "Axes") -> list[str]:
-    """Return the six colours of the pages' charts, for the light or the dark ground of axes."""
+    """Return the six colours of the pages' charts, for axes with a light or a dark background."""
     from matplotlib.colors import to_rgb
 
     light, _, dark = read_resource("drawing/palette.css").partition("@media")
@@ -55,7 +56,7 @@ def read_palette(axes: "Axes") -> list[str]:
 
 
 def find_axes(axes: "Axes | None") -> "Axes":
-    """Return axes to draw into, new ones if there are none; raises ConfigError where matplotlib is not installed."""
+    """Return axes to draw into, new ones if none are given; raises ConfigError if matplotlib is not installed."""
     try:
         from matplotlib import pyplot
     except ImportError:
@@ -64,17 +65,19 @@ def find_axes(axes: "Axes | None") -> "Axes":
 
 
 def plot_curves(run: TrainResult | str | Path, metric: str = "loss", *, ax: "Axes | None" = None) -> "Axes":
-    """Draw a number of a run over its epochs: of training, its running mean boldly, and of validation.
+    """Draw a metric of a run over its epochs, for training (the running mean in bold) and for validation.
 
     >>> vitreous.plot_curves("runs/photos-1", "accuracy")                                # doctest: +SKIP
 
     Args:
-        run: what `vitreous.train` returns, or a run folder, finished or not; of a sweep or a cross-validation the last run is drawn.
+        run: what `vitreous.train` returns, or a run folder, finished or not; of a sweep or a cross-validation the last
+            run is drawn.
         metric: loss, accuracy, map, micro_f1 or lr.
         ax: matplotlib's axes to draw into; None: new ones.
 
     Raises:
-        UnknownName: another metric. ConfigError: the run has no such records, or matplotlib is not installed. RunError: no run there.
+        UnknownName: another metric. ConfigError: the run has no such records, or matplotlib is not installed. RunError:
+            no run there.
     """
     if metric not in CURVES:
         raise UnknownName("metric", metric, CURVES)
@@ -115,7 +118,8 @@ def find_metrics(records: Mapping[str, list[dict[str, Any]]]) -> list[str]:
 
 
 def plot_confusions(evaluation: EvaluationResult, *, ax: "Axes | None" = None) -> "Axes":
-    """Draw which classes are taken for which: rows true, columns predicted, strength of colour the share of the row.
+    """Draw which classes are mistaken for which: rows are true classes, columns predicted ones, the colour is the share
+    of the row.
 
     >>> vitreous.plot_confusions(vitreous.evaluate("runs/photos-1"))                     # doctest: +SKIP
 
@@ -148,14 +152,14 @@ def plot_confusions(evaluation: EvaluationResult, *, ax: "Axes | None" = None) -
 
 
 def require_single(evaluation: EvaluationResult) -> Metrics:
-    """Return figures of one label an image; raises ConfigError for several."""
+    """Return the figures of an evaluation with one label an image; raises ConfigError for several labels."""
     if not isinstance(evaluation.metrics, Metrics):
-        raise ConfigError("images have several labels here; this is drawn of one label an image")
+        raise ConfigError("these images have several labels, but this plot needs one label an image")
     return evaluation.metrics
 
 
 def plot_reliability(evaluation: EvaluationResult, *, ax: "Axes | None" = None) -> "Axes":
-    """Draw accuracy against confidence, bin by bin; the gap to the diagonal is what is believed too much, or too little.
+    """Draw accuracy against confidence, bin by bin; the gap to the diagonal is over- or underconfidence.
 
     >>> vitreous.plot_reliability(vitreous.evaluate("runs/photos-1"))                    # doctest: +SKIP
 
@@ -208,7 +212,7 @@ def plot_explanation(
 
 
 def draw_picture(picture: UInt8[np.ndarray, "row col channel"], title: str, ax: "Axes | None") -> "Axes":
-    """Draw a picture without ticks; names are no mathematics, whatever dollars they have."""
+    """Draw a picture without ticks; dollar signs in names aren't read as mathematics."""
     axes = find_axes(ax)
     axes.imshow(picture)
     axes.set_axis_off()
@@ -217,22 +221,24 @@ def draw_picture(picture: UInt8[np.ndarray, "row col channel"], title: str, ax: 
 
 
 def plot_attention_distance(model: ModelLike, images: Image | Iterable[Image], *, ax: "Axes | None" = None) -> "Axes":
-    """Draw how far each head of a ViT looks, in pixels, by depth: a dot for each head, and their mean (2010.11929, figure 7, right).
+    """Draw how far each head of a ViT looks, in pixels, by depth: a dot for each head, and their mean (2010.11929,
+    figure 7, right).
 
     >>> vitreous.plot_attention_distance("runs/photos-1", ["a.jpg", "b.jpg"])            # doctest: +SKIP
 
     Args:
-        model: what `vitreous.load` takes or returns.
+        model: what `vitreous.load` accepts or returns.
         images: one image or many, as `vitreous.explain` takes them; the distances are means over all.
         ax: matplotlib's axes to draw into; None: new ones.
 
     Raises:
-        ConfigError: a ResNet, or matplotlib is not installed. DataError: no images. ImageError: an image that can't be read.
+        ConfigError: a ResNet, or matplotlib is not installed. DataError: no images. ImageError: an image that can't be
+            read.
     """
     ready = opened(as_predictor(model))
     every = [pixels for _, pixels in prepare_all(images, ready.folder)]
     if not every:
-        raise DataError("there are no images to look at")
+        raise DataError("there are no images")
     found = measure_attention_distance(ready.model, (ready.images(one[None]) for one in every))
     axes = find_axes(ax)
     colours = read_palette(axes)
@@ -252,12 +258,13 @@ def plot_attention_distance(model: ModelLike, images: Image | Iterable[Image], *
 
 
 def plot_positions(model: ModelLike, index: int = 0, *, ax: "Axes | None" = None) -> "Axes":
-    """Draw what a ViT has learned about places: at each patch's place a small picture of how like its position is to all others.
+    """Draw what a ViT has learned about positions: for each patch, a small map of the similarity of its position to all
+    others.
 
     >>> vitreous.plot_positions("runs/photos-1")                                         # doctest: +SKIP
 
     Args:
-        model: what `vitreous.load` takes or returns.
+        model: what `vitreous.load` accepts or returns.
         index: which of the model's maps: 0 the input's, or the first layer's.
         ax: matplotlib's axes to draw into; None: new ones.
 
@@ -274,7 +281,7 @@ def plot_positions(model: ModelLike, index: int = 0, *, ax: "Axes | None" = None
 
 
 def plot_folds(run: TrainResult | str | Path, *, ax: "Axes | None" = None) -> "Axes":
-    """Draw what a cross-validation reached on each fold, their mean, and the interval over all images.
+    """Draw a cross-validation's result on each fold, the mean, and the interval over all images.
 
     >>> vitreous.plot_folds(vitreous.train("photos/", folds=5))                          # doctest: +SKIP
 
@@ -283,14 +290,14 @@ def plot_folds(run: TrainResult | str | Path, *, ax: "Axes | None" = None) -> "A
         ax: matplotlib's axes to draw into; None: new ones.
 
     Raises:
-        RunError: no cross-validation there. ConfigError: not one fold is done, or matplotlib is not installed.
+        RunError: no cross-validation there. ConfigError: no fold is done yet, or matplotlib is not installed.
     """
     path = run.run if isinstance(run, TrainResult) else Path(run)
     if not is_folds(path):
-        raise RunError(f"{path} is no cross-validation; train with folds (--folds) for one")
+        raise RunError(f"{path} is not a cross-validation; train with folds (--folds) for one")
     found = read_plan(path)
     if not found.reached:
-        raise ConfigError(f"{path}: not one fold is done yet")
+        raise ConfigError(f"{path}: no fold is done yet")
     axes = find_axes(ax)
     colours = read_palette(axes)
     if found.pooled:
@@ -307,7 +314,8 @@ def plot_folds(run: TrainResult | str | Path, *, ax: "Axes | None" = None) -> "A
 
 
 def plot_embedding(embedding: EmbeddingResult, *, ax: "Axes | None" = None) -> "Axes":
-    """Draw images as points: the first two principal components of their vectors, coloured by class where there are classes.
+    """Draw images as points: the first two principal components of their vectors, coloured by class where there are
+    classes.
 
     >>> vitreous.plot_embedding(vitreous.embed("runs/photos-1", data="photos/"))         # doctest: +SKIP
 
@@ -319,7 +327,7 @@ def plot_embedding(embedding: EmbeddingResult, *, ax: "Axes | None" = None) -> "
         ConfigError: fewer than two images, or matplotlib is not installed.
     """
     if len(embedding) < 2:
-        raise ConfigError(f"there are {len(embedding)} vectors; it takes two")
+        raise ConfigError(f"there are {len(embedding)} vectors; at least two are needed")
     points, explained = find_plane(embedding.vectors.astype(np.float64))
     axes, markers = find_axes(ax), "os^Dv*"
     colours = read_palette(axes)
@@ -338,7 +346,8 @@ def plot_embedding(embedding: EmbeddingResult, *, ax: "Axes | None" = None) -> "
 def find_plane(
     vectors: Float64[np.ndarray, "image features"],
 ) -> tuple[Float64[np.ndarray, "image 2"], Float64[np.ndarray, "2"]]:
-    """Return each vector's first two principal components, signs fixed so that their largest is positive, and the variance they explain."""
+    """Return each vector's first two principal components, signs fixed so that their largest is positive, and the
+    variance they explain."""
     centred = vectors - vectors.mean(0)
     left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
     padded = np.zeros((len(vectors), 2)), np.zeros(2)
@@ -349,7 +358,7 @@ def find_plane(
 
 
 def plot_cka(found: CKAResult, *, ax: "Axes | None" = None) -> "Axes":
-    """Draw how alike the layers of two models are: linear CKA, 0 (dark) to 1 (bright), with its values where they fit.
+    """Draw the similarity of two models' layers: linear CKA, 0 (dark) to 1 (bright), with its values where they fit.
 
     >>> vitreous.plot_cka(vitreous.cka("runs/photos-1", "runs/photos-2", "photos/"))     # doctest: +SKIP
 

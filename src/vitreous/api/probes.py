@@ -132,18 +132,20 @@ def probe(
     (0.871, 5)
 
     Args:
-        model: what `vitreous.load` takes or returns; with or without head.
-        train: labelled images to learn from; without `test` both of its splits are used. None: those of the model's run.
-        test: labelled images to measure on. A training split of theirs, and a validation split of `train`, play no part.
+        model: what `vitreous.load` accepts or returns; with or without head.
+        train: labelled images to learn from; without `test` both of its splits are used. None: those of the model's
+            run.
+        test: labelled images to measure on. A training split of theirs, and a validation split of `train`, play no
+            part.
         kind: few-shot (least squares on a few images of each class), linear, or knn.
         compare: another model, to be measured by the same probe; its classes play no part.
-        batch: images that pass through the model at once, at least 1.
-        device: auto, cpu, cuda or mps, for a model that is not loaded yet.
+        batch: images in one pass through the model, at least 1.
+        device: auto, cpu, cuda or mps; for a model that isn't loaded yet.
         broken: what to do about files that can't be read: raise, or skip (they are counted).
-        progress: show how far the work is; None: in a notebook and on a terminal.
-        reporter: told how far the work is, in place of that display.
-        options: layer, precision and cache of any probe; shots, seeds and l2 of few-shot; solver, l2 and rates of linear; k,
-            metric and votes of knn. See `vitreous.evaluation.probes.options.ProbeOptions`.
+        progress: show progress; None: only in a notebook or on a terminal.
+        reporter: receives the progress instead of that display.
+        options: layer, precision and cache of any probe; shots, seeds and l2 of few-shot; solver, l2 and rates of
+            linear; k, metric and votes of knn. See `vitreous.evaluation.probes.options.ProbeOptions`.
 
     Raises:
         UnknownName: an unknown kind, option or layer. ConfigError: an option that the probe would not read, or that

@@ -1,4 +1,4 @@
-"""How far a call from Python is: shown where somebody looks, unless the caller chooses otherwise."""
+"""Progress of a call from Python: shown in a notebook or on a terminal, unless the caller chooses otherwise."""
 
 import functools
 from collections.abc import Callable
@@ -11,14 +11,15 @@ from vitreous.training.reporter import Reporter
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 _SHOWN: ContextVar[Reporter | None] = ContextVar("shown", default=None)
-"""The display of the call that this one is a part of."""
+"""The display of the enclosing call."""
 
 
 def shows_progress(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Give a function that takes `progress` and `reporter` the reporter that they mean, and close the display that it opens.
+    """Decorate a function with the parameters `progress` and `reporter`: it gets the reporter that they mean, closed
+    afterwards.
 
-    `progress`: True: shown; False: not; None: shown in a notebook and on a terminal. `reporter`: told in place of any display.
-    What the function calls of its kind is shown where it is, unless that is passed one of the two itself.
+    `progress`: True: shown; False: not; None: shown in a notebook or on a terminal. `reporter`: receives the progress
+    instead of a display. Decorated functions that it calls use the same display, unless they are passed one of the two.
     """
 
     @functools.wraps(function)

@@ -1,4 +1,4 @@
-"""`vitreous.push_to_hub`: a model of one's own on the Hugging Face Hub, with a card."""
+"""`vitreous.push_to_hub`: push a model to the Hugging Face Hub, with a card."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,16 +54,17 @@ def push_to_hub(
 
     Args:
         model: a run folder, a model folder, or a model that is loaded.
-        repository: owner/name; made if there is none.
-        private: make a new repository a private one.
+        repository: owner/name; created if it doesn't exist.
+        private: make a new repository private.
         licence: of the weights, by its SPDX name such as "apache-2.0"; the card states none unless one is given.
-        overwrite: write into a repository that holds weights already; its history keeps them.
-        progress: show how far the work is; None: in a notebook and on a terminal.
-        reporter: told what is uploaded, in place of that display.
+        overwrite: write to a repository that already holds weights; its history keeps them.
+        progress: show progress; None: only in a notebook or on a terminal.
+        reporter: receives the progress of uploads instead of that display.
 
     Raises:
-        CheckpointError: nothing that can be loaded, no token that may write, or a repository that holds weights already.
-        DownloadFailed: the Hub can't take it now.
+        CheckpointError: nothing that can be loaded, no token with write access, or a repository that already holds
+            weights.
+        DownloadFailed: the Hub doesn't accept it now.
     """
     predictor = as_predictor(model, "cpu")
     training = describe_training(predictor)

@@ -1,4 +1,4 @@
-"""`vitreous.quantise`: a model in int8, held against itself on labelled images."""
+"""`vitreous.quantise`: a model in int8, compared with fp32 on labelled images."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -113,30 +113,33 @@ def quantise(
 ) -> QuantiseResult:
     """Write a model in int8, and measure it beside fp32 in the same runtime on labelled images.
 
-    Where accuracy falls by more than is allowed, the layers that hurt most are found, named and kept in float32, twice as many each time,
-    until it fits; if half of the layers don't suffice, nothing is written.
+    Where accuracy falls by more than is allowed, the layers that hurt most are found, named and kept in float32, twice
+    as many each time, until it fits; if half of the layers don't suffice, nothing is written.
 
     >>> vitreous.quantise("runs/photos-1", "photos", "photos-int8").int8.top1            # doctest: +SKIP
     0.911
 
     Args:
-        model: what `vitreous.load` takes or returns, with a head, but for an export.
+        model: what `vitreous.load` accepts or returns, with a head, but for an export.
         data: labelled images, measured as `vitreous.evaluate` does.
         out: the folder to write, new or empty.
         to: onnx, for ONNX Runtime; openvino, by NNCF.
-        dynamic: the ranges of dense layers' inputs are each batch's own, in place of those of calibration images (onnx).
-        calibration: a folder, file or glob of images of the kind that the model was trained on; None: the training split of `data`.
+        dynamic: the ranges of dense layers' inputs are each batch's own, in place of those of calibration images
+            (onnx).
+        calibration: a folder, file or glob of images of the kind that the model was trained on; None: the training
+            split of `data`.
         images: most of them, evenly spread, that the ranges are taken from.
         most_lost: points of accuracy that may be lost.
         batch: images that pass through the model at once when it is measured.
         broken: what to do about files that can't be read: raise, or skip (they are counted).
-        progress: show how far the work is; None: in a notebook and on a terminal.
-        reporter: told how far the work is, in place of that display.
-        load: how the weights are taken, as `vitreous.load` has it: image, labels, ...
+        progress: show progress; None: only in a notebook or on a terminal.
+        reporter: receives the progress instead of that display.
+        load: how the weights are loaded, as in `vitreous.load`: image, labels, ...
 
     Raises:
-        ConfigError: a package that is missing, an option out of range, or a model without head. CheckpointError: nothing that can be
-            loaded, a folder that is not empty, or too much accuracy lost. DataError, ImageError: images that can't be used, or too few.
+        ConfigError: a package that is missing, an option out of range, or a model without head. CheckpointError:
+            nothing that can be loaded, a folder that is not empty, or too much accuracy lost. DataError, ImageError:
+            images that can't be used, or too few.
     """
     for name, value in (("images", images), ("batch", batch)):
         if value < 1:
@@ -211,7 +214,8 @@ def fit(
     batch: int,
     display: Reporter,
 ) -> tuple[Predictor, np.ndarray, list[str]]:
-    """Keep more and more of the layers that hurt in float32 until accuracy fits; raises CheckpointError if half don't suffice."""
+    """Keep more and more of the layers that hurt in float32 until accuracy fits; raises CheckpointError if half don't
+    suffice."""
     source, labels, logits = images
     before, kept, ranked = float((logits.argmax(1) == labels).mean()), [], None
     while True:

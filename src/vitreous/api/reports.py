@@ -30,7 +30,7 @@ def report(run: str | Path) -> ReportResult:
     PosixPath('runs/photos-1/report.html')
 
     Args:
-        run: the run folder, finished or not. What can't be drawn (the data is gone, say) is said on the page.
+        run: the run folder, finished or not. The page says what can't be drawn (because the data is gone, for example).
 
     Raises:
         RunError: no run there. StorageError: the page can't be written.

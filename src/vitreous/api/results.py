@@ -41,28 +41,28 @@ class Reported(Result):
         """Write report.html, report.json and report.md into a folder, new or empty; return the page's path.
 
         Raises:
-            StorageError: the folder can't be written; then none of the three is there. ImageError: an image that the
-                report shows was there a moment ago and can't be read any more.
+            StorageError: the folder can't be written; then none of the three is there. ImageError: an image for the
+                report has become unreadable.
         """
         return save_report(Path(folder), self.report)
 
 
 def list_left_out(source: Source) -> list[str]:
-    """Say which files of a source were filled or left out, a paragraph each."""
+    """Describe which files of a source were incomplete or left out, in a paragraph each."""
     filled, skipped = getattr(source, "filled", 0), getattr(source, "skipped", ())
-    said = [f"\n{filled:,} JPEGs of the data lack their last bytes; what is missing of them is grey"] if filled else []
+    said = [f"\n{filled:,} JPEGs of the data lack their last bytes; their missing part is grey"] if filled else []
     return [*said, *(f"\n{one}" for one in describe_skipped("files of the data", skipped))]
 
 
 def describe_skipped(what: str, skipped: Sequence[tuple[str, str]]) -> list[str]:
-    """Say how many files were left out, with the first one's reason; nothing where none were."""
+    """Return how many files were left out, with the first one's reason; empty if none were."""
     if not skipped:
         return []
     return [f"{len(skipped):,} {what} can't be read and were left out; the first: {skipped[0][1]}"]
 
 
 def add_overlap(sections: Sequence[Section], overlap: Overlap | None) -> list[Section]:
-    """Return a report's sections with the one, if there is an overlap, that tells it after the results."""
+    """Return a report's sections, with one on the overlap after the results if there is an overlap."""
     if overlap is None:
         return list(sections)
     seen = Section("trained-on", "Images that were trained on", [Words(f"{overlap}.")])

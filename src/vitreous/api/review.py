@@ -74,7 +74,8 @@ class ReviewResult(Reported, Tabular):
 
     @property
     def columns(self) -> dict[str, list[Any]]:
-        """Every finding, as columns: finding, path, split, label, score, other (image or class), left_out (by `apply`)."""
+        """Every finding, as columns: finding, path, split, label, score, other (image or class), left_out (by
+        `apply`)."""
         found, every = self.found, self.found.findings
         other = [
             "" if one.other < 0 else found.classes[one.other] if one.kind == WRONG else found.names[one.other]
@@ -174,13 +175,13 @@ def review(
 
     Args:
         data: a folder of class folders, or a manifest, with one label an image.
-        weights: a model whose frozen features tell of labels and outliers, as `vitreous.load` takes or returns it; None: those
-            checks are left out, and the result says so.
-        batch: images that pass through the model at once.
-        device: auto, cpu, cuda or mps, for a model that is not loaded yet.
-        cache: keep features on the disk, and take those that are there.
-        progress: show how far the work is; None: in a notebook and on a terminal.
-        reporter: told how far the work is, in place of that display.
+        weights: a model whose frozen features reveal wrong labels and outliers, as `vitreous.load` accepts or returns
+            it; None: those checks are left out, and the result says so.
+        batch: images in one pass through the model.
+        device: auto, cpu, cuda or mps; for a model that isn't loaded yet.
+        cache: keep features on the disk, and reuse them.
+        progress: show progress; None: only in a notebook or on a terminal.
+        reporter: receives the progress instead of that display.
 
     Raises:
         DataError: no image files, several labels an image. CheckpointError: no such model.
@@ -189,7 +190,7 @@ def review(
     display.phase("opening the images")
     sources = open_files(str(data))
     predictor = None if weights is None else as_predictor(weights, device)
-    display.phase("looking at every image")
+    display.phase("examining every image")
     looks: list[Look] = []
     total, told = sum(map(len, sources.values())), progress_of(display)
     for source in sources.values():

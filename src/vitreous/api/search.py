@@ -127,14 +127,14 @@ def similar(
     0.8990  unsorted/40.jpg
 
     Args:
-        image: a file, or any image that a Predictor takes; or the name of one of the embedded images, or the end of its name:
-            then its vector there is taken, and no model is needed. The image itself is not among those that are returned.
-        embeddings: a file that `vitreous.embed` wrote, .parquet or .npz, or what it returned.
-        model: the model that made the embeddings; None: it is loaded from where they say that it was.
-        top: most images that are returned, at least 1.
-        device: auto, cpu, cuda or mps, for a model that is not loaded yet.
-        progress: show how far the work is; None: in a notebook and on a terminal.
-        reporter: told how far the work is, in place of that display.
+        image: a file, or any image that a Predictor takes; or the name of one of the embedded images, or the end of its
+            name: then its stored vector is used, and no model is needed. The image itself is not among the results.
+        embeddings: a file that `vitreous.embed` wrote, .parquet or .npz, or its result.
+        model: the model that made the embeddings; None: loaded from the path recorded in them.
+        top: number of images to return, at least 1.
+        device: auto, cpu, cuda or mps; for a model that isn't loaded yet.
+        progress: show progress; None: only in a notebook or on a terminal.
+        reporter: receives the progress instead of that display.
 
     Raises:
         ConfigError: top below 1, another ending. DataError, ImageError: a file that can't be read, or an unknown name.
@@ -166,7 +166,7 @@ def similar(
 
 
 def hold(found: EmbeddingResult) -> StoredFeatures:
-    """Return embeddings in memory like those of a file."""
+    """Return a result's embeddings in the form of a file's."""
     labels = found.labels
     splits = [name for name, part in found.splits.items() for _ in range(len(part))]
 

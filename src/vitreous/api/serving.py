@@ -85,7 +85,8 @@ def serve(
     ...     httpx.post(f"{service.url}/v1/predict", files={"images": open("a.jpg", "rb")}).json()
 
     Args:
-        models: what `vitreous.load` takes or returns; several of them; or names with them. Names are otherwise those of the folders.
+        models: what `vitreous.load` accepts or returns; several of them; or names with them. Names are otherwise those
+            of the folders.
         host: the address to listen on; 0.0.0.0: all of this machine's.
         port: 0: any that is free.
         processes: processes that share the port, each with its own copy of the models.
@@ -93,8 +94,8 @@ def serve(
         wait_ms: longest that an image waits for others, in milliseconds.
         queue: most images of a model that wait for their answer; more are refused with 429.
         timeout: seconds until a request is given up with 503.
-        keys: API keys, or the file that holds them, one a line; None: those in $VITREOUS_API_KEYS, and if there are none
-            everyone may ask.
+        keys: API keys, or the file that holds them, one a line; None: those in $VITREOUS_API_KEYS, and if there are
+            none everyone may ask.
         allow_origin: origins, such as https://example.com, whose pages may ask from a browser.
         limits: any of `ServiceLimits`, such as read_timeout, max_body, max_images, max_pixels, reload_every.
         log: write a line of JSON to standard error for each request.
@@ -102,8 +103,8 @@ def serve(
         load_options: how the models are loaded, as `vitreous.load` has it: device, engine, precision, labels, ...
 
     Raises:
-        ConfigError: a port that is taken, two models of one name, a setting out of range, keys that anyone can read, or a package
-            that is missing. CheckpointError: a model that can't be loaded.
+        ConfigError: a port that is taken, two models of one name, a setting out of range, keys that anyone can read, or
+            a package that is missing. CheckpointError: a model that can't be loaded.
     """
     check_installed()
     found = read_keys(keys)

@@ -87,17 +87,17 @@ def cka(
     True
 
     Args:
-        model: what `vitreous.load` takes or returns; with or without head.
-        other: another one, of whatever kind and size; or the same.
-        data: labelled images, of which the validation split is taken if there is one; labels play no part.
+        model: what `vitreous.load` accepts or returns; with or without head.
+        other: another one, of any kind and size; or the same.
+        data: labelled images, of which the validation split is used if there is one; labels play no part.
         images: most images to compare on, at least 4; of more, so many are drawn at random.
         unbiased: estimate by minibatches, without the bias that few images and wide features bring.
-        batch: images that pass through the models at once, at least 1; the minibatch of `unbiased`.
+        batch: images in one pass through the models, at least 1; the minibatch of `unbiased`.
         precision: fp32; bf16 (autocast); auto: bf16 where the hardware multiplies it natively.
         device: auto, cpu, cuda or mps.
         broken: what to do about files that can't be read: raise, or skip.
-        progress: show how far the work is; None: in a notebook and on a terminal.
-        reporter: told how far the work is, in place of that display.
+        progress: show progress; None: only in a notebook or on a terminal.
+        reporter: receives the progress instead of that display.
 
     Raises:
         ConfigError: images or batch out of range. DataError, ImageError: data that can't be used.

@@ -35,7 +35,7 @@ from vitreous.training.reporter import Reporter, Silent
 
 Link = Literal["hard", "symbolic"]
 THRESHOLD = 0.5
-"""Probability below which an image is put apart, by default."""
+"""Default probability below which an image counts as unknown."""
 NOT_IN_NAMES = re.compile(r"[/\\\x00-\x1f\x7f\ud800-\udc7f\udd00-\udfff]|^\.")
 
 
@@ -84,19 +84,21 @@ def sort_into(
     {'cat': 40, 'dog': 52, 'unknown': 7}
 
     Args:
-        model: what `vitreous.load` takes or returns, with a head.
+        model: what `vitreous.load` accepts or returns, with a head.
         images: files, folders or globs, one or many.
-        folder: what the folders are made in; images below it are passed over.
-        threshold: probability below which an image is unknown; where an image may have several classes, from which one is there.
-        link: hard or symbolic links in place of copies.
+        folder: where the class folders are made; images below it are ignored.
+        threshold: probability below which an image is unknown; where an image may have several classes, from which one
+            is there.
+        link: make hard or symbolic links instead of copies.
         every: of a video that is named, seconds from one frame to the next; frames are written as PNG.
-        device: auto, cpu, cuda or mps, for a model that is not loaded yet.
-        progress: show how far the work is; None: in a notebook and on a terminal.
-        reporter: told how far the work is, in place of that display.
+        device: auto, cpu, cuda or mps; for a model that isn't loaded yet.
+        progress: show progress; None: only in a notebook or on a terminal.
+        reporter: receives the progress instead of that display.
 
     Raises:
-        ConfigError: a model without head, a threshold out of range, a folder that is a file, links that can't be made there.
-        DataError: not one image. StorageError: the disk is full or read-only; what was put there before stays.
+        ConfigError: a model without head, a threshold out of range, a folder that is a file, links that can't be made
+            there.
+        DataError: no images. StorageError: the disk is full or read-only; files written so far stay.
     """
     predictor = as_predictor(model, device, merges=True)
     before = predictor.decision

@@ -23,7 +23,7 @@ def study(
     progress: bool | None = None,
     reporter: Reporter | None = None,
 ) -> StudyResult:
-    """Repeat one of the paper's experiments: runs, table, figure, and whether its finding was seen again.
+    """Repeat one of the paper's experiments: runs, table, figure, and whether its finding was reproduced.
 
     Called again with the same arguments, it continues.
 
@@ -33,11 +33,11 @@ def study(
     Args:
         name: which study; see docs/studies.md.
         scale: laptop (minutes on a core or two), gpu, paper, or smoke (seconds, a trial).
-        data: what to train on, as `vitreous.train` takes it.
+        data: what to train on, as in `vitreous.train`.
         out: the study's folder; None: studies/<name>-<scale>.
         only: run only the cells whose names fit this pattern, and those that they need.
-        progress: show how far the work is; None: in a notebook and on a terminal.
-        reporter: told how far the work is, in place of that display.
+        progress: show progress; None: only in a notebook or on a terminal.
+        reporter: receives the progress instead of that display.
 
     Raises:
         UnknownName: no such study, scale or cell. DataError: data that can't be used.

@@ -41,7 +41,7 @@ from vitreous.weights.auto_weights import resolve_weights
 
 RUNS = Path("runs")
 WORDS = (("recipe", AUTO), ("weights", AUTO), ("weights", NONE))
-"""Settings that stand for others."""
+"""Settings that are shorthand for others."""
 
 
 @overload
@@ -95,29 +95,29 @@ def train(
     Args:
         data: a folder of class folders, a CSV or JSONL manifest (with a column labels: several an image), "digits", or
             a formula such as "formula:fractals". None: that of `config`, or digits.
-        config: settings that go over the recipe's choice, all or a few: a run folder or its config.json, a file of JSON
-            or TOML, a mapping, or a RunConfig. What else is given here goes over them.
+        config: settings that override the recipe's, all or a few: a run folder or its config.json, a file of JSON
+            or TOML, a mapping, or a RunConfig. Other arguments override them.
         recipe: small, small-vit, probe, lp-ft, finetune, hyperrule, pretrain, masked-patches or mae (see
             docs/recipes.md); auto: for few photographs probe, from recommended weights, otherwise small. None: that of
             `config`, or auto.
         out: the run folder, new or empty; None: the next free runs/<data>-<recipe>-<n>.
         settings: overrides of any setting, nested as in RunConfig: {"optimizer": {"lr": 1e-3}, "seed": 1}.
-        progress: show how far the work is; None: in a notebook and on a terminal.
-        reporter: told how far the work is, in place of that display.
-        sweep: choose the learning rate on a part of the training images, then train on all. True: recipe finetune's
+        progress: show progress; None: only in a notebook or on a terminal.
+        reporter: receives the progress instead of that display.
+        sweep: choose the learning rate on part of the training images, then train on all. True: recipe finetune's
             rates, the paper's; or the rates to try. `out` then holds all these runs.
-        folds: cross-validate first, by so many folds of all images, then train on all. `out` then holds all these runs,
-            and the model.
+        folds: cross-validate first, with this many folds of all images, then train on all. `out` then holds all these
+            runs, and the model.
         dry_run: resolve everything and run one batch, write nothing, and return what the run would be.
         recipe_options: what the recipe starts from: model="S/16", weights="runs/a", or "auto" or "none" (and
             weights_as="openai", say, weights_grid=(7, 28), weights_heads=6), image=(64, 64), minutes=15.
 
     Raises:
-        UserError: something that was asked for can't be; nothing was written.
-        FailedError: the run broke off; its folder keeps the last good checkpoint.
+        UserError: an argument or the data is wrong; nothing was written.
+        FailedError: the run failed; its folder keeps the last good checkpoint.
     """
     reporter = reporter or Silent()
-    # What these words mean is settled below; as overrides they would come back.
+    # These are resolved below; as overrides they would come back.
     settings = {name: value for name, value in (settings or {}).items() if (name, value) not in WORDS}
     refuse_used(out)
     options = RunOptions(None if data is None else str(data), recipe, recipe_options, settings, folds)
@@ -126,9 +126,7 @@ def train(
         for notice in notices:
             reporter.message(notice)
     if folds is not None and sweep is not False:
-        raise ConfigError(
-            "--folds and --sweep both try the data in parts; sweep first, then --folds with the best rate"
-        )
+        raise ConfigError("--folds and --sweep both divide the data; sweep first, then use --folds with the best rate")
     chosen, settled = settle_options(options, reporter)
     parts = None if folds is None else plan_folds(settled, folds)
     if dry_run:
@@ -149,8 +147,7 @@ def train(
 
 
 def settle_options(options: RunOptions, reporter: Reporter) -> tuple[RunConfig, RunConfig]:
-    """Return the configuration that the recipe chooses, and what options come to over it; raises UserError,
-    FailedError."""
+    """Return the recipe's configuration with the options over it; raises UserError, FailedError."""
     recipe, settings, path = options.recipe or AUTO, options.settings, options.path or DIGITS
     if options.folds is not None:
         check_folds(options.folds, path, recipe not in UNLABELLED)
@@ -170,11 +167,10 @@ def settle_options(options: RunOptions, reporter: Reporter) -> tuple[RunConfig, 
 def pin_weights(
     recipe_options: Mapping[str, Any], settings: Mapping[str, Any], reporter: Reporter
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return recipe options and settings with the weights that they name pinned, so that a run says for ever what it
-    began with.
+    """Return recipe options and settings with their weights pinned, so that the run records exactly what it began with.
 
     Raises:
-        UserError, FailedError: the weights can't be had, as `vitreous.weights.auto_weights.resolve_weights` says.
+        UserError, FailedError: the weights aren't available; see `vitreous.weights.auto_weights.resolve_weights`.
     """
     given = {str(one["weights"]) for one in (recipe_options, settings) if one.get("weights") not in (None, NONE)}
     pinned = {name: resolve_weights(name, reporter) for name in given}
@@ -186,14 +182,13 @@ def pin_weights(
 
 
 def train_sweep(config: RunConfig, rates: Sequence[float], out: Path, reporter: Reporter | None = None) -> TrainResult:
-    """Try learning rates (none given: the recipe's), then train with the best on everything; `rate_sweep.py` says
-    how."""
+    """Try learning rates (None: the recipe's), then train with the best on everything; see `rate_sweep.py`."""
     examples = open_dataset(config.data, config.decode).facts.train
     return begin_sweep(plan_sweep(config, examples, tuple(rates)), out, reporter)
 
 
 def check_request(recipe: str, recipe_options: Mapping[str, Any]) -> None:
-    """Refuse what no recipe takes, before data or weights are looked for; raises ConfigError."""
+    """Refuse options that no recipe accepts, before data or weights are opened; raises ConfigError."""
     if recipe not in (*RECIPES, AUTO):
         raise UnknownName("recipe", recipe, (*RECIPES, AUTO))
     known = ("model", *START, "image", "channels", "minutes")
@@ -208,7 +203,7 @@ def check_request(recipe: str, recipe_options: Mapping[str, Any]) -> None:
 
 
 def check_data(config: RunConfig, folds: int | None) -> None:
-    """Refuse data that isn't there, or can't be cross-validated, before weights are looked for; raises DataError."""
+    """Refuse data that doesn't exist, or can't be cross-validated, before weights are opened; raises DataError."""
     if folds is not None:
         open_dataset(replace(config.data, folds=folds, broken="skip"), config.decode)
     elif not is_built_in(config.data.path):
@@ -245,7 +240,7 @@ def plan_config(
 
 
 def settle_weights(recipe: str, options: RecipeOptions, reporter: Reporter) -> tuple[str, RecipeOptions]:
-    """Return the recipe and the request with "auto" and "none" replaced by what they mean for this data, and say it."""
+    """Return the recipe and its options with "auto" and "none" resolved for this data, and report the choice."""
     chosen = choose_recipe(options) if recipe == AUTO else recipe
     weights = options.weights
     if weights == NONE:
@@ -263,8 +258,8 @@ def settle_weights(recipe: str, options: RecipeOptions, reporter: Reporter) -> t
 
 
 def set_channel_statistics(config: RunConfig, dataset: Dataset, reporter: Reporter) -> RunConfig:
-    """Return a configuration with mean and deviation of the training images' channels, which no weights say; raises
-    UserError."""
+    """Return a configuration with the mean and deviation of the training images' channels, if no weights state them;
+    raises UserError."""
     check_same(config.data.path, dataset.report.modes, config.preprocess.channels)
     channels = f"{config.preprocess.channels} channels, kept as they are"
     if config.weights is not None:
@@ -296,7 +291,7 @@ def override_config(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig
 
 
 def refuse_used(out: str | Path | None) -> None:
-    """Refuse a run folder that is in use before anything long begins; raises RunError."""
+    """Refuse a run folder that is in use, before any long work; raises RunError."""
     if out is None:
         return
     path = Path(out)
@@ -313,13 +308,13 @@ def refuse_used(out: str | Path | None) -> None:
 
 
 def refuse_impossible(path: Path) -> None:
-    """Refuse a folder that can't be made, or not written to: try it with a passing one; raises RunError."""
+    """Refuse a folder that can't be made or written to, by making a temporary one; raises RunError."""
     try:
         above = next(place for place in (path, *path.absolute().parents) if path_exists(place))
         with TemporaryDirectory(dir=above, prefix=".vitreous-"):
             pass
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # a failure of the disk, told as such when something is written
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # a disk failure, reported when something is written
             return
         raise RunError(f"no folder can be made at {path}: {error.strerror}; choose another folder with --out") from None
 
@@ -330,7 +325,7 @@ def claim_run(config: RunConfig) -> Path:
 
 
 def name_run(config: RunConfig) -> str:
-    """Return what a run folder is called by default, but for its number."""
+    """Return a run folder's default name, without its number."""
     return f"{name_dataset(config.data.path)}-{config.recipe}"
 
 
@@ -338,21 +333,20 @@ def name_run(config: RunConfig) -> str:
 def resume(
     run: str | Path, *, progress: bool | None = None, reporter: Reporter | None = None, **changes: Any
 ) -> TrainResult:
-    """Go on with an interrupted run, to the same bits as if nothing had happened; or with a sweep or a
-    cross-validation.
+    """Continue an interrupted run, sweep or cross-validation, to the same bits as without the interruption.
 
     >>> vitreous.resume("runs/photos-small-1", duration="40ep", data="/new/place/photos")   # doctest: +SKIP
 
     Args:
         run: the run folder.
-        progress: show how far the work is; None: in a notebook and on a terminal.
-        reporter: told how far the work is, in place of that display.
-        changes: what is to be different from here on, such as duration, data or workers: see `training/changes.py`.
-            They are noted in config.json.
+        progress: show progress; None: only in a notebook or on a terminal.
+        reporter: receives the progress instead of that display.
+        changes: settings that differ from here on, such as duration, data or workers: see `training/changes.py`. They
+            are recorded in config.json.
 
     Raises:
-        RunError: no run there, in use, of another version, its data has changed, or its config.json was edited.
-        ConfigError: a change that can't be, or changes of a sweep.
+        RunError: no run there, or one that is in use or of another version, or whose data or config.json has changed.
+        ConfigError: a change that is not allowed, or changes to a sweep.
     """
     known = [field.name for field in fields(Changes)]
     for name in changes:
@@ -365,6 +359,6 @@ def resume(
     if wanted:
         what = "sweep" if several[0] else "cross-validation"
         raise ConfigError(
-            f"{run} is a {what}, which goes on as it began; change its last run once it is done: {run}/final"
+            f"{run} is a {what}, which continues as it began; change its last run once it is done: {run}/final"
         )
     return (continue_sweep if several[0] else continue_folds)(Path(run), reporter)

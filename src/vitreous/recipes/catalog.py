@@ -28,26 +28,26 @@ RECIPES: dict[str, Callable[[RecipeOptions], RunConfig]] = {
     "mae": mae,
 }
 FROM_WEIGHTS = ("probe", "lp-ft", "finetune", "hyperrule")
-"""Those that start from weights."""
+"""Recipes that start from weights."""
 START = ("weights", "weights_as", "weights_grid", "weights_heads")
-"""What a run starts from, whatever the recipe."""
+"""What a run of any recipe starts from."""
 UNLABELLED = ("masked-patches", "mae")
-"""Those that need no labels: a folder of images without class folders will do."""
+"""Recipes that need no labels: a folder of images without class folders suffices."""
 
 
 AUTO = "auto"
-"""As a recipe, the one that the data asks for (`choose_recipe`); as weights, recommended ones."""
+"""As a recipe: chosen by the data (`choose_recipe`); as weights: recommended ones."""
 NONE = "none"
 """As weights: from scratch."""
 
 
 def choose_recipe(options: RecipeOptions) -> str:
-    """Return the recipe that the data and the request ask for where none is named.
+    """Return the recipe for the data and the options if none is named.
 
-    Weights that are named are fine-tuned; for fewer than 2,000 images recipe `probe` fits a head to them, or, where minutes are
-    named, `lp-ft` uses those. Without any, so few photographs in up to three channels are too few to learn from:
-    recommended weights are taken, unless a model, other channels or weights "none" are asked for. Everything else is trained
-    from scratch by `small`: more images, images of at most 16 pixels a side, several labels an image.
+    Given weights are fine-tuned; for fewer than 2,000 images recipe `probe` fits a head to them, or `lp-ft` if minutes
+    are given. Without weights, that few photographs in up to three channels are too few to learn from, so recommended
+    weights are used, unless a model, other channels or weights "none" are requested. Everything else is trained from
+    scratch by `small`: more images, images of at most 16 pixels a side, several labels an image.
     """
     facts = options.facts
     few = facts.train < FEW and not facts.multilabel
@@ -64,8 +64,8 @@ def choose_recipe(options: RecipeOptions) -> str:
 def configure(recipe: str, options: RecipeOptions) -> RunConfig:
     """Return the complete configuration of a recipe; raises UnknownName.
 
-    Whatever the recipe, training starts from the request's weights; and where an image may have several labels, each gets a
-    sigmoid of its own: a softmax would have them exclude one another.
+    With any recipe, training starts from the weights in the options. If an image may have several labels, each has a
+    sigmoid of its own: a softmax would make them exclude each other.
     """
     if recipe not in RECIPES:
         raise UnknownName("recipe", recipe, RECIPES)

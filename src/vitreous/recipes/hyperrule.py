@@ -14,15 +14,15 @@ SMALL_AREA = 96 * 96
 
 
 def hyperrule(options: RecipeOptions) -> RunConfig:
-    """Fine-tune weights, of a ResNet or a ViT, by rules of the data's size and the images' alone.
+    """Fine-tune weights of a ResNet or a ViT by rules that depend only on the number of images and their size.
 
-    SGD with momentum 0.9, rate 0.003 at batch 512, no weight decay. Below 20,000 images 500 steps, 100 of them warm-up, a
-    tenth of the rate after 200, 300 and 400; below 500,000 images 10,000 steps, above 20,000, of them 500 warm-up, a tenth
-    of the rate after 30, 60 and 90%. Mixup of 0.1 from 20,000 images on. Images of less than 96 x 96 pixels are squashed to
-    160 x 160, of which a window of 128 x 128 is seen; larger ones to 512 x 512, of which 480 x 480.
+    SGD with momentum 0.9, rate 0.003 at batch 512, no weight decay. Below 20,000 images 500 steps, 100 of them warm-up,
+    a tenth of the rate after 200, 300 and 400; below 500,000 images 10,000 steps, above 20,000, of them 500 warm-up, a
+    tenth of the rate after 30, 60 and 90%. Mixup of 0.1 from 20,000 images on. Images below 96 x 96 pixels are squashed
+    to 160 x 160 and cropped to 128 x 128; larger ones are squashed to 512 x 512 and cropped to 480 x 480.
 
-    Where the code and the paper's text differ, the code is followed: the text has 448 and 384 for large images but for its
-    largest model, R152x4, and drops after 30, 60 and 90% for small data too.
+    Where the code and the paper's text differ, the code is followed: the text has 448 and 384 for large images, except
+    for its largest model, R152x4, and drops after 30, 60 and 90% for small data too.
 
     Reached: by BiT-M R152x4 (ImageNet-21k) 98.9% on CIFAR-10 (1912.11370, table 2). Not run here at that size.
     """

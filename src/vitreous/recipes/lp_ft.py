@@ -8,15 +8,17 @@ from vitreous.recipes.probe import configure_probe
 from vitreous.training.config import OptimizerConfig, RunConfig, ScheduleConfig
 
 FEW = 2_000
-"""Training images below which a model that starts from nothing learns too little."""
+"""Number of training images below which a model trained from scratch learns too little."""
 
 
 def lp_ft(options: RecipeOptions) -> RunConfig:
-    """Fine-tune on few images: the head first, then all of the model at small rates, and never worse than the head alone.
+    """Fine-tune on few images: the head first, then all of the model at small rates, and never worse than the head
+    alone.
 
-    Linear probing, then fine-tuning (2202.10054): the head is fitted to the frozen features and measured; then AdamW trains
-    everything, each block at a smaller rate than the one above it (BEiT, 2106.08254, appendix H), and the weights are
-    averaged over the steps. Of all evaluations, the head's own among them, the best on the validation images is kept.
+    Linear probing, then fine-tuning (2202.10054): the head is fitted to the frozen features and measured; then AdamW
+    trains everything, each block at a smaller rate than the one above it (BEiT, 2106.08254, appendix H), and the
+    weights are averaged over the steps. The best of all evaluations on the validation images is kept, that of the
+    fitted head included.
 
     Reached: see docs/recipes.md.
     """

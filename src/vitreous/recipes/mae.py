@@ -10,17 +10,17 @@ from vitreous.training.config import OptimizerConfig, RunConfig, ScheduleConfig
 
 
 def mae(options: RecipeOptions) -> RunConfig:
-    """Train a ViT without labels: hide three quarters of the patches, draw their (normalised) pixels.
+    """Train a ViT without labels: hide three quarters of the patches, and reconstruct their (normalised) pixels.
 
     On hundreds of thousands of images as the authors on ImageNet (table 8): ViT-B/16 with fixed positions, AdamW (0.9,
     0.95), batch 4096, 800 epochs, 40 of them warm-up, then cosine from 1.5e-4 for each 256 images of the batch, weight
-    decay 0.05; crops of at least a fifth of the area, normalised by ImageNet's constants; a decoder of 8 blocks of width 512;
-    weights that start as theirs, but for the patch embedding's bias (zero; theirs is torch's default). On less, the model and the
-    length of recipe `small` with a decoder of 2 blocks of half the model's width. What is written is the model without
-    head and decoder: fine-tune it, or measure its features.
+    decay 0.05; crops of at least a fifth of the area, normalised by ImageNet's constants; a decoder of 8 blocks of
+    width 512; initial weights as theirs, except for the patch embedding's bias (zero; theirs is torch's default). On
+    less, the model and the length of recipe `small` with a decoder of 2 blocks of half the model's width. The exported
+    model has no head and no decoder: fine-tune it, or measure its features.
 
-    Reached: by the authors ViT-B/16 83.6% on ImageNet after 1,600 epochs and fine-tuning. What was measured here is in
-    docs/recipes.md.
+    Reached: by the authors ViT-B/16 83.6% on ImageNet after 1,600 epochs and fine-tuning. Our measurements are in
+        docs/recipes.md.
     """
     if options.facts.train < MANY:
         config = configure_little_data(options, "mae", MaskedAutoencoderConfig())

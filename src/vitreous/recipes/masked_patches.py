@@ -1,4 +1,4 @@
-"""Self-supervision as the paper's: masked patch prediction (2010.11929, section 4.6 and appendix B.1.2)."""
+"""Self-supervision as in the paper: masked patch prediction (2010.11929, section 4.6 and appendix B.1.2)."""
 
 from vitreous.images.config import AugmentConfig
 from vitreous.objectives.config import MaskedPatchesConfig
@@ -11,12 +11,13 @@ def masked_patches(options: RecipeOptions) -> RunConfig:
     """Train a ViT without labels: corrupt half of the patch embeddings, predict the mean colours of those patches.
 
     On hundreds of thousands of images as the paper does on JFT-300M: ViT-B/16, Adam, batch 4096, 1,000,000 steps (the
-    authors see little more come of those after 100,000, and as much come of ImageNet), 10,000 of them warm-up (of a shorter run a
-    tenth), then cosine from 2e-4. Weight decay 0.05 and clipping at norm 1 are not the paper's, which names neither here. On less, the model
-    and the length of recipe `small`. What is written is the model without head: fine-tune it, or measure its features.
+    authors gain little after 100,000, and as much from ImageNet), 10,000 of them warm-up (a tenth of a shorter run),
+    then cosine from 2e-4. Weight decay 0.05 and clipping at norm 1 are not from the paper, which states neither here.
+    On less, the model and the length of recipe `small`. The exported model has no head: fine-tune it, or measure its
+    features.
 
-    Reached: by the paper ViT-B/16 79.9% on ImageNet after fine-tuning, 2 points above training from scratch. For what minutes on a
-    laptop bring, see docs/recipes.md, section mae.
+    Reached: by the paper ViT-B/16 79.9% on ImageNet after fine-tuning, 2 points above training from scratch. For
+        results of minutes on a laptop, see docs/recipes.md, section mae.
     """
     if options.facts.train < MANY:
         return configure_little_data(options, "masked-patches", MaskedPatchesConfig())

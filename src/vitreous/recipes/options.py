@@ -1,4 +1,4 @@
-"""What a recipe starts from: the data's facts and what the person asked for."""
+"""What a recipe starts from: the facts of the data and the user's options."""
 
 import math
 from dataclasses import dataclass, field
@@ -23,17 +23,18 @@ class RecipeOptions:
     weights: str | None = None
     """A model folder or run folder to start from, or anything else that can be loaded."""
     weights_as: str | None = None
-    """What the weights are, where they don't tell: a family, or family:variant."""
+    """The weights' family, or family:variant, if they don't state it."""
     weights_grid: tuple[int, int] | None = None
-    """Rows and columns of patches that their positions are for, where they don't tell."""
+    """Rows and columns of the patches that their positions are for, if they don't state them."""
     weights_heads: int | None = None
-    """Their attention heads, where they don't tell."""
+    """Their number of attention heads, if they don't state it."""
     image: Size | None = None
     """Rows and columns that the model sees; None: the recipe's choice."""
     channels: int | None = None
-    """Channels that the model sees, kept as they are in the files; None: those of the data, three and one in 8 bits."""
+    """Channels that the model sees, kept as they are in the files; None: those of the data, with three channels or one
+    in 8 bits."""
     minutes: float | None = None
-    """Time to train for; None: the recipe's own duration."""
+    """Time to train; None: the recipe's own duration."""
 
     def __post_init__(self) -> None:
         if self.minutes is not None and not 0 < self.minutes < math.inf:
@@ -43,7 +44,8 @@ class RecipeOptions:
 
     @property
     def mode(self) -> Mode:
-        """What the model sees: colours or grey of 8 bits; channels as they are where there are others, or it is asked for."""
+        """What the model sees: colours or grey in 8 bits; channels as they are in the files if there are others, or on
+        request."""
         wanted = self.channels or self.facts.channels
         if self.channels is None and wanted in (1, 3):
             return "L" if wanted == 1 else "RGB"
@@ -55,11 +57,11 @@ class RecipeOptions:
         return self.channels or self.facts.channels
 
     def batch(self, wanted: int) -> int:
-        """Return a recipe's batch, or all training images where they are fewer: no step sees an image twice."""
+        """Return a recipe's batch, or the number of training images if that is smaller: no step sees an image twice."""
         return min(wanted, self.facts.train)
 
     def seen(self, default: Size, patch: Size) -> Size:
-        """Return the size that the model sees: what was asked for, as it is, or the default in whole patches."""
+        """Return the size that the model sees: the requested one unchanged, or the default rounded to whole patches."""
         if self.image is not None:
             return self.image
         return Size(round_to_multiple(default.rows, patch.rows), round_to_multiple(default.cols, patch.cols))

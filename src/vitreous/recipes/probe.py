@@ -1,4 +1,4 @@
-"""A linear probe, made a model: features of pre-trained weights, frozen, and a head by logistic regression."""
+"""A linear probe as a model: frozen features of pre-trained weights, and a head fitted by logistic regression."""
 
 from dataclasses import replace
 
@@ -17,9 +17,9 @@ from vitreous.weights.auto_weights import find_image
 def probe(options: RecipeOptions) -> RunConfig:
     """Fit a head to the frozen features of pre-trained weights: seconds for a hundred images, and no step of training.
 
-    The weights see images at the resolution that they were made for, or that is enough for features of theirs
+    The weights see images at the resolution that they were trained at, or one that suffices for their features
     (docs/pretrained.md). The head is a logistic regression, its l2 chosen by cross-validation on the training images
-    (`evaluation/probes/logistic.py`). What comes out is a model folder like any other.
+    (`evaluation/probes/logistic.py`). The result is a model folder like any other.
 
     Reached: see docs/recipes.md.
     """
@@ -28,27 +28,29 @@ def probe(options: RecipeOptions) -> RunConfig:
 
 
 def refuse_minutes(minutes: float | None) -> None:
-    """Refuse to be told how long to take; raises ConfigError."""
+    """Raise ConfigError if minutes are given."""
     if minutes is not None:
         raise ConfigError(
-            f"recipe 'probe' takes no steps, and moments; leave out --minutes {minutes:g}, or use recipe 'lp-ft' or 'finetune'"
+            f"recipe 'probe' trains without steps, in moments; leave out --minutes {minutes:g}, or use recipe 'lp-ft' or 'finetune'"
         )
 
 
 VIEWS, WORK = 4, 2e12
-"""Most augmented views of an image that a head learns from, and the operations that those of all images may cost."""
+"""Most augmented views of an image that a head learns from, and a limit on the operations for the views of all
+images."""
 
 
 def choose_views(model: ModelConfig, images: int) -> int:
-    """Return how many augmented views there are: up to four, as far as a small model or few images make them cheap.
+    """Return the number of augmented views: up to four, if a small model or few images make them cheap.
 
-    To the starter weights they bring three points on a hundred photographs (docs/notebook.md); to a large model's features, little.
+    They gain three points for the starter weights on a hundred photographs (docs/notebook.md), and little for a large
+    model's features.
     """
     return min(VIEWS, int(WORK / (count_flops(model) * images)))
 
 
 def configure_probe(options: RecipeOptions, recipe: str) -> RunConfig:
-    """Configure a head on frozen features, whatever a recipe has follow it."""
+    """Configure a head on frozen features, for any recipe that begins with one."""
     folder = open_weights(options, recipe)
     image = find_image(options.weights or "") or folder.model.config.image
     model = retarget_model(folder.model.config, options, Size(*image))

@@ -15,17 +15,17 @@ from vitreous.training.config import ModelConfig, OptimizerConfig, RunConfig, Sc
 TINY, THUMBNAIL = 16, 64
 """Longest median side, in pixels, of what counts as tiny (digits) and as thumbnails (CIFAR)."""
 LEAST_HALVED = 8
-"""Rows and columns of patches from which a ViT starts at half of them; from fewer, too little would be left to learn from."""
+"""Rows and columns of patches from which a ViT starts at half of them; half of fewer would be too few to learn from."""
 PHOTOGRAPH = 128
-"""Side at which photographs are seen."""
+"""Side at which the model sees photographs."""
 FEW_PHOTOGRAPH = 64
-"""Side at which a small ResNet sees photographs where there are fewer than 2,000."""
+"""Side at which a small ResNet sees photographs if there are fewer than 2,000."""
 NARROW, WIDE = 16, 24
-"""Root channels of the small ResNet; wide from `LONG` minutes on, where there are enough images."""
+"""Root channels of the small ResNet: the wide one from `LONG` minutes on, if there are enough images."""
 LONG = 10
-"""Minutes of training in which a wider network gets ahead of a narrower one, which sees twice the images in them."""
+"""Minutes of training after which a wider network beats a narrower one, which sees twice the images in that time."""
 ROOTS = {"3x3": 48, "2x2": 96}
-"""Longest side of the images that a root is for, 7x7 for larger ones: their maps have strides of 1, 2 and 4."""
+"""Longest side of the images that each root is for (7x7 for larger ones); the roots' strides are 1, 2 and 4."""
 
 MUON = OptimizerConfig(
     name="muon", lr=3e-3, muon_lr=0.01, betas=(0.9, 0.95), weight_decay=0.05, decoupled=False, clip=0.0
@@ -38,11 +38,11 @@ ADAMW = OptimizerConfig(name="adamw", lr=1e-3, weight_decay=0.05, decoupled=Fals
 
 
 def small(options: RecipeOptions) -> RunConfig:
-    """Train a small model from scratch: what reaches most in minutes.
+    """Train a small model from scratch: the best that we found for minutes of training.
 
-    Thumbnails and photographs: a ResNet of three pooled units, Muon for their kernels and AdamW for the rest, at one resolution.
-    Tiny images: a narrow ViT, AdamW, more epochs. A model that was named: as `small_vit` trains it. The last weights are kept:
-    nothing is selected on the validation images.
+    Thumbnails and photographs: a ResNet of three pooled units, Muon for their kernels and AdamW for the rest, at one
+    resolution. Tiny images: a narrow ViT, AdamW, more epochs. A named model: trained as by `small_vit`. The last
+    weights are kept: nothing is selected on the validation images.
 
     Reached (docs/recipes.md): see there for CIFAR-10 in 15 minutes on two cores, and for digits over five seeds.
     """
@@ -55,10 +55,10 @@ def small_vit(options: RecipeOptions) -> RunConfig:
     """Train a small ViT from scratch: mean pooling, positions that start from sines and cosines, about 64 tokens.
 
     Thumbnails and photographs: width 128, depth 6; Muon for the encoder's matrices and AdamW for the rest; nine tenths
-    of the steps at half the rows and columns (a quarter of the tokens), the last tenth at the full size, unless the model has fewer
-    than 8 x 8 patches. Tiny images: a
-    narrower model, AdamW, more epochs. A ResNet that was named: AdamW, the full size throughout, and on thumbnails a
-    root that keeps rows and columns. The last weights are kept: nothing is selected on the validation images.
+    of the steps at half the rows and columns (a quarter of the tokens), the last tenth at the full size, unless the
+    model has fewer than 8 x 8 patches. Tiny images: a narrower model, AdamW, more epochs. A named ResNet: AdamW, the
+    full size throughout, and on thumbnails a root that keeps rows and columns. The last weights are kept: nothing is
+    selected on the validation images.
     """
     tiny = max(options.facts.size) <= TINY and options.model is None
     return configure_tiny(options) if tiny else configure_named(options)
@@ -92,7 +92,7 @@ def configure_convolutions(options: RecipeOptions) -> RunConfig:
 
 
 def configure_named(options: RecipeOptions) -> RunConfig:
-    """Configure the plain ViT for thumbnails and photographs, or the model that was named."""
+    """Configure the plain ViT for thumbnails and photographs, or the named model."""
     model = choose_shape(options, width=128, depth=6, heads=4, grid=8)
     transformer = isinstance(model, ViTConfig)
     return replace(
@@ -105,7 +105,8 @@ def configure_named(options: RecipeOptions) -> RunConfig:
 
 
 def configure_larger(options: RecipeOptions, model: ModelConfig, batch: int) -> RunConfig:
-    """Configure what any model has in common on thumbnails and photographs. `batch`: the largest, an eighth of the images at most."""
+    """Configure what all models share on thumbnails and photographs. `batch`: the largest, an eighth of the images at
+    most."""
     thumbnails = max(options.facts.size) <= THUMBNAIL
     length = min(200, max(20, round(3e6 / options.facts.train)))
     return RunConfig(
@@ -153,7 +154,7 @@ def configure_tiny(options: RecipeOptions) -> RunConfig:
 def choose_shape(
     options: RecipeOptions, width: int, depth: int, heads: int, grid: int, position_temperature: float = 10_000.0
 ) -> ModelConfig:
-    """Choose image and patch so that the shorter side has about `grid` patches, or take the model that was named."""
+    """Choose image and patch so that the shorter side has about `grid` patches, or use the named model."""
     rows, cols = options.image or choose_size(options.facts.size)
     given = {"channels": options.planes, "classes": len(options.facts.classes)}
     if options.model is not None and is_resnet_name(options.model):
@@ -173,5 +174,6 @@ def choose_shape(
 
 
 def choose_size(size: Size, side: int = PHOTOGRAPH) -> Size:
-    """Choose what the model sees of images of this median size: themselves if they are small, else a square of this side."""
+    """Choose the model's input size for images of this median size: their own if they are small, else a square of this
+    side."""
     return size if max(size) <= THUMBNAIL else Size(side, side)

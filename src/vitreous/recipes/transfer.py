@@ -1,4 +1,4 @@
-"""What the recipes share that start from weights: the model they take, on the data's classes."""
+"""What recipes that start from weights share: the weights' model, with the data's classes."""
 
 from dataclasses import replace
 
@@ -13,16 +13,16 @@ from vitreous.weights.options import LoadOptions
 
 
 def open_weights(options: RecipeOptions, recipe: str) -> ModelFolder:
-    """Return the weights that are asked for, made to see the channels of the data where these are kept as they are.
+    """Return the requested weights, adapted to the data's channels if these are kept as they are.
 
     Raises:
-        ConfigError: there are none, or a model is named beside them. CheckpointError: they can't be loaded.
+        ConfigError: no weights are given, or a model is named too. CheckpointError: they can't be loaded.
     """
     if options.weights is None:
-        raise ConfigError(f"recipe {recipe!r} starts from weights; give --weights MODEL_FOLDER, or use recipe 'small'")
+        raise ConfigError(f"recipe {recipe!r} starts from weights; give --weights MODEL, or use recipe 'small'")
     if options.model is not None:
         raise ConfigError(
-            f"recipe {recipe!r} takes the model of its weights; leave out --model {options.model}, or use recipe 'small'"
+            f"recipe {recipe!r} uses the model of its weights; leave out --model {options.model}, or use recipe 'small'"
         )
     channels = options.mode if isinstance(options.mode, int) else None
     load_options = LoadOptions(options.weights_as, options.weights_grid, options.weights_heads, channels=channels)
@@ -31,7 +31,8 @@ def open_weights(options: RecipeOptions, recipe: str) -> ModelFolder:
 
 
 def retarget_model(model: ModelConfig, options: RecipeOptions, image: Size) -> ModelConfig:
-    """Return a model's shape for the data's classes and (unless another is asked for) this image, in whole patches.
+    """Return a model's architecture for the data's classes and (unless another is requested) this image size, in whole
+    patches.
 
     A ViT's tanh layer is dropped.
     """
@@ -41,5 +42,5 @@ def retarget_model(model: ModelConfig, options: RecipeOptions, image: Size) -> M
 
 
 def choose_batch(options: RecipeOptions) -> int:
-    """Return the papers' batch of 512, or a quarter of the images where they are few."""
+    """Return the papers' batch of 512, or a quarter of the images if they are few."""
     return options.batch(min(512, max(16, options.facts.train // 4)))

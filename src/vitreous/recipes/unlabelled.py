@@ -1,4 +1,4 @@
-"""What the recipes without labels share: their models, and how they are scaled down."""
+"""What the recipes without labels share: their models, and settings for little data."""
 
 from dataclasses import replace
 from typing import Any
@@ -15,11 +15,11 @@ from vitreous.shapes import Size
 from vitreous.training.config import RunConfig
 
 MANY = 200_000
-"""Training images from which the papers' settings are taken."""
+"""Number of training images from which the papers' settings are used."""
 
 
 def build_model(options: RecipeOptions, **settings: Any) -> ViTConfig:
-    """Return the papers' model, ViT-B/16 unless another is named, without head."""
+    """Return the papers' model without a head: ViT-B/16, unless another is named."""
     refuse_resnet(options)
     name = options.model or "B/16"
     size = options.seen(Size(224, 224), parse_name(name)[1])
