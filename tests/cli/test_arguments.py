@@ -110,7 +110,7 @@ MISTAKES = {
     ),
     "magnitude on the old scale": (
         ("train", "digits", "--augment.randaugment_layers", "2", "--augment.randaugment-magnitude=30"),
-        "--augment.randaugment-magnitude 30 was said on another scale; today's equivalent is --augment.randaugment 2 10",
+        "--augment.randaugment-magnitude 30 is on a former scale; today's equivalent is --augment.randaugment 2 10",
     ),
     "layers at the old default": (
         ("train", "digits", "--augment.randaugment-layers", "2"),
