@@ -46,7 +46,7 @@ from vitreous.training.config import RunConfig
 SCRATCH, SUPERVISED, PATCHES, AUTOENCODER = "scratch", "supervised", "masked patches", "masked autoencoder"
 WAYS = (SUPERVISED, PATCHES, AUTOENCODER)
 RECIPES = {PATCHES: "masked-patches", AUTOENCODER: "mae"}
-RATES = (3e-4, 1e-3, 3e-3)
+RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 """Adam's rates in fine-tuning and from scratch."""
 SHORT = "scratch, as short as a fine-tuning"
 CLAIMS = (
