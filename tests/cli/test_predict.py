@@ -5,11 +5,11 @@ import json
 import os
 import stat
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.support import forked
 from tests.support.pictures import BROKEN, ODD, encoded, picture, tree, write
 
 from vitreous.data.config import DataConfig
@@ -172,17 +172,16 @@ def test_what_was_there_stays_until_the_new_is_whole(vitreous, trained, images, 
 
 
 @pytest.mark.parametrize(
-    ("place", "code", "said"), [("/dev/full", 1, b"can't write the output: No space"), ("closed", 0, b"")]
+    ("place", "code", "said"), [("/dev/full", 1, "can't write the output: No space"), ("closed", 0, "")]
 )
 def test_output_that_nobody_takes(trained, images, place, code, said):
     """A full disk is one line; a reader who has gone, as `head` does, is the end and no mistake."""
-    command = [sys.executable, "-m", "vitreous", "predict", trained, *images * 3]
     if place == "closed":
         read, out = os.pipe()
         os.close(read)
     else:
         out = os.open(place, os.O_WRONLY)
-    done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, check=False)
+    done = forked.run(forked.vitreous("predict", trained, *images * 3), lambda: os.dup2(out, 1))
     os.close(out)
     assert done.returncode == code
     assert said in done.stderr

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import TINY
+from tests.support import forked
 
 from vitreous.run_folder import read_run
 
@@ -131,8 +132,14 @@ def test_a_signal_ends_a_command_with_its_number(tmp_path, number):
 
 def test_a_run_whose_reader_has_gone_is_whole(tmp_path):
     out = gone()
-    command = [sys.executable, "-m", "vitreous", "train", "digits", *TINY, "--out", "run"]
-    assert subprocess.run(command, stdout=out, stderr=out, cwd=tmp_path, check=False).returncode == 0
+
+    def leave_without_reader() -> None:
+        for number in (1, 2):
+            os.dup2(out, number)
+
+    command = forked.vitreous("train", "digits", *TINY, "--out", tmp_path / "run")
+    assert forked.run(command, leave_without_reader).returncode == 0
+    os.close(out)
     assert read_run(tmp_path / "run").checkpoints[-1] == 6
     assert (tmp_path / "run" / "report.html").exists()
     assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 6

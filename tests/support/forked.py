@@ -38,9 +38,9 @@ class Forked:
             signal.signal(number, signal.SIG_DFL)
         for number, stream in enumerate(self._streams):
             os.dup2(stream.fileno(), number)
-        sys.stdin, sys.stdout, sys.stderr = map(open, range(3), "rww")
         if before:
             before()
+        sys.stdin, sys.stdout, sys.stderr = map(open, range(3), "rww")  # which `before` may have redirected
         code = work()
         sys.stdout.flush()
         sys.stderr.flush()
