@@ -8,7 +8,6 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from vitreous.api.names import name_model
 from vitreous.api.results import Result
 from vitreous.errors import ConfigError
 from vitreous.predictor import Predictor
+from vitreous.runtime.packages import require_packages
 from vitreous.serving.options import ModelSource, ServiceOptions
 from vitreous.serving.sockets import LOOPBACK, format_url, listen
 
@@ -132,9 +132,7 @@ def serve(
 
 def check_installed() -> None:
     """Raise ConfigError if what serves isn't installed."""
-    lacking = [name for name in ("fastapi", "uvicorn", "python_multipart", "prometheus_client") if not find_spec(name)]
-    if lacking:
-        raise ConfigError(f"serving needs {', '.join(lacking)}, not installed: pip install 'vitreous[serve]'")
+    require_packages(("fastapi", "uvicorn", "python_multipart", "prometheus_client"), "serving", "serve")
 
 
 def run(

@@ -1,7 +1,6 @@
 """Models in int8, by the runtime that computes them, some of whose layers can be kept in float."""
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -11,6 +10,7 @@ from vitreous.deploy.int8_onnx import OnnxInt8
 from vitreous.deploy.int8_openvino import OpenVinoInt8
 from vitreous.engines.exported_folder import CONFIG, ExportedFolder
 from vitreous.errors import ConfigError, UnknownName
+from vitreous.runtime.packages import require_packages
 from vitreous.settings import to_dict, to_json
 from vitreous.storage.atomic import write_atomically
 from vitreous.storage.limits import read_json
@@ -47,9 +47,7 @@ def check_quantisable(to: Int8Target, dynamic: bool) -> None:
         raise UnknownName("target of quantising", to, NEEDED)
     if dynamic and to != "onnx":
         raise ConfigError(f"dynamic ranges are ONNX Runtime's, and the target is {to}; leave out --dynamic")
-    missing = [name for name in NEEDED[to] if not find_spec(name)]
-    if missing:
-        raise ConfigError(f"quantising for {to} needs {', '.join(missing)}: pip install 'vitreous[export]'")
+    require_packages(NEEDED[to], f"quantising for {to}", "export")
 
 
 def quantise_export(

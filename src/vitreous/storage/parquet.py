@@ -1,10 +1,10 @@
-"""What writing parquet files needs: pyarrow, imported where it is used, and text that is UTF-8."""
+"""What parquet files need: pyarrow, imported where it is used, and text that is UTF-8."""
 
 from vitreous.errors import ConfigError
 
 
 def check_parquet(otherwise: str) -> None:
-    """Raise ConfigError unless pyarrow can be imported; `otherwise` says what can be done without it."""
+    """Raise ConfigError unless pyarrow can be imported; `otherwise` says what to do without it."""
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError:

@@ -125,5 +125,5 @@ def test_a_file_that_went_away(tmp_path: Path) -> None:
 def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch) -> None:
     table(tmp_path / "train.parquet", [0])
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(ConfigError, match="pip install pyarrow"):
+    with pytest.raises(ConfigError, match=r"pip install 'vitreous\[data\]', or unpack the images"):
         list_shards(tmp_path)

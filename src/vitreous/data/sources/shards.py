@@ -17,7 +17,8 @@ from jaxtyping import Int64
 
 from vitreous.data.listing.class_folders import is_image
 from vitreous.data.listing.listing import TRAIN, sort_key
-from vitreous.errors import ConfigError, DataError, ImageError
+from vitreous.errors import DataError, ImageError
+from vitreous.storage.parquet import check_parquet
 
 LABEL = ".cls"
 KINDS = (".tar", ".parquet")
@@ -136,11 +137,10 @@ def _read_number(content: bytes, where: str) -> int:
 
 
 def _import_pyarrow() -> Any:
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise ConfigError("reading parquet needs pyarrow; install it with: pip install pyarrow") from error
-    return parquet
+    check_parquet("unpack the images into class folders")
+    import pyarrow.parquet
+
+    return pyarrow.parquet
 
 
 def _list_parquet(file: Path, name: str) -> Iterator[Entry]:

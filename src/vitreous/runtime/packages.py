@@ -1,0 +1,19 @@
+"""Optional packages: whether they are installed, and what to do if not."""
+
+from collections.abc import Iterable
+from importlib.util import find_spec
+
+from vitreous.errors import ConfigError
+
+
+def require_packages(names: Iterable[str], purpose: str, extra: str) -> None:
+    """Raise ConfigError unless all packages are installed; nothing is imported.
+
+    Args:
+        names: as they are imported.
+        purpose: what needs them, the start of the message, such as "serving".
+        extra: the extra of vitreous that installs them.
+    """
+    missing = [name for name in names if not find_spec(name)]
+    if missing:
+        raise ConfigError(f"{purpose} needs {', '.join(missing)}, not installed: pip install 'vitreous[{extra}]'")
