@@ -1,4 +1,4 @@
-"""Show how far long work is: a bar on a terminal, one display that is brought up to date in a notebook, plain lines elsewhere."""
+"""Show progress: a bar on a terminal, one display that is updated in a notebook, plain lines elsewhere."""
 
 import sys
 import time
@@ -15,13 +15,13 @@ EVERY = 5.0
 REDRAWN = 0.25
 """Seconds between two states of a notebook's bar."""
 LISTED = 200
-"""Most lines that a notebook shows of what was said; earlier ones are counted."""
-TELLING = 1.0
-"""Seconds that work must have taken before its pace is told."""
+"""Most lines of messages that a notebook shows; earlier ones are counted."""
+PACED_AFTER = 1.0
+"""Seconds of work before its pace is shown."""
 
 
 def reporter(stream: TextIO | None = None) -> Reporter:
-    """Return the display that suits a stream; None: the standard output."""
+    """Return the display for a stream; None: standard output."""
     stream = stream or sys.stdout
     return Bar(stream) if stream.isatty() else Lines(stream)
 
@@ -30,8 +30,8 @@ def choose_display(wanted: bool | None) -> Reporter:
     """Return the display for work that Python calls.
 
     Args:
-        wanted: True: a notebook's, or on standard error a bar or lines; False: none; None: a notebook's or a terminal's bar,
-            and none where nobody looks.
+        wanted: True: a notebook's, or on standard error a bar or lines; False: none; None: only a notebook's or a
+            terminal's bar.
     """
     if wanted is False:
         return Silent()
@@ -43,7 +43,7 @@ def choose_display(wanted: bool | None) -> Reporter:
 
 
 def describe(numbers: Mapping[str, float]) -> str:
-    """Write training's numbers in a fixed order."""
+    """Format training's numbers in a fixed order."""
     parts = []
     if "loss" in numbers:
         parts.append(f"loss {numbers['loss']:.3f}")
@@ -60,32 +60,32 @@ def describe(numbers: Mapping[str, float]) -> str:
     return "  ".join(parts)
 
 
-def evaluated(step: int, numbers: Mapping[str, float], best: bool) -> str:
-    """Write an evaluation."""
+def format_evaluation(step: int, numbers: Mapping[str, float], best: bool) -> str:
+    """Format an evaluation."""
     figures = "".join(f"{format_named(name, numbers[name])}, " for name in SAID if name in numbers)
     text = f"step {step:,}: validation {figures}loss {numbers['loss']:.4f}"
     return text + (" (best so far)" if best else "")
 
 
 class Pace:
-    """How fast work goes that is only counted: reckoned from its first count on."""
+    """The speed of work that reports only counts, measured from its first count on."""
 
     def __init__(self) -> None:
         self._first: tuple[float, int, int] | None = None
         self._last = 0
 
     def add_to(self, done: int, total: int, numbers: Mapping[str, float]) -> Mapping[str, float]:
-        """Return the numbers of work with per_second and eta_seconds, unless it says itself how long it will take."""
+        """Return the numbers of work with per_second and eta_seconds, unless they include eta_seconds."""
         if "eta_seconds" in numbers:
             return numbers
         now = time.monotonic()
         if self._first is None or done < self._last or total != self._first[2]:
             self._first = (now, done, total)
         self._last = done
-        taken, counted = now - self._first[0], done - self._first[1]
-        if taken < TELLING or not counted:
+        elapsed, counted = now - self._first[0], done - self._first[1]
+        if elapsed < PACED_AFTER or not counted:
             return numbers
-        rate = counted / taken
+        rate = counted / elapsed
         return {**numbers, "per_second": rate, "eta_seconds": (total - done) / rate}
 
 
@@ -98,19 +98,19 @@ class Lines:
         self._phase = ""
 
     def message(self, text: str) -> None:
-        """Write a sentence."""
+        """Write a message."""
         stream = self._stream or sys.stdout
         stream.write(f"{text}\n")
         stream.flush()
 
     def phase(self, name: str) -> None:
-        """Write what is being waited for, but for what comes again and again."""
+        """Write the name of the work, except for phases that recur."""
         if name != self._phase and not name.startswith(("training", "evaluating")):
             self.message(f"{name} ...")
         self._phase = name
 
     def progress(self, done: int, total: int, numbers: Mapping[str, float]) -> None:
-        """Write a line if the last is some seconds old."""
+        """Write a line if the last one is some seconds old."""
         now = time.monotonic()
         if now - self._shown >= EVERY:
             self._shown = now
@@ -118,14 +118,35 @@ class Lines:
 
     def evaluation(self, step: int, numbers: Mapping[str, float], best: bool) -> None:
         """Write an evaluation."""
-        self.message(evaluated(step, numbers, best))
+        self.message(format_evaluation(step, numbers, best))
 
     def close(self) -> None:
         """Nothing is left open."""
 
 
-class Bar:
-    """A progress bar, with sentences scrolling above it."""
+class PhaseDisplay:
+    """What displays with a bar share: the current phase, and its pace."""
+
+    def __init__(self, phase: str | None) -> None:
+        self._phase = phase
+        self._pace = Pace()
+
+    def _begin(self, phase: str) -> bool:
+        """Begin a phase; return False for the current one."""
+        if phase == self._phase:
+            return False
+        self._phase, self._pace = phase, Pace()
+        return True
+
+    def _describe(self, done: int, total: int, numbers: Mapping[str, float]) -> str:
+        """Format the numbers with the phase's pace; a loss means training, whatever the phase was called."""
+        if "loss" in numbers:
+            self._phase = "training"
+        return describe(self._pace.add_to(done, total, numbers))
+
+
+class Bar(PhaseDisplay):
+    """A progress bar, with messages scrolling above it."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         from rich.console import Console
@@ -139,31 +160,27 @@ class Bar:
         ]
         self._progress = Progress(*columns, console=Console(file=stream), refresh_per_second=5)
         self._task: Any = None
-        self._phase = "starting"
-        self._pace = Pace()
+        super().__init__("starting")
 
     def message(self, text: str) -> None:
-        """Print a sentence above the bar."""
+        """Print a message above the bar."""
         self._progress.console.print(text, markup=False, highlight=False)
 
     def phase(self, name: str) -> None:
         """Name the bar."""
-        if name != self._phase:
-            self._phase, self._pace = name, Pace()
+        if self._begin(name):
             self._show(total=None, completed=0, numbers="")
 
     def progress(self, done: int, total: int, numbers: Mapping[str, float]) -> None:
         """Move the bar."""
-        if "loss" in numbers:
-            self._phase = "training"
-        self._show(total=total, completed=done, numbers=describe(self._pace.add_to(done, total, numbers)))
+        self._show(numbers=self._describe(done, total, numbers), total=total, completed=done)
 
     def evaluation(self, step: int, numbers: Mapping[str, float], best: bool) -> None:
         """Print an evaluation above the bar."""
-        self.message(evaluated(step, numbers, best))
+        self.message(format_evaluation(step, numbers, best))
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._task is not None:
             self._progress.stop()
             self._task = None
@@ -175,43 +192,40 @@ class Bar:
         self._progress.update(self._task, description=self._phase, **values)
 
 
-class Notebook:
-    """One output of a notebook's cell, brought up to date: a bar, and below it what was said; the bar goes when the work is done."""
+class Notebook(PhaseDisplay):
+    """One output of a notebook's cell that is updated: a bar with messages below it; the bar is removed at the end."""
 
     def __init__(self) -> None:
         self._handle: Any = None
         self._lines: list[str] = []
         self._bar: tuple[int, int, str] | None = None
-        """Done, of how many, with which numbers; None: it isn't known how far the work is."""
-        self._phase: str | None = None
-        self._pace = Pace()
+        """Done, of how many, with which numbers; None: unknown."""
+        super().__init__(None)
         self._drawn = 0.0
 
     def message(self, text: str) -> None:
-        """Add a sentence."""
+        """Add a message."""
         self._lines.append(text)
         self._draw()
 
     def phase(self, name: str) -> None:
         """Name the bar."""
-        if name != self._phase:
-            self._phase, self._bar, self._pace = name, None, Pace()
+        if self._begin(name):
+            self._bar = None
             self._draw()
 
     def progress(self, done: int, total: int, numbers: Mapping[str, float]) -> None:
-        """Move the bar, where it stood for a moment."""
-        if "loss" in numbers:
-            self._phase = "training"
-        self._bar = (done, total, describe(self._pace.add_to(done, total, numbers)))
+        """Move the bar, at most every `REDRAWN` seconds."""
+        self._bar = (done, total, self._describe(done, total, numbers))
         if time.monotonic() - self._drawn >= REDRAWN:
             self._draw()
 
     def evaluation(self, step: int, numbers: Mapping[str, float], best: bool) -> None:
         """Add an evaluation."""
-        self.message(evaluated(step, numbers, best))
+        self.message(format_evaluation(step, numbers, best))
 
     def close(self) -> None:
-        """Take the bar away; what was said stays."""
+        """Remove the bar; the messages stay."""
         self._phase = self._bar = None
         if self._handle is not None:
             self._draw()
