@@ -47,8 +47,8 @@ class UnknownName(ConfigError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], meant: str | None = None) -> None:
         self.kind, self.name, self.known = kind, name, tuple(known)
-        told = f"did you mean {meant!r}? Known: {format_known(self.known)}" if meant else suggest(name, self.known)
-        super().__init__(f"unknown {kind} {name!r}; {told}")
+        advice = f"did you mean {meant!r}? Known: {format_known(self.known)}" if meant else suggest(name, self.known)
+        super().__init__(f"unknown {kind} {name!r}; {advice}")
 
 
 class DataError(UserError):
@@ -115,7 +115,7 @@ MEMORY = re.compile(
     r"can't allocate memory|not enough memory|out of memory|Cannot allocate memory|Unable to allocate|ALLOC_FAILED",
     re.IGNORECASE,
 )
-ASKED = re.compile(r"(?:tried to allocate|allocate) (\d[\d.]*) ?(bytes|KiB|MiB|GiB|TiB)?", re.IGNORECASE)
+REQUESTED = re.compile(r"(?:tried to allocate|allocate) (\d[\d.]*) ?(bytes|KiB|MiB|GiB|TiB)?", re.IGNORECASE)
 SHARED = re.compile(r"shared memory|</?torch_|/dev/shm")
 
 
@@ -137,8 +137,8 @@ def explain_exhaustion(error: BaseException) -> FailedError | None:
     if (number == errno.EAGAIN and isinstance(error, BlockingIOError)) or "can't start new thread" in words:
         return OutOfMeans("can't start another process or thread; raise the limit (ulimit -u), or use fewer --workers")
     if isinstance(error, MemoryError) or number == errno.ENOMEM or (broad and MEMORY.search(words)):
-        asked = ASKED.search(words)
-        more = f" ({asked[1]} {asked[2] or 'bytes'} more were requested)" if asked else ""
+        request = REQUESTED.search(words)
+        more = f" ({request[1]} {request[2] or 'bytes'} more were requested)" if request else ""
         return OutOfMemory(
             f"out of memory{more}; use a smaller --batch (vitreous train: --micro-batch, or --micro-batch auto), fewer "
             "--workers, or a smaller model or image size"

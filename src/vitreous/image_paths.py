@@ -47,8 +47,8 @@ def _list_candidates(
         if argument == "-" and stdin is not None:
             yield from ((Path(name), True) for name in split_names(stdin, null) if name)
             continue
-        if told := explain_url(argument):
-            raise DataError(told)
+        if reason := explain_url(argument):
+            raise DataError(reason)
         path = Path(argument)
         matches = [path] if path_exists(path) or not glob.has_magic(argument) else _match_pattern(argument)
         for match in matches:

@@ -98,6 +98,6 @@ class DecisionOptions:
 
 def name_unknown(classes: Sequence[str]) -> str:
     """Return the label for an image below the threshold: UNKNOWN, or a variant of it that is no class of the model."""
-    taken = {name.casefold() for name in classes}
+    used = {name.casefold() for name in classes}
     words = (f"{UNKNOWN}-{number}" if number > 1 else UNKNOWN for number in count(1))
-    return next(word for word in words if word not in taken)
+    return next(word for word in words if word not in used)

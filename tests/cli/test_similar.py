@@ -114,7 +114,7 @@ def test_the_model_that_made_them_is_taken_and_no_other(vitreous, trained, run, 
         "preprocessing than", "f.npz was made by"
     )
     vitreous("similar", "asked.png", "--in", "f.npz", "--image", "16", "12").refused(
-        "--image says how --model is taken"
+        "--image describes the weights of --model"
     )
     run.rename(here / "moved")
     vitreous("similar", "asked.png", "--in", "f.npz").refused("can't be loaded from", "name it with --model")

@@ -168,14 +168,14 @@ def probe_tasks(
 ) -> VTAB:
     """Measure a model's frozen features on the tasks of VTAB-1k."""
 
-    def told(said: str, done: int, total: int) -> None:
+    def report_work(said: str, done: int, total: int) -> None:
         display.phase(said)
         display.progress(done, total, {})
 
     how = probe[1].features(batch, str(predictor.device))
     find_layer(predictor.folder.model, how.layer)
     check_batch(how)
-    return run_vtab(predictor.folder, root, vtab_probe(*probe), how, task_options, told)
+    return run_vtab(predictor.folder, root, vtab_probe(*probe), how, task_options, report_work)
 
 
 def find_weights_path(model: ModelLike) -> str:

@@ -193,11 +193,11 @@ def describe_levels(low: float, high: float, mode: str) -> str:
         return (
             f"{low:g} to {high:g} in floating point, whose black and white have to be said: --decode.levels BLACK WHITE"
         )
-    told = f"{low:g} to {high:g} of 0 to 65535"
+    description = f"{low:g} to {high:g} of 0 to 65535"
     if low < 0 or high > 65_535:
-        return f"{told}, the others clipped; to say what black and white are: --decode.levels BLACK WHITE"
+        return f"{description}, the others clipped; to say what black and white are: --decode.levels BLACK WHITE"
     if high >= 32_768 or high == low:
-        return told
+        return description
     white = max(255, 2 ** int(high).bit_length() - 1)
     seen = round(high * 255 / 65_535)
-    return f"{told}, so the brightest becomes {seen} of 255; if white is {white}: --decode.levels 0 {white}"
+    return f"{description}, so the brightest becomes {seen} of 255; if white is {white}: --decode.levels 0 {white}"

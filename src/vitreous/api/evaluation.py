@@ -230,7 +230,7 @@ def evaluate(
             corruptions or a merge curve where an image may have several labels. CheckpointError: no such model.
         DataError, ImageError: data that can't be used, or a class that a model doesn't know.
     """
-    display, wanted = reporter or Silent(), check_corruptions(corruptions, severities)
+    display, requested = reporter or Silent(), check_corruptions(corruptions, severities)
     if batch < 1:
         raise ConfigError(f"batch is {batch}; it must be at least 1")
     predictor = choose_measured_model(as_classifier(model, device), data, split)
@@ -238,7 +238,7 @@ def evaluate(
     rival = None if compare is None else load_rival(predictor, compare, device)
     display.phase("opening the data")
     multilabel = predictor.folder.multilabel
-    only_one = not (rival is wanted is merges is None)
+    only_one = not (rival is requested is merges is None)
     if multilabel and only_one:
         refuse_multilabel(f"{predictor.path} gives")
     folds = find_own_folds(predictor, data, split, alone=not only_one and not predictor.folder.merge)
@@ -264,7 +264,7 @@ def evaluate(
     return EvaluationResult(
         predictor.path, name_data(data), metrics, logits, targets, more, price,
         None if rival is None else compare_with(rival, source, (logits, targets), price, batch, display),
-        None if wanted is None else measure_corruptions(wanted, predictor, source, batch, display),
+        None if requested is None else measure_corruptions(requested, predictor, source, batch, display),
         None if merges is None else draw_merge_curve(merges, predictor, (source, targets), batch, display),
         find_overlap(predictor, source, named=data is not None), measured,
         source=source, predictor=predictor,
@@ -347,7 +347,7 @@ def compare_with(
 
 
 def measure_corruptions(
-    wanted: tuple[tuple[str, ...], tuple[int, ...]],
+    requested: tuple[tuple[str, ...], tuple[int, ...]],
     predictor: Predictor,
     source: Source,
     batch: int,
@@ -355,11 +355,11 @@ def measure_corruptions(
 ) -> Robustness:
     """Measure the model under corruptions."""
 
-    def told(done: int, total: int, said: str) -> None:
+    def report_work(done: int, total: int, said: str) -> None:
         display.phase(f"measuring under corruption: {said}")
         display.progress(done, total, {})
 
-    return robustness(predictor, source, *wanted, told, (batch, "auto"))
+    return robustness(predictor, source, *requested, report_work, (batch, "auto"))
 
 
 def draw_merge_curve(
@@ -367,8 +367,8 @@ def draw_merge_curve(
 ) -> MergeCurve:
     """Measure the model with these numbers of merged pairs, on labelled images."""
 
-    def told(done: int, total: int, said: str) -> None:
+    def report_work(done: int, total: int, said: str) -> None:
         display.phase(said)
         display.progress(done, total, {})
 
-    return measure_merge_curve(predictor, *images, merges, batch, told)
+    return measure_merge_curve(predictor, *images, merges, batch, report_work)

@@ -101,12 +101,12 @@ def inspect(
 def inspect_model(path: str, load: Mapping[str, Any], reporter: Reporter | None = None) -> InspectionResult:
     """Describe a model folder, or somebody's weights as vitreous would load them."""
     folder, report = open_weights(path, load, reporter)
-    told = [] if report is None else [str(report)]
+    notes = [] if report is None else [str(report)]
     assumed = [f"assumed     {note}" for note in folder.origin.get("assumed") or () if is_model(Path(path))]
     named = shlex.quote(path)
     then = f"predict {named} IMAGES..." if is_model(Path(path)) else f"convert {named} FOLDER"
     then = then if folder.classes else f"train DATA --recipe finetune --weights {named}"
-    lines = [*told, *describe_shape(path, folder), *assumed, f"next: vitreous {then}"]
+    lines = [*notes, *describe_shape(path, folder), *assumed, f"next: vitreous {then}"]
     return InspectionResult(path, "model", folder, "\n".join(lines))
 
 

@@ -192,15 +192,15 @@ def review(
     predictor = None if weights is None else as_predictor(weights, device)
     display.phase("examining every image")
     looks: list[Look] = []
-    total, told = sum(map(len, sources.values())), progress_of(display)
+    total, report_progress = sum(map(len, sources.values())), progress_of(display)
     for source in sources.values():
         before = len(looks)
-        looks += look_at_all(source, lambda done, before=before: told(before + done, total))
+        looks += look_at_all(source, lambda done, before=before: report_progress(before + done, total))
     joined = None
     if predictor is not None:
         display.phase("features of all images")
         how = FeatureOptions(batch=batch, cache=cache)
-        joined = join([features(predictor, source, how, told) for source in sources.values()])
+        joined = join([features(predictor, source, how, report_progress) for source in sources.values()])
     left_out = () if predictor is not None else (WITHOUT_WEIGHTS,)
     if joined is not None and len(joined.classes) < 2:
         joined, left_out = None, ("there is a single class, so wrong labels can't be found",)

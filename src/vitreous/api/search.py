@@ -57,7 +57,7 @@ class SimilarityResult(Reported, Tabular):
     similar: tuple[Neighbour, ...]
     count: int
     """Number of images searched."""
-    asked: Image = field(repr=False)
+    query: Image = field(repr=False)
     """The image for the page: a path, or the given one."""
 
     def __str__(self) -> str:
@@ -91,10 +91,10 @@ class SimilarityResult(Reported, Tabular):
                 gone.append((one.name, one.label or "", f"{one.cosine:.4f}"))
             else:
                 tiles.append(Tile(Picture(pixels, one.name), [Line(one.label or "", f"{one.cosine:.4f}")], one.name))
-        asked = read_picture(self.asked, self.image)
+        query = read_picture(self.query, self.image)
         blocks: list[Block] = []
-        if asked is not None:
-            blocks.append(Tiles([Tile(Picture(asked, self.image), [Line("asked about")], self.image)]))
+        if query is not None:
+            blocks.append(Tiles([Tile(Picture(query, self.image), [Line("query image")], self.image)]))
         blocks += [Tiles(tiles)] if tiles else []
         if gone:
             blocks.append(Words("These can't be read any more where the embeddings say they are."))
@@ -161,8 +161,8 @@ def similar(
     display.phase(f"comparing with {len(stored.names):,} images")
     found = tuple(rank(stored, vector, top, image if index is None else index))
     named = isinstance(image, (str, Path))
-    asked = image if index is None else stored.place(index)
-    return SimilarityResult(str(image) if named else "the image", where, found, len(stored.names), asked)
+    query = image if index is None else stored.place(index)
+    return SimilarityResult(str(image) if named else "the image", where, found, len(stored.names), query)
 
 
 def hold(found: EmbeddingResult) -> StoredFeatures:

@@ -259,14 +259,14 @@ def name_folders(labels: Sequence[str]) -> dict[str, str]:
     """Return a folder's name for each label: the label without forbidden characters, distinct even without regard to
     case."""
     names: dict[str, str] = {}
-    taken: set[str] = set()
+    used: set[str] = set()
     for label in labels:
         whole = NOT_IN_NAMES.sub("_", label).strip() or "_"
         plain = os.fsdecode(os.fsencode(whole)[:STEM])
         name = next(
-            name for name in (number_name(plain, number, "") for number in count(1)) if name.casefold() not in taken
+            name for name in (number_name(plain, number, "") for number in count(1)) if name.casefold() not in used
         )
-        taken.add(name.casefold())
+        used.add(name.casefold())
         names[label] = name
     return names
 

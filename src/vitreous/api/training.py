@@ -352,11 +352,11 @@ def resume(
     for name in changes:
         if name not in known:
             raise UnknownName("change on resume", name, known)
-    wanted = Changes(**changes)
+    requested = Changes(**changes)
     several = is_sweep(Path(run)), is_folds(Path(run))
     if not any(several):
-        return resume_run(Path(run), reporter, wanted)
-    if wanted:
+        return resume_run(Path(run), reporter, requested)
+    if requested:
         what = "sweep" if several[0] else "cross-validation"
         raise ConfigError(
             f"{run} is a {what}, which continues as it began; change its last run once it is done: {run}/final"

@@ -89,10 +89,10 @@ def lay_out(shown: str, said: str, width: int) -> list[str]:
 def describe(kind: type, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
     """Yield each option's name without dashes, its type, and its docstring."""
     said = read_docstrings(kind)
-    for field, (name, hint, told) in describe_fields(kind).items():
+    for field, (name, hint, alias) in describe_fields(kind).items():
         members = [member for member in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(member)]
         for member in members:
-            yield from describe(member, prefix if told == "" else f"{prefix}{name}.")  # type: ignore[arg-type]
+            yield from describe(member, prefix if alias == "" else f"{prefix}{name}.")  # type: ignore[arg-type]
         if not members:
             yield f"{prefix}{name}", hint, said.get(field, "")
 

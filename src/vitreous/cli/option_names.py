@@ -17,7 +17,7 @@ def iterate_options(kind: Any, prefix: str = "") -> Iterator[str]:
     own.
     """
     several = list_alternatives(kind if isinstance(kind, type) else type(kind))
-    for field, (name, hint, told) in describe_fields(kind if isinstance(kind, type) else type(kind)).items():
+    for field, (name, hint, alias) in describe_fields(kind if isinstance(kind, type) else type(kind)).items():
         value = None if isinstance(kind, type) else getattr(kind, field)
         if field in several and value is None:
             members = several[field].values()
@@ -25,7 +25,7 @@ def iterate_options(kind: Any, prefix: str = "") -> Iterator[str]:
                 option for member in members for option in iterate_options(member, f"{prefix}{name}.")
             )
         elif field in several or dataclasses.is_dataclass(hint):
-            yield from iterate_options(hint if value is None else value, prefix if told == "" else f"{prefix}{name}.")
+            yield from iterate_options(hint if value is None else value, prefix if alias == "" else f"{prefix}{name}.")
         else:
             yield f"--{prefix}{name}"
             if hint is bool:
@@ -38,11 +38,11 @@ def describe_fields(kind: type) -> dict[str, tuple[str, Any, str | None]]:
     found = {}
     hints = typing.get_type_hints(kind, include_extras=True)
     for field in dataclasses.fields(kind):
-        hint, told = hints[field.name], None
+        hint, alias = hints[field.name], None
         while typing.get_origin(hint) is typing.Annotated:
-            told = next((mark.name for mark in hint.__metadata__ if getattr(mark, "name", None) is not None), told)
+            alias = next((mark.name for mark in hint.__metadata__ if getattr(mark, "name", None) is not None), alias)
             hint = typing.get_args(hint)[0]
-        found[field.name] = (told or field.name.replace("_", "-"), hint, told)
+        found[field.name] = (alias or field.name.replace("_", "-"), hint, alias)
     return found
 
 

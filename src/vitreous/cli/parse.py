@@ -163,20 +163,20 @@ def format_options(prefix: str, settings: Mapping[str, Any]) -> str:
 
 def iterate_settings(kind: type, prefix: str = "") -> Iterator[tuple[str, type]]:
     """Yield the prefix of its options and the dataclass for each group of nested settings."""
-    for name, hint, told in describe_fields(kind).values():
+    for name, hint, alias in describe_fields(kind).values():
         for member in (hint, *typing.get_args(hint)):
             if dataclasses.is_dataclass(member) and isinstance(member, type):
-                inner = prefix if told == "" else f"{prefix}{name}."
+                inner = prefix if alias == "" else f"{prefix}{name}."
                 yield inner, member
                 yield from iterate_settings(member, inner)
 
 
 def fit_kinds(settings: T, arguments: Sequence[str]) -> T:
     """Return settings in which each field of alternative dataclasses has one with all the options named."""
-    wanted = {option.replace("_", "-") for option in iterate_named(arguments)}
+    named = {option.replace("_", "-") for option in iterate_named(arguments)}
     changed: dict[str, Any] = {}
     for name, members in list_alternatives(type(settings)).items():
-        given = {option for option in wanted if option.startswith(f"--{name}.")}
+        given = {option for option in named if option.startswith(f"--{name}.")}
         fitting = [member for member in members.values() if given <= set(iterate_options(member, f"{name}."))]
         if fitting and not isinstance(getattr(settings, name), tuple(fitting)):
             changed[name] = fitting[0]()
@@ -185,14 +185,14 @@ def fit_kinds(settings: T, arguments: Sequence[str]) -> T:
 
 def collect_named(settings: Any, arguments: Sequence[str], prefix: str = "") -> dict[str, Any]:
     """Return the settings that the arguments name, nested, with their parsed values."""
-    wanted = {option.replace("_", "-") for option in iterate_named(arguments)}
+    named = {option.replace("_", "-") for option in iterate_named(arguments)}
     found: dict[str, Any] = {}
-    for field, (name, _, told) in describe_fields(type(settings)).items():
+    for field, (name, _, alias) in describe_fields(type(settings)).items():
         value = getattr(settings, field)
         if dataclasses.is_dataclass(value):
-            inner = collect_named(value, arguments, prefix if told == "" else f"{prefix}{name}.")
+            inner = collect_named(value, arguments, prefix if alias == "" else f"{prefix}{name}.")
             found |= {field: inner} if inner else {}
-        elif wanted & {f"--{prefix}{name}", f"--{prefix}no-{name}"}:
+        elif named & {f"--{prefix}{name}", f"--{prefix}no-{name}"}:
             found[field] = value
     return found
 

@@ -75,13 +75,13 @@ def compare_costs(predictors: Sequence[Predictor], batch: int = 64) -> list[Cost
         batch: images per pass.
     """
     every = [make_noise(predictor, batch) for predictor in predictors]
-    taken: list[list[float]] = [[] for _ in predictors]
+    seconds: list[list[float]] = [[] for _ in predictors]
     for predictor, pixels in zip(predictors, every, strict=True):
         _timed(predictor, pixels)
-    while waiting := [place for place, one in enumerate(taken) if not _is_enough(one)]:
+    while waiting := [place for place, one in enumerate(seconds) if not _is_enough(one)]:
         for place in waiting:
-            taken[place].append(_timed(predictors[place], every[place]))
-    return [_describe(predictor, batch, one) for predictor, one in zip(predictors, taken, strict=True)]
+            seconds[place].append(_timed(predictors[place], every[place]))
+    return [_describe(predictor, batch, one) for predictor, one in zip(predictors, seconds, strict=True)]
 
 
 def make_noise(predictor: Predictor, batch: int) -> torch.Tensor:
@@ -93,18 +93,18 @@ def make_noise(predictor: Predictor, batch: int) -> torch.Tensor:
     return pixels.to(predictor.device)
 
 
-def _is_enough(taken: list[float]) -> bool:
-    return len(taken) >= FEWEST and (sum(taken) >= LONG_ENOUGH or len(taken) >= MOST)
+def _is_enough(seconds: list[float]) -> bool:
+    return len(seconds) >= FEWEST and (sum(seconds) >= LONG_ENOUGH or len(seconds) >= MOST)
 
 
-def _describe(predictor: Predictor, batch: int, taken: list[float]) -> Cost:
+def _describe(predictor: Predictor, batch: int, seconds: list[float]) -> Cost:
     parameters, flops = count_costs(predictor)
     return Cost(
         parameters=parameters,
         flops=flops,
-        images_per_second=batch / statistics.median(taken),
-        range=(batch / max(taken), batch / min(taken)),
-        passes=len(taken),
+        images_per_second=batch / statistics.median(seconds),
+        range=(batch / max(seconds), batch / min(seconds)),
+        passes=len(seconds),
         batch=batch,
         device=_device(predictor.device),
         precision=predictor.engine.precision,

@@ -173,8 +173,8 @@ def prepare(image: Image | Ready, number: int, folder: Preparation, resizer: Res
         pixels = read_pixels(image, folder.decode, folder.preprocess, name, resizer or folder.resizer)
         return describe_decoding(Ready(name, pixels), image, folder.decode)
     except VitreousError as error:
-        told = explain_url(image) if isinstance(image, (str, Path)) else None  # it could not be read
-        return Ready(name, None, told or _format_line(error))
+        reason = explain_url(image) if isinstance(image, (str, Path)) else None  # it could not be read
+        return Ready(name, None, reason or _format_line(error))
 
 
 def prepare_all(

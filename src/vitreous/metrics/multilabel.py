@@ -54,22 +54,22 @@ def evaluate_labels(
     Raises:
         DataError: no examples, logits that are not finite, or targets that are neither 0 nor 1.
     """
-    scores, wanted = check_finite(logits), check_targets(targets)
+    scores, actual = check_finite(logits), check_targets(targets)
     claimed = scores >= 0
-    per_label = tuple(measure_label(wanted[:, index], claimed[:, index], name) for index, name in enumerate(names))
-    found = measure_ranking(scores, wanted, names)
+    per_label = tuple(measure_label(actual[:, index], claimed[:, index], name) for index, name in enumerate(names))
+    found = measure_ranking(scores, actual, names)
     present = [one.f1 for one in per_label if one.support]
-    whole = measure_label(wanted.reshape(-1), claimed.reshape(-1), "all")
+    whole = measure_label(actual.reshape(-1), claimed.reshape(-1), "all")
     return MultiLabelMetrics(
         examples=len(scores),
         mean_average_precision=found.mean_average_precision,
-        micro_average_precision=replace_nan(float(average_precision(scores.reshape(-1), wanted.reshape(-1)))),
+        micro_average_precision=replace_nan(float(average_precision(scores.reshape(-1), actual.reshape(-1)))),
         auroc=found.auroc,
         macro_f1=float(np.mean(present)) if present else 0.0,
         micro_f1=whole.f1,
-        exact=float((claimed == wanted).all(1).mean()),
-        hamming=float((claimed != wanted).mean()),
-        nll=float(np.logaddexp(0, np.where(wanted, -scores, scores)).mean()),
+        exact=float((claimed == actual).all(1).mean()),
+        hamming=float((claimed != actual).mean()),
+        nll=float(np.logaddexp(0, np.where(actual, -scores, scores)).mean()),
         per_label=per_label,
         ranking=found,
     )
@@ -84,6 +84,6 @@ def check_targets(targets: Shaped[np.ndarray, "example label"]) -> Bool[np.ndarr
     return targets.astype(bool)
 
 
-def measure_label(wanted: Bool[np.ndarray, " pair"], claimed: Bool[np.ndarray, " pair"], name: str) -> ClassMetrics:
+def measure_label(actual: Bool[np.ndarray, " pair"], claimed: Bool[np.ndarray, " pair"], name: str) -> ClassMetrics:
     """Count one label's hits."""
-    return build_class_metrics(name, int((wanted & claimed).sum()), int(wanted.sum()), int(claimed.sum()))
+    return build_class_metrics(name, int((actual & claimed).sum()), int(actual.sum()), int(claimed.sum()))

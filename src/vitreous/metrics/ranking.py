@@ -77,8 +77,8 @@ def _compute_precision(
 ) -> Float64[np.ndarray, "*resample"]:
     hits, misses = hits[..., ::-1], misses[..., ::-1]
     found = np.cumsum(hits, axis=-1)
-    taken = found + np.cumsum(misses, axis=-1)
-    precision = np.divide(found, taken, out=np.zeros_like(found), where=taken > 0)
+    retrieved = found + np.cumsum(misses, axis=-1)
+    precision = np.divide(found, retrieved, out=np.zeros_like(found), where=retrieved > 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray((precision * hits).sum(-1) / hits.sum(-1))
 

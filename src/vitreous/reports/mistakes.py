@@ -31,9 +31,9 @@ def build_mistakes(
         return [Words(f"None: all {len(labels):,} {what} are classified correctly.")]
     tiles = []
     for index in map(int, sort_by_confidence(probabilities, wrong)[:MISTAKES]):
-        true, taken = names[labels[index]], names[predicted[index]]
-        lines = [Line(taken, f"{probabilities[index, predicted[index]]:.1%}", wrong=True), Line(true, before="true: ")]
-        picture = Picture(render_input(folder, source, index), f"{true}, taken for {taken}")
+        true, guess = names[labels[index]], names[predicted[index]]
+        lines = [Line(guess, f"{probabilities[index, predicted[index]]:.1%}", wrong=True), Line(true, before="true: ")]
+        picture = Picture(render_input(folder, source, index), f"{true}, taken for {guess}")
         tiles.append(Tile(picture, lines, source.names[index]))
     lead = (
         "The most confident wrong predictions, as the model sees the images: look here for wrong labels and "

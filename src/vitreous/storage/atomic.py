@@ -124,8 +124,8 @@ def check_name(path: Path) -> None:
     """Raise ConfigError for a path that can't be written: too long, with a NUL, or a URL."""
     if "\0" in str(path):
         raise ConfigError(f"can't write {path}: a name can't contain a NUL character; remove it")
-    if told := explain_url(path):
-        raise ConfigError(told)
+    if reason := explain_url(path):
+        raise ConfigError(reason)
     above = next(place for place in (path, *path.absolute().parents) if path_exists(place))
     for name in (_name_partial(path), *(above / part for part in path.parts)):
         with translate_write_errors(path), suppress(FileNotFoundError, NotADirectoryError):

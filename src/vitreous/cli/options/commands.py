@@ -18,24 +18,24 @@ from vitreous.training.config import RunConfig
 class Train:
     """Train a model on labelled images, by a recipe; every setting of the recipe can be overridden.
 
-    The settings' defaults shown here are those of no recipe; `--dry-run` shows what a recipe makes of them. Other trainers' names,
-    such as --epochs, --lr, --batch-size and --imgsz, are understood too (docs/recipes.md).
+    The settings' defaults shown here are those of no recipe; `--dry-run` shows what a recipe makes of them. Other
+    trainers' names, such as --epochs, --lr, --batch-size and --imgsz, are understood too (docs/recipes.md).
     """
 
     data: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")] = None
     """A folder of class folders, a CSV or JSONL manifest, `digits` (the default), or images drawn from formulas, such as
     'formula:fractals?classes=1000' (docs/data.md)."""
     config: str | None = None
-    """Settings that override the recipe's, all or a few; options given here override them. A run folder or its config.json, or a
-    JSON or TOML file with the same names, nested (docs/recipes.md)."""
+    """Settings that override the recipe's, all or a few; options given here override them. A run folder or its
+    config.json, or a JSON or TOML file with the same names, nested (docs/recipes.md)."""
     model: str | None = None
     """A size and a patch, such as S/16 (mu, Ti, S, B, L, H, g, G), a hybrid (R50+B/16) or a ResNet (R50x1), whose settings
     are --model.units, .width, .root and .root-channels; by default the recipe chooses."""
     image: tuple[int, int] | None = None
     """Rows and columns that the model sees, in pixels; by default the recipe chooses."""
     channels: int | None = None
-    """Channels that the model sees, kept as they are in the files with all their bits; by default colours or grey of 8 bits, and
-    images of more than 4 channels as they are."""
+    """Channels that the model sees, kept as they are in the files, with all their bits; by default colours or grey in 8
+    bits, and images of more than 4 channels as they are."""
     minutes: float | None = None
     """Train for about this long: the speed is measured first, then the number of steps is fixed."""
     out: str | None = None
@@ -46,11 +46,11 @@ class Train:
     rates: tuple[float, ...] = ()
     """With --sweep: the learning rates to try."""
     folds: int | None = None
-    """Cross-validate first, with this many folds of all images, then train on all of them. --out then holds these runs, the prediction
-    for each image (predictions.csv), and the model."""
+    """Cross-validate first, with this many folds of all images, then train on all of them. --out then holds these runs,
+    the prediction for each image (predictions.csv), and the model."""
     dry_run: bool = False
-    """Describe the run without starting it: data, model, memory, recipe, length, time, differences from the recipe, and the run
-    folder. Runs one batch and writes nothing."""
+    """Describe the run without starting it: data, model, memory, recipe, length, time, differences from the recipe, and
+    the run folder. Runs one batch and writes nothing."""
     json: bool = False
     """With --dry-run: print the complete configuration instead, as JSON for --config."""
     settings: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=lambda: RunConfig(recipe="auto"))
@@ -86,7 +86,7 @@ class Board:
     runs: Annotated[str, tyro.conf.Positional] = "runs"
     """A folder of run folders, at any depth; links in it are not followed."""
     host: str = "127.0.0.1"
-    """Address to listen on; 127.0.0.1: this machine alone; 0.0.0.0: whoever reaches it may look, without a password."""
+    """Address to listen on; 127.0.0.1: this machine only; 0.0.0.0: everyone who can reach it may look, without a password."""
     port: int = 8100
     """0: any free one."""
 
@@ -101,7 +101,8 @@ class Evaluate:
     """Labelled images; the validation split is used if there is one. By default those of the run, or all images of a
     cross-validation, each measured by the model that has not seen it."""
     split: Literal["train", "validation", "test"] | None = None
-    """Which split of DATA, or of the run. The test split was measured when the run ended; every further measurement is recorded and reported."""
+    """Which split of DATA, or of the run. The test split was measured when the run ended; every further measurement is
+    recorded and reported."""
     protocol: Literal["accuracy", "few-shot", "linear", "knn", "fine-tune"] = "accuracy"
     """accuracy: the model's own head; few-shot, linear, knn: probes of its frozen features; fine-tune: VTAB's own, the whole
     model trained on each task (docs/evaluation.md)."""
@@ -120,9 +121,10 @@ class Evaluate:
     severities: tuple[int, ...] | None = None
     """Severities of the corruptions, 1 to 5; by default all five."""
     merge: int = 0
-    """Pairs of similar patches that each block of a ViT merges (token merging): faster, and a little less accurate."""
+    """Pairs of similar patches that each block of a ViT merges (token merging): faster, and slightly less accurate."""
     merge_curve: tuple[int, ...] | None = None
-    """Measure accuracy and speed under token merging too, at these numbers of pairs; without numbers at several that suit the model."""
+    """Measure accuracy and speed under token merging too, for these numbers of pairs; without numbers, for several that
+    suit the model."""
     speed: bool = True
     """Also time the forward pass."""
     out: str | None = None
@@ -132,17 +134,18 @@ class Evaluate:
     overwrite: bool = False
     """Replace an existing --json file once the new one is complete."""
     batch: int = 64
-    """Images that pass through the model at once."""
+    """Images in one pass through the model."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
     engine: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
-    """Who computes: torch; of an exported model onnxruntime or openvino, without torch. auto: the faster one here, once enough
-    images have come to measure it (docs/speed.md)."""
+    """The engine: torch; for an exported model onnxruntime or openvino, without torch. auto: the faster one on this
+    machine, measured once there are enough images (docs/speed.md)."""
     verbose: bool = False
-    """Say on standard error how the model was computed, and why so."""
+    """Report on standard error how the model was computed, and why."""
     decode: Literal["exact", "reduced"] | None = None
-    """exact: decode images whole (the default, unless the model was trained otherwise). reduced: large JPEGs at 1/2, 1/4 or 1/8 of
-    their size, still at least twice the model's input on each side: several times as fast for photographs of many megapixels."""
+    """exact: decode images whole (the default, unless the model was trained otherwise). reduced: large JPEGs at 1/2,
+    1/4 or 1/8 of their size, still at least twice the model's input on each side: several times as fast for photographs
+    of many megapixels."""
     broken: Literal["raise", "skip"] = "raise"
     """What to do about files that can't be read: raise, or skip (they are counted)."""
     train: str | None = None
@@ -167,13 +170,13 @@ class Predict:
     top: int = 1
     """Classes shown for each image, most probable first."""
     threshold: float | None = None
-    """Predict unknown if the most probable class is less probable than this; where an image may have several classes, the
-    probability from which one is predicted. By default none (0.5 with several classes, and with --sort-into)."""
+    """Predict unknown if the most probable class is less probable than this; if an image may have several classes, the
+    probability from which a class is predicted. By default none (0.5 with several classes, and with --sort-into)."""
     every: float = 1.0
-    """For a video that is named (not one in a folder): seconds from one frame to the next. Frames are called
+    """For a named video (not one in a folder): seconds from one frame to the next. Frames are called
     clip.mp4@12.0s. Needs PyAV (pip install 'vitreous[video]')."""
     tta: Literal["none", "flip"] = "none"
-    """Test-time augmentation: flip takes the mean of the probabilities of each image and of its mirror image."""
+    """Test-time augmentation: flip averages the probabilities of each image and of its mirror image."""
     unsure_first: bool = False
     """List the images that the model is least sure of first, once all are done."""
     sort_into: str | None = None
@@ -183,15 +186,15 @@ class Predict:
     link: Literal["hard", "symbolic"] | None = None
     """With --sort-into: make links instead of copies."""
     format: Literal["table", "jsonl", "csv", "parquet"] | None = None
-    """How results are written; by default as the extension of --out says, .jsonl, .csv or .parquet, else as a table. parquet needs
-    pyarrow (pip install 'vitreous[data]')."""
+    """Format of the results; by default that of the extension of --out, .jsonl, .csv or .parquet, or else a table.
+    parquet needs pyarrow (pip install 'vitreous[data]')."""
     out: str | None = None
-    """Write results to this file, which must not exist, instead of standard output. If the command is killed and run again, it
-    continues after the last complete part; the parts are kept beside the file until it is complete."""
+    """Write results to this file, which must not exist, instead of standard output. If the command is killed and run
+    again, it continues after the last complete part; the parts are kept beside the file until it is complete."""
     overwrite: bool = False
     """Replace an existing --out file once the new one is complete."""
     batch: int = 32
-    """Images that pass through the model at once."""
+    """Images in one pass through the model."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "fp32"
@@ -200,13 +203,14 @@ class Predict:
     """Pairs of similar patches that each block of a ViT merges (token merging): faster, and a little less accurate; vitreous
     evaluate --merge-curve measures both."""
     engine: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
-    """Who computes: torch; of an exported model onnxruntime or openvino, without torch. auto: the faster one here, once enough
-    images have come to measure it (docs/speed.md)."""
+    """The engine: torch; for an exported model onnxruntime or openvino, without torch. auto: the faster one on this
+    machine, measured once there are enough images (docs/speed.md)."""
     verbose: bool = False
-    """Say on standard error how the model was computed, and why so."""
+    """Report on standard error how the model was computed, and why."""
     decode: Literal["exact", "reduced"] | None = None
-    """exact: decode images whole (the default, unless the model was trained otherwise). reduced: large JPEGs at 1/2, 1/4 or 1/8 of
-    their size, still at least twice the model's input on each side: several times as fast for photographs of many megapixels."""
+    """exact: decode images whole (the default, unless the model was trained otherwise). reduced: large JPEGs at 1/2,
+    1/4 or 1/8 of their size, still at least twice the model's input on each side: several times as fast for photographs
+    of many megapixels."""
     load: Annotated[Load, tyro.conf.arg(name="")] = Load()
 
 
@@ -239,12 +243,12 @@ class Explain:
     faithful: int = 2
     """Images on which the maps are compared by deletion and insertion; 0: none."""
     every: float = 1.0
-    """For a video that is named: seconds from one frame to the next. Frames are called clip.mp4@12.0s. Needs PyAV (pip install
+    """For a named video: seconds from one frame to the next. Frames are called clip.mp4@12.0s. Needs PyAV (pip install
     'vitreous[video]')."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
     engine: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
-    """Who computes: torch alone can look into layers."""
+    """The engine: only torch can look into layers."""
     load: Annotated[Load, tyro.conf.arg(name="")] = Load()
 
 
@@ -263,8 +267,8 @@ class Inspect:
     """With --review: write a manifest, a new CSV, without near-duplicates, likely wrong labels and images of one colour. No
     image is touched."""
     out: str | None = None
-    """With --review: folder for report.html, report.json, report.md and review.csv, new or empty; by default the next free one
-    of evaluations/."""
+    """With --review: folder for report.html, report.json, report.md and review.csv, new or empty; by default the next
+    free one of evaluations/."""
     load: Annotated[Load, tyro.conf.arg(name="")] = Load()
 
 
@@ -312,7 +316,7 @@ class Models:
 
 @dataclass(frozen=True)
 class Study:
-    """Carry out one of the paper's experiments: runs, table, figure, and whether its finding was reproduced.
+    """Repeat one of the paper's experiments: runs, table, figure, and whether its finding was reproduced.
 
     Run again with the same options, it continues where it stopped.
     """
@@ -320,9 +324,10 @@ class Study:
     name: Annotated[str | None, tyro.conf.Positional] = None
     """Which study; --list shows them."""
     scale: Literal["laptop", "gpu", "paper", "smoke"] = "laptop"
-    """laptop: minutes on a core or two; gpu: half an hour on a GPU; paper: the paper's configuration; smoke: seconds, a trial."""
+    """laptop: minutes on a core or two; gpu: half an hour on a GPU; paper: the paper's configuration; smoke: seconds, a
+    trial."""
     data: str = "digits"
-    """What to train on, as for `train`; laptop scale takes a fixed part of it. Paper scale: ImageNet, say."""
+    """What to train on, as for `train`; laptop scale takes a fixed part of it. For paper scale, ImageNet for example."""
     out: str | None = None
     """The study's folder; by default studies/<name>-<scale>."""
     only: str = "*"

@@ -22,12 +22,13 @@ class Export:
     out: str | None = None
     """The folder to write, new or empty; by default the next free exports/<model>-<to>-<n>."""
     outputs: Literal["logits", "features", "both"] | None = None
-    """What comes out: logits, features (what the head reads), or both; by default logits, or of a model without head features."""
+    """The graph's outputs: logits, features (the head's input), or both; by default logits, or features for a model
+    without a head."""
     preprocess_inside: bool = False
     """The graph takes pixels of the model's size, (batch, row, col, channel), 0 to 255, normalises them itself, and gives
     calibrated probabilities before the logits."""
     dynamic_image: bool = False
-    """The graph takes other rows and columns too (ResNets alone: a ViT's positions are made for one grid)."""
+    """The graph accepts other rows and columns too (ResNets only: a ViT's positions are made for one grid)."""
     merge: int = 0
     """Pairs of similar patches that each block of a ViT merges (token merging): faster, and a little less accurate."""
     data: str | None = None
@@ -45,7 +46,7 @@ class Quantise:
     model: Annotated[str, tyro.conf.Positional]
     """A model folder or a run folder, or anything else that can be loaded."""
     data: Annotated[str, tyro.conf.Positional]
-    """Labelled images to measure on, of which the validation split is taken if there is one."""
+    """Labelled images to measure on; the validation split is used if there is one."""
     to: Literal["onnx", "openvino"] = "onnx"
     """onnx, for ONNX Runtime; openvino (needs nncf)."""
     dynamic: bool = False
@@ -59,11 +60,11 @@ class Quantise:
     calibration: str | None = None
     """Images of the kind that the model was trained on, a folder, a file or a glob; by default the training split of DATA."""
     images: int = 256
-    """Most images that the ranges are taken from."""
+    """Most images to calibrate the ranges on."""
     most_lost: float = 0.5
     """Points of accuracy that may be lost."""
     batch: int = 64
-    """Images that pass through the model at once when it is measured."""
+    """Images in one pass through the model when it is measured."""
     broken: Literal["raise", "skip"] = "raise"
     """What to do about files that can't be read: raise, or skip (they are counted)."""
     load: Annotated[Load, tyro.conf.arg(name="")] = Load()

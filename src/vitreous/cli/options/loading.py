@@ -1,4 +1,4 @@
-"""How weights are taken: the options of every command that loads a model. Imports no torch."""
+"""How weights are loaded: the options of every command that loads a model. Imports no torch."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -8,35 +8,36 @@ import tyro
 
 @dataclass(frozen=True)
 class Load:
-    """How a model's weights are taken: the same options wherever a command asks for a model."""
+    """How a model's weights are loaded: the same options for every command that loads a model."""
 
     family: Annotated[str | None, tyro.conf.arg(name="as")] = None
-    """What the weights are, where they don't tell: a family, or family:variant."""
+    """The weights' family, or family:variant, if they don't state it."""
     grid: tuple[int, int] | None = None
-    """Rows and columns of patches that the file's positions are for, where it doesn't tell; by default a square."""
+    """Rows and columns of patches that the file's positions are for, if it doesn't state them; by default a square."""
     heads: int | None = None
-    """Attention heads, where the file doesn't tell; by default as is usual at its width."""
+    """Number of attention heads, if the file doesn't state it; by default the usual number for its width."""
     image: tuple[int, int] | None = None
     """Rows and columns of the images that the model sees; positions are resized."""
     rule: str | None = None
-    """How positions are resized; by default as their origin does."""
+    """How positions are resized; by default as by the code they come from."""
     allow: tuple[str, ...] = ()
     """Differences to allow: missing (initialised anew), unused (left out)."""
     labels: str | None = None
-    """Names separated by commas, or a file (one a line, or JSON): where outputs have names, keep only these classes;
-    where they have none, so they are called, in their order."""
+    """Names separated by commas, or a file (one a line, or JSON): keep only these classes or, if the outputs have no
+    names, name all of them in order."""
     channels: int | None = None
     """Channels of the images that the model sees: 1 for grey."""
     channel_rule: Literal["sum", "tile", "zero"] | None = None
-    """How the first layer gets them: sum (the same function on grey images), tile, zero; by default what suits the numbers."""
+    """How the first layer is adapted to them: sum (the same function on grey images), tile, zero; by default what suits
+    the numbers."""
 
 
 @dataclass(frozen=True)
 class LoadOther:
-    """How the weights of a second model are taken."""
+    """How the weights of a second model are loaded."""
 
     other_as: str | None = None
-    """What the other model's weights are, where they don't tell: a family, or family:variant."""
+    """The other model's family of weights, or family:variant, if they don't state it."""
     other_grid: tuple[int, int] | None = None
     """The grid of the other model's positions, as --grid."""
     other_heads: int | None = None
@@ -44,5 +45,5 @@ class LoadOther:
 
     @property
     def load(self) -> Load:
-        """The same as options of one model."""
+        """Return the same as the options of one model."""
         return Load(family=self.other_as, grid=self.other_grid, heads=self.other_heads)

@@ -1,4 +1,4 @@
-"""The options of what works with frozen features: `vitreous embed`, `similar` and `cka`. Imports no torch."""
+"""The options of commands for frozen features: `vitreous embed`, `similar` and `cka`. Imports no torch."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -28,25 +28,26 @@ class Embed:
     layer: str = "features"
     """Which features: what the head reads, mean (of the patches), norm, pooled, block.5, block.5:class, stage.2, ..."""
     batch: int = 64
-    """Images that pass through the model at once."""
+    """Images in one pass through the model."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "fp32"
     """bf16 is faster where the hardware multiplies it natively; auto: use it there."""
     engine: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
-    """Who computes: torch; of an exported model onnxruntime or openvino, without torch. auto: the faster one here, once enough
-    images have come to measure it (docs/speed.md)."""
+    """The engine: torch; for an exported model onnxruntime or openvino, without torch. auto: the faster one on this
+    machine, measured once there are enough images (docs/speed.md)."""
     verbose: bool = False
-    """Say on standard error how the model was computed, and why so."""
+    """Report on standard error how the model was computed, and why."""
     decode: Literal["exact", "reduced"] | None = None
-    """exact: decode images whole (the default, unless the model was trained otherwise). reduced: large JPEGs at 1/2, 1/4 or 1/8 of
-    their size, still at least twice the model's input on each side: several times as fast for photographs of many megapixels."""
+    """exact: decode images whole (the default, unless the model was trained otherwise). reduced: large JPEGs at 1/2,
+    1/4 or 1/8 of their size, still at least twice the model's input on each side: several times as fast for photographs
+    of many megapixels."""
     cache: bool = True
-    """Keep features on disk, in ~/.cache/vitreous/features or below $VITREOUS_CACHE, and reuse them."""
+    """Keep features on disk, in ~/.cache/vitreous/features or under $VITREOUS_CACHE, and reuse them."""
     broken: Literal["raise", "skip"] = "raise"
     """What to do about images that can't be read: raise, or skip (they are counted)."""
     every: float = 1.0
-    """For a video that is named: seconds from one frame to the next. Frames are called clip.mp4@12.0s. Needs PyAV (pip install
+    """For a named video: seconds from one frame to the next. Frames are called clip.mp4@12.0s. Needs PyAV (pip install
     'vitreous[video]')."""
     load: Annotated[Load, tyro.conf.arg(name="")] = Load()
 
@@ -62,7 +63,7 @@ class Similar:
     top: int = 10
     """Number of images to list, the most similar first, without the image itself."""
     model: str | None = None
-    """The model that made the embeddings, if it has moved since. Any other is refused."""
+    """The model that made the embeddings, if it has been moved. Any other is refused."""
     format: Literal["table", "jsonl", "csv"] = "table"
     """The format of the list."""
     out: str | None = None
@@ -79,7 +80,7 @@ class Cka:
     model: Annotated[str, tyro.conf.Positional]
     """A model folder or a run folder, or anything else that can be loaded."""
     other: Annotated[str, tyro.conf.Positional]
-    """Another one, of any kind and size; or the same, to compare its layers with each other."""
+    """Another model, of any kind and size; or the same one, to compare its layers with each other."""
     data: Annotated[str, tyro.conf.Positional]
     """Labelled images; the validation split is used if there is one. The labels are ignored."""
     load: Annotated[Load, tyro.conf.arg(name="")] = Load()
@@ -89,7 +90,7 @@ class Cka:
     unbiased: bool = False
     """Estimate from minibatches, without the bias that few images and wide features cause."""
     batch: int = 64
-    """Images that pass through the models at once; the minibatch of --unbiased."""
+    """Images in one pass through the models; the minibatch of --unbiased."""
     out: str | None = None
     """Folder for report.html, report.json and report.md, new or empty; by default the next free one of evaluations/."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

@@ -31,11 +31,12 @@ class Serve(ServiceLimits):
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "fp32"
     """bf16 is faster where the hardware multiplies it natively; auto: use it there."""
     engine: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
-    """Who computes: torch; of an exported model onnxruntime or openvino, without torch. auto: the faster one here, once enough
-    images have come to measure it (docs/speed.md)."""
+    """Who computes: torch; of an exported model onnxruntime or openvino, without torch. auto: the faster one here, once
+    enough images have come to measure it (docs/speed.md)."""
     threshold: float | None = None
     """Probability below which a label is "unknown"; where an image may have several classes, from which a class is there."""
     decode: Literal["exact", "reduced"] | None = None
-    """exact: decode images whole (the default, unless the model was trained otherwise). reduced: large JPEGs at 1/2, 1/4 or 1/8 of
-    their size, still at least twice the model's input on each side: several times as fast for photographs of many megapixels."""
+    """exact: decode images whole (the default, unless the model was trained otherwise). reduced: large JPEGs at 1/2,
+    1/4 or 1/8 of their size, still at least twice the model's input on each side: several times as fast for photographs
+    of many megapixels."""
     load: Annotated[Load, tyro.conf.arg(name="")] = Load()

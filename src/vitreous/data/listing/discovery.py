@@ -129,8 +129,8 @@ def explain_missing(path: Path) -> str:
         )
     if is_link(path):
         return explain_absence(path)
-    if told := explain_url(path):
-        return told
+    if reason := explain_url(path):
+        return reason
     siblings: list[str] = []
     if is_folder(path.parent):
         siblings = [entry.name for entry in path.parent.iterdir()]

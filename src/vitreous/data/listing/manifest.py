@@ -160,7 +160,7 @@ class Reader:
 
     def notes(self) -> list[str]:
         """Describe how columns were interpreted, and how paths were changed."""
-        taken = {
+        read = {
             f"{name!r} is the {known}": None
             for found in self.columns.values()
             for known, name in (("path", found.path), ("label", found.label), ("split", found.split))
@@ -168,7 +168,7 @@ class Reader:
         }
         used = {name for found in self.columns.values() for name in (found.path, found.label, found.split)}
         unread = [name for name in dict.fromkeys(name for names in self.columns for name in names) if name not in used]
-        notes = [f"columns: {', '.join(taken)}"] if taken else []
+        notes = [f"columns: {', '.join(read)}"] if read else []
         notes += (
             [f"columns that are not read: {format_names([name or '(no name)' for name in unread])}"] if unread else []
         )

@@ -99,15 +99,15 @@ def _make_handler(before: Any) -> Callable[[int, Any], None]:
 
 def _explain_death(workers: list[Any], error: Exception) -> FailedError | None:
     """Explain how a worker died, by a signal or by itself; None if the error has another cause."""
-    told = "DataLoader worker" in str(error)
-    if not workers or not (told or isinstance(error, (OSError, EOFError))):
+    is_worker = "DataLoader worker" in str(error)
+    if not workers or not (is_worker or isinstance(error, (OSError, EOFError))):
         return None
     for sentinel in wait([worker.sentinel for worker in workers], timeout=GRACE):
         next(worker for worker in workers if worker.sentinel == sentinel).join(
             GRACE
         )  # its pipes close before it has ended
     dead = next((worker for worker in workers if worker.exitcode), None)
-    if dead is None and not told:
+    if dead is None and not is_worker:
         return None
     if dead is None:  # a worker of another loader
         message = str(error).splitlines()[0]

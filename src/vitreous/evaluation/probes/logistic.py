@@ -156,7 +156,7 @@ class _Fold:
         self.problem = whitening(learned, np.flatnonzero(chosen))
         self.inputs = self.problem.white(learned.vectors[chosen]).numpy()
         self.labels = learned.labels[chosen]
-        self.held, self.asked = held, self.problem.white(first.vectors[held]).numpy()
+        self.held, self.held_vectors = held, self.problem.white(first.vectors[held]).numpy()
         self.start = np.zeros((self.inputs.shape[1] + 1, len(first.classes)))
 
     def fit(self, l2: float, tolerance: float) -> Float64[np.ndarray, "column label"]:
@@ -180,7 +180,7 @@ class _Fold:
     def predict(self, l2: float, tolerance: float) -> Float32[np.ndarray, "held label"]:
         """Return the logits of the held-out images."""
         weights = self.fit(l2, tolerance)
-        return (self.asked @ weights[:-1] + weights[-1]).astype(np.float32)
+        return (self.held_vectors @ weights[:-1] + weights[-1]).astype(np.float32)
 
 
 def softmax_error(

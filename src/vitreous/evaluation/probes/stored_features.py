@@ -69,20 +69,20 @@ def cosines(found: StoredFeatures, vector: Float[np.ndarray, " features"]) -> Fl
         DataError: vectors of another length, or that are not finite.
     """
     wide = vector.astype(np.float64)
-    asked = (wide / (np.linalg.norm(wide) or 1)).astype(np.float32)
+    query = (wide / (np.linalg.norm(wide) or 1)).astype(np.float32)
     result, done = np.empty(len(found.names), np.float32), 0
     for chunk in found.chunks():
-        if chunk.shape[1] != len(asked):
+        if chunk.shape[1] != len(query):
             raise DataError(
-                f"the vectors have length {chunk.shape[1]:,}, but the model's have {len(asked):,}; "
+                f"the vectors have length {chunk.shape[1]:,}, but the model's have {len(query):,}; "
                 "embed the images again with this model and layer"
             )
-        result[done : done + len(chunk)] = _chunk_cosines(chunk, asked, found.names[done])
+        result[done : done + len(chunk)] = _chunk_cosines(chunk, query, found.names[done])
         done += len(chunk)
     return result
 
 
-def _chunk_cosines(chunk: np.ndarray, asked: np.ndarray, first: str) -> Float[np.ndarray, " chunk"]:
+def _chunk_cosines(chunk: np.ndarray, query: np.ndarray, first: str) -> Float[np.ndarray, " chunk"]:
     """Multiply in float32, or in float64 where lengths exceed its range."""
     with np.errstate(all="ignore"):
         squares = np.einsum("ij,ij->i", chunk, chunk)
@@ -91,7 +91,7 @@ def _chunk_cosines(chunk: np.ndarray, asked: np.ndarray, first: str) -> Float[np
             squares = np.einsum("ij,ij->i", chunk, chunk)
     if not np.isfinite(squares).all():
         raise DataError(f"vectors from {first} on are not finite; write them again with vitreous embed")
-    return chunk @ asked.astype(chunk.dtype) / np.sqrt(np.where(squares > 0, squares, 1))
+    return chunk @ query.astype(chunk.dtype) / np.sqrt(np.where(squares > 0, squares, 1))
 
 
 def read_features(path: Path) -> StoredFeatures:

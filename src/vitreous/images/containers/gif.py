@@ -31,8 +31,8 @@ def survey_gif(data: bytes) -> Survey:
 
 def _skip_table(data: bytes, flags: int, place: int) -> int:
     """Return the offset after a colour table, if the flags announce one."""
-    told = data[flags] if flags < len(data) else 0
-    return place + (3 << (told & 7) + 1 if told & 0x80 else 0)
+    flag_byte = data[flags] if flags < len(data) else 0
+    return place + (3 << (flag_byte & 7) + 1 if flag_byte & 0x80 else 0)
 
 
 def _skip_blocks(data: bytes, place: int, most: int) -> tuple[int, int]:

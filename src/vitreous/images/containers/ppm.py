@@ -63,39 +63,39 @@ def read_header(data: bytes) -> Header:
     cols, rows, top = (*numbers, 1)[:3]
     if not 0 < top < 65_536:
         raise ImageError(f"its header says that white is {top}; expected 1 to 65535")
-    told = Header(kind, Size(rows, cols), 3 if kind in (3, 6) else 1, top, place + 1)
-    if told.least > len(data) - told.begin:
+    header = Header(kind, Size(rows, cols), 3 if kind in (3, 6) else 1, top, place + 1)
+    if header.least > len(data) - header.begin:
         raise ImageError(
-            f"it is truncated: {told.size} pixels take at least {told.least:,} bytes, but {len(data) - place:,} follow"
+            f"it is truncated: {header.size} pixels take at least {header.least:,} bytes, but {len(data) - place:,} follow"
         )
-    return told
+    return header
 
 
 def survey_ppm(data: bytes) -> Survey:
     """Check the header; raises ImageError if it isn't one, or the file is too short for it."""
-    told = read_header(data)
-    if not told.binary and len(data) > MOST_DIGITS:
+    header = read_header(data)
+    if not header.binary and len(data) > MOST_DIGITS:
         raise ImageError(
             f"it has {len(data):,} bytes of digits, more than the limit of {MOST_DIGITS:,}; save it as binary, or "
             "as PNG"
         )
-    return Survey(data, stored=told.channels, working=10 * told.channels)
+    return Survey(data, stored=header.channels, working=10 * header.channels)
 
 
 def read_values(
-    data: bytes, told: Header
+    data: bytes, header: Header
 ) -> UInt8[np.ndarray, "row col channel"] | UInt16[np.ndarray, "row col channel"]:
     """Return the values, 0 (black) to `told.top`; a bitmap's ink, stored as 1, becomes 0."""
-    shape = (*told.size, told.channels)
-    if told.kind == 4:
-        packed = np.frombuffer(data, np.uint8, told.least, told.begin).reshape(told.size.rows, -1)
-        return 1 - np.unpackbits(packed, axis=1, count=told.size.cols)[..., None]
-    if told.binary:
-        kind = np.dtype(">u2") if told.top > 255 else np.dtype(np.uint8)
-        found = np.frombuffer(data, kind, int(np.prod(shape)), told.begin).reshape(shape)
-        return np.minimum(found, told.top).astype(kind.newbyteorder("="))
-    text = COMMENT.sub(b"", data[told.begin - 1 :])
-    if told.kind == 1:
+    shape = (*header.size, header.channels)
+    if header.kind == 4:
+        packed = np.frombuffer(data, np.uint8, header.least, header.begin).reshape(header.size.rows, -1)
+        return 1 - np.unpackbits(packed, axis=1, count=header.size.cols)[..., None]
+    if header.binary:
+        kind = np.dtype(">u2") if header.top > 255 else np.dtype(np.uint8)
+        found = np.frombuffer(data, kind, int(np.prod(shape)), header.begin).reshape(shape)
+        return np.minimum(found, header.top).astype(kind.newbyteorder("="))
+    text = COMMENT.sub(b"", data[header.begin - 1 :])
+    if header.kind == 1:
         found = np.frombuffer(text, np.uint8)
         found = found[(found == ord("0")) | (found == ord("1"))] == ord("0")
     elif re.search(rb"[^0-9\s]", text):
@@ -104,5 +104,5 @@ def read_values(
         found = np.fromstring(text.decode("ascii"), np.uint32, int(np.prod(shape)), sep=" ")
     if len(found) < np.prod(shape):
         raise ImageError(f"it is truncated: {len(found):,} values, but {int(np.prod(shape)):,} are needed")
-    depth = np.uint16 if told.top > 255 else np.uint8
-    return np.minimum(found[: int(np.prod(shape))], told.top).astype(depth).reshape(shape)
+    depth = np.uint16 if header.top > 255 else np.uint8
+    return np.minimum(found[: int(np.prod(shape))], header.top).astype(depth).reshape(shape)

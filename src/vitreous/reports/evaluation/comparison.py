@@ -170,9 +170,9 @@ def _build_tile(found: Comparison, index: int, names: tuple[str, str], pixels: n
     label = classes[found.labels[index]]
     lines = [Line(f"true: {label}")]
     for name, answers in zip(names, found.answers, strict=True):
-        taken = int(answers.predicted[index])
-        said = f"{answers.probability[index, taken]:.1%} ({name})" if found.sure else f"({name})"
-        lines.append(Line(classes[taken], said, not answers.right[index]))
+        answer = int(answers.predicted[index])
+        said = f"{answers.probability[index, answer]:.1%} ({name})" if found.sure else f"({name})"
+        lines.append(Line(classes[answer], said, not answers.right[index]))
     return Tile(Picture(pixels, label), lines, source.names[index])
 
 

@@ -71,8 +71,8 @@ def build_few_shot_sections(found: FewShot, train: Features, test: Features) -> 
     method = Words(f"{FEW_SHOT_WORDS} {describe_intervals(found)}")
     results = Section("results", "Results", [Numbers(figures), Beside([*draw_curve(found), method], wide=True)])
     most = found.shots[-1]
-    asked = find_labels(train, test)
-    metrics = list_decisions(most.predicted[0], asked, train.classes)
+    true = find_labels(train, test)
+    metrics = list_decisions(most.predicted[0], true, train.classes)
     words = Words(f"With {name_shots(most)}" + (", as seed 0 draws them." if len(most.accuracies) > 1 else "."))
     return [
         results,

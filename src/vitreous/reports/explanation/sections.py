@@ -113,7 +113,7 @@ def build_distances(found: ExplanationContents) -> list[Block]:
         return [Note("Nothing to show:", "a ResNet has no attention.")]
     config = found.ready.model.config
     tokens = found.rows.grid.rows * found.rows.grid.cols + len(found.rows.prefix) if found.rows else config.tokens
-    told = [
+    plots = [
         ("Distance", distances.distance, "pixels", "Mean distance, in pixels, between a patch and the patches it "
                                                    "attends to, weighted by attention (2010.11929, figure 7, "
                                                    "right)."),
@@ -121,9 +121,9 @@ def build_distances(found: ExplanationContents) -> list[Block]:
                                                f"{np.log(tokens):.2f} for all {tokens} equally."),
     ]  # fmt: skip
     if config.prefix:
-        told.append(("To the prefix", distances.prefix, "share", "Share of the patches' attention that goes to [class] and other tokens before the patches."))  # fmt: skip
+        plots.append(("To the prefix", distances.prefix, "share", "Share of the patches' attention that goes to [class] and other tokens before the patches."))  # fmt: skip
     charts = []
-    for title, values, unit, words in told:
+    for title, values, unit, words in plots:
         heads = [(float(layer), float(one)) for layer, row in enumerate(values.tolist()) for one in row]
         means = [(float(layer), float(row.mean())) for layer, row in enumerate(values)]
         series = [Series("heads", heads, 1, joined=False), Series("mean", means, 2)]

@@ -34,7 +34,7 @@ def build_configuration(found: RunContents) -> list[Block]:
         return [Note("No configuration:", "config.json doesn't hold one.")]
     model = to_mapping(settings.get("model"))
     optimizer = to_mapping(settings.get("optimizer"))
-    wanted = [
+    facts = [
         ("recipe", settings.get("recipe")),
         ("start from", settings.get("weights") or "fresh weights"),
         ("duration", settings.get("duration")),
@@ -45,7 +45,7 @@ def build_configuration(found: RunContents) -> list[Block]:
         ("seed", settings.get("seed")),
         ("precision", settings.get("precision")),
     ]
-    rows = [(name, value) for name, value in wanted if value is not None]
+    rows = [(name, value) for name, value in facts if value is not None]
     lines = json.dumps(settings, indent=2, ensure_ascii=False).splitlines()
     shown = "\n".join(lines[:MOST_LINES]) + ("\n..." if len(lines) > MOST_LINES else "")
     return [

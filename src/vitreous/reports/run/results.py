@@ -63,8 +63,8 @@ def _format_accuracy(found: RunContents, record: dict[str, Any] | None) -> list[
     small = f"{format_interval((low, high))}, on {count:,} images" if count else ""
     figures = [("top-1 accuracy", f"{top1:.1%}", small)]
     # Earlier versions recorded it for few classes, too.
-    told = top5 is not None and len(found.classes) > TOP
-    return [*figures, ("top-5 accuracy", f"{top5:.1%}", "")] if told else figures
+    has_top5 = top5 is not None and len(found.classes) > TOP
+    return [*figures, ("top-5 accuracy", f"{top5:.1%}", "")] if has_top5 else figures
 
 
 def list_multilabel(found: RunContents, record: dict[str, Any] | None) -> list[tuple[str, str, str]]:
