@@ -4,12 +4,48 @@ import glob
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from vitreous.data.listing.ignored import is_junk, name_kind
+from vitreous.data.sources.packed import is_packed, list_packed
 from vitreous.errors import DataError
-from vitreous.images.config import SUFFIXES
+from vitreous.images.config import SUFFIXES, DecodeConfig
+from vitreous.images.inputs import Packed
 from vitreous.storage.presence import explain_url, is_folder, path_exists
+
+
+def expand_images(
+    arguments: Sequence[str], stdin: Iterable[str] | None = None, null: bool = False, passed: Counter[str] | None = None
+) -> Iterator[Path | Packed]:
+    """Yield images in the order of the arguments: those of packed files, else paths as `expand_paths` yields them.
+
+    Raises:
+        DataError: packed files that can't be read; and as `expand_paths` raises.
+    """
+    plain: list[str] = []
+    for argument in arguments:
+        if argument == "-" or not is_packed(Path(argument)):
+            plain.append(argument)
+            continue
+        if plain:
+            yield from expand_paths(plain, stdin, null, passed)
+            plain = []
+        yield from list_images(Path(argument), DecodeConfig().max_bytes)
+    if plain or not arguments:
+        yield from expand_paths(plain, stdin, null, passed)
+
+
+def list_images(path: Path, most: int) -> Iterator[Packed]:
+    """Yield the images of packed files, split after split; raises DataError. `most`: bytes that one may have."""
+    splits = list_packed(path, optional=True)
+    listings = [] if splits is None else [splits.train, splits.validation, splits.test]
+    for listing in listings:
+        if listing is None or listing.reader is None:
+            continue
+        for row in listing.rows:
+            read = partial(listing.reader.read, row.number, most)
+            yield Packed(str(listing.root / row.name), f"{row.bytes} {row.changed}", read)
 
 
 def expand_paths(

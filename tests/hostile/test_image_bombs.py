@@ -7,7 +7,7 @@ from tests.fuzz.worker import attempt
 from tests.support.image_bombs import READ, REFUSED, png, saved, small_png
 
 from vitreous.api.inspection import inspect_image as describe_image
-from vitreous.data.listing.listing import Row
+from vitreous.data.listing.listing import Listing, Row
 from vitreous.data.listing.scan import look_at
 from vitreous.errors import ImageError
 from vitreous.images.augment import augment
@@ -96,7 +96,10 @@ def test_every_command_reads_images_by_the_same_limits(tmp_path):
         with pytest.raises(ImageError, match=r"bomb.png claims .*--decode\.max-expansion") as caught:
             reads(path)
         assert caught.value.exit_code == 2
-    assert "--decode.max-expansion" in look_at(tmp_path, Row("bomb.png", "a", 1, 1), DecodeConfig(), "header").error
+    assert (
+        "--decode.max-expansion"
+        in look_at(Listing(tmp_path), Row("bomb.png", "a", 1, 1), DecodeConfig(), "header").error
+    )
 
 
 def test_inspect_says_which_values_there_are(tmp_path):
@@ -128,8 +131,8 @@ def test_filled_jpegs_are_counted_by_the_scan(tmp_path):
     (tmp_path / "a.jpg").write_bytes(whole[: len(whole) // 2])
     row = Row("a.jpg", "a", 1, 1)
     for verify in ("full", "header"):
-        assert "lacks its last bytes" in look_at(tmp_path, row, DecodeConfig(), verify).error
-        filled = look_at(tmp_path, row, DecodeConfig(truncated="fill"), verify)
+        assert "lacks its last bytes" in look_at(Listing(tmp_path), row, DecodeConfig(), verify).error
+        filled = look_at(Listing(tmp_path), row, DecodeConfig(truncated="fill"), verify)
         assert (filled.error, filled.format) == ("", "JPEG without its end, filled with grey")
 
 

@@ -17,6 +17,7 @@ from vitreous.data.dataset import is_built_in
 from vitreous.data.labelled import open_images, open_splits
 from vitreous.data.listing.discovery import MANIFESTS
 from vitreous.data.sources.base import FileSource, Source
+from vitreous.data.sources.packed import is_packed
 from vitreous.errors import ConfigError, DataError, ImageError
 from vitreous.evaluation.probes.feature_cache import model_hash
 from vitreous.evaluation.probes.feature_file import check_target, write_features
@@ -230,7 +231,7 @@ def embed_videos(
 
 
 def is_data_name(name: str) -> bool:
-    """Return whether a name means labelled data rather than images: digits, a formula, or a manifest."""
+    """Return whether a name means a data set rather than images: digits, a formula, a manifest, or packed files."""
     if is_built_in(name):
         return not path_exists(name)
-    return Path(name).suffix.lower() in MANIFESTS
+    return Path(name).suffix.lower() in MANIFESTS or is_packed(Path(name))

@@ -23,6 +23,7 @@ from vitreous.data.config import DataConfig
 from vitreous.data.dataset import is_built_in, open_dataset
 from vitreous.data.listing.discovery import MANIFESTS, explain_missing
 from vitreous.data.listing.scan_report import ScanReport
+from vitreous.data.sources.packed import is_packed
 from vitreous.engines.exported_folder import ExportedFolder, load_export
 from vitreous.errors import DataError, RunError
 from vitreous.images.config import DecodeConfig
@@ -83,7 +84,7 @@ def inspect(
         if is_named(named):
             return inspect_model(named, load, reporter)
         raise DataError(explain_missing(place))
-    if built_in or (place.is_file() and place.suffix.lower() in MANIFESTS):
+    if built_in or is_packed(place) or (place.is_file() and place.suffix.lower() in MANIFESTS):
         return inspect_data(named)
     if is_export(place):
         return inspect_export(place)

@@ -14,8 +14,8 @@ from vitreous.cross_validation import begin_folds, check_folds, continue_folds, 
 from vitreous.data.channels import check_same, format_values, measure_channels
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import Dataset, is_built_in, name_dataset, open_dataset
-from vitreous.data.listing.discovery import is_manifest
 from vitreous.data.sources.digits import DIGITS
+from vitreous.data.splits import check_there
 from vitreous.errors import ConfigError, RunError, UnknownName
 from vitreous.images.config import DecodeConfig
 from vitreous.model.factory import check_name
@@ -207,7 +207,7 @@ def check_data(config: RunConfig, folds: int | None) -> None:
     if folds is not None:
         open_dataset(replace(config.data, folds=folds, broken="skip"), config.decode)
     elif not is_built_in(config.data.path):
-        is_manifest(Path(config.data.path).expanduser())
+        check_there(Path(config.data.path).expanduser())
 
 
 def plan_config(

@@ -18,7 +18,8 @@ from vitreous.cli.streams import endure
 from vitreous.data.listing.ignored import describe_ignored
 from vitreous.data.listing.scan_report import escape
 from vitreous.errors import ConfigError
-from vitreous.image_paths import expand_paths
+from vitreous.image_paths import expand_images, expand_paths
+from vitreous.images.inputs import Packed
 from vitreous.images.video import SUFFIXES, check_every, check_installed, is_video
 from vitreous.training.progress import Pace, reporter
 
@@ -35,14 +36,17 @@ def predict(arguments: list[str]) -> int:
     predictor, sorter = open_predictor(options)
     passed: Counter[str] = Counter()
     filled: list[str] = []
-    source = expand_paths(options.paths, sys.stdin, options.null, passed)
-    source = source if sorter is None else sorter.outside(source)
+    if sorter is None:
+        source = expand_images(options.paths, sys.stdin, options.null, passed)
+    else:
+        source = sorter.outside(expand_paths(options.paths, sys.stdin, options.null, passed))
     with ExitStack() as stack:
         if is_unseen(options):
             source = count_paths(source, stack)
         results, whole = predictor.predict_many(source, options.every), None
         if options.out and is_replaceable(Path(options.out)):
-            job = stack.enter_context(begin_job(options, predictor, format, list(map(str, source))))
+            images = [one if isinstance(one, Packed) else str(one) for one in source]
+            job = stack.enter_context(begin_job(options, predictor, format, images))
             results, whole = job.run(build_classify(options, predictor, job, stack)), job.note_made
         results = note_filled(order_predictions(results, options, sorter), filled)
         with output(options.out, format == "parquet", whole) as stream:
@@ -95,7 +99,7 @@ def choose_layout(options: Predict, predictor: "Predictor") -> Layout:
     return Layout(options.top, multilabel, guess, predictor.folder.decode.at_least is not None)
 
 
-def begin_job(options: Predict, predictor: "Predictor", format: str, paths: list[str]) -> PredictionJob:
+def begin_job(options: Predict, predictor: "Predictor", format: str, paths: list[str | Packed]) -> PredictionJob:
     """Begin a job in parts, or reopen one that a killed command left; raises ConfigError, RunLocked."""
     assert options.out is not None
     if len(paths) > PART:
@@ -110,7 +114,7 @@ def build_classify(
     """Return a function that classifies the images after the first ones, and shows progress."""
     display, pace = reporter(), Pace()
     stack.callback(display.close)
-    moving = any(map(is_video, job.paths))
+    moving = any(is_video(path) for path in job.paths if isinstance(path, str))
 
     def classify(behind: int) -> "Iterator[Prediction]":
         total = len(job.paths)
@@ -129,7 +133,7 @@ def is_unseen(options: Predict) -> bool:
     return not (options.out or "-" in options.paths or sys.stdout.isatty()) and sys.stderr.isatty()
 
 
-def count_paths(source: Iterable[Path], stack: ExitStack) -> Iterator[Path]:
+def count_paths(source: Iterable[Path | Packed], stack: ExitStack) -> Iterator[Path | Packed]:
     """Yield paths, and show their number on standard error."""
     from vitreous.api.sorting import count_files
 

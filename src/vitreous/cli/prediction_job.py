@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from vitreous.errors import CheckpointError, ConfigError
+from vitreous.images.inputs import Packed
 from vitreous.prediction import Prediction
 from vitreous.settings import to_dict
 from vitreous.storage.atomic import clear_partials, remove_folder, translate_write_errors, write_atomically
@@ -47,7 +48,7 @@ def is_own(out: Path) -> bool:
     return False
 
 
-def describe_job(predictor: "Predictor", paths: Sequence[str], **options: Any) -> dict[str, Any]:
+def describe_job(predictor: "Predictor", paths: Sequence[str | Packed], **options: Any) -> dict[str, Any]:
     """Return what predictions depend on, as JSON values: the model, its engine, the options, the images."""
     from vitreous.engines.exported_folder import ExportedFolder
 
@@ -79,8 +80,10 @@ def describe_job(predictor: "Predictor", paths: Sequence[str], **options: Any) -
     }
 
 
-def _describe_file(path: str) -> str:
+def _describe_file(path: str | Packed) -> str:
     """Return a file's size and time of change; empty if there is none."""
+    if isinstance(path, Packed):
+        return path.stamp
     try:
         status = Path(path).stat()
     except (OSError, ValueError):  # the name has a NUL
@@ -101,7 +104,7 @@ class PredictionJob:
         StorageError: they can't be written.
     """
 
-    def __init__(self, out: Path, facts: Mapping[str, Any], paths: Sequence[str]) -> None:
+    def __init__(self, out: Path, facts: Mapping[str, Any], paths: Sequence[str | Packed]) -> None:
         self.out, self.folder, self.paths = out, locate_parts(out), paths
         self.facts = json.loads(json.dumps(facts))
         self.size = -(-PART // facts["batch"]) * facts["batch"]

@@ -10,14 +10,14 @@ import numpy as np
 from vitreous.data.channels import common_channels
 from vitreous.data.config import DataConfig
 from vitreous.data.folds import ALL, ALL_NOTE, refuse_folds, take_array_fold, take_fold
-from vitreous.data.listing.discovery import list_data, list_splits
 from vitreous.data.listing.listing import Listing, format_names
 from vitreous.data.listing.scan import Progress, ScanReport, scan, summarize_sizes
 from vitreous.data.listing.split import hold_out, hold_out_multilabel
 from vitreous.data.sources.base import Source, get_label_matrix
 from vitreous.data.sources.digits import DIGITS, load_digits
-from vitreous.data.sources.files import ScannedListing, build_file_source, keep_readable, number_classes
+from vitreous.data.sources.files import ScannedListing, build_source, keep_readable, number_classes
 from vitreous.data.sources.subset import divide
+from vitreous.data.splits import list_data, list_splits
 from vitreous.data.synthetic.formula import is_formula, parse_formula, split_formula
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig
@@ -160,7 +160,7 @@ def add_test(
         notes=notes,
     )
     trial = config.tuning_holdout > 0 or (config.folds > 0 and config.fold != ALL)
-    source = build_file_source(test, classes, decode, test.broken) if test and not trial else None
+    source = build_source(test, classes, decode, test.broken) if test and not trial else None
     return replace(dataset, report=report, test=source)
 
 
@@ -265,7 +265,7 @@ def assemble(
     channels = common_channels(config.path, report.modes)
     each = tuple(counts[label] for label in classes)
     facts = Facts(classes, len(train), len(validation), channels, median, each, multilabel)
-    sources = (build_file_source(part, classes, decode, broken) for part in (train, validation))
+    sources = (build_source(part, classes, decode, broken) for part in (train, validation))
     return Dataset(*sources, facts, report)
 
 

@@ -7,12 +7,14 @@ import numpy as np
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import is_built_in, open_dataset
-from vitreous.data.listing.discovery import explain_no_split, list_data, list_labelled, list_splits
+from vitreous.data.listing.discovery import explain_no_split
 from vitreous.data.listing.listing import Listing, Row
 from vitreous.data.listing.scan import scan
-from vitreous.data.sources.base import FileSource, Relabelled, Source
+from vitreous.data.sources.base import Relabelled, ScannedSource, Source
 from vitreous.data.sources.digits import DIGITS
-from vitreous.data.sources.files import ScannedListing, build_file_source, keep_readable, number_classes
+from vitreous.data.sources.files import ScannedListing, build_source, keep_readable, number_classes
+from vitreous.data.sources.packed import is_packed
+from vitreous.data.splits import list_data, list_labelled, list_splits
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig
 
@@ -24,7 +26,7 @@ def open_source(
     broken: str = "raise",
     split: str | None = None,
 ) -> Source:
-    """Open one labelled set for evaluation: a tree of class folders, a manifest, digits or a formula's images.
+    """Open one labelled set for evaluation: a tree of class folders, a manifest, packed files, digits or a formula's images.
 
     Args:
         path: as in DataConfig.
@@ -62,12 +64,10 @@ def open_training(path: str, decode: DecodeConfig = DecodeConfig(), broken: str 
     return open_listing(list_data(Path(path).expanduser() if path else Path())[0], None, decode, broken)
 
 
-def open_listing(listing: Listing, classes: Sequence[str] | None, decode: DecodeConfig, broken: str) -> FileSource:
+def open_listing(listing: Listing, classes: Sequence[str] | None, decode: DecodeConfig, broken: str) -> ScannedSource:
     """Check every file of a listing and return the readable ones; raises DataError."""
     part = ScannedListing(listing, scan(listing, decode, "full"))
-    return build_file_source(
-        keep_readable(part, broken), tuple(classes or sorted(set(listing.labels))), decode, part.broken
-    )
+    return build_source(keep_readable(part, broken), tuple(classes or sorted(set(listing.labels))), decode, part.broken)
 
 
 def open_splits(path: str, decode: DecodeConfig = DecodeConfig(), broken: str = "raise") -> dict[str, Source]:
@@ -79,7 +79,8 @@ def open_splits(path: str, decode: DecodeConfig = DecodeConfig(), broken: str = 
     if is_built_in(path):
         found = open_dataset(DataConfig(path))
         return {"train": found.train, "validation": found.validation}
-    splits = list_splits(Path(path).expanduser() if path else Path())
+    place = Path(path).expanduser() if path else Path()
+    splits = list_splits(place, optional=is_packed(place))
     there = {name: listing for name, listing in vars(splits).items() if listing is not None}
     if len(there) == 1:
         there = {"": there["train"]}

@@ -8,8 +8,8 @@ from jaxtyping import Bool
 
 from vitreous.data.listing.discovery import list_labelled
 from vitreous.data.listing.scan import scan
-from vitreous.data.sources.base import FileSource, Source, get_label_matrix
-from vitreous.data.sources.files import ScannedListing, build_file_source, keep_readable, number_classes
+from vitreous.data.sources.base import ScannedSource, Source, get_label_matrix
+from vitreous.data.sources.files import ScannedListing, build_source, keep_readable, number_classes
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig
 
@@ -20,7 +20,7 @@ def open_multilabel(
     decode: DecodeConfig = DecodeConfig(),
     broken: str = "raise",
     split: str | None = None,
-) -> tuple[FileSource, Bool[np.ndarray, "example label"]]:
+) -> tuple[ScannedSource, Bool[np.ndarray, "example label"]]:
     """Open a manifest of labelled images for evaluation, whole or one split.
 
     Args:
@@ -38,7 +38,7 @@ def open_multilabel(
     """
     listing = list_labelled(path, split=split, multilabel=True)
     every = ScannedListing(listing, scan(listing, decode, "full"))
-    source = build_file_source(keep_readable(every, broken), tuple(classes), decode, every.broken)
+    source = build_source(keep_readable(every, broken), tuple(classes), decode, every.broken)
     assert source.label_matrix is not None
     if not source.label_matrix.any():
         raise DataError(f"none of the {len(source):,} images in {path} has a label; add labels")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vitreous.data.dataset import Dataset
 from vitreous.data.run_data import read_data_config
-from vitreous.data.sources.base import ArraySource, FileSource, Over, Source
+from vitreous.data.sources.base import ArraySource, FileSource, Over, PackedSource, Source
 from vitreous.data.sources.subset import Subset
 from vitreous.errors import UserError
 from vitreous.evaluation.refit import read_refit
@@ -102,6 +102,8 @@ def items(source: Source) -> list[Item]:
     if isinstance(source, Subset):
         inner = items(source.source)
         return [inner[index] for index in source.indices] if inner else []
+    if isinstance(source, PackedSource):
+        return [Path(source.reader.location, name) for name in source.names]
     if isinstance(source, FileSource):
         root = source.root.resolve()
         return [root / name for name in source.names]

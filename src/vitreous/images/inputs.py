@@ -2,7 +2,7 @@
 
 import io
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -29,6 +29,20 @@ FILE = (bytes, bytearray, memoryview)
 """Kinds of what a file holds."""
 FILES = {"PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"), "TIFF": ("CMYK", "YCbCr", "LAB", "F", "I")}
 """Formats that hold Pillow's modes without loss."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """An image that lies with others in a file, read when it is its turn."""
+
+    name: str
+    stamp: str
+    """Changes with its contents."""
+    read: Callable[[], bytes | np.ndarray]
+    """Returns its bytes, or its pixels; raises ImageError."""
+
+    def __str__(self) -> str:
+        return self.name
 
 
 @runtime_checkable
@@ -162,8 +176,10 @@ def prepare(image: Image | Ready, number: int, folder: Preparation, resizer: Res
         return image
     if isinstance(image, Frame) and image.pixels is None:
         return Ready(image.name, None, image.error, partial=image.partial)
-    name = str(image) if isinstance(image, (str, Path)) else f"image {number}"
+    name = str(image) if isinstance(image, (str, Path, Packed)) else f"image {number}"
     try:
+        if isinstance(image, Packed):
+            image = image.read()
         if isinstance(image, Frame):
             name, image = image.name, image.pixels
         if isinstance(image, (str, Path)) and is_video(image):

@@ -1,10 +1,124 @@
 """Where what can be computed again is kept: ~/.cache/vitreous, or $VITREOUS_CACHE. Imports no torch."""
 
+import fcntl
+import hashlib
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
+
+from vitreous.errors import ConfigError
+from vitreous.storage.atomic import atomic_file, translate_write_errors
+
+LIMIT = "VITREOUS_CACHE_GIB"
+"""The variable that bounds what fetched and unpacked files take."""
+DEFAULT_GIB = 20.0
 
 
 def find_cache() -> Path:
     """Return the folder of all caches, which need not exist."""
     own = os.environ.get("VITREOUS_CACHE")
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vitreous"
+
+
+def name_cached(kind: str, key: str) -> Path | None:
+    """Return the file that keeps what was found under a key; None on a machine without a home folder."""
+    name = hashlib.blake2b(key.encode(errors="surrogateescape"), digest_size=16).hexdigest()
+    try:
+        return find_cache() / kind / f"{name}.json"
+    except RuntimeError:  # no home folder
+        return None
+
+
+def read_cached(cache: Path | None) -> bytes | None:
+    """Return what `write_cached` kept; None if there is nothing, or it is damaged."""
+    if cache is None:
+        return None
+    try:
+        digest, _, text = cache.read_bytes().partition(b"\n")
+    except OSError:
+        return None
+    return text if hashlib.blake2b(text, digest_size=16).hexdigest().encode() == digest else None
+
+
+def write_cached(cache: Path | None, text: bytes) -> None:
+    """Keep some bytes, under a hash of them; if that fails, only time is lost."""
+    if cache is None:
+        return
+    partial = cache.with_suffix(f".{os.getpid()}")
+    with suppress(OSError):
+        try:
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(hashlib.blake2b(text, digest_size=16).hexdigest().encode() + b"\n" + text)
+            partial.replace(cache)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def cache_limit() -> int:
+    """Return how many bytes fetched and unpacked files may take; raises ConfigError for a variable that is no size."""
+    given = os.environ.get(LIMIT, "")
+    try:
+        size = float(given) if given else DEFAULT_GIB
+    except ValueError:
+        size = -1.0
+    if not 0 <= size < 1e9:
+        raise ConfigError(f"{LIMIT} is {given!r}; it must be a number of GiB, 0 or more")
+    return int(size * 2**30)
+
+
+def keep_file(name: str, size: int, write: Callable[[BinaryIO], None]) -> Path:
+    """Return a cached file, and write it first if it isn't there. One process writes, others wait for it.
+
+    The files that were used longest ago are removed until the new one fits. A file in use stays readable to whoever has
+    opened it.
+
+    Args:
+        name: of the file, unique to its contents.
+        size: of the file in bytes, at most.
+        write: writes the contents; whatever it raises leaves nothing behind.
+
+    Raises:
+        StorageError: the cache can't be written. ConfigError: it may not hold a file of this size.
+    """
+    path = find_cache() / "files" / name
+    if _touch(path):
+        return path
+    if size > cache_limit():
+        raise ConfigError(f"the cache may take {cache_limit():,} bytes, but {size:,} are needed; raise {LIMIT}")
+    with translate_write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_name(f".{name}.lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not _touch(path):
+                _make_room(path.parent, cache_limit() - size)
+                with atomic_file(path) as file:
+                    write(file)
+    return path
+
+
+def _touch(path: Path) -> bool:
+    """Note that a file is used now; return whether it is there."""
+    try:
+        os.utime(path)
+    except OSError:
+        return False
+    return True
+
+
+def _make_room(folder: Path, most: int) -> None:
+    """Remove the files that were used longest ago until the rest takes at most so many bytes."""
+    found = []
+    for entry in os.scandir(folder):
+        with suppress(OSError):
+            if not entry.name.startswith("."):
+                found.append((entry.stat().st_mtime_ns, entry.stat().st_size, entry.path))
+    total = sum(size for _, size, _ in found)
+    for _, size, path in sorted(found):
+        if total <= most:
+            return
+        with suppress(OSError):
+            Path(path).unlink()
+            Path(path).with_name(f".{Path(path).name}.lock").unlink(missing_ok=True)
+            total -= size

@@ -53,7 +53,7 @@ def test_labels_may_be_whole_numbers(tmp_path):
 def test_quotes_may_follow_a_space_and_hold_separators_and_line_breaks(tmp_path):
     path = manifest(tmp_path, 'path,label\n"a, b.png", "cat, ""big"""\n"c\nd.png",  dog\n')
     assert pairs(path)[0] == (("a, b.png", 'cat, "big"'), ("c\nd.png", "dog"))
-    assert [row.line for row in read_manifest(path)[0].rows] == [2, 4]
+    assert [row.number for row in read_manifest(path)[0].rows] == [2, 4]
 
 
 def test_a_backslash_parts_folders_unless_a_file_has_it_in_its_name(tmp_path):

@@ -10,6 +10,7 @@ from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
 from vitreous.data.listing import scan as room
 from vitreous.data.listing.discovery import list_data
+from vitreous.data.listing.listing import Listing
 from vitreous.data.listing.scan import Record, cache_file, scan
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig
@@ -112,7 +113,7 @@ def test_other_limits_are_another_cache(tmp_path):
 def test_a_damaged_cache_costs_only_time(tmp_path, opened, damage):
     tree(tmp_path, a=2)
     first = look(tmp_path)
-    cache_file(tmp_path, LIMITS, "full").write_bytes(damage)
+    cache_file(Listing(tmp_path), LIMITS, "full").write_bytes(damage)
     opened.clear()
     assert look(tmp_path) == first
     assert len(opened) == 2
@@ -121,7 +122,7 @@ def test_a_damaged_cache_costs_only_time(tmp_path, opened, damage):
 def test_a_flipped_byte_of_the_cache_is_noticed(tmp_path, opened):
     tree(tmp_path, a=2)
     first = look(tmp_path)
-    cache = cache_file(tmp_path, LIMITS, "full")
+    cache = cache_file(Listing(tmp_path), LIMITS, "full")
     data = bytearray(cache.read_bytes())
     data[-20] ^= 1
     cache.write_bytes(data)

@@ -18,11 +18,10 @@ __all__ = ["MANIFESTS", "Listing", "explain_missing", "list_data", "list_labelle
 NAMES = ("train", "validation", "test")
 """Splits, by the names that commands use."""
 INSTEAD = {
-    **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".xz", ".bz2"), "unpack it, and name the folder"),
+    **dict.fromkeys((".zip", ".gz", ".tgz", ".7z", ".rar", ".xz", ".bz2"), "unpack it, and name the folder"),
     **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), "save the table as CSV, in UTF-8"),
     ".json": 'write an object for each image, one per line, to a .jsonl file: {"path": "a.jpg", "label": "cat"}',
     ".txt": "name it .csv, with a first line that names the columns: path,label",
-    ".parquet": "write its rows as CSV with the columns path and label, and its images as files",
 }
 """What to do with files that hold data in another form, by extension."""
 

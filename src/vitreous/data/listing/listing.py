@@ -4,7 +4,11 @@ import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from vitreous.shapes import Pixels
 
 TRAIN = ("train", "training")
 VALIDATION = ("val", "valid", "validation")
@@ -38,8 +42,20 @@ class Row(NamedTuple):
     """Length of the file; -1 if it isn't there."""
     changed: int = -1
     """When it was last written, in nanoseconds since 1970."""
-    line: int = 0
-    """Line of the manifest that lists it; 0 without a manifest."""
+    number: int = 0
+    """Line of the manifest that lists it, or its number in packed files; 0 for a file of its own."""
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """Reads the images of packed files by their numbers."""
+
+    location: str
+    """Where the files are."""
+
+    def read(self, number: int, most: int) -> bytes | Pixels[np.ndarray, "row col channel"]:
+        """Return an image's bytes, or its pixels; raises ImageError for more than `most` bytes."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -56,6 +72,8 @@ class Listing:
     manifest: Path | None = None
     multilabel: bool = False
     """A file may have several labels, or none: a row's label is all of them, separated by BETWEEN."""
+    reader: Reader | None = None
+    """Reads the images where they aren't files of their own."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -84,7 +102,7 @@ class Listing:
 
     def place(self, index: int) -> str:
         """Return which line of the manifest a row comes from, as the start of a message; empty without a manifest."""
-        return f"{self.manifest}, line {self.rows[index].line}: " if self.manifest else ""
+        return f"{self.manifest}, line {self.rows[index].number}: " if self.manifest else ""
 
 
 @dataclass(frozen=True)
@@ -106,10 +124,12 @@ class Splits:
         train, test = self.train, self.test
         if test is None:
             return train, self.validation
-        name = "the test rows are" if test.manifest else f"{test.root.name}/ is"
-        note = f"{name} the validation: {'none are marked val' if test.manifest else 'there is no val/'}"
+        listed, packed = test.manifest is not None, test.reader is not None
+        name = "the test rows are" if listed else "the test images are" if packed else f"{test.root.name}/ is"
+        why = "none are marked val" if listed else "there are no others" if packed else "there is no val/"
+        note = f"{name} the validation: {why}"
         if self.validation is not None:
-            note = f"{len(test):,} {'rows marked test' if test.manifest else 'test images'} were left out"
+            note = f"{len(test):,} {'rows marked test' if listed else 'test images'} were left out"
         return replace(train, notes=(note, *train.notes)), self.validation or test
 
 

@@ -6,10 +6,11 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from vitreous.data.listing.listing import Listing, Row
 from vitreous.data.listing.scan_report import ScanReport
@@ -17,7 +18,8 @@ from vitreous.errors import ImageError
 from vitreous.images.config import DecodeConfig
 from vitreous.images.decode import decode, probe, read
 from vitreous.images.pillow import count_mode_channels
-from vitreous.shapes import Size
+from vitreous.shapes import Pixels, Size
+from vitreous.storage.cache import name_cached, read_cached, write_cached
 
 __all__ = ["Progress", "Record", "ScanReport", "scan", "summarize_sizes"]
 
@@ -58,7 +60,7 @@ def scan(listing: Listing, config: DecodeConfig, verify: str, progress: Progress
         verify: "full" decodes every image, "header" reads headers (and bytes, for their hash).
         progress: called with (files done, files in all).
     """
-    cache = cache_file(listing.root, config, verify)
+    cache = cache_file(listing, config, verify)
     known = load_cache(cache)
     fresh: Known = {}
     records = [known.get((row.name, row.bytes, row.changed)) for row in listing.rows]
@@ -83,7 +85,7 @@ def _look_at(listing: Listing, todo: list[int], config: DecodeConfig, verify: st
     done = len(listing) - len(todo)
 
     def look(chunk: list[int]) -> list[Record]:
-        return [look_at(listing.root, listing.rows[index], config, verify) for index in chunk]
+        return [look_at(listing, listing.rows[index], config, verify) for index in chunk]
 
     pool = ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1))
     try:
@@ -96,62 +98,60 @@ def _look_at(listing: Listing, todo: list[int], config: DecodeConfig, verify: st
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def look_at(root: Path, row: Row, config: DecodeConfig, verify: str) -> Record:
+def look_at(listing: Listing, row: Row, config: DecodeConfig, verify: str) -> Record:
     """Read one file; its record notes what is wrong with it."""
     if row.changed < 0:
         return Record(error=f"{row.name}: no such file")
     try:
-        data = read(root / row.name, config)
+        data = read_row(listing, row, config)
+        if isinstance(data, np.ndarray):
+            rows, cols, channels = data.shape
+            return Record(rows, cols, "L" if channels == 1 else "RGB", "array", hash_bytes(data.tobytes()))
         info = probe(data, config, row.name)
         if verify == "full" or not info.complete:
             kept = count_mode_channels(info.mode) if info.mode[0].isdigit() and ";" in info.mode else None
             decode(data, config, kept or "RGB", name=row.name)
     except ImageError as error:
         return Record(error=str(error))
-    digest = hashlib.blake2b(data, digest_size=16).hexdigest()
     kind = info.format if info.complete else f"{info.format}{FILLED}"
-    return Record(info.size.rows, info.size.cols, info.mode, kind, digest)
+    return Record(info.size.rows, info.size.cols, info.mode, kind, hash_bytes(data))
 
 
-def cache_file(root: Path, config: DecodeConfig, verify: str) -> Path | None:
-    """Return where the scans of a folder with these settings are cached, in $XDG_CACHE_HOME/vitreous/scans."""
-    setting = json.dumps([CACHE_FORMAT, str(root.resolve()), verify, asdict(config)])
-    name = hashlib.blake2b(setting.encode(), digest_size=16).hexdigest()
+def read_row(listing: Listing, row: Row, config: DecodeConfig) -> bytes | Pixels[np.ndarray, "row col channel"]:
+    """Return the bytes of a listing's image, or its pixels; raises ImageError."""
+    if listing.reader is None:
+        return read(listing.root / row.name, config)
     try:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:  # no home folder
-        return None
-    return base / "vitreous" / "scans" / f"{name}.json"
+        return listing.reader.read(row.number, config.max_bytes)
+    except ImageError as error:
+        raise ImageError(f"{row.name}: {error}") from error
+
+
+def hash_bytes(data: bytes) -> str:
+    """Return the hash by which the scan tells contents apart."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def cache_file(listing: Listing, config: DecodeConfig, verify: str) -> Path | None:
+    """Return where the scans of a folder, or of packed files, with these settings are cached."""
+    where = str(listing.root.resolve()) if listing.reader is None else listing.reader.location
+    return name_cached("scans", json.dumps([CACHE_FORMAT, where, verify, asdict(config)]))
 
 
 def load_cache(cache: Path | None) -> Known:
     """Return the cached records; an invalid cache counts as empty."""
-    if cache is None:
-        return {}
     try:
-        digest, _, text = cache.read_bytes().partition(b"\n")
-        if hashlib.blake2b(text, digest_size=16).hexdigest().encode() != digest:
-            return {}
-        return {(name, size, changed): Record(*rest) for name, size, changed, *rest in json.loads(text)}
-    except (OSError, ValueError, TypeError):
+        found = json.loads(read_cached(cache) or b"[]")
+        return {(name, size, changed): Record(*rest) for name, size, changed, *rest in found}
+    except (ValueError, TypeError):
         return {}
 
 
 def save_cache(cache: Path | None, known: Known, fresh: Known, listing: Listing) -> None:
     """Write the cache, without files that the listing shows changed; if it can't be written, only time is lost."""
-    if cache is None:
-        return
     current = {row.name: (row.name, row.bytes, row.changed) for row in listing.rows}
     kept = {key: record for key, record in known.items() if current.get(key[0], key) == key}
-    text = json.dumps([[*key, *record] for key, record in (kept | fresh).items()]).encode()
-    partial = cache.with_suffix(f".{os.getpid()}")
-    with suppress(OSError):
-        try:
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(hashlib.blake2b(text, digest_size=16).hexdigest().encode() + b"\n" + text)
-            partial.replace(cache)
-        finally:
-            partial.unlink(missing_ok=True)
+    write_cached(cache, json.dumps([[*key, *record] for key, record in (kept | fresh).items()]).encode())
 
 
 def summarize_sizes(records: Sequence[Record]) -> tuple[dict[str, int], str, Size, str]:

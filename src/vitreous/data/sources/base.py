@@ -9,7 +9,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Int32, Int64
 
-from vitreous.errors import DataError
+from vitreous.data.listing.listing import Reader
+from vitreous.errors import DataError, ImageError
 from vitreous.images.config import DecodeConfig
 from vitreous.images.decode import read
 from vitreous.shapes import Pixels
@@ -46,10 +47,9 @@ class Drawn:
 
 
 @dataclass(frozen=True, eq=False)
-class FileSource:
-    """Image files with labels."""
+class ScannedSource:
+    """Images that were listed, and looked at once, with labels."""
 
-    root: Path
     names: tuple[str, ...]
     labels: Int64[np.ndarray, " example"]
     classes: tuple[str, ...]
@@ -58,7 +58,7 @@ class FileSource:
     sizes: Int32[np.ndarray, "example 2"] | None = None
     """Rows and cols of each image, if known."""
     skipped: tuple[tuple[str, str], ...] = ()
-    """Files left out because they can't be read: (name, reason)."""
+    """Images left out because they can't be read: (name, reason)."""
     stores: dict = field(default_factory=dict, repr=False)
     """Decoded pixels kept in memory (see `in_memory`), by how they were decoded."""
     label_matrix: Bool[np.ndarray, "example label"] | None = None
@@ -69,16 +69,43 @@ class FileSource:
     def __len__(self) -> int:
         return len(self.names)
 
+    def read(self, index: int) -> bytes | Pixels[np.ndarray, "row col channel"]:
+        """Return an image's file, or its pixels."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class FileSource(ScannedSource):
+    """Image files with labels."""
+
+    root: Path = field(kw_only=True)
+    """The folder that the names are relative to."""
+
     def read(self, index: int) -> bytes:
         """Return a file's bytes.
 
         Raises:
             ImageError: it has become unreadable. It is never replaced by another example, nor skipped, whatever
                 `data.broken` says: that is settled by the scan, before training. A stream without the file would give
-                    other
-                batches from there on, and the run could not be repeated or resumed.
+                other batches from there on, and the run could not be repeated or resumed.
         """
         return read(self.root / self.names[index], self.decode)
+
+
+@dataclass(frozen=True, eq=False)
+class PackedSource(ScannedSource):
+    """Images in shards, parquet files or other packed files, with labels."""
+
+    reader: Reader = field(kw_only=True)
+    numbers: Int64[np.ndarray, " example"] = field(kw_only=True)
+    """The number by which the reader knows each."""
+
+    def read(self, index: int) -> bytes | Pixels[np.ndarray, "row col channel"]:
+        """Return an image's bytes or pixels; raises ImageError as `FileSource.read` does."""
+        try:
+            return self.reader.read(int(self.numbers[index]), self.decode.max_bytes)
+        except ImageError as error:
+            raise ImageError(f"{self.names[index]}: {error}") from error
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,13 +3,14 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
 
 from vitreous.data.listing.listing import Listing, format_names
 from vitreous.data.listing.scan import FILLED, Record
-from vitreous.data.sources.base import MULTILABEL, FileSource, hash_source
+from vitreous.data.sources.base import MULTILABEL, FileSource, PackedSource, ScannedSource, hash_source
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig
 
@@ -62,10 +63,10 @@ def keep_readable(scanned: ScannedListing, broken: str) -> ScannedListing:
     return replace(kept, listing=replace(kept.listing, notes=(*kept.listing.notes, note)))
 
 
-def build_file_source(
+def build_source(
     scanned: ScannedListing, classes: tuple[str, ...], decode: DecodeConfig, skipped: tuple[tuple[str, str], ...]
-) -> FileSource:
-    """Turn scanned files into a source; raises DataError for a class that is not in `classes`."""
+) -> ScannedSource:
+    """Turn scanned images into a source; raises DataError for a class that is not in `classes`."""
     listing, records = scanned.listing, scanned.records
     index = number_classes(classes, listing.found, str(listing.manifest if listing.multilabel else listing.root))
     names, digests, label_matrix = listing.names, [record.digest for record in records], None
@@ -76,11 +77,36 @@ def build_file_source(
         digests = [digest + row.tobytes().hex() for digest, row in zip(digests, label_matrix, strict=True)]
     else:
         labels = np.array([index[label] for label in listing.labels], dtype=np.int64)
-    content = hash_source(names, labels, digests)
-    filled = sum(record.format.endswith(FILLED) for record in records)
-    return FileSource(
-        listing.root, names, labels, classes, content, decode, sizes, skipped, label_matrix=label_matrix, filled=filled
-    )
+    found: dict[str, Any] = {
+        "names": names,
+        "labels": labels,
+        "classes": classes,
+        "fingerprint": hash_source(names, labels, digests),
+        "decode": decode,
+        "sizes": sizes if sizes.size else None,
+        "skipped": skipped,
+        "label_matrix": label_matrix,
+        "filled": sum(record.format.endswith(FILLED) for record in records),
+    }
+    return wrap_listing(listing, found)
+
+
+def wrap_listing(listing: Listing, found: dict[str, Any]) -> ScannedSource:
+    """Return the source of a listing's images, read as files or from packed files; `found`: its other fields."""
+    if listing.reader is None:
+        return FileSource(**found, root=listing.root)
+    numbers = np.array([row.number for row in listing.rows], np.int64)
+    return PackedSource(**found, reader=listing.reader, numbers=numbers)
+
+
+def build_unscanned_source(listing: Listing, classes: tuple[str, ...], decode: DecodeConfig) -> ScannedSource:
+    """Turn a listing into a source without a look at its images; lengths and times of change stand for contents."""
+    index = number_classes(classes, listing.found, str(listing.root))
+    labels = np.array([index[label] for label in listing.labels], dtype=np.int64)
+    stamps = (f"{row.bytes} {row.changed}" for row in listing.rows)
+    content = hash_source(listing.names, labels, stamps)
+    found = {"names": listing.names, "labels": labels, "classes": classes, "fingerprint": content, "decode": decode}
+    return wrap_listing(listing, found)
 
 
 def build_label_matrix(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int64
 
-from vitreous.data.sources.base import Drawn, FileSource, Reread, Source
+from vitreous.data.sources.base import Drawn, Reread, ScannedSource, Source
 from vitreous.data.sources.subset import Subset
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.decode import decode
@@ -96,7 +96,7 @@ def remember(
         return Subset(remember(source.source, decoding, preprocess, augment), source.indices)
     if isinstance(source, Drawn):
         return remember_drawn(source, decoding, preprocess)
-    if not isinstance(source, FileSource) or source.sizes is None or decoding.at_least is not None:
+    if not isinstance(source, ScannedSource) or source.sizes is None or decoding.at_least is not None:
         return source
     channels = preprocess.channels
     total = int(source.sizes.astype(np.int64).prod(axis=1).sum()) * channels * preprocess.value_bytes
@@ -121,7 +121,7 @@ def remember_drawn(source: Drawn, decoding: DecodeConfig, preprocess: Preprocess
     return Remembered(source, decoding, preprocess, store)
 
 
-def _is_reducible(source: FileSource, preprocess: PreprocessConfig) -> bool:
+def _is_reducible(source: ScannedSource, preprocess: PreprocessConfig) -> bool:
     """Return whether a random crop of some JPEG may be decoded at half its size or less, which would differ from
     whole pixels."""
     assert source.sizes is not None

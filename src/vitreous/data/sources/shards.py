@@ -1,169 +1,217 @@
-"""Labelled images in tar shards or parquet files, read in place: nothing is unpacked.
+"""Tar shards in WebDataset's layout, read in place: nothing is unpacked.
 
-Shards are WebDataset's: pairs of NAME.jpg (or .png, .webp, ...) and NAME.cls, the class as a number. Parquet is a Hub data set's:
-a column `image` with the file's bytes and a column `label` with numbers.
+A sample is the files whose names have the same part before the first dot: NAME.jpg (or .png, .webp, ...) with NAME.cls, the
+class as a number or a name; without it NAME.json may have a "label". Where each image is, is kept beside the shard by
+`vitreous shard`, or in the cache after the first walk through it.
 """
 
-import functools
-import hashlib
+import json
 import tarfile
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any
 
 import numpy as np
 from jaxtyping import Int64
 
 from vitreous.data.listing.class_folders import is_image
-from vitreous.data.listing.listing import TRAIN, sort_key
-from vitreous.errors import DataError, ImageError
-from vitreous.storage.parquet import check_parquet
+from vitreous.data.sources.packs import Contents, LocalFile, check_length
+from vitreous.errors import DataError
+from vitreous.storage.cache import name_cached, read_cached, write_cached
 
-LABEL = ".cls"
-KINDS = (".tar", ".parquet")
-SPLITS = {**dict.fromkeys(TRAIN, "train"), **dict.fromkeys(("val", "valid", "validation"), "train"), "test": "test"}
-"""The part of a file, by the first word of its name, or of its folder's; validation counts as training."""
-MOST_LABEL_BYTES = 32
-
-
-class Entry(NamedTuple):
-    """One image: the location of its bytes, and its class."""
-
-    name: str
-    label: int
-    file: Path
-    place: int
-    """tar: offset of the bytes; parquet: the row group."""
-    extent: int
-    """tar: number of bytes; parquet: the row in its group."""
+LABEL, FACTS = ".cls", ".json"
+INDEX = ".index.json"
+"""Appended to a shard's name: the file that says where its images are."""
+INDEX_FORMAT = 1
+MOST_LABEL_BYTES, MOST_FACTS_BYTES, MOST_HEADER_BYTES = 1_000, 65_536, 1_048_576
+HEADERS = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, b"X")
+"""Kinds of members that describe the next one."""
 
 
-@dataclass(frozen=True, eq=False)
-class PackedSource:
-    """Images in shards or parquet files, as a source like any other."""
+@dataclass(frozen=True)
+class Index:
+    """Where a shard's images are, in the order of the file."""
 
-    entries: tuple[Entry, ...]
-    classes: tuple[str, ...]
-    labels: Int64[np.ndarray, " example"]
-    fingerprint: str
+    names: Sequence[str]
+    labels: Sequence[str] | None
+    offsets: Sequence[int]
+    lengths: Sequence[int]
 
-    def __len__(self) -> int:
-        return len(self.entries)
+    def to_json(self, size: int, sha256: str | None = None) -> bytes:
+        """Return the index of a shard of so many bytes as a file holds it."""
+        found = {"vitreous_index": INDEX_FORMAT, "bytes": size, "sha256": sha256, "names": self.names}
+        found |= {"labels": self.labels, "offsets": self.offsets, "lengths": self.lengths}
+        return json.dumps(found).encode()
 
-    @property
-    def names(self) -> Sequence[str]:
-        """Each image's file, and its name or row in that file."""
-        return tuple(entry.name for entry in self.entries)
-
-    def read(self, index: int) -> bytes:
-        """Return an image's bytes; raises ImageError if they can't be read."""
-        entry = self.entries[index]
+    @classmethod
+    def from_json(cls, data: bytes, size: int, where: str) -> "Index":
+        """Read the index of a shard of so many bytes; raises DataError for one that isn't its own."""
         try:
-            if entry.file.suffix == ".parquet":
-                return _group(entry.file, entry.place)[entry.extent]
-            with entry.file.open("rb") as file:
-                file.seek(entry.place)
-                return file.read(entry.extent)
-        except (OSError, IndexError) as error:
-            raise ImageError(f"{entry.name} can't be read: {error}") from error
+            found = json.loads(data)
+            names, labels = found["names"], found["labels"]
+            offsets, lengths = (np.array(found[name], np.int64) for name in ("offsets", "lengths"))
+            texts = all(isinstance(one, str) for one in (*names, *(labels or ())))
+            whole = len(names) == len(offsets) == len(lengths) == (len(names) if labels is None else len(labels))
+            if found["vitreous_index"] != INDEX_FORMAT or not (texts and whole and offsets.ndim == lengths.ndim == 1):
+                raise ValueError("it is of another form")
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+            raise DataError(f"{where} is no index of a shard ({error}); remove it, or write the shards anew") from error
+        if found["bytes"] != size:
+            raise DataError(
+                f"{where} is of a shard of {found['bytes']} bytes, but this one has {size:,}; fetch both anew, or remove it"
+            )
+        if ((offsets < 0) | (lengths < 0) | (lengths > size) | (offsets > size - lengths)).any():
+            raise DataError(f"{where} leads outside its shard of {size:,} bytes; remove it, or write the shards anew")
+        return cls(names, labels, offsets.tolist(), lengths.tolist())
 
 
-def open_shards(entries: Sequence[Entry], classes: tuple[str, ...]) -> PackedSource:
-    """Combine images into a source; its fingerprint covers names, labels, sizes and the files' times."""
-    state = hashlib.blake2b(digest_size=16)
-    times = {file: file.stat().st_mtime_ns for file in {entry.file for entry in entries}}
-    for entry in entries:
-        state.update(f"{entry.name}\0{entry.label}\0{entry.place}\0{entry.extent}\0{times[entry.file]}\n".encode())
-    number = {name: index for index, name in enumerate(classes)}
-    labels = np.array([number[str(entry.label)] for entry in entries], np.int64)
-    return PackedSource(tuple(entries), classes, labels, state.hexdigest())
+@dataclass(frozen=True)
+class TarPack:
+    """The images of one shard."""
+
+    file: LocalFile
+    offsets: Int64[np.ndarray, " image"]
+    lengths: Int64[np.ndarray, " image"]
+
+    def read(self, place: int, most: int) -> bytes:
+        """Return an image's bytes; raises ImageError."""
+        length = int(self.lengths[place])
+        check_length(length, most)
+        return self.file.read(int(self.offsets[place]), length)
 
 
-def list_shards(folder: Path) -> dict[str, list[Entry]]:
-    """Return the images of each part, "train" and "test", of a folder's shards or parquet files; empty without any.
+def open_shard(path: Path, name: str, classes: Sequence[str] | None = None) -> Contents:
+    """Return what a shard holds.
 
-    A file's part is the first word of its name (train-00000-of-00001.parquet) or of its folder's (train/0.tar).
+    Args:
+        path: of the shard; its index lies beside it, or is cached.
+        name: by which its images are called.
+        classes: names of the classes by their numbers.
 
     Raises:
-        DataError: a file that can't be read, or an image without a class. ConfigError: parquet without pyarrow.
+        DataError: it is no tar, cut off, or an image has no class though others have.
     """
-    parts: dict[str, list[Entry]] = {}
-    files = sorted((file for kind in KINDS for file in folder.rglob(f"*{kind}")), key=lambda file: sort_key(str(file)))
-    for file in files:
-        words = (file.name, file.parent.name)
-        part = next((SPLITS[word] for word in map(_read_first_word, words) if word in SPLITS), None)
-        if part is not None:
-            read = _list_tar if file.suffix == ".tar" else _list_parquet
-            parts.setdefault(part, []).extend(read(file, file.relative_to(folder).as_posix()))
-    return parts
+    file = LocalFile.find(path)
+    beside = path.with_name(path.name + INDEX)
+    index = Index.from_json(beside.read_bytes(), file.size, str(beside)) if beside.is_file() else find_index(file)
+    return describe_shard(file, index, name, classes)
 
 
-def _read_first_word(name: str) -> str:
-    return name.lower().replace("-", " ").replace("_", " ").replace(".", " ").split()[0]
+def describe_shard(file: LocalFile, index: Index, name: str, classes: Sequence[str] | None) -> Contents:
+    """Return what a shard holds by its index; raises DataError for a class without a name."""
+    pack = TarPack(file, np.array(index.offsets, np.int64), np.array(index.lengths, np.int64))
+    labels = index.labels
+    if labels is not None and classes is not None:
+        known = {str(number): title for number, title in enumerate(classes)} | {title: title for title in classes}
+        if unknown := next((label for label in labels if label not in known), None):
+            raise DataError(
+                f"{name} has class {unknown!r}, but the {len(classes):,} classes of its shards.json lack it"
+            )
+        labels = [known[label] for label in labels]
+    return Contents(pack, [f"{name}/{one}" for one in index.names], labels, index.lengths, file.changed)
 
 
-def _list_tar(file: Path, name: str) -> Iterator[Entry]:
-    """Pair the images of one shard with their classes."""
-    size = file.stat().st_size
+def find_index(file: LocalFile) -> Index:
+    """Return where a shard's images are: from the cache, or by a walk through its headers; raises DataError."""
+    cache = name_cached("indexes", f"{file.path.resolve()}\0{file.size}\0{file.changed}")
+    if (known := read_cached(cache)) is not None:
+        return Index.from_json(known, file.size, str(cache))
+    try:
+        with file.path.open("rb") as stream:
+            index = walk_shard(stream, file.size, str(file.path))
+    except OSError as error:
+        raise DataError(f"can't read {file.path}: {error.strerror or error}") from error
+    write_cached(cache, index.to_json(file.size))
+    return index
+
+
+class Member(tarfile.TarInfo):
+    """A member of a tar whose own headers have a bound, so that a hostile one can't fill the memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> "Member":
+        """Read a header."""
+        found = super().frombuf(buf, encoding, errors)
+        if found.type in HEADERS and found.size > MOST_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {found.size:,} bytes")
+        return found
+
+
+def walk_shard(stream: IO[bytes], size: int, where: str) -> Index:
+    """Find a shard's images by its members' headers; raises DataError."""
     images: dict[str, tarfile.TarInfo] = {}
-    labels: dict[str, int] = {}
+    labels: dict[str, str] = {}
     try:
-        with tarfile.open(file, "r:") as shard:
-            for member in shard:
-                key, _, extension = member.name.rpartition(".")
-                if not member.isreg() or member.offset_data + member.size > size:
+        with tarfile.open(fileobj=stream, mode="r:", tarinfo=Member) as shard:
+            while (member := shard.next()) is not None:
+                shard.members = []  # else it remembers all of them
+                if not member.isreg() or member.issparse():
                     continue
-                if f".{extension}" == LABEL:
-                    content = shard.extractfile(member)
-                    labels[key] = _read_number(
-                        content.read(MOST_LABEL_BYTES) if content else b"", f"{name}, {member.name}"
-                    )
-                elif is_image(member.name):
-                    images[key] = member
-    except (OSError, tarfile.TarError) as error:
-        raise DataError(f"{file} can't be read as a tar: {error}") from error
-    for key, member in images.items():
-        if key not in labels:
-            raise DataError(f"{name} has {member.name} without {key}{LABEL}; each image needs its class")
-        yield Entry(f"{name}/{member.name}", labels[key], file, member.offset_data, member.size)
-
-
-def _read_number(content: bytes, where: str) -> int:
-    text = content.strip()
-    if not text.isdigit():
-        raise DataError(f"{where} holds {text[:20]!r}; it must hold the number of a class")
-    return int(text)
-
-
-def _import_pyarrow() -> Any:
-    check_parquet("unpack the images into class folders")
-    import pyarrow.parquet
-
-    return pyarrow.parquet
-
-
-def _list_parquet(file: Path, name: str) -> Iterator[Entry]:
-    """List the rows of one parquet file."""
-    parquet = _import_pyarrow()
-    try:
-        table = parquet.ParquetFile(file)
-        columns = set(table.schema_arrow.names)
-        if not {"image", "label"} <= columns:
-            raise DataError(f"{name} has the columns {', '.join(sorted(columns))}; expected image and label")
-        for group in range(table.num_row_groups):
-            for row, label in enumerate(table.read_row_group(group, columns=["label"])["label"].to_pylist()):
-                if type(label) is not int or label < 0:
+                if member.offset_data + member.size > size:
                     raise DataError(
-                        f"{name}, row {row} of group {group}: label is {label!r}; it must be a class's number"
+                        f"{where} is cut off: {member.name} ends {member.offset_data + member.size - size:,} bytes behind it"
                     )
-                yield Entry(f"{name}/{group}-{row}", label, file, group, row)
-    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
-        raise DataError(f"{file} can't be read as parquet: {error}") from error
+                key, extension = split_name(member.name)
+                if is_image(member.name) and not member.name.rpartition("/")[2].startswith("."):
+                    if key in images:
+                        raise DataError(f"{where} has {images[key].name} and {member.name}; a sample has one image")
+                    images[key] = member
+                elif extension == LABEL or (extension == FACTS and key not in labels):
+                    label = read_label(shard, member, extension, where)
+                    labels |= {} if label is None else {key: label}
+    except (OSError, tarfile.TarError, ValueError, OverflowError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{where} can't be read as a tar: {error}") from error
+    return _pair(images, labels, where)
 
 
-@functools.lru_cache(maxsize=2)
-def _group(file: Path, group: int) -> list[bytes]:
-    """Return the images of one row group; the last two groups stay in memory."""
-    found = _import_pyarrow().ParquetFile(file).read_row_group(group, columns=["image"])["image"].to_pylist()
-    return [one["bytes"] if isinstance(one, dict) else one for one in found]
+def _pair(images: Mapping[str, tarfile.TarInfo], labels: Mapping[str, str], where: str) -> Index:
+    """Pair a shard's images with their classes, where it has any; raises DataError."""
+    lacking = [key for key in images if key not in labels]
+    if lacking and len(lacking) < len(images):
+        raise DataError(
+            f"{where} has {images[lacking[0]].name} without {lacking[0]}{LABEL}; each image needs its class"
+        )
+    members = list(images.values())
+    return Index(
+        [member.name for member in members],
+        None if lacking else [labels[key] for key in images],
+        [member.offset_data for member in members],
+        [member.size for member in members],
+    )
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Return a member's sample and its extension, as WebDataset tells them apart.
+
+    >>> split_name("a.b/cat.001.CLS")
+    ('a.b/cat', '.001.cls')
+    """
+    folder, slash, base = name.rpartition("/")
+    stem, dot, extension = base.partition(".")
+    return f"{folder}{slash}{stem}", f"{dot}{extension.lower()}"
+
+
+def read_label(shard: tarfile.TarFile, member: tarfile.TarInfo, extension: str, where: str) -> str | None:
+    """Return the class in a member, as text; None for JSON without one; raises DataError."""
+    most = MOST_LABEL_BYTES if extension == LABEL else MOST_FACTS_BYTES
+    if member.size > most:
+        if extension == FACTS:
+            return None
+        raise DataError(f"{where}, {member.name} has {member.size:,} bytes; it must hold a class, in at most {most:,}")
+    content = shard.extractfile(member)
+    data = content.read(most) if content else b""
+    try:
+        if extension == FACTS:
+            found = json.loads(data)
+            label: Any = found.get("label") if isinstance(found, dict) else None
+            return str(label) if type(label) in (int, str) else None
+        text = unicodedata.normalize("NFC", data.decode().strip())
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}, {member.name} can't be read: {error}") from error
+    if not text or not text.isprintable():
+        raise DataError(f"{where}, {member.name} holds {text[:20]!r}; it must hold the number or the name of a class")
+    return str(int(text)) if text.isascii() and text.isdigit() else text

@@ -146,7 +146,7 @@ def take_images(source: FileSource, keep: Bool[np.ndarray, " example"]) -> FileS
     """Return some of a source's images, in their order."""
     places = np.flatnonzero(keep)
     names = tuple(source.names[place] for place in places)
-    return FileSource(source.root, names, source.labels[places], source.classes, source.fingerprint, source.decode)
+    return FileSource(names, source.labels[places], source.classes, source.fingerprint, source.decode, root=source.root)
 
 
 def score_corrupted(

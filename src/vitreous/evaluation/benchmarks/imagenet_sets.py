@@ -15,7 +15,7 @@ from vitreous.data.listing.class_folders import is_image, list_subfolders
 from vitreous.data.listing.listing import Listing, Row, format_names
 from vitreous.data.listing.scan import scan
 from vitreous.data.sources.base import FileSource, Source
-from vitreous.data.sources.files import ScannedListing, build_file_source, keep_readable
+from vitreous.data.sources.files import ScannedListing, build_source, keep_readable
 from vitreous.errors import DataError, UnknownName
 from vitreous.evaluation.benchmarks.imagenet_classes import CLASSES, class_of, classes_of
 from vitreous.images.config import DecodeConfig
@@ -144,7 +144,7 @@ def open_validation(root: Path, decode: DecodeConfig, broken: str) -> tuple[File
         )
     listing = Listing(root, tuple(rows))
     part = ScannedListing(listing, scan(listing, decode, "full"))
-    source = build_file_source(keep_readable(part, broken), ("image",), decode, part.broken)
+    source = build_source(keep_readable(part, broken), ("image",), decode, part.broken)
     return source, np.array([number_of(name) for name in source.names], np.int64)
 
 

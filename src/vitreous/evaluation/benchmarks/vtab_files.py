@@ -3,7 +3,7 @@
 import csv
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,8 +11,9 @@ from vitreous.data.listing.class_folders import list_classes, list_subfolders
 from vitreous.data.listing.listing import TRAIN, Listing, Row, format_names, read_stamp
 from vitreous.data.listing.scan import scan
 from vitreous.data.sources.base import FileSource, Source
-from vitreous.data.sources.files import ScannedListing, build_file_source, keep_readable
-from vitreous.data.sources.shards import Entry, list_shards, open_shards
+from vitreous.data.sources.files import ScannedListing, build_source, build_unscanned_source, keep_readable
+from vitreous.data.sources.packed import find_packed
+from vitreous.data.sources.packs import Contents, list_contents
 from vitreous.errors import DataError
 from vitreous.evaluation.benchmarks.vtab_tasks import OTHER_NAMES, TASKS, task_named
 from vitreous.images.config import DecodeConfig
@@ -49,7 +50,7 @@ def open_task(
 
     Three layouts are supported: the lists train800val200.txt and test.txt (with train800.txt and val200.txt if present)
     of lines "path label", paths relative to the task's folder, labels from 0; or class folders below train/ and test/,
-    and optionally val/, which counts as training; or shards and parquet files (`data/sources/shards.py`). For the last
+    and optionally val/, which counts as training; or shards and parquet files (`data/sources/packed.py`). For the last
     two, 1,000 training images are drawn by a hash of the seed and their names.
 
     Args:
@@ -64,9 +65,9 @@ def open_task(
     """
     task = task_named(name)
     folder = task_folder(root, task)
-    packed = {} if (folder / BOTH).is_file() else list_shards(folder)
+    packed = {} if (folder / BOTH).is_file() else find_packed(folder)
     if packed:
-        return open_packed(folder, task, packed, seed)
+        return open_packed(folder, task, packed, decode, seed)
     listings, notes = (
         _from_lists(folder, task, seed) if (folder / BOTH).is_file() else _from_folders(folder, task, seed)
     )
@@ -81,25 +82,40 @@ def open_task(
     lost = sum(sizes) - sum(map(len, parts))
     notes += [f"{lost:,} images that can't be read were left out"] if lost else []
     notes += _counted(task, len(test))
-    sources = [build_file_source(part, classes, decode, ()) for part in (train, validation, both, test)]
+    sources = [build_source(part, classes, decode, ()) for part in (train, validation, both, test)]
     return Opened(task, *sources, tuple(notes))
 
 
-def open_packed(folder: Path, task: str, parts: dict[str, list[Entry]], seed: int) -> Opened:
+def open_packed(
+    folder: Path, task: str, found: Mapping[str, Sequence[Callable[[], Contents]]], decode: DecodeConfig, seed: int
+) -> Opened:
     """Open a task whose images are in shards or parquet files; raises DataError."""
-    if "train" not in parts or "test" not in parts:
-        raise DataError(f"{folder} has shards only for {' and '.join(parts)}; it needs some for train and for test")
-    highest = max((entry for part in parts.values() for entry in part), key=lambda entry: entry.label)
-    if highest.label >= TASKS[task].classes:
+    if "train" not in found or "test" not in found:
+        raise DataError(f"{folder} has shards only for {' and '.join(found)}; it needs some for train and for test")
+    pool, test = (
+        list_contents([one() for name in names for one in found.get(name, ())], folder, str(folder), False)
+        for names in (("train", "validation"), ("test",))
+    )
+    classes = _numbered(folder, task, (pool, test))
+    order = tuple(sorted(pool.rows, key=lambda row: _draw(seed, row.name))[:MORE])
+    first = _first(len(order))
+    parts = [replace(pool, rows=rows) for rows in (order[:first], order[first:], order)]
+    sources = [build_unscanned_source(part, classes, decode) for part in (*parts, test)]
+    notes = [f"{len(order):,} of {len(pool):,} training images were drawn by seed {seed}"]
+    return Opened(task, *sources, (*notes, *_counted(task, len(test))))
+
+
+def _numbered(folder: Path, task: str, parts: Sequence[Listing]) -> tuple[str, ...]:
+    """Return the classes of packed images: the numbers up to the highest, or their names, sorted; raises DataError."""
+    found = {label for part in parts for label in part.labels}
+    if not all(label.isascii() and label.isdigit() for label in found):
+        return _sorted(task, found)
+    highest = max((row for part in parts for row in part.rows), key=lambda row: int(row.label))
+    if int(highest.label) >= TASKS[task].classes:
         raise DataError(
             f"{folder}: {highest.name} has class {highest.label}; {TASKS[task].title} has 0 to {TASKS[task].classes - 1}"
         )
-    order = sorted(parts["train"], key=lambda entry: _draw(seed, entry.name))[:MORE]
-    first = _first(len(order))
-    classes = tuple(str(number) for number in range(highest.label + 1))
-    sources = [open_shards(part, classes) for part in (order[:first], order[first:], order, parts["test"])]
-    notes = [f"{len(order):,} of {len(parts['train']):,} training images were drawn by seed {seed}"]
-    return Opened(task, *sources, (*notes, *_counted(task, len(parts["test"]))))
+    return tuple(str(number) for number in range(int(highest.label) + 1))
 
 
 def _counted(task: str, test: int) -> list[str]:
@@ -238,7 +254,11 @@ def _draw(seed: int, name: str) -> bytes:
 
 def _classes(task: str, parts: Sequence[ScannedListing]) -> tuple[str, ...]:
     """Return the class names of the parts, numbers in numerical order; raises DataError for too many."""
-    found = {label for part in parts for label in part.listing.labels}
+    return _sorted(task, {label for part in parts for label in part.listing.labels})
+
+
+def _sorted(task: str, found: Collection[str]) -> tuple[str, ...]:
+    """Return class names, numbers in numerical order; raises DataError for more than the benchmark has."""
     if len(found) > TASKS[task].classes:
         raise DataError(
             f"the copy of {TASKS[task].title} has {len(found):,} classes, but the benchmark has {TASKS[task].classes:,}"

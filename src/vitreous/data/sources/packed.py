@@ -1,0 +1,128 @@
+"""Recognise packed images: shards, parquet files, and the binary files of MNIST and CIFAR; and list them by split."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from vitreous.data.listing.class_folders import has_images_directly, holds_images, list_subfolders
+from vitreous.data.listing.listing import Listing, Splits, format_names, get_split, sort_key
+from vitreous.data.sources.binary_sets import find_cifar, find_idx, open_cifar, open_idx
+from vitreous.data.sources.packs import Contents, list_contents, read_split
+from vitreous.data.sources.parquet_files import open_table
+from vitreous.data.sources.shards import open_shard
+from vitreous.errors import DataError
+from vitreous.storage.presence import is_file, is_folder
+
+KINDS = (".tar", ".parquet")
+PLAN = "shards.json"
+"""What `vitreous shard` writes beside shards: the class names, and each shard's images, bytes and SHA-256."""
+MOST_PLAN_BYTES = 256 * 2**20
+INSIDE = ("data", "shards")
+"""Folders that are looked into for packed files, besides those of splits."""
+
+
+def is_packed(path: Path) -> bool:
+    """Return whether packed images are at a path."""
+    return bool(find_packed(path))
+
+
+def find_packed(path: Path) -> dict[str, list[Callable[[], Contents]]]:
+    """Return how the packed files of each split at a path are opened, "" for those of none; empty if there are none there.
+
+    Raises:
+        DataError: a file of a pair is missing, or shards.json is damaged.
+    """
+    if is_file(path):
+        return {"": [opener(path, path.name, None)]} if path.suffix.lower() in KINDS else {}
+    if not is_folder(path):
+        return {}
+    if pairs := find_idx(path):
+        return {split: [lambda pair=pair: open_idx(*pair, name=pair[0].name)] for split, pair in pairs.items()}
+    if sets := find_cifar(path):
+        return {split: [lambda one=one: open_cifar(one, one.name) for one in files] for split, files in sets.items()}
+    found: dict[str, list[Callable[[], Contents]]] = {}
+    files = find_files(path)
+    classes = read_classes(path / PLAN) if files and is_file(path / PLAN) else None
+    for file in files:
+        split = read_split(file.name, *([] if file.parent == path else [file.parent.name])) or ""
+        found.setdefault(split, []).append(opener(file, file.relative_to(path).as_posix(), classes))
+    return found
+
+
+def opener(file: Path, name: str, classes: Sequence[str] | None) -> Callable[[], Contents]:
+    """Return what opens a shard or a parquet file."""
+    return lambda: open_shard(file, name, classes) if file.suffix.lower() == ".tar" else open_table(file, name)
+
+
+def find_files(folder: Path) -> list[Path]:
+    """Return the shards and parquet files in a folder, and in its folders of splits; none if it has images as files too."""
+    places = [folder]
+    for inner in list_subfolders(folder):
+        if get_split(inner.name) or inner.name.lower() in INSIDE:
+            places += [inner, *(below for below in list_subfolders(inner) if get_split(below.name))]
+    found = [file for place in places for file in list_kind(place)]
+    if found and (has_images_directly(folder) or any(map(holds_images, list_subfolders(folder)))):
+        return []
+    return sorted(found, key=lambda file: sort_key(str(file)))
+
+
+def list_kind(folder: Path) -> Iterable[Path]:
+    """Yield the shards and parquet files directly in a folder."""
+    try:
+        yield from (one for one in folder.iterdir() if one.suffix.lower() in KINDS and not one.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"can't list {folder}: {error.strerror or error}") from error
+
+
+def list_packed(path: Path, optional: bool = False) -> Splits | None:
+    """Return the packed images at a path by split, or all of them as `train`; None if there are none.
+
+    Args:
+        path: a shard, a parquet file, or a folder of them, or of MNIST's or CIFAR's files.
+        optional: labels may be missing.
+
+    Raises:
+        DataError: files that can't be read, or images without labels.
+    """
+    found = find_packed(path)
+    if not found:
+        return None
+    loose, notes = found.pop("", []), ()
+    if found and loose:
+        notes = (f"{len(loose):,} packed files belong to no split by their names, and were left out",)
+    if not found:
+        found = {"train": loose}
+    if "train" not in found:
+        raise DataError(
+            f"{path} has packed files for {format_names(sorted(found))}, but none for train; add them, or name one to train on"
+        )
+    root = path if is_folder(path) else path.parent
+    splits: dict[str, Listing] = {}
+    for split, openers in found.items():
+        splits[split] = list_contents(
+            [one() for one in openers], root, str(path), optional, notes if split == "train" else ()
+        )
+    return Splits(**splits)
+
+
+def read_classes(plan: Path) -> list[str] | None:
+    """Return the names of the classes by number from shards.json; None if it has none; raises DataError."""
+    found = read_plan(plan)
+    classes = found.get("classes")
+    if classes is not None and not (isinstance(classes, list) and all(isinstance(one, str) and one for one in classes)):
+        raise DataError(f"{plan} has classes that are no list of names")
+    return classes
+
+
+def read_plan(plan: Path) -> dict[str, Any]:
+    """Return what shards.json holds; raises DataError."""
+    try:
+        if plan.stat().st_size > MOST_PLAN_BYTES:
+            raise ValueError(f"it has {plan.stat().st_size:,} bytes")
+        found = json.loads(plan.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{plan} is damaged ({str(error)[:120]}); write the shards anew with vitreous shard") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{plan} is no list of shards; write the shards anew with vitreous shard")
+    return found

@@ -1,0 +1,137 @@
+"""Files that hold many images each, read in place: what their forms have in common."""
+
+import os
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from vitreous.data.listing.class_folders import UNLABELLED
+from vitreous.data.listing.listing import Listing, Row, get_split
+from vitreous.errors import DataError, ImageError
+from vitreous.shapes import Pixels
+
+
+@runtime_checkable
+class Pack(Protocol):
+    """A file of images, read by their places in it. Any number of threads and forked processes may read."""
+
+    def read(self, place: int, most: int) -> bytes | Pixels[np.ndarray, "row col channel"]:
+        """Return an image's bytes, or its pixels; raises ImageError, also for more than `most` bytes."""
+        ...
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a pack holds."""
+
+    pack: Pack
+    names: Sequence[str]
+    labels: Sequence[str] | None
+    """The class of each image by name; None where it has none."""
+    lengths: Sequence[int]
+    """Bytes of each image; 0 where that isn't known before it is read."""
+    changed: int
+    """When the file was last written, in nanoseconds since 1970, or another number that changes with its contents."""
+
+
+@dataclass(frozen=True)
+class PackReader:
+    """Reads the images of several packs, numbered through."""
+
+    packs: tuple[Pack, ...]
+    ends: tuple[int, ...]
+    """The number behind each pack's last image."""
+    location: str
+
+    def read(self, number: int, most: int) -> bytes | Pixels[np.ndarray, "row col channel"]:
+        """Return an image's bytes, or its pixels; raises ImageError."""
+        which = bisect_right(self.ends, number)
+        return self.packs[which].read(number - (self.ends[which - 1] if which else 0), most)
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A file on a disk as it was when it was listed."""
+
+    path: Path
+    size: int
+    changed: int
+
+    @classmethod
+    def find(cls, path: Path) -> "LocalFile":
+        """Return the file at a path; raises DataError."""
+        try:
+            found = path.stat()
+        except OSError as error:
+            raise DataError(f"can't read {path}: {error.strerror or error}") from error
+        return cls(path, found.st_size, max(found.st_ctime_ns, 0))
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return some of its bytes; raises ImageError if they aren't there, or the file has changed."""
+        try:
+            handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                found = os.fstat(handle)
+                if (found.st_size, max(found.st_ctime_ns, 0)) != (self.size, self.changed):
+                    raise ImageError(f"{self.path} has changed since it was listed")
+                data = os.pread(handle, length, offset)
+                while 0 < len(data) < length and (more := os.pread(handle, length - len(data), offset + len(data))):
+                    data += more
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise ImageError(f"can't read {self.path}: {error.strerror or error}") from error
+        if len(data) < length:
+            raise ImageError(f"{self.path} ends {length - len(data):,} bytes too early")
+        return data
+
+
+def check_length(length: int, most: int) -> None:
+    """Refuse an image of more bytes than may be read; raises ImageError."""
+    if length > most:
+        raise ImageError(f"it has {length:,} bytes, more than the limit of {most:,}")
+
+
+def list_contents(
+    contents: Sequence[Contents], root: Path, location: str, optional: bool, notes: tuple[str, ...] = ()
+) -> Listing:
+    """Return the images of several packs as a listing.
+
+    Raises:
+        DataError: some have labels and others not, or none has, and labels aren't optional; or there are no images.
+    """
+    labelled = [one.labels is not None for one in contents]
+    if any(labelled) and not all(labelled):
+        raise DataError(f"some files of {location} have labels, and others not; name those with labels alone")
+    if not optional and not any(labelled):
+        raise DataError(f"the images in {location} have no labels, which are needed here")
+    rows: list[Row] = []
+    for one in contents:
+        labels = one.labels or (UNLABELLED,) * len(one.names)
+        for name, label, length in zip(one.names, labels, one.lengths, strict=True):
+            rows.append(Row(name, label, length, one.changed, len(rows)))
+    if not rows:
+        raise DataError(f"{location} holds no images")
+    ends = tuple(accumulate(len(one.names) for one in contents))
+    return Listing(
+        root, tuple(rows), notes=notes, reader=PackReader(tuple(one.pack for one in contents), ends, location)
+    )
+
+
+def read_split(*names: str) -> str | None:
+    """Return the split that the first word of a name means, the first name that means one: train, validation or test.
+
+    >>> read_split("train-00000-of-00001.parquet"), read_split("0.tar", "val"), read_split("photos.tar")
+    ('train', 'validation', None)
+    """
+    for name in names:
+        word = name.lower().replace("-", " ").replace("_", " ").replace(".", " ").split()
+        found = get_split(word[0]) if word else None
+        if found is not None:
+            return {"training": "train", "val": "validation", "valid": "validation"}.get(found, found)
+    return None

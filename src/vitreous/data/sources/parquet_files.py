@@ -1,0 +1,199 @@
+"""Images in parquet files, as data sets on the Hub have them: a column of files' bytes and a column of classes.
+
+Parquet has no random access: a row can only be read with the whole row group that it is in. So a file is unpacked, once, into a
+file of the cache where each image has its place; where the cache may not hold it, whole row groups are read.
+"""
+
+import functools
+import json
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from vitreous.data.sources.packs import Contents, LocalFile, check_length
+from vitreous.errors import ConfigError, DataError, ImageError
+from vitreous.storage.cache import cache_limit, keep_file
+from vitreous.storage.parquet import check_parquet
+
+IMAGES = ("image", "img", "images", "picture", "photo")
+LABELS = ("label", "labels", "fine_label", "class", "target", "category")
+MOST_GROUP_BYTES = 2**30
+"""Bytes of a row group that is read at once."""
+PLACE = struct.Struct("<qq")
+"""Offset and length of an image in an unpacked file; they follow the images, and the number of images ends it."""
+
+
+@dataclass(frozen=True)
+class ParquetPack:
+    """The images of one parquet file."""
+
+    file: LocalFile
+    column: str
+    ends: tuple[int, ...]
+    """The row behind each row group's last."""
+    expected: int
+    """Bytes of the column once it is unpacked, as the file says."""
+
+    def read(self, place: int, most: int) -> bytes:
+        """Return an image's bytes; raises ImageError."""
+        if self.expected <= cache_limit():
+            data = read_unpacked(self._unpack(), place, most)
+        else:
+            group = int(np.searchsorted(self.ends, place, "right"))
+            data = read_group(self.file, self.column, group)[place - (self.ends[group - 1] if group else 0)]
+        if data is None:
+            raise ImageError("its row has no bytes")
+        check_length(len(data), most)
+        return data
+
+    def _unpack(self) -> Path:
+        """Return the file of the cache that holds the images, written first if it isn't there."""
+        size = self.expected + PLACE.size * ((self.ends[-1] if self.ends else 0) + 1)
+        name = f"{self.file.path.stem[:80]}-{hash_text(f'{self.file.path.resolve()} {self.file.size} {self.file.changed} {self.column}')}.images"
+        return keep_file(name, size, functools.partial(self._write, most=size))
+
+    def _write(self, target: BinaryIO, most: int) -> None:
+        places, offset = [], 0
+        with translate_errors(self.file.path, ImageError), open_parquet(self.file.path) as table:
+            for batch in table.iter_batches(batch_size=64, columns=[self.column]):
+                for data in map(take_bytes, batch.column(0).to_pylist()):
+                    places.append(PLACE.pack(offset, -1 if data is None else len(data)))
+                    offset += target.write(data or b"")
+                if offset > most:
+                    raise ImageError(f"{self.file.path} holds more bytes than the {self.expected:,} that it says")
+        if len(places) != (self.ends[-1] if self.ends else 0):
+            raise ImageError(f"{self.file.path} has changed since it was listed")
+        target.write(b"".join(places) + PLACE.pack(offset, len(places)))
+
+
+def hash_text(text: str) -> str:
+    """Return a short hash of a text."""
+    import hashlib
+
+    return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=12).hexdigest()
+
+
+def read_unpacked(path: Path, place: int, most: int) -> bytes | None:
+    """Return an image of an unpacked file; None if its row had none; raises ImageError."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            file.seek(-PLACE.size, 2)
+            places, count = PLACE.unpack(file.read(PLACE.size))
+            if not 0 <= place < count:
+                raise ImageError(f"{path} has {count:,} images")
+            file.seek(places + place * PLACE.size)
+            offset, length = PLACE.unpack(file.read(PLACE.size))
+            if length < 0:
+                return None
+            check_length(length, most)
+            file.seek(offset)
+            data = file.read(length)
+    except (OSError, struct.error) as error:
+        raise ImageError(f"{path} can't be read: {error}; remove it") from error
+    if len(data) < length:
+        raise ImageError(f"{path} is cut off; remove it")
+    return data
+
+
+@functools.lru_cache(maxsize=2)
+def read_group(file: LocalFile, column: str, group: int) -> list[bytes | None]:
+    """Return the images of one row group; the last two groups stay in memory; raises ImageError."""
+    with translate_errors(file.path, ImageError), open_parquet(file.path) as table:
+        size = table.metadata.row_group(group).total_byte_size
+        if size > MOST_GROUP_BYTES:
+            raise ImageError(
+                f"row group {group} of {file.path} has {size:,} bytes, too many to read at once; let the cache hold the file "
+                "(VITREOUS_CACHE_GIB), or write it in smaller row groups"
+            )
+        return [take_bytes(one) for one in table.read_row_group(group, columns=[column]).column(0).to_pylist()]
+
+
+def take_bytes(value: Any) -> bytes | None:
+    """Return the bytes in a row's image: {bytes, path}, or the bytes themselves."""
+    found = value.get("bytes") if isinstance(value, dict) else value
+    return found if isinstance(found, bytes) else None
+
+
+@contextmanager
+def open_parquet(path: Path) -> Iterator[Any]:
+    """Open a parquet file; raises ConfigError without pyarrow."""
+    check_parquet("unpack the images into class folders")
+    import pyarrow.parquet as parquet
+
+    with path.open("rb") as file, parquet.ParquetFile(file, buffer_size=2**20, pre_buffer=False) as table:
+        yield table
+
+
+@contextmanager
+def translate_errors(path: Path, kind: type[DataError]) -> Iterator[None]:
+    """Turn what pyarrow raises on a damaged file into one line."""
+    try:
+        yield
+    except (DataError, ConfigError):
+        raise
+    except Exception as error:  # pyarrow raises ValueError, KeyError, OSError, NotImplementedError, its own, ...
+        line = " ".join(str(error).split())[:200] or type(error).__name__
+        raise kind(f"{path} can't be read as parquet: {line}") from error
+
+
+def open_table(path: Path, name: str) -> Contents:
+    """Return what a parquet file holds; raises DataError."""
+    file = LocalFile.find(path)
+    with translate_errors(path, DataError), open_parquet(path) as table:
+        features = read_features(table.schema_arrow.metadata or {})
+        columns = list(table.schema_arrow.names)
+        image = choose_column(columns, features, "Image", IMAGES)
+        if image is None:
+            raise DataError(f"{name} has the columns {', '.join(columns)}; expected image and label")
+        label = choose_column([one for one in columns if one != image], features, "ClassLabel", LABELS)
+        expected, rows, ends, names, labels = 0, 0, [], [], []
+        classes = (features.get(label) or {}).get("names") if label else None
+        for group in range(table.num_row_groups):
+            about = table.metadata.row_group(group)
+            expected += about.total_byte_size
+            rows += about.num_rows
+            ends.append(rows)
+            names += [f"{name}/{group}-{row}" for row in range(about.num_rows)]
+            if label is not None:
+                values = table.read_row_group(group, columns=[label]).column(0).to_pylist()
+                labels += [
+                    name_class(value, classes, names[place])
+                    for place, value in enumerate(values, ends[-1] - about.num_rows)
+                ]
+    pack = ParquetPack(file, image, tuple(ends), expected)
+    return Contents(pack, names, None if label is None else labels, (0,) * rows, file.changed)
+
+
+def read_features(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
+    """Return what the `datasets` library wrote of a file's columns; empty without it."""
+    try:
+        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return {name: one for name, one in features.items() if isinstance(one, dict)} if isinstance(features, dict) else {}
+
+
+def choose_column(columns: list[str], features: Mapping[str, Any], kind: str, usual: tuple[str, ...]) -> str | None:
+    """Return the only column of a kind or, of several or none, the first with a usual name."""
+    of_kind = [one for one in columns if (features.get(one) or {}).get("_type") == kind]
+    if len(of_kind) == 1:
+        return of_kind[0]
+    return next((one for one in usual if one in (of_kind or columns)), None)
+
+
+def name_class(value: Any, classes: Any, where: str) -> str:
+    """Return the name of a row's class; raises DataError."""
+    if type(value) is int and value >= 0:
+        if not isinstance(classes, list):
+            return str(value)
+        if value < len(classes) and isinstance(classes[value], str):
+            return classes[value]
+        raise DataError(f"{where}: label is {value}; the file names {len(classes)} classes, from 0")
+    if isinstance(value, str) and value.strip():
+        return value.strip()
+    raise DataError(f"{where}: label is {value!r}; it must be a class's number or name")

@@ -1,0 +1,59 @@
+"""A data set's splits before any image is looked at, whatever form they have: files, a manifest, or packed files."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from vitreous.data.listing import discovery
+from vitreous.data.listing.discovery import NAMES, explain_no_split
+from vitreous.data.listing.listing import Listing, Splits
+from vitreous.data.sources.packed import is_packed, list_packed
+from vitreous.errors import DataError
+
+
+def check_there(path: Path) -> None:
+    """Raise DataError unless there is something at a path that may be a data set."""
+    if not is_packed(path):
+        discovery.is_manifest(path)
+
+
+def list_splits(path: Path, optional: bool = False, multilabel: bool = False) -> Splits:
+    """Return the images of a data set's own splits, or all of them as `train`.
+
+    Args:
+        path: a folder of class folders, a manifest, or packed files.
+        optional: labels may be missing.
+        multilabel: a manifest may give several labels per image.
+
+    Raises:
+        DataError: nothing there, or nothing that can be trained on.
+    """
+    return list_packed(path, optional) or discovery.list_splits(path, optional, multilabel)
+
+
+def list_data(path: Path, optional: bool = False, multilabel: bool = False) -> tuple[Listing, Listing | None]:
+    """Return the training images and, if the data is split, the validation images; test stands in if there is no other.
+
+    Arguments and errors are those of `list_splits`.
+    """
+    return list_splits(path, optional, multilabel).let_test_stand_in()
+
+
+def list_labelled(path: Path, known: Collection[str] = (), split: str | None = None) -> Listing:
+    """Return one set to measure on.
+
+    Args:
+        path: a folder of class folders, a manifest, or packed files.
+        known: the names of a model's classes: a folder with such a name is a class, whatever it holds.
+        split: train, validation or test, where the data has splits of its own; None: its validation or, failing that, its
+            test split, or everything.
+
+    Raises:
+        DataError: nothing there, or nothing that can be used.
+    """
+    splits = list_packed(path)
+    if splits is None:
+        return discovery.list_labelled(path, known, split)
+    listing = splits.pick(split)
+    if listing is None or (split == "train" and splits.validation is splits.test is None):
+        raise DataError(explain_no_split(path, split, [name for name in NAMES if getattr(splits, name)]))
+    return listing

@@ -1,0 +1,298 @@
+"""Shards, parquet files, IDX and CIFAR as data sets: the same images and labels, whole; and files that are wrong."""
+
+import gzip
+import io
+import struct
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.support.packs import cifar, idx, shard, table, tar
+from tests.support.pictures import encoded, picture
+
+from vitreous.data.config import DataConfig
+from vitreous.data.dataset import open_dataset
+from vitreous.data.labelled import open_source
+from vitreous.data.sources import parquet_files, shards
+from vitreous.data.sources.packed import list_packed
+from vitreous.errors import ConfigError, DataError, ImageError
+
+LABELS = [place % 2 for place in range(8)]
+NAMES = ["cat", "dog"]
+
+
+def both(root: Path, kind: str) -> Path:
+    """Write training and validation images in one form."""
+    make, ending = (shard, "tar") if kind == "tar" else (table, "parquet")
+    more = {} if kind == "tar" else {"names": NAMES}
+    labels = [NAMES[label] for label in LABELS] if kind == "tar" else LABELS
+    make(root / f"train-0.{ending}", labels, **more)
+    make(root / f"train-1.{ending}", labels, 20, **more)
+    make(root / "validation" / f"0.{ending}", labels[:3], 50, **more)
+    return root
+
+
+@pytest.mark.parametrize("kind", ["tar", "parquet"])
+def test_they_are_a_data_set_as_files_are(kind: str, tmp_path: Path) -> None:
+    data = open_dataset(DataConfig(str(both(tmp_path / "packs", kind))))
+    assert (data.facts.train, data.facts.validation, data.facts.classes) == (16, 3, ("cat", "dog"))
+    assert data.report.formats == {"PNG": 19} and not data.facts.held_out
+    wanted = [(encoded(picture(seed + place)), LABELS[place]) for seed in (0, 20) for place in range(8)]
+    for _ in range(2):  # the second time from the cache
+        read = [(data.train.read(place), int(data.train.labels[place])) for place in range(16)]
+        assert read == wanted
+    again = open_dataset(DataConfig(str(tmp_path / "packs")))
+    assert again.train.fingerprint == data.train.fingerprint != data.validation.fingerprint
+
+
+def test_a_part_held_out_is_read_under_its_own_names(tmp_path: Path) -> None:
+    path = shard(tmp_path / "all.tar", LABELS)
+    data = open_dataset(DataConfig(str(path), holdout=0.25))
+    known = {f"all.tar/s{place}.png": encoded(picture(place)) for place in range(8)}
+    for source in (data.train, data.validation):
+        assert {name: source.read(place) for place, name in enumerate(source.names)}.items() <= known.items()
+    assert (len(data.train), len(data.validation)) == (6, 2)
+
+
+def test_the_test_split_is_kept_apart(tmp_path: Path) -> None:
+    shard(tmp_path / "train.tar", LABELS)
+    shard(tmp_path / "test.tar", LABELS[:4], 50)
+    assert len(open_dataset(DataConfig(str(tmp_path), test_split="once")).test or ()) == 4
+    assert len(open_source(str(tmp_path), split="test")) == 4
+    with pytest.raises(DataError, match="has no validation split: it has train and test"):
+        open_source(str(tmp_path), split="validation")
+
+
+def test_the_binary_files_of_mnist_and_cifar_are_pixels(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    grey, colour = (rng.integers(0, 256, (6, *shape), np.uint8) for shape in ((5, 7), (32, 32, 3)))
+    labels = np.array([7, 1, 7, 1, 7, 1])
+    idx(tmp_path / "mnist", "train", grey, labels)
+    idx(tmp_path / "mnist", "t10k", grey[:2], labels[:2], ".gz")
+    found = open_dataset(DataConfig(str(tmp_path / "mnist"), test_split="stand-in"))
+    assert found.facts.classes == ("1", "7") and found.facts.channels == 1
+    assert [found.train.classes[label] for label in found.train.labels] == [str(label) for label in labels]
+    assert np.array_equal(np.stack([found.train.read(place) for place in range(6)])[..., 0], grey)
+    assert np.array_equal(np.stack([found.validation.read(place) for place in range(2)])[..., 0], grey[:2])
+    (tmp_path / "c100").mkdir()
+    (tmp_path / "c100" / "fine_label_names.txt").write_text("\n".join(f"n{place}" for place in range(100)))
+    cifar(tmp_path / "c100" / "train.bin", colour, labels * 0, labels)
+    found = open_source(str(tmp_path / "c100"))
+    assert [found.classes[label] for label in found.labels] == [f"n{label}" for label in labels]
+    assert np.array_equal(np.stack([found.read(place) for place in range(6)]), colour)
+
+
+def test_images_beside_an_archive_are_what_is_meant(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        for place in range(3):
+            (tmp_path / label / f"{place}.png").write_bytes(encoded(picture(place)))
+    shard(tmp_path / "photos.tar", LABELS)
+    assert list_packed(tmp_path) is None and len(open_source(str(tmp_path))) == 6
+
+
+def test_numbers_names_and_json_say_the_class(tmp_path: Path) -> None:
+    image = encoded(picture(0))
+    members = {"a.b/x.png": image, "a.b/x.cls": b"007\n", "y.seg.png": image, "y.json": b'{"label": "dog", "w": 3}'}
+    found = shards.open_shard(tar(tmp_path / "s.tar", members), "s.tar")
+    assert (found.names, found.labels) == (["s.tar/a.b/x.png", "s.tar/y.seg.png"], ["7", "dog"])
+
+
+def test_an_index_spares_the_walk_and_must_be_of_its_shard(tmp_path: Path, monkeypatch) -> None:
+    path = shard(tmp_path / "s.tar", LABELS)
+    shards.open_shard(path, "s")
+    monkeypatch.setattr(shards, "walk_shard", None)
+    assert len(shards.open_shard(path, "s").names) == 8  # from the cache
+    beside = path.with_name("s.tar.index.json")
+    beside.write_bytes(shards.Index(["x.png"], ["1"], [512], [9]).to_json(path.stat().st_size))
+    assert shards.open_shard(path, "s").names == ["s/x.png"]
+    for index, complaint in (
+        (shards.Index(["x.png"], ["1"], [512], [9]).to_json(77), "of a shard of 77 bytes"),
+        (shards.Index(["x.png"], ["1"], [512], [2**40]).to_json(path.stat().st_size), "leads outside its shard"),
+        (shards.Index(["x.png"], ["1"], [-1], [9]).to_json(path.stat().st_size), "leads outside its shard"),
+        (shards.Index(["x.png"], [], [1], [9]).to_json(path.stat().st_size), "is no index"),
+        (b"[" * 99_999, "is no index"),
+    ):
+        beside.write_bytes(index)
+        with pytest.raises(DataError, match=complaint):
+            shards.open_shard(path, "s")
+
+
+def test_hostile_tars_get_one_line(tmp_path: Path) -> None:
+    image = encoded(picture(0))
+    escape = open_source(str(tar(tmp_path / "e.tar", {"../../../etc/x.png": image, "../../../etc/x.cls": b"1"})))
+    assert escape.read(0) == image  # a name is never a path
+    link = tmp_path / "link.tar"
+    with tarfile.open(link, "w") as file:
+        member = tarfile.TarInfo("s.png")
+        member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        file.addfile(member)
+    with pytest.raises(DataError, match="no images"):
+        open_source(str(link))
+    huge = tarfile.TarInfo("././@LongLink")
+    huge.type, huge.size = tarfile.GNUTYPE_LONGNAME, 2**40
+    wide = tarfile.TarInfo("s.png")
+    wide.size = 2**40
+    for header, complaint in ((huge, "a header of 1,099,511,627,776 bytes"), (wide, "is cut off: s.png ends")):
+        (tmp_path / "h.tar").write_bytes(header.tobuf(tarfile.GNU_FORMAT) + bytes(2048))
+        with pytest.raises(DataError, match=complaint):
+            open_source(str(tmp_path / "h.tar"))
+
+
+@pytest.mark.parametrize(
+    ("members", "complaint"),
+    [
+        ({"x.png": b"1", "y.png": b"2", "y.cls": b"3"}, r"x\.png without x\.cls"),
+        ({"x.png": b"1", "x.jpg": b"2", "x.cls": b"3"}, "a sample has one image"),
+        ({"x.png": b"1", "x.cls": b"3" * 2000}, "it must hold a class"),
+        ({"x.png": b"1", "x.cls": b"\xff"}, "can't be read"),
+        ({"x.png": b"1"}, "have no labels"),
+        ({"x.txt": b"1"}, r"holds no images|have no labels"),
+    ],
+)
+def test_shards_that_are_wrong(members: dict[str, bytes], complaint: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=complaint):
+        open_source(str(tar(tmp_path / "s.tar", members)))
+
+
+@pytest.mark.parametrize("name", ["train.tar", "train.parquet"])
+def test_files_that_are_something_else_or_cut_off(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(np.random.default_rng(0).bytes(2000))
+    with pytest.raises(DataError, match=name):
+        open_source(str(path))
+    content = both(tmp_path / "b", name[6:]).joinpath("train-0" + path.suffix).read_bytes()
+    image = content.find(encoded(picture(5)))
+    path.write_bytes(content[: image + 20 if image > 0 else len(content) * 2 // 3])
+    with pytest.raises(DataError, match=name):
+        open_source(str(path))
+
+
+def test_a_file_that_goes_away_or_changes_is_noticed(tmp_path: Path) -> None:
+    path = shard(tmp_path / "train.tar", LABELS)
+    source = open_source(str(path))
+    shard(path, [*LABELS, 1])
+    with pytest.raises(ImageError, match=r"train\.tar/s0\.png: .* has changed since it was listed"):
+        source.read(0)
+    path.unlink()
+    with pytest.raises(ImageError, match="can't read"):
+        source.read(0)
+
+
+@pytest.mark.parametrize(
+    ("columns", "complaint"),
+    [
+        ({"a": [1], "b": [2]}, "columns a, b; expected image and label"),
+        ({"image": [b"x"], "label": [None]}, "label is None"),
+        ({"image": [b"x"], "label": [-1]}, "label is -1"),
+        ({"image": [b"x"], "label": [0.5]}, "label is 0.5"),
+    ],
+)
+def test_tables_that_are_wrong(columns: dict, complaint: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=complaint):
+        open_source(str(table(tmp_path / "t.parquet", [], **columns)))
+
+
+def test_a_class_without_a_name_and_rows_without_bytes(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="label is 2; the file names 2 classes"):
+        open_source(str(table(tmp_path / "t.parquet", [0, 2], names=NAMES)))
+    path = table(tmp_path / "u.parquet", [], image=[{"bytes": None, "path": "a.png"}], label=[0])
+    with pytest.raises(DataError, match=r"u\.parquet/0-0: its row has no bytes"):
+        open_source(str(path))
+
+
+def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch) -> None:
+    path = table(tmp_path / "train.parquet", [0])
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(ConfigError, match=r"pip install 'vitreous\[data\]', or unpack the images"):
+        open_source(str(path))
+
+
+def test_parquet_is_read_by_row_groups_where_the_cache_is_too_small(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("VITREOUS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("VITREOUS_CACHE_GIB", "0")
+    source = open_source(str(table(tmp_path / "t.parquet", LABELS)))
+    assert [source.read(place) for place in (7, 0, 4)] == [encoded(picture(place)) for place in (7, 0, 4)]
+    assert not (tmp_path / "cache" / "files").exists()
+    monkeypatch.setattr(parquet_files, "MOST_GROUP_BYTES", 10)
+    parquet_files.read_group.cache_clear()
+    with pytest.raises(ImageError, match="too many to read at once"):
+        source.read(0)
+
+
+def test_the_cache_keeps_within_its_bound(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("VITREOUS_CACHE", str(tmp_path / "cache"))
+    one, two = (
+        open_source(str(table(tmp_path / f"{name}.parquet", LABELS, seed))) for name, seed in (("a", 0), ("b", 9))
+    )
+    kept = tmp_path / "cache" / "files"
+    assert len(list(kept.glob("*.images"))) == 2
+    most = 2.5 * max(path.stat().st_size for path in kept.glob("*.images"))
+    monkeypatch.setenv("VITREOUS_CACHE_GIB", str(most / 2**30))
+    three = open_source(str(table(tmp_path / "c.parquet", LABELS, 20)))
+    for source, seed in ((one, 0), (two, 9), (three, 20), (one, 0)):
+        assert source.read(3) == encoded(picture(seed + 3))
+        assert 0 < sum(path.stat().st_size for path in kept.glob("*.images")) <= most
+    assert len(list(kept.glob("*.images"))) < 3
+    monkeypatch.setenv("VITREOUS_CACHE_GIB", "lots")
+    with pytest.raises(ConfigError, match="'lots'; it must be a number of GiB"):
+        one.read(0)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (lambda folder: (folder / "train-labels-idx1-ubyte").unlink(), "without train-labels-idx1-ubyte"),
+        (lambda folder: (folder / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03"), "shorter than its header"),
+        (lambda folder: _cut(folder / "train-images-idx3-ubyte", 1), "its header says"),
+        (lambda folder: _patch(folder / "train-images-idx3-ubyte", 3, b"\x01"), "begins with 00000801"),
+        (lambda folder: _patch(folder / "train-images-idx3-ubyte", 4, b"\xff\xff\xff\xff"), "its header says"),
+        (lambda folder: idx(folder, "train", np.zeros((3, 2, 2)), np.zeros(2)), "3 images, but .* 2 labels"),
+    ],
+)
+def test_idx_files_that_are_wrong(spoil, complaint: str, tmp_path: Path) -> None:
+    idx(tmp_path, "train", np.zeros((4, 2, 2)), np.arange(4))
+    spoil(tmp_path)
+    with pytest.raises(DataError, match=complaint):
+        open_source(str(tmp_path))
+
+
+def test_a_compressed_bomb_and_a_torn_one(tmp_path: Path) -> None:
+    idx(tmp_path, "train", np.zeros((4, 2, 2)), np.arange(4), ".gz")
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    with pytest.raises(DataError, match=r"can't be unpacked|holds fewer"):
+        open_source(str(tmp_path))
+    path.write_bytes(gzip.compress(struct.pack(">4I", 0x803, 2**31, 1000, 1000) + bytes(100)))
+    with pytest.raises(DataError, match="unpack it with gunzip"):
+        open_source(str(tmp_path))
+    path.write_bytes(gzip.compress(struct.pack(">4I", 0x803, 4, 2, 2) + bytes(10_000_000)))
+    with pytest.raises(DataError, match="holds more than the 32 bytes"):
+        open_source(str(tmp_path))
+
+
+def test_cifar_files_that_are_wrong(tmp_path: Path) -> None:
+    cifar(tmp_path / "data_batch_1.bin", np.zeros((2, 32, 32, 3), np.uint8), np.array([3, 10]))
+    with pytest.raises(DataError, match="has class 10; there are 10"):
+        open_source(str(tmp_path))
+    _cut(tmp_path / "data_batch_1.bin", 1)
+    with pytest.raises(DataError, match="expected a multiple of 3,073"):
+        open_source(str(tmp_path))
+    cifar(tmp_path / "data_batch_1.bin", np.zeros((2, 32, 32, 3), np.uint8), np.array([3, 1]))
+    (tmp_path / "batches.meta.txt").write_text("cat\ndog\n")
+    with pytest.raises(DataError, match="has 2 names; expected 10"):
+        open_source(str(tmp_path))
+
+
+def _cut(path: Path, count: int) -> None:
+    path.write_bytes(path.read_bytes()[:-count])
+
+
+def _patch(path: Path, place: int, data: bytes) -> None:
+    content = io.BytesIO(path.read_bytes())
+    content.seek(place)
+    content.write(data)
+    path.write_bytes(content.getvalue())
