@@ -125,7 +125,7 @@ def build_table(models: dict[str, ViTConfig], found: dict[str, dict[int, float]]
         for name, model in models.items()
     ]
     heads = ["model", "blocks / width / MLP", "patch / grid", "parameters", "million operations", "accuracy"]
-    return Table("Validation accuracy in percent, mean ± 95% interval over seeds", heads, rows)
+    return Table("Validation accuracy in percent, mean ± 95% interval over seeds and images", heads, rows)
 
 
 STUDY = Study(

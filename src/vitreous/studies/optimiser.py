@@ -139,7 +139,7 @@ def build_table(grids: Mapping[str, Sequence[float]], results: CellResults) -> T
             found = (results.by_seed(one, "top1").values() for one in (f"pre-trained {group}", group))
             rows.append([group, *(find_interval(values).percent() for values in found)])
     heads = ["pre-trained with", "on the classes of pre-training", "fine-tuned on the others"]
-    return Table("Validation accuracy in percent, mean ± 95% interval over seeds", heads, rows)
+    return Table("Validation accuracy in percent, mean ± 95% interval over seeds and images", heads, rows)
 
 
 STUDY = Study(

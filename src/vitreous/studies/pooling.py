@@ -117,7 +117,9 @@ def build_table(setting: Setting, found: dict[str, dict[float, dict[int, float]]
         for pool in POOLS
     ]
     heads = ["pooling", *(f"{rate:g}" for rate in list_rates(setting))]
-    return Table("Validation accuracy in percent by peak learning rate, mean ± 95% interval over seeds", heads, rows)
+    return Table(
+        "Validation accuracy in percent by peak learning rate, mean ± 95% interval over seeds and images", heads, rows
+    )
 
 
 STUDY = Study(

@@ -87,7 +87,7 @@ def conclude(setting: Setting, results: CellResults) -> Conclusion:
     drawn = draw_dots(rows, label, "validation accuracy; mean, 95% interval, each seed")
     caption = f"{label}: each seed, their mean and its 95% interval."
     tables = [
-        build_table(found, "Validation accuracy in percent, mean ± 95% interval over seeds"),
+        build_table(found, "Validation accuracy in percent, mean ± 95% interval over seeds and images"),
         build_table(shots, "5-shot accuracy in percent, likewise (the paper's, on ImageNet)", PAPER),
     ]
     return Conclusion(verdicts, tables, [Figure("figure", caption, drawn)])

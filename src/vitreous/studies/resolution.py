@@ -208,7 +208,7 @@ def build_table(before: dict[str, dict[int, float]], after: dict[str, dict[int, 
         for group, values in after.items()
     ]
     return Table(
-        "Validation accuracy in percent, mean ± 95% interval over seeds",
+        "Validation accuracy in percent, mean ± 95% interval over seeds and images",
         ["positions", "before fine-tuning", "after"],
         rows,
     )

@@ -121,7 +121,7 @@ def build_table(models: dict, found: dict[str, dict[int, float]]) -> Table:
         ]
         rows.append([group, shape, *numbers])
     heads = ["condition", "depth / width / MLP / patch", "parameters", "million operations", "accuracy"]
-    return Table("Validation accuracy in percent, mean ± 95% interval over seeds", heads, rows)
+    return Table("Validation accuracy in percent, mean ± 95% interval over seeds and images", heads, rows)
 
 
 STUDY = Study(
