@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from vitreous.engines.base import PRECISIONS
+from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.engines.measured import MeasuredEngine
 from vitreous.engines.selection import choose_engine
 from vitreous.errors import ConfigError, UnknownName
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     import torch
     from jaxtyping import Float
 
-    from vitreous.engines.exported_folder import ExportedFolder
     from vitreous.engines.torch_engine import TorchEngine
     from vitreous.model.vit import ViT
     from vitreous.weights.model_folder import Computing, ModelFolder
@@ -150,7 +150,7 @@ class Predictor(Shown):
     @property
     def _torch(self) -> "TorchEngine":
         """The engine that has the model itself; raises ConfigError if it was exported."""
-        if self.engine.name != "torch":
+        if isinstance(self.folder, ExportedFolder):
             _ = self.folder.model
         return cast("TorchEngine", self.engine)
 
@@ -239,7 +239,7 @@ class Predictor(Shown):
         Raises:
             ImageError: an image that can't be read. ConfigError: an export without features.
         """
-        if self.engine.name != "torch":
+        if isinstance(self.folder, ExportedFolder):
             single, found = self._seen(images, self.engine.features)
             return found[0][0] if single else np.concatenate(found)
         return self._passed(images, lambda model: model.features)
@@ -325,7 +325,7 @@ class Predictor(Shown):
 
     def logits(self, pixels: "Pixels[torch.Tensor, 'batch channel row col']") -> "Float[torch.Tensor, 'batch label']":
         """Return the model's outputs for preprocessed pixels, in float32 on the model's device."""
-        if self.engine.name == "torch":
+        if not isinstance(self.folder, ExportedFolder):
             return self._torch.compute("forward", pixels)
         import torch
 

@@ -73,8 +73,6 @@ def describe_export(folder: ExportedFolder) -> list[str]:
 def describe_use(folder: ExportedFolder) -> str:
     """Say what can be typed to use an exported model."""
     named = shlex.quote(str(folder.path))
-    if folder.target == "torch":
-        return f"python -c 'import torch; print(torch.export.load(\"{folder.file}\"))'"
     if "logits" in folder.graph.outputs:
         return f"vitreous predict {named} IMAGES..."
     return f"vitreous embed {named} IMAGES..."

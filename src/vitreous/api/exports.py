@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from vitreous.api.descriptions import describe_input, describe_use
 from vitreous.api.loading import open_weights
@@ -31,7 +32,7 @@ class ExportResult(Result):
     path: Path
     """The folder that was written; `vitreous.load` opens it as any model."""
     to: str
-    """onnx, openvino or torch."""
+    """onnx, openvino, torch or aotinductor."""
     proof: Proof
     """How far the runtime's outputs are from torch's on the same images."""
     export: ExportedFolder
@@ -46,7 +47,7 @@ class ExportResult(Result):
                 f"proof       {self.proof}",
                 f"takes       {describe_input(self.export)}",
                 f"gives       {', '.join(graph.outputs)}",
-                f"written     {self.path} ({self.to}{opset}, {', '.join(one.file for one in self.export.files)}, {size})",
+                f"written     {self.path} ({self.to}{opset}, {graph.precision}, {', '.join(one.file for one in self.export.files)}, {size})",
                 f"next: {describe_use(self.export)}",
             ]
         )
@@ -61,6 +62,7 @@ def export(
     outputs: Literal["logits", "features", "both"] | None = None,
     preprocess_inside: bool = False,
     dynamic_image: bool = False,
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32",
     merge: int | None = None,
     data: str | Path | Sequence[Image] | None = None,
     progress: bool | None = None,
@@ -74,12 +76,13 @@ def export(
 
     Args:
         model: what `vitreous.load` accepts or returns, but for an export.
-        to: onnx; openvino; torch (torch.export).
+        to: onnx; openvino; torch (torch.export); aotinductor (compiled for this processor).
         out: the folder to write, new or empty.
         outputs: logits; features, what the head reads; both. None: logits, or of a model without head its features.
         preprocess_inside: the graph takes pixels as they come from a decoder and a resize to the model's size, (batch,
             row, col, channel), 0 to 255, normalises them itself, and gives calibrated probabilities before the logits.
         dynamic_image: the graph takes other rows and columns too, where the model can (ResNets).
+        precision: fp32; fp16, except norms, softmax and sums; bf16 likewise, for torch and aotinductor.
         merge: pairs of similar patches that each block of a ViT merges; None: as the model was loaded, which is none by
             default.
         data: images to run both on: a folder, files or a glob, or images as `vitreous.load(...)` takes them; None:
@@ -96,7 +99,7 @@ def export(
     """
     if to not in TARGETS:
         raise UnknownName("target of export", to, TARGETS)
-    options = GraphOptions(outputs, preprocess_inside, dynamic_image)
+    options = GraphOptions(outputs, preprocess_inside, dynamic_image, precision)
     display = reporter or Silent()
     images = None if data is None else gather_images(data)
     folder, source = open_exportable(model, load, display)
@@ -125,10 +128,10 @@ def open_exportable(
 
 
 def gather_images(data: str | Path | Sequence[Image], most: int = MOST) -> list[Image]:
-    """Return the first images of what was named; raises DataError if there are none."""
-    if not isinstance(data, (str, Path)):
-        return list(islice(data, most))
-    found = list(islice(expand_paths([str(data)]), most))
+    """Return images of what was named, evenly spread, since folders have one class after the other; raises DataError if there are
+    none."""
+    found = list(expand_paths([str(data)])) if isinstance(data, (str, Path)) else list(data)
     if not found:
         raise DataError(f"no images in {data}")
-    return found
+    chosen = np.linspace(0, len(found) - 1, min(most, len(found))).astype(int)
+    return [found[place] for place in chosen]

@@ -18,7 +18,10 @@ def export(arguments: list[str]) -> int:
     from vitreous.api.exports import export as write
 
     out = free_or_named(options.out, f"{name_model(options.model)}-{options.to}", EXPORTS)
-    how = {name: getattr(options, name) for name in ("outputs", "preprocess_inside", "dynamic_image", "merge", "data")}
+    how = {
+        name: getattr(options, name)
+        for name in ("outputs", "preprocess_inside", "dynamic_image", "precision", "merge", "data")
+    }
     display = reporter()
     try:
         found = write(options.model, options.to, out, **how, reporter=display, **keywords(options.load))

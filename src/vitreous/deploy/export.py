@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from vitreous.deploy.graph import Graph, GraphOptions, plan_graph
-from vitreous.deploy.programs import ProgramEngine
 from vitreous.deploy.proof import Proof, gather_pixels, prove
-from vitreous.deploy.targets import OPSET, WRITERS, check_installed, trace
+from vitreous.deploy.targets import WRITERS, check_installed, trace
 from vitreous.engines.exported import ExportedEngine
 from vitreous.engines.exported_folder import CONFIG, EXPORT_FORMAT, TARGETS, ExportedFolder, StoredFile, Target
+from vitreous.engines.program_engine import note_own
 from vitreous.engines.selection import READERS, choose_engine
 from vitreous.engines.torch_engine import TorchEngine
 from vitreous.errors import UnknownName
@@ -41,7 +41,7 @@ def export_model(
     Args:
         folder: the model.
         path: the folder to write, new or empty.
-        target: onnx, openvino or torch.
+        target: onnx, openvino, torch or aotinductor.
         options: what goes into the graph, and what comes out.
         images: what to run both on; None: crops of two photographs.
         source: where the model was loaded from.
@@ -54,9 +54,9 @@ def export_model(
         raise UnknownName("target of export", target, TARGETS)
     check_new_folder(path)
     check_installed(target)
-    config = plan_graph(folder, options, OPSET if target == "onnx" else None)
+    config = plan_graph(folder, options, target)
     pixels, which = gather_pixels(folder, images)
-    graph = Graph(folder, config)
+    graph = Graph(folder, config, target)
     program = trace(graph)
     facts = describe_export(folder, source)
     with atomic_folder(path) as partial:
@@ -66,7 +66,9 @@ def export_model(
             partial, target, files, config, folder.preprocess, folder.decode, folder.classes, facts["origin"],
             folder.multilabel, folder.temperature, facts["shape"],
         )  # fmt: skip
-        engine = ProgramEngine(written) if target == "torch" else choose_engine(written, READERS[target][0], "cpu")
+        if READERS[target] == ("torch",):
+            note_own(written)
+        engine = choose_engine(written, READERS[target][0], "cpu")
         assert isinstance(engine, ExportedEngine)
         proof = prove(
             TorchEngine(folder, "cpu", packed=False), engine, pixels, which, f"{engine.name} {version(engine.name)}"

@@ -1,6 +1,7 @@
 """The model as one graph for other runtimes: what goes in and what comes out, chosen before it is traced."""
 
 import copy
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitreous.engines.exported_folder import GraphConfig
+from vitreous.deploy.half_precision import DTYPES, NarrowProducts, narrow_weights
+from vitreous.engines.exported_folder import GraphConfig, Target
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.images.scaling import compute_scale
 from vitreous.model.convolutions import StdConv, pad_same, standardise_kernel
@@ -18,6 +20,8 @@ from vitreous.model.vit import ViT
 from vitreous.shapes import Pixels
 from vitreous.weights.model_folder import Computing, ModelFolder
 
+OPSET = 20
+"""Of the ONNX that is written: the first with GELU as one operator."""
 CHOICES = {"logits": ("logits",), "features": ("features",), "both": ("logits", "features")}
 """What can be chosen to come out."""
 
@@ -32,6 +36,8 @@ class GraphOptions:
     """Normalising, and what makes probabilities of logits, are parts of the graph."""
     dynamic_image: bool = False
     """Other rows and columns go through as well."""
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    """Of weights, and of what they are multiplied with."""
 
     def __post_init__(self) -> None:
         if self.outputs is not None and self.outputs not in CHOICES:
@@ -64,15 +70,27 @@ def fix_kernels(model: Computing) -> Computing:
 
 
 class Graph(nn.Module):
-    """A model with the ends that were chosen."""
+    """A model with the ends that were chosen.
+
+    Args:
+        folder: the model.
+        config: what goes in, and what comes out.
+        target: openvino: weights become narrower when they are written, not in the graph; onnx: attention is products and a
+            softmax, whose precision it names.
+    """
 
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, folder: ModelFolder, config: GraphConfig) -> None:
+    def __init__(self, folder: ModelFolder, config: GraphConfig, target: Target = "torch") -> None:
         super().__init__()
         self.model = fix_kernels(copy.deepcopy(folder.computing).cpu().float().eval().requires_grad_(False))
         self.config, self.folder = config, folder
+        self.products: AbstractContextManager[object] = nullcontext()
+        if config.precision in DTYPES and target != "openvino":
+            dtype = DTYPES[config.precision]
+            narrow_weights(self.model, dtype)
+            self.products = NarrowProducts(dtype, fused=target != "onnx")
         self.classes = bool(folder.classes)
         scale, shift = compute_scale(folder.preprocess, folder.preprocess.channels)
         self.register_buffer("scale", torch.tensor(scale).view(1, -1, 1, 1))
@@ -82,7 +100,8 @@ class Graph(nn.Module):
         """Return the outputs in their order."""
         if self.config.inputs == "pixels":
             pixels = pixels.permute(0, 3, 1, 2).float() * self.scale - self.shift
-        found = self._outputs(pixels)
+        with self.products:
+            found = self._outputs(pixels)
         return tuple(found[name] for name in self.config.outputs)
 
     def _outputs(self, images: Float[Tensor, "batch channel row col"]) -> dict[str, Tensor]:
@@ -115,12 +134,14 @@ class Graph(nn.Module):
         return torch.zeros(2, rows, cols, channels, dtype=torch.float32 if kept else torch.uint8)
 
 
-def plan_graph(folder: ModelFolder, options: GraphOptions, opset: int | None) -> GraphConfig:
+def plan_graph(folder: ModelFolder, options: GraphOptions, target: Target = "torch") -> GraphConfig:
     """Return what goes in and what comes out.
 
     Raises:
-        ConfigError: logits of a model without head, or other image sizes for a model whose positions belong to one grid.
+        ConfigError: logits of a model without head, other image sizes for a model whose positions belong to one grid, or a precision
+            that the target lacks.
     """
+    check_exportable(target, options.precision)
     headless = not folder.classes
     if headless and options.outputs in ("logits", "both"):
         raise ConfigError(f"this model has no head, so there are no {options.outputs}; choose --outputs features")
@@ -131,7 +152,21 @@ def plan_graph(folder: ModelFolder, options: GraphOptions, opset: int | None) ->
         check_dynamic(folder)
     inputs = "pixels" if options.preprocess_inside else "normalised"
     size, dynamic = tuple(folder.preprocess.size), options.dynamic_image
-    return GraphConfig(inputs, outputs, size, dynamic, opset, merge=folder.merge)
+    opset = OPSET if target == "onnx" else None
+    return GraphConfig(inputs, outputs, size, dynamic, opset, options.precision, merge=folder.merge)
+
+
+def check_exportable(target: Target, precision: str) -> None:
+    """Refuse a precision that a target doesn't store, or that nothing here could run; raises UnknownName, ConfigError."""
+    if precision not in ("fp32", *DTYPES):
+        raise UnknownName("precision of an export", precision, ("fp32", *DTYPES))
+    if precision == "bf16" and target in ("onnx", "openvino"):
+        instead = (
+            "ONNX Runtime computes no bf16 on a CPU, so it couldn't be held against the model; choose --precision fp16, or --to torch"
+            if target == "onnx"
+            else "OpenVINO computes an export of fp32 or fp16 in bf16 with --precision bf16 of predict and evaluate; choose one of those"
+        )
+        raise ConfigError(f"exports to {target} are fp32 or fp16, not bf16: {instead}")
 
 
 def check_dynamic(folder: ModelFolder) -> None:

@@ -1,7 +1,7 @@
 """int8 for OpenVINO, by NNCF: weights and inputs of dense layers and convolutions; all else stays in float.
 
-Ranges are those of calibration images. Before they are taken, NNCF moves a part of each channel's scale from a dense layer's inputs to
-its weights (SmoothQuant, 2211.10438), and afterwards corrects biases by what rounding has shifted.
+Ranges are those of calibration images, and biases are corrected by what rounding has shifted. NNCF's SmoothQuant is off: it moves
+scales from a layer's inputs to its weights, and of a ViT trained on CIFAR-10 it changed 4% of the classes, where 0.7% change without.
 """
 
 import contextlib
@@ -25,6 +25,8 @@ from vitreous.settings import to_dict
 from vitreous.storage.hashing import file_hash
 
 PRODUCTS = ("MatMul", "Convolution", "GroupConvolution")
+LAYOUT = ("Reshape", "Transpose", "Gather", "Slice", "StridedSlice", "Squeeze", "Unsqueeze")
+"""Operators that values pass unchanged: NNCF may round before them."""
 FLOAT = ("Add", "Subtract", "Multiply", "Divide", "MVN", "GroupNormalization", "Softmax", "AvgPool", "ReduceMean")
 """Operators of OpenVINO whose inputs NNCF would round too: residual sums, norms, softmax, pooling."""
 
@@ -62,12 +64,15 @@ class OpenVinoInt8:
                 normalize_array(self.pixels[at : at + BATCH], self.folder.preprocess)
                 for at in range(0, len(self.pixels), BATCH)
             ]
+            unsmoothed = nncf.AdvancedSmoothQuantParameters(convolution=-1, matmul=-1)
+            advanced = nncf.AdvancedQuantizationParameters(smooth_quant_alphas=unsmoothed)
             return nncf.quantize(
                 self.original,
                 nncf.Dataset(batches),
                 subset_size=len(batches),
                 preset=nncf.QuantizationPreset.MIXED,
                 model_type=nncf.ModelType.TRANSFORMER,
+                advanced_parameters=advanced,
                 ignored_scope=nncf.IgnoredScope(names=[*self.rest, *kept], types=list(FLOAT), validate=False),
             )
 
@@ -112,9 +117,12 @@ def unround_inputs(model: Any, name: str) -> Any:
     """Return a quantised model in which one operator takes its inputs as they were before they were rounded."""
     changed = model.clone()
     (operator,) = (op for op in changed.get_ops() if op.get_friendly_name() == name)
-    rounded = operator.input_value(0).get_node()
+    port = operator.input(0)
+    while port.get_source_output().get_node().get_type_name() in LAYOUT:
+        port = port.get_source_output().get_node().input(0)
+    rounded = port.get_source_output().get_node()
     if rounded.get_type_name() == "FakeQuantize":
-        operator.input(0).replace_source_output(rounded.input_value(0))
+        port.replace_source_output(rounded.input_value(0))
     return changed
 
 

@@ -16,7 +16,7 @@ from vitreous.images.inputs import Image, prepare
 from vitreous.shapes import Pixels
 from vitreous.weights.model_folder import ModelFolder
 
-TOLERANCES = {"fp32": 1e-4}
+TOLERANCES = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2}
 """Largest difference of an output that an export may have, as a share of the largest output, by precision."""
 MOST = 32
 """Images of the user's that are run."""

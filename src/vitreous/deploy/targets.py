@@ -2,33 +2,43 @@
 
 import json
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
-from vitreous.deploy.graph import Graph
+from vitreous.deploy.graph import OPSET, Graph
 from vitreous.engines.exported_folder import Target
 from vitreous.errors import ConfigError
 
-OPSET = 20
-"""Of the ONNX that is written: the first with GELU as one operator."""
-NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("onnx", "onnxscript", "openvino"), "torch": ()}
+NEEDED = {
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("onnx", "onnxscript", "openvino"),
+    "torch": (),
+    "aotinductor": (),
+}
 """Packages that writing and running a target takes."""
 LARGEST_FILE = 1_900_000_000
 """Bytes of weights up to which they lie in the ONNX file itself: protobuf ends at 2 GiB."""
 
 
 def check_installed(target: Target) -> None:
-    """Raise ConfigError where a package that a target takes isn't installed."""
+    """Raise ConfigError where a package or a compiler that a target takes isn't installed."""
     missing = [name for name in NEEDED[target] if not find_spec(name)]
     if missing:
         raise ConfigError(f"exporting to {target} needs {', '.join(missing)}: pip install 'vitreous[export]'")
+    compiler = os.environ.get("CXX", "g++")
+    if target == "aotinductor" and not which(compiler):
+        raise ConfigError(
+            f"exporting to aotinductor needs a C++ compiler, and there is no {compiler}: install g++, or set CXX to another"
+        )
 
 
 def trace(graph: Graph) -> torch.export.ExportedProgram:
@@ -81,7 +91,7 @@ def write_onnx(
 def write_openvino(
     program: torch.export.ExportedProgram, graph: Graph, folder: Path, facts: Mapping[str, Any]
 ) -> list[str]:
-    """Write OpenVINO's IR in float32, model.xml and model.bin, its metadata inside, by way of ONNX.
+    """Write OpenVINO's IR, model.xml and model.bin, weights in float32 or float16, its metadata inside, by way of ONNX.
 
     OpenVINO's own converter of torch programs reports each conversion to its makers unless somebody has opted out.
     """
@@ -92,7 +102,7 @@ def write_openvino(
         model = openvino.Core().read_model(Path(between) / "model.onnx")
         for name, value in facts.items():
             model.set_rt_info(value if isinstance(value, str) else json.dumps(value), ["vitreous", name])
-        openvino.save_model(model, folder / "model.xml", compress_to_fp16=False)
+        openvino.save_model(model, folder / "model.xml", compress_to_fp16=graph.config.precision == "fp16")
     return ["model.xml", "model.bin"]
 
 
@@ -105,10 +115,25 @@ def write_program(
     return ["model.pt2"]
 
 
+def write_package(
+    program: torch.export.ExportedProgram, graph: Graph, folder: Path, facts: Mapping[str, Any]
+) -> list[str]:
+    """Write model.pt2, compiled by AOTInductor for this processor, its metadata inside; raises ConfigError if that fails."""
+    options = {"aot_inductor.metadata": {"vitreous": json.dumps(facts)}}
+    path = folder / "model.pt2"
+    try:
+        with quiet():
+            torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=options)
+    except Exception as error:
+        raise ConfigError(f"AOTInductor can't compile this model: {_first_line(error)}") from error
+    return [path.name]
+
+
 WRITERS: dict[str, Callable[[torch.export.ExportedProgram, Graph, Path, Mapping[str, Any]], list[str]]] = {
     "onnx": write_onnx,
     "openvino": write_openvino,
     "torch": write_program,
+    "aotinductor": write_package,
 }
 """By target: each returns the names of its files, the one to open first."""
 

@@ -13,7 +13,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 ENGINES = ("auto", "torch", "onnxruntime", "openvino")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 """What a command computes in; auto: bf16 where the hardware multiplies it natively."""
-PRECISIONS_OF = {"torch": ("fp32", "bf16"), "onnxruntime": ("fp32",), "openvino": ("fp32", "bf16")}
+PRECISIONS_OF = {"torch": ("fp32", "bf16"), "onnxruntime": ("fp32",), "openvino": ("fp32", "bf16", "fp16")}
 """What each engine computes a float32 model in; whether the processor can is theirs to say."""
 
 

@@ -27,8 +27,8 @@ from vitreous.weights.exported import KEY
 EXPORT_FORMAT = 1
 """Version of the folder's layout that is written and read."""
 CONFIG = "config.json"
-Target = Literal["onnx", "openvino", "torch"]
-TARGETS = ("onnx", "openvino", "torch")
+Target = Literal["onnx", "openvino", "torch", "aotinductor"]
+TARGETS = ("onnx", "openvino", "torch", "aotinductor")
 OUTPUTS = ("logits", "probabilities", "features")
 
 
@@ -56,8 +56,8 @@ class GraphConfig:
     """Other rows and columns go through as well."""
     opset: int | None = None
     """Of ONNX."""
-    precision: Literal["fp32", "int8"] = "fp32"
-    """Of the weights; int8: of most, and of what they are multiplied with."""
+    precision: Literal["fp32", "fp16", "bf16", "int8"] = "fp32"
+    """Of the weights; other than fp32: of those that multiply, and but for OpenVINO's fp16 of what they are multiplied with."""
     merge: int = 0
     """Pairs of patches that each block merges."""
 

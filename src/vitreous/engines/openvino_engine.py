@@ -11,7 +11,7 @@ from vitreous.errors import CheckpointError, ConfigError
 from vitreous.runtime.signal_stack import keep_signal_stack
 from vitreous.runtime.threads import count_threads
 
-HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 
 
 class OpenVinoEngine(ExportedEngine):
@@ -37,13 +37,14 @@ class OpenVinoEngine(ExportedEngine):
         import openvino
 
         self.core, self.threads = openvino.Core(), count_threads()
-        native = "BF16" in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        if precision == "bf16" and not native:
+        native = self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if precision in ("bf16", "fp16") and precision.upper() not in native:
             raise ConfigError(
-                "this processor doesn't multiply bf16, and openvino doesn't emulate it; choose --precision fp32"
+                f"this processor doesn't multiply {precision}, and openvino doesn't emulate it; choose --precision fp32"
             )
-        wide = "bf16" if native and precision in ("bf16", "auto") else "fp32"
-        self.precision = wide if folder.graph.precision == "fp32" else folder.graph.precision
+        wide = "bf16" if precision == "auto" and "BF16" in native else precision
+        wide = "fp32" if wide == "auto" else wide
+        self.precision = "int8" if folder.graph.precision == "int8" else wide
         if folder.target == "onnx":
             self.check_onnx()
         try:

@@ -11,7 +11,12 @@ from vitreous.errors import ConfigError, UnknownName
 if TYPE_CHECKING:
     from vitreous.weights.model_folder import ModelFolder
 
-READERS = {"onnx": ("onnxruntime", "openvino"), "openvino": ("openvino",)}
+READERS = {
+    "onnx": ("onnxruntime", "openvino"),
+    "openvino": ("openvino",),
+    "torch": ("torch",),
+    "aotinductor": ("torch",),
+}
 """Engines that run what was exported to a target, the first the one that auto begins with."""
 
 
@@ -44,11 +49,6 @@ def choose_engine(
 
 def _choose_readers(folder: ExportedFolder, engine: str, precision: str) -> tuple[str, ...]:
     """Return the engines that may compute an export, the one to begin with first."""
-    if folder.target == "torch":
-        raise ConfigError(
-            f"{folder.path} is a torch.export program, a kind of file that can run code when it is opened, so vitreous opens none; "
-            f"use {folder.source}, and in programs of your own torch.export.load"
-        )
     readers = READERS[folder.target]
     if engine not in ("auto", *readers):
         raise ConfigError(
@@ -67,6 +67,10 @@ def _build(folder: ExportedFolder, engine: str, device: str, precision: str) -> 
         from vitreous.engines.onnxruntime_engine import OnnxRuntimeEngine
 
         return OnnxRuntimeEngine(folder, device, precision)
+    if engine == "torch":
+        from vitreous.engines.program_engine import ProgramEngine
+
+        return ProgramEngine(folder, device, precision)
     from vitreous.engines.openvino_engine import OpenVinoEngine
 
     return OpenVinoEngine(folder, device, precision)

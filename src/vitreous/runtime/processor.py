@@ -15,5 +15,14 @@ def read_cpu_vendor() -> str:
 
 def read_cpu_model() -> str:
     """Return the processor's model in words; empty where the system reports nothing."""
+    return _read_entry("model name") or platform.processor()
+
+
+def read_cpu_features() -> str:
+    """Return what the processor's instructions can do, in the system's short words; empty where it reports nothing."""
+    return _read_entry("flags") or _read_entry("Features")
+
+
+def _read_entry(wanted: str) -> str:
     lines = (line.partition(":") for line in read_cpu_vendor().splitlines())
-    return next((value.strip() for name, _, value in lines if name.strip() == "model name"), platform.processor())
+    return next((value.strip() for name, _, value in lines if name.strip() == wanted), "")

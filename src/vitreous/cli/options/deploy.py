@@ -17,8 +17,11 @@ class Export:
 
     model: Annotated[str, tyro.conf.Positional]
     """A model folder or a run folder, or anything else that can be loaded."""
-    to: Literal["onnx", "openvino", "torch"] = "onnx"
-    """onnx, for ONNX Runtime, TensorRT and others; openvino; torch: torch.export, for programs with torch."""
+    to: Literal["onnx", "openvino", "torch", "aotinductor"] = "onnx"
+    """onnx, for ONNX Runtime, TensorRT and others; openvino; torch: torch.export, for programs with torch; aotinductor: compiled for
+    this processor (needs a C++ compiler)."""
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    """Of the weights and what they are multiplied with; norms, softmax and sums stay in float32. bf16: for torch and aotinductor."""
     out: str | None = None
     """The folder to write, new or empty; by default the next free exports/<model>-<to>-<n>."""
     outputs: Literal["logits", "features", "both"] | None = None
