@@ -1,7 +1,8 @@
 """What vitreous wrote before settings had their names of today: it opens with its old meaning.
 
 tests/saved/format-1 was written by the version before layout 2: models with the logits that they gave, runs that were broken
-off at step 8 of 12 with the losses of the same run whole.
+off at step 8 of 12. Their losses from there on, without what was left out at random, which is drawn otherwise since, are those of the
+version before that change.
 """
 
 import json
@@ -12,12 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from vitreous.errors import CheckpointError, ConfigError
+from vitreous.errors import CheckpointError, ConfigError, RunError
 from vitreous.model.config import BlockConfig, RegularisationConfig, ViTConfig
 from vitreous.objectives.config import MaskedAutoencoderConfig, MaskedPatchesConfig
 from vitreous.rate_sweep import read_plan as read_sweep
 from vitreous.run_folder import read_run
-from vitreous.settings import from_dict, override_settings
+from vitreous.settings import SEAL, from_dict, hash_document, override_settings
 from vitreous.training.changes import Changes
 from vitreous.training.config import RunConfig, ScheduleConfig
 from vitreous.training.run import resume
@@ -52,10 +53,15 @@ def settings_of(name):
 
 @pytest.fixture
 def begun(tmp_path):
-    """Copy a run that was broken off."""
+    """Copy a run that was broken off, by default as if it had left nothing out at random."""
 
-    def copy(name):
-        return Path(shutil.copytree(BEGUN / name, tmp_path / name))
+    def copy(name, whole=True):
+        run = Path(shutil.copytree(BEGUN / name, tmp_path / name))
+        document = json.loads((run / "config.json").read_text())
+        if whole:
+            document["config"]["model"] |= dict.fromkeys(("dropout", "drop_path", "patch_dropout"), 0.0)
+            (run / "config.json").write_text(json.dumps(document | {SEAL: hash_document(document)}))
+        return run
 
     return copy
 
@@ -142,7 +148,7 @@ def test_a_sweep_opens():
 
 @pytest.mark.parametrize("name", ["classify", "autoencoder"])
 def test_a_run_goes_on_to_the_losses_that_it_would_have_had(name, begun):
-    """Dropped paths, patches left out, the low resolution and the milestones included."""
+    """The low resolution and the milestones included."""
     run = begun(name)
     resume(run)
     expected = json.loads((BEGUN / f"{name}.json").read_text())
@@ -152,18 +158,29 @@ def test_a_run_goes_on_to_the_losses_that_it_would_have_had(name, begun):
     assert json.loads((run / "model" / "config.json").read_text())["vitreous_model"] == 2
 
 
+@pytest.mark.parametrize("name", ["classify", "autoencoder"])
+def test_a_run_that_left_something_out_at_random_is_refused(name, begun):
+    run = begun(name, whole=False)
+    before = (run / "metrics.jsonl").read_bytes()
+    with pytest.raises(
+        RunError, match=r"drew dropout, drop path and patch dropout for a whole batch.*begin anew from its weights"
+    ):
+        resume(run)
+    assert (run / "metrics.jsonl").read_bytes() == before
+
+
 def test_a_change_notes_itself_alone_and_the_names_of_today(begun):
     run = begun("classify")
     resume(run, changes=Changes(duration="10st"))
     document = json.loads((run / "config.json").read_text())
     assert document["vitreous_run"] == 2
     assert document["changes"] == [{"step": 8, "by_hand": False, "settings": {"duration": ["12st", "10st"]}}]
-    assert document["config"]["regularisation"]["drop_path"] == 0.3
+    assert document["config"]["regularisation"]["drop_path_schedule"] == "constant"
     assert "drop_path" not in document["config"]["model"]
 
 
 def test_an_edit_is_told_by_the_name_of_today(begun):
-    run = begun("classify")
+    run = begun("classify", whole=False)
     document = json.loads((run / "config.json").read_text())
     document["config"]["model"]["drop_path"] = 0.2
     (run / "config.json").write_text(json.dumps(document))

@@ -154,7 +154,7 @@ def test_a_rebuilt_model_is_trained_as_before() -> None:
         assert other.regularisation == model.regularisation
         assert other.recompute
         assert [block.drop_path.rate for block in other.blocks] == [0.2] * 3
-        assert other.dropout.p == other.blocks[0].mlp.dropout.p == 0.1
+        assert other.dropout.rate == other.blocks[0].mlp.dropout.rate == 0.1
 
 
 def test_a_dropped_path_is_scaled_so_that_its_mean_stays() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vitreous.model.attention import NOWHERE, Attention, Places
 from vitreous.model.axial import AxialAttention, Axis
 from vitreous.model.config import RegularisationConfig, ViTConfig
+from vitreous.model.draws import Dropout, DropPath
 from vitreous.model.layers import build_activation, build_norm
 from vitreous.model.parameters import ZEROS, Constant, Dense, Normal, Role, declare
 
@@ -34,11 +35,11 @@ class MLP(nn.Module):
         self.act = build_activation("silu" if self.gated else made.activation)
         self.norm = build_norm(config, hidden) if made.mlp_inner_norm else nn.Identity()
         self.contract = declare(Dense(hidden, config.width, bias=made.biases, in_block=in_block), bias=bias)
-        self.dropout = nn.Dropout(0.0)
+        self.dropout = Dropout()
 
     def forward(self, tokens: Float[Tensor, "... dim"]) -> Float[Tensor, "... dim"]:
         """Transform every token on its own."""
-        return self.dropout(self.contract(self.hidden(tokens)))
+        return self.dropout(self.contract(self.hidden(tokens)), 1)
 
     def hidden(self, tokens: Float[Tensor, "... dim"]) -> Float[Tensor, "... hidden"]:
         """Return what `contract` maps back. A gated layer's first half is the gate, its second the value."""
@@ -49,21 +50,6 @@ class MLP(nn.Module):
         else:
             hidden = self.act(hidden)
         return self.norm(self.dropout(hidden))
-
-
-class DropPath(nn.Module):
-    """Stochastic depth (1603.09382): drop a branch for whole examples, and scale the others up by 1 / kept share."""
-
-    def __init__(self, rate: float = 0.0) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, branch: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch token dim"]:
-        """Return the branch, or zeros in its place."""
-        if not self.training or self.rate == 0:
-            return branch
-        kept = 1 - self.rate
-        return branch * torch.empty_like(branch[:, :1, :1]).bernoulli_(kept) / kept
 
 
 class LayerScale(nn.Module):
@@ -88,7 +74,7 @@ class Block(nn.Module):
         self.after = made.norm_order == "after"
         self.attention_norm = build_norm(config)
         self.attention = Attention(config) if axis is None else AxialAttention(config, axis)
-        self.dropout = nn.Dropout(0.0)
+        self.dropout = Dropout()
         self.attention_scale = build_layer_scale(config)
         self.mlp_norm = None if made.parallel else build_norm(config)
         self.mlp = MLP(config)
@@ -103,13 +89,13 @@ class Block(nn.Module):
         """
         if self.after:
             z = z + self.drop_path(self.attention_scale(self.attention_norm(self.dropout(self.attention(z, places)))))
-            return z + self.drop_path(self.mlp_scale(self.mlp_norm(self.mlp(z))))
+            return z + self.drop_path(self.mlp_scale(self.mlp_norm(self.mlp(z))), 1)
         normed = self.attention_norm(z)
         gathered = self.attention_scale(self.dropout(self.attention(normed, places)))
         if self.mlp_norm is None:
             return z + self.drop_path(gathered + self.mlp_scale(self.mlp(normed)))
         z = z + self.drop_path(gathered)
-        return z + self.drop_path(self.mlp_scale(self.mlp(self.mlp_norm(z))))
+        return z + self.drop_path(self.mlp_scale(self.mlp(self.mlp_norm(z))), 1)
 
 
 def build_layer_scale(config: ViTConfig) -> nn.Module:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int32
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -126,6 +126,9 @@ class ResNet(nn.Module):
 
     def at_resolution(self, image: Size | None) -> None:
         """Accept images of another size: nothing changes, since a ResNet accepts any."""
+
+    def at_examples(self, keys: Int32[Tensor, " batch"] | None) -> None:
+        """Say which examples come next: nothing changes, since a ResNet leaves nothing out."""
 
     def intermediates(
         self, images: Float[Tensor, "batch channel row col"], names: Sequence[str]

@@ -5,13 +5,14 @@ from dataclasses import replace
 from typing import cast
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int32, Int64
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.model.attention import Places
 from vitreous.model.config import RegularisationConfig, ViTConfig
+from vitreous.model.draws import Drawing, Dropout, Keys, PatchDropout
 from vitreous.model.encoder import build_blocks, set_drop_path
 from vitreous.model.heads import Pool, PreLogits, build_head
 from vitreous.model.hooks import gather_outputs
@@ -57,7 +58,9 @@ class ViT(nn.Module):
         self.relative = build_relative(config) if config.position_placement == "shared" else None
         self.rotary = Rotary(config) if config.rotary.kind in ("cells", "centred") else None
         self.embed_norm = build_norm(config) if config.embed_norm else nn.Identity()
-        self.dropout = nn.Dropout(0.0)
+        self.keys = Keys()
+        """Which examples come next; see `at_examples`."""
+        self.dropout, self.patch_dropout = Dropout(), PatchDropout()
         self.blocks = build_blocks(config)
         self.norm = build_norm(config, config.features if config.final_norm == "pooled" else None)
         if config.final_norm == "none":
@@ -173,10 +176,7 @@ class ViT(nn.Module):
         """Leave out a share of the patches of each image, in training."""
         if not self.training or self.regularisation.patch_dropout == 0:
             return z
-        patches = z.shape[1] - self.config.prefix
-        kept = max(1, round(patches * (1 - self.regularisation.patch_dropout)))
-        chosen = torch.rand((len(z), patches), device=z.device).topk(kept, dim=1, sorted=False).indices
-        return self.thinned(z, chosen)
+        return self.thinned(z, self.patch_dropout(z[:, self.config.prefix :]))
 
     def thinned(
         self, z: Float[Tensor, "batch token dim"], kept: Int64[Tensor, "batch kept"]
@@ -267,10 +267,17 @@ class ViT(nn.Module):
         """
         config.check_model(self.config)
         self.regularisation = config
-        for module in self.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = config.dropout
+        for layer, module in enumerate(module for module in self.modules() if isinstance(module, Drawing)):
+            module.link(self.keys, layer)
+            if isinstance(module, Dropout):
+                module.rate = config.dropout
+        self.patch_dropout.rate = config.patch_dropout
         set_drop_path(self.blocks, config)
+
+    def at_examples(self, keys: Int32[Tensor, " batch"] | None) -> None:
+        """Say which examples the next images are, by a number each: what `regularise` leaves out of an example is a
+        function of it. None: nobody says so, and torch's generator draws."""
+        self.keys.of_examples = keys
 
     def at_resolution(self, image: Size | None) -> None:
         """Switch to images of this size, with the same patch size; None: the configured one. No parameter changes.

@@ -14,7 +14,7 @@ from vitreous.model.config import ViTConfig
 from vitreous.settings import from_dict
 from vitreous.training.config import RunConfig
 
-RULES = 2
+RULES = 3
 """The number written today; a file without one has 1."""
 
 
@@ -51,10 +51,17 @@ def touches_distillation(config: RunConfig) -> bool:
     return isinstance(config.model, ViTConfig) and config.model.distillation_token and bool(config.model.classes)
 
 
+def touches_draws(config: RunConfig) -> bool:
+    """Return whether something was left out at random, by one generator for a batch."""
+    left_out = config.regularisation
+    return bool(left_out.dropout or left_out.drop_path or left_out.patch_dropout)
+
+
 CHANGES = (
     Change(2, "decayed some positions and registers, and gave tables to Muon", touches_positions),
     Change(2, "passed SGD's decoupled weight decay through the momentum", touches_sgd_decay),
     Change(2, "trained a distilled model's two heads by one loss on their mean", touches_distillation),
+    Change(3, "drew dropout, drop path and patch dropout for a whole batch, and not for each example", touches_draws),
 )
 
 

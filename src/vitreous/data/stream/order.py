@@ -7,10 +7,11 @@ epoch of a billion examples starts as fast as one of ten.
 """
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+Integers = TypeVar("Integers", int, np.ndarray)
 MASK = (1 << 64) - 1
 ROUNDS = 6
 ZEROS = np.zeros(4, dtype=np.uint64)
@@ -31,8 +32,9 @@ def hash_integers(*values: int) -> int:
     return state
 
 
-def extend_hash(state: int, value: int) -> int:
-    """Add one more value to a hash: `extend_hash(hash_integers(a), b)` is `hash_integers(a, b)`."""
+def extend_hash(state: int, value: Integers) -> Integers:
+    """Add one more value to a hash: `extend_hash(hash_integers(a), b)` is `hash_integers(a, b)`. Of an array of unsigned 64-bit
+    integers, each by itself."""
     state = (state + (value & MASK) + 0x9E3779B97F4A7C15) & MASK
     state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & MASK
     state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & MASK
