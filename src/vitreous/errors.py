@@ -14,8 +14,11 @@
         ├── OutOfMemory             the device or the machine has too little memory for this
         ├── OutOfMeans              a limit of the machine is reached: open files, processes, shared memory
         ├── WorkerKilled            a process that reads images was killed
+        ├── ProcessLost             another process of the run has ended, or doesn't answer
         ├── DownloadFailed          the Hub answers, but the download is incomplete
         └── StorageError            the disk is full, read-only or gone
+
+    ReportedElsewhere, of several processes of one run: another one says what went wrong.
 
 Any other exception is a bug in vitreous; it exits with 1 and shows its traceback.
 """
@@ -99,8 +102,20 @@ class WorkerKilled(FailedError):
         super().__init__(message)
 
 
+class ProcessLost(FailedError):
+    """Another process of the same run has ended, or doesn't answer."""
+
+
 class StorageError(FailedError):
     """The disk is full, read-only or gone."""
+
+
+class ReportedElsewhere(VitreousError):
+    """The work ended, and another process of the same run says why; this one ends with the same exit code."""
+
+    def __init__(self, exit_code: int) -> None:
+        self.exit_code = exit_code
+        super().__init__(f"another process of this run has said why it ended; exit code {exit_code}")
 
 
 class Signalled(KeyboardInterrupt):

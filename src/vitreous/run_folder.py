@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -54,6 +54,7 @@ from vitreous.storage.run_config import (
     read_config,
     strip_document,
 )
+from vitreous.storage.shards import Pieces
 from vitreous.storage.snapshot import read_snapshot, read_state, write_snapshot
 
 
@@ -62,8 +63,8 @@ class Checkpoint:
     """A run at one step: everything needed to resume it."""
 
     step: int
-    tensors: dict[str, Tensor]
-    """Flat, under prefixed names such as "model.head.weight"; on the CPU, mapped from the file."""
+    tensors: dict[str, Tensor | Pieces]
+    """Flat, under prefixed names such as "model.head.weight"; on the CPU, mapped from the file, or several files."""
     state: dict[str, Any]
     config: dict[str, Any] | None = None
     """The run's configuration when this was written; None in checkpoints of earlier versions."""
@@ -114,6 +115,8 @@ class Run:
     """Whether config.json is as a run last wrote it; None if it holds no hash, as in earlier versions."""
     looked: float = 0.0
     """When `still_there` last looked, by the monotonic clock."""
+    leads: ClassVar[bool] = True
+    """Whether this process writes the folder."""
 
     @classmethod
     def create(cls, path: str | Path, config: Mapping[str, Any], keep: int = 2) -> "Run":
@@ -216,24 +219,23 @@ class Run:
         Raises:
             StorageError: the disk is full or gone; everything saved before is untouched.
         """
+        write_snapshot(self.checkpoint_path(step), tensors, self.describe_checkpoint(step, state))
+        self.prune(step)
+
+    def describe_checkpoint(self, step: int, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a checkpoint holds besides tensors; the records so far survive this. Raises StorageError."""
         self.still_there()
         end = self.metrics.sync()
-        document = {
-            FORMAT_KEY: RUN_FORMAT,
-            "step": step,
-            "metrics_bytes": end,
-            "metrics_sha256": self.metrics.hash(end),
-        }
-        document |= {"state": state, "config": self.config.get("config")}
-        write_snapshot(self._checkpoint_path(step), tensors, document)
-        self._prune(step)
+        metrics = {"metrics_bytes": end, "metrics_sha256": self.metrics.hash(end)}
+        state = {"state": state, "config": self.config.get("config")}
+        return {FORMAT_KEY: RUN_FORMAT, "step": step, **metrics, **state}
 
-    def _prune(self, newest: int) -> None:
+    def prune(self, newest: int) -> None:
         """Remove checkpoints beyond the newest `keep`, and those of later steps, which this one replaces."""
         steps = list_checkpoint_steps(self.path)
         kept = [step for step in steps if step <= newest][-max(1, self.keep) :]
         for step in set(steps) - set(kept):
-            remove_folder(self._checkpoint_path(step))
+            remove_folder(self.checkpoint_path(step))
 
     def latest_checkpoint(self) -> Checkpoint | None:
         """Return the newest undamaged checkpoint, or None if none was ever saved.
@@ -246,7 +248,7 @@ class Run:
         failures: list[str] = []
         for step in reversed(list_checkpoint_steps(self.path)):
             try:
-                tensors, document = read_snapshot(self._checkpoint_path(step))
+                tensors, document = read_snapshot(self.checkpoint_path(step))
             except CheckpointError as error:
                 failures.append(f"step-{step}: {error}")
                 continue
@@ -291,10 +293,11 @@ class Run:
                 break
             end = after
         with suppress(CheckpointError):
-            end = min(end, read_state(self._checkpoint_path(step))["metrics_bytes"])
+            end = min(end, read_state(self.checkpoint_path(step))["metrics_bytes"])
         self.metrics.cut(end)
 
-    def _checkpoint_path(self, step: int) -> Path:
+    def checkpoint_path(self, step: int) -> Path:
+        """Return where the checkpoint of a step goes."""
         return self.path / CHECKPOINTS / f"step-{step}"
 
     @property

@@ -32,7 +32,9 @@ from vitreous.storage.run_config import METRICS
 from vitreous.training.changes import Changes, find_differences
 from vitreous.training.config import RunConfig
 from vitreous.training.config_file import read_config_file
+from vitreous.training.distributed import get_world, join
 from vitreous.training.reporter import Reporter, Silent
+from vitreous.training.restart import find_begun, note_folder
 from vitreous.training.run import DryRun, TrainResult
 from vitreous.training.run import dry_run as dry_run_config
 from vitreous.training.run import resume as resume_run
@@ -116,18 +118,34 @@ def train(
         UserError: an argument or the data is wrong; nothing was written.
         FailedError: the run failed; its folder keeps the last good checkpoint.
     """
-    reporter = reporter or Silent()
     # These are resolved below; as overrides they would come back.
     settings = {name: value for name, value in (settings or {}).items() if (name, value) not in WORDS}
-    refuse_used(out)
     options = RunOptions(None if data is None else str(data), recipe, recipe_options, settings, folds)
-    if config is not None:
-        options, notices = lay_over(read_config_file(config), options)
-        for notice in notices:
-            reporter.message(notice)
+    with join() as world:
+        reporter = world.hush(reporter or Silent())
+        if world.together and (folds is not None or sweep is not False):
+            raise ConfigError("--folds and --sweep train many models; several processes train one: leave out either")
+        begun = None if dry_run else find_begun(None if out is None else Path(out), world)
+        if begun is not None:
+            return resume_run(begun, reporter)
+        if world.leads:
+            refuse_used(out)
+        if config is not None:
+            options, notices = lay_over(read_config_file(config), options)
+            for notice in notices:
+                reporter.message(notice)
+        return train_or_plan(options, out, reporter, sweep, dry_run)
+
+
+def train_or_plan(
+    options: RunOptions, out: str | Path | None, reporter: Reporter, sweep: bool | Sequence[float], dry_run: bool
+) -> TrainResult | DryRun:
+    """Do what `train` was asked for, once it is known over which configuration; raises UserError, FailedError."""
+    folds, world = options.folds, get_world()
     if folds is not None and sweep is not False:
         raise ConfigError("--folds and --sweep both divide the data; sweep first, then use --folds with the best rate")
-    chosen, settled = settle_options(options, reporter)
+    with world.in_turn():
+        chosen, settled = settle_options(options, reporter)
     parts = None if folds is None else plan_folds(settled, folds)
     if dry_run:
         found = dry_run_config(settled, reporter)
@@ -135,7 +153,8 @@ def train(
         plan = "" if parts is None else describe_plan(parts)
         return replace(found, folds=plan, changed=find_differences(chosen, settled), out=str(folder))
     try:
-        folder = Path(out) if out is not None else claim_run(settled)
+        folder = world.share(Path(out) if out is not None else claim_run(settled) if world.leads else Path())
+        note_folder(folder, world)
         reporter.message(f"run folder: {folder}")
         if parts is not None:
             return begin_folds(parts, folder, reporter)

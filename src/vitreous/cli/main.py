@@ -16,7 +16,7 @@ from importlib import import_module
 from types import FrameType
 
 from vitreous.cli.streams import find_lost_output, standard_streams
-from vitreous.errors import Signalled, UnknownName, VitreousError, explain_exhaustion
+from vitreous.errors import ReportedElsewhere, Signalled, UnknownName, VitreousError, explain_exhaustion
 from vitreous.storage.atomic import give_up_claims
 
 COMMANDS = {
@@ -51,6 +51,8 @@ OUTPUT_FAILURES = (errno.EPIPE, errno.EBADF, errno.ENOSPC, errno.EDQUOT, errno.E
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if os.environ.get("WORLD_SIZE"):  # one process of several: what torch logs of the others' end, our own line says
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
     product = not arguments or arguments[0] not in COMMANDS or arguments[0] in PRODUCTS
     with standard_streams(endures=not product):
         code = run_to_code(arguments)
@@ -92,7 +94,8 @@ def report_error(error: VitreousError) -> int:
     """Report an error in one line; return its exit code."""
     from vitreous.data.listing.scan_report import escape
 
-    print(f"vitreous: error: {escape(str(error))}", file=sys.stderr)
+    if not isinstance(error, ReportedElsewhere):
+        print(f"vitreous: error: {escape(str(error))}", file=sys.stderr)
     return error.exit_code
 
 

@@ -1,10 +1,14 @@
 """`vitreous train` and `vitreous resume`."""
 
+import os
 import shlex
 import sys
+from contextlib import AbstractContextManager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from vitreous.cli.options.commands import Resume, Train
+from vitreous.cli.options.commands import Processes, Resume, Train
 from vitreous.cli.parse import collect_named, fit_kinds, iterate_named, parse
 from vitreous.cli.translate import batch_auto
 from vitreous.data.config import DataConfig
@@ -14,8 +18,12 @@ from vitreous.settings import to_dict, to_json
 from vitreous.training.progress import reporter
 
 if TYPE_CHECKING:
+    from vitreous.training.distributed import World
     from vitreous.training.reporter import Reporter
     from vitreous.training.run import DryRun, TrainResult
+
+NOTE = "VITREOUS_RUN_NOTE"
+"""What `vitreous.training.restart` calls it, which imports torch."""
 
 
 def train(arguments: list[str]) -> int:
@@ -23,6 +31,14 @@ def train(arguments: list[str]) -> int:
     arguments = batch_auto(arguments)
     options = parse_train(arguments)
     check(options, arguments)
+    if is_to_launch(options.launch, arguments) and not options.dry_run:
+        return start_processes("train", options.launch, arguments)
+    with join_processes(options.launch) as world:
+        return train_here(options, arguments, world)
+
+
+def train_here(options: Train, arguments: list[str], world: "World") -> int:
+    """Train in this process, alone or as one of several."""
     from vitreous.api.training import train as carry_out
     from vitreous.recipes.catalog import START
     from vitreous.training.run import DryRun
@@ -38,14 +54,15 @@ def train(arguments: list[str]) -> int:
         "folds": options.folds,
         "dry_run": options.dry_run,
     }
-    display = reporter(sys.stderr if options.json else None)
+    display = world.hush(reporter(sys.stderr if options.json else None))
     try:
         found = carry_out(options.data, settings=settings, reporter=display, **how, **recipe_options)
         if isinstance(found, DryRun):
             display.close()
-            show_plan(found, as_json=options.json)
+            if world.leads:
+                show_plan(found, as_json=options.json)
             return 0
-        return report_result(found, display)
+        return report_result(found, display) if world.leads else agree(found)
     finally:
         display.close()
 
@@ -83,13 +100,53 @@ def check(options: Train, arguments: list[str]) -> None:
 def resume(arguments: list[str]) -> int:
     """Run `vitreous resume`."""
     options = parse(Resume, arguments, "resume")
+    if is_to_launch(options.launch, arguments):
+        return start_processes("resume", options.launch, arguments)
     from vitreous.api.training import resume as go_on
 
-    display = reporter()
-    try:
-        return report_result(go_on(options.run, reporter=display, **vars(options.changes)), display)
-    finally:
-        display.close()
+    with join_processes(options.launch) as world:
+        display = world.hush(reporter())
+        try:
+            result = go_on(options.run, reporter=display, **vars(options.changes))
+            return report_result(result, display) if world.leads else agree(result)
+        finally:
+            display.close()
+
+
+def is_to_launch(options: Processes, arguments: list[str]) -> bool:
+    """Return whether further processes are to be started: not by one of them. Raises ConfigError for what nothing would read."""
+    asked, launched = "--processes" in iterate_named(arguments), os.environ.get("TORCHELASTIC_RUN_ID")
+    if NOTE in os.environ:
+        return False
+    if asked and launched:
+        raise ConfigError("torchrun starts the processes itself; leave out --processes")
+    if options.restarts and not asked:
+        raise ConfigError("--restarts is for --processes; under torchrun its own --max-restarts does that")
+    return asked
+
+
+def start_processes(command: str, options: Processes, arguments: list[str]) -> int:
+    """Start the processes of a run, which find the run folder of the first again when they are restarted."""
+    from vitreous.training.launch import launch
+
+    with TemporaryDirectory(prefix="vitreous-") as folder:
+        os.environ[NOTE] = str(Path(folder) / "run")
+        try:
+            return launch([command, *arguments], options.processes, options.restarts)
+        finally:
+            del os.environ[NOTE]
+
+
+def join_processes(options: Processes) -> "AbstractContextManager[World]":
+    """Meet the other processes of this run, if there are any."""
+    from vitreous.training.distributed import join
+
+    return join(options.process_timeout)
+
+
+def agree(result: "TrainResult") -> int:
+    """Return the exit code of a process of several that says nothing."""
+    return 128 + (result.signal or 2) if result.stopped == "interrupted" else 0
 
 
 def report_result(result: "TrainResult", display: "Reporter") -> int:

@@ -39,6 +39,10 @@ class Objective(nn.Module):
         """The module given to the optimizer: all of it, or only the model if there is nothing else."""
         return self
 
+    def predict(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch label"]:
+        """Return what the model says of normalised images."""
+        return self.model(images)
+
     def noise(self, count: int, generator: torch.Generator) -> Float[Tensor, "batch draw token"]:
         """Return the random numbers of `count` examples, drawn on the CPU: the same for any device and micro-batch."""
         grid = self.model.config.grid

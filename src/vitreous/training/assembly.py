@@ -1,5 +1,6 @@
 """From a RunConfig to a Job: data opened, durations converted, model, objective and optimizer built."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import torch
@@ -14,9 +15,11 @@ from vitreous.objectives.config import ClassifyConfig
 from vitreous.runtime.device import choose_device, tune_cpu
 from vitreous.shapes import Size
 from vitreous.training.config import RunConfig
+from vitreous.training.distributed import ALONE, World
 from vitreous.training.duration import Duration, Scale
 from vitreous.training.initial_weights import create_initial_model, scale_rates
 from vitreous.training.optimizer import Optimizer, build_average
+from vitreous.training.parallel import compile_blocks, parallelise
 from vitreous.training.reporter import Reporter
 from vitreous.training.schedule import Schedule
 from vitreous.training.state import Job
@@ -34,9 +37,9 @@ def open_data(config: RunConfig, reporter: Reporter) -> Dataset:
     return dataset
 
 
-def build_job(config: RunConfig, dataset: Dataset, reporter: Reporter) -> Job:
+def build_job(config: RunConfig, dataset: Dataset, reporter: Reporter, world: World = ALONE) -> Job:
     """Assemble a run. `config` must be resolved (see `resolve`), or be about to be measured."""
-    device = choose_device(config.device)
+    device = world.place(choose_device(config.device))
     if device.type == "cpu":
         tune_cpu()
     classes = dataset.facts.classes if isinstance(config.objective, ClassifyConfig) else ()
@@ -49,6 +52,11 @@ def build_job(config: RunConfig, dataset: Dataset, reporter: Reporter) -> Job:
     objective = build_objective(
         config.objective, model, facts.counts, hash_integers(config.seed, EXTRAS), multilabel
     ).to(device)
+    if config.compile and world.together:
+        compile_blocks(objective)
+    average = build_average(model, config.ema) if config.ema else None
+    blueprint = deepcopy(model).cpu() if config.shard != "none" and world.leads else None
+    runner = parallelise(objective, average, config, device, world)
     stream = TrainStream(dataset.train, config.seed, config.augment, config.preprocess, config.decode)
     schedule = plan_schedule(config, len(dataset.train))
     return Job(
@@ -61,7 +69,7 @@ def build_job(config: RunConfig, dataset: Dataset, reporter: Reporter) -> Job:
             torch.bfloat16 if config.precision == "bf16" else None,
             scale_rates(model, config.optimizer.layer_decay),
         ),
-        average=build_average(model, config.ema) if config.ema else None,
+        average=average,
         schedule=schedule,
         stream=stream,
         validation=dataset.validation,
@@ -69,7 +77,10 @@ def build_job(config: RunConfig, dataset: Dataset, reporter: Reporter) -> Job:
         device=device,
         low_steps=count_low_steps(config, len(dataset.train), schedule.total),
         low_size=choose_low_size(config),
-        compiled=torch.compile(objective) if config.compile else None,
+        compiled=torch.compile(objective) if config.compile and not world.together else None,
+        world=world,
+        runner=runner,
+        blueprint=blueprint,
     )
 
 

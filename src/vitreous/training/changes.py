@@ -8,9 +8,9 @@ from vitreous.settings import flatten, from_dict, to_dict
 from vitreous.training.config import RunConfig
 from vitreous.training.duration import Duration
 
-SETTINGS = ("duration", "workers", "checkpoint_every", "keep_checkpoints", "micro_batch", "device")
+SETTINGS = ("duration", "workers", "checkpoint_every", "keep_checkpoints", "micro_batch", "device", "shard")
 """Fields of `Changes` that replace the run's setting of the same name."""
-ROUNDING = ("micro_batch", "device", "threads")
+ROUNDING = ("micro_batch", "device", "threads", "processes", "shard")
 """Changes that affect the order of sums, and so the bits from here on."""
 
 
@@ -36,6 +36,8 @@ class Changes:
     """Examples that pass through the model at once; from here on sums round differently."""
     device: Literal["auto", "cpu", "cuda", "mps"] | None = None
     """Where to train; from here on sums round differently."""
+    shard: Literal["none", "all"] | int | None = None
+    """How the model is divided among several processes; from here on sums round differently."""
     threads: int | None = None
     """Threads of the CPU; from here on sums may round differently."""
     accept_changes: bool = False

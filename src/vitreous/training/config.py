@@ -150,6 +150,11 @@ class RunConfig:
     The best are kept in any case: in the run's folder best/ if they are not the last."""
     keep_checkpoints: int = 2
     """Checkpoints kept, newest first; at least 2, so that a damaged one has a predecessor."""
+    non_finite: Literal["stop", "skip", "roll-back"] = "stop"
+    """What follows a loss or gradient that is infinite or NaN, which is recorded with the step's examples. stop: the run. skip: the
+    next step, ten times in a row at most. roll-back: the newest checkpoint, and from there all steps but that and the nine before it."""
+    loss_spike: float = 6.0
+    """Record the examples of a step whose loss is so many standard deviations above the running mean; 0: never. Changes no weight."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to train; auto prefers cuda, then mps, then cpu."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -158,6 +163,9 @@ class RunConfig:
     """Compile the training step with torch.compile."""
     recompute: bool = False
     """Activation checkpointing: recompute a ViT's blocks in the backward pass, for less memory. Never changes a number."""
+    shard: Literal["none", "all"] | int = "none"
+    """With several processes: none: each holds the whole model. all: parameters, gradients and optimizer state are divided among all
+    (FSDP2). n: among n of them, and as many copies as there are such groups (hybrid)."""
     workers: int | Literal["auto"] = "auto"
     """Processes that decode and augment; 0: none. Never changes a number."""
 

@@ -4,12 +4,29 @@ import numpy as np
 import torch
 
 from vitreous.errors import NonFiniteLoss
+from vitreous.training.sharding import take_local
 from vitreous.training.state import Job
+
+
+class NonFiniteStep(NonFiniteLoss):
+    """A step's loss or gradient became infinite or NaN; the weights are still those of the step before.
+
+    `loss` and `norm`: the step's loss, and the norm of its gradient.
+    """
+
+    def __init__(self, loss: float, norm: float, step: int) -> None:
+        self.loss, self.norm = loss, norm
+        super().__init__(say_divergence(f"the loss became {loss:g} and the gradient norm {norm:g}", step))
 
 
 def explain_divergence(what: str, step: int) -> NonFiniteLoss:
     """Return the error for such a run, with a remedy."""
-    return NonFiniteLoss(
+    return NonFiniteLoss(say_divergence(what, step))
+
+
+def say_divergence(what: str, step: int) -> str:
+    """Say what became infinite or NaN, and the remedy."""
+    return (
         f"{what} at step {step}; the last good checkpoint is kept. Lower the learning rate (--optimizer.lr), "
         "lengthen the warm-up (--schedule.warmup) or train in fp32 (--precision fp32)"
     )
@@ -18,7 +35,9 @@ def explain_divergence(what: str, step: int) -> NonFiniteLoss:
 def check_weights(job: Job) -> None:
     """Refuse ruined weights: the last finite loss may belong to the step that made them. Raises NonFiniteLoss."""
     models = [job.objective] if job.average is None else [job.objective, job.average.module]
-    if not all(bool(torch.isfinite(weight).all()) for model in models for weight in model.parameters()):
+    weights = take_local(weight for model in models for weight in model.parameters())
+    ruined = sum(not bool(torch.isfinite(weight).all()) for weight in weights)
+    if job.world.total(torch.tensor(float(ruined))):
         raise explain_divergence("the weights became infinite or NaN", job.progress.step)
 
 

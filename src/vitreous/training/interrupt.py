@@ -1,28 +1,36 @@
-"""Ctrl-C, SIGTERM and a closed terminal ask a run to stop between two steps; a second Ctrl-C stops it at once."""
+"""Ctrl-C, SIGTERM, SIGUSR1 and a closed terminal ask a run to stop between two steps; a second Ctrl-C stops it at once."""
 
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from types import FrameType, TracebackType
 from typing import Any
 
-HANGUP = getattr(signal, "SIGHUP", None)
-"""Sent when a terminal closes; Windows has none."""
-SIGNALS = tuple(number for number in (signal.SIGINT, signal.SIGTERM, HANGUP) if number is not None)
+HANGUP, PREEMPTION = getattr(signal, "SIGHUP", None), getattr(signal, "SIGUSR1", None)
+"""Sent when a terminal closes, and by schedulers before they take a machine away; Windows has neither."""
+SIGNALS = tuple(number for number in (signal.SIGINT, signal.SIGTERM, HANGUP, PREEMPTION) if number is not None)
 SAME = 0.5
 """Seconds within which a second Ctrl-C counts as the same one: `timeout`, for example, signals a process and then
 its whole group."""
 
 
 class Interrupt:
-    """Context manager that turns the first SIGINT, SIGTERM or SIGHUP into a request, `requested`, and restores the handlers.
+    """Context manager that turns the first of `SIGNALS` into a request, `requested`, and restores the handlers.
 
     A process that was started to ignore SIGHUP (nohup) continues to ignore it. Signals after the first change nothing,
     except for a second Ctrl-C: schedulers and closing terminals send several.
+
+    Args:
+        alone: whether this process is the whole run. Where there are others, what one is asked for is requested once all have
+            heard of it, by `adopt`, so that all stop after the same step.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, alone: bool = True) -> None:
+        self.alone = alone
         self.requested: signal.Signals | None = None
+        self.asked: signal.Signals | None = None
+        """The first signal that this process got."""
         self._since = 0.0
         self._before: dict[signal.Signals, Any] = {}
 
@@ -40,12 +48,24 @@ class Interrupt:
     def comes(self, seconds: float) -> bool:
         """Return whether a signal has arrived, or arrives within some seconds."""
         end = time.monotonic() + seconds
-        while self.requested is None and time.monotonic() < end:
+        while self.asked is None and time.monotonic() < end:
             time.sleep(0.02)
-        return self.requested is not None
+        return self.asked is not None
+
+    def ballot(self) -> list[float]:
+        """Return for each of `SIGNALS` whether this process was asked to stop by it, 0 or 1."""
+        return [float(self.asked == number) for number in SIGNALS]
+
+    def adopt(self, asked: Sequence[float]) -> None:
+        """Stop if any process was asked to, by the sums of all ballots; the first of `SIGNALS` that came counts."""
+        came = [number for number, count in zip(SIGNALS, asked, strict=True) if count]
+        if came and self.requested is None:
+            self.requested = signal.Signals(came[0])
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.requested is None:
-            self.requested, self._since = signal.Signals(number), time.monotonic()
+        if self.asked is None:
+            self.asked, self._since = signal.Signals(number), time.monotonic()
+            if self.alone:
+                self.requested = self.asked
         elif number == signal.SIGINT and time.monotonic() - self._since > SAME:
             raise KeyboardInterrupt

@@ -2,30 +2,34 @@
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitreous.data.stream.loader import Batch, load_train_batches
-from vitreous.data.stream.order import hash_integers
-from vitreous.errors import WorkerKilled
+from vitreous.data.stream.loader import Batch, Share, load_train_batches
+from vitreous.data.stream.order import extend_hash, hash_integers
+from vitreous.errors import NonFiniteLoss, WorkerKilled
 from vitreous.images.tensors import normalize
 from vitreous.metrics.headline import find_headline, select_judged
 from vitreous.run_folder import Run
-from vitreous.training.divergence import check_weights, explain_divergence
+from vitreous.training.checkpoint_writer import CheckpointWriter
+from vitreous.training.distributed import World, explain_loss
+from vitreous.training.divergence import NonFiniteStep, check_weights
 from vitreous.training.duration import Duration, Scale
 from vitreous.training.head_fit import fit_head
 from vitreous.training.interrupt import SIGNALS, Interrupt
 from vitreous.training.model_export import export_evaluated
+from vitreous.training.non_finite import pass_over, recover, watch_loss
+from vitreous.training.parallel import accumulate
 from vitreous.training.refit import refit_exported
 from vitreous.training.reporter import Reporter
 from vitreous.training.rescue import rescue_run
-from vitreous.training.state import Job
+from vitreous.training.state import Job, autocast_context
 from vitreous.training.validate import validate
 
 DROPOUT, MASKS = 0xD0, 0x3A
@@ -59,37 +63,60 @@ def fit(job: Job, run: Run, reporter: Reporter) -> FitResult:
         StorageError: a checkpoint or a record could not be written; everything saved before is kept.
         Any other error, such as a killed worker or lack of memory, after saving the last finished step.
     """
-    progress, total = job.progress, job.schedule.total
-    scale = Scale(len(job.stream), job.config.batch, total)
-    evaluations = max(1, Duration.parse(job.config.evaluate_every).steps(scale))
-    checkpoints = Cadence(job.config.checkpoint_every, scale)
-    with Interrupt() as interrupt, torch.random.fork_rng():
+    total, scale = job.schedule.total, plan_scale(job)
+    checkpoints = Cadence(job.config.checkpoint_every, scale, CheckpointWriter(job.world))
+    with Interrupt(alone=not job.world.together) as interrupt, torch.random.fork_rng():
         try:
-            if job.config.head == "logistic" and progress.best is None:
+            if job.config.head == "logistic" and job.progress.best is None:
                 begin_with_head(job, run, reporter, interrupt, checkpoints)
-            batches = load_batches(job, total)
-            while not (progress.finished or interrupt.requested):
-                if progress.evaluated < progress.step and is_evaluation_due(progress.step, evaluations, total):
-                    evaluate_and_keep(job, run, reporter, interrupt, checkpoints)
-                    continue
-                run.still_there(PRESENCE)
-                if checkpoints.due(progress.step):
+            while not (job.progress.finished or interrupt.requested):
+                try:
+                    take_steps(job, run, reporter, interrupt, checkpoints)
+                except NonFiniteLoss as failure:
+                    checkpoints.writer.settle()
+                    if not recover(job, run, failure, reporter):
+                        raise
                     checkpoints.save(job, run)
-                started = time.perf_counter()
-                loss, numbers = train_step(job, next(batches))
-                advance(job, run, loss, numbers, time.perf_counter() - started)
-                show_progress(job, reporter, float(loss))
-            refitted = not (job.config.refit and progress.finished) or refit_exported(job, run, reporter, interrupt)
-        except Exception as error:
+            checkpoints.writer.settle()
+            refitted = not (job.config.refit and job.progress.finished) or refit_exported(job, run, reporter, interrupt)
+        except Exception as raised:
+            error = explain_loss(raised)
             whole_group = isinstance(error, WorkerKilled) and error.signal in SIGNALS and interrupt.comes(GROUP)
-            if not whole_group:
+            if not whole_group or job.world.together:
                 raise rescue_run(error, job, run)  # noqa: B904 (it knows its cause)
-        if interrupt.requested and not progress.finished:
+        if interrupt.requested and not job.progress.finished:
             checkpoints.save(job, run)
+            checkpoints.writer.settle()
             return FitResult("interrupted", interrupt.requested)
         if not refitted:
             return FitResult("interrupted", interrupt.requested)
-    return FitResult("finished" if progress.step == total else "early")
+    return FitResult("finished" if job.progress.step == total else "early")
+
+
+def take_steps(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt, checkpoints: "Cadence") -> None:
+    """Train, evaluate and save until the run is finished or interrupted; raises NonFiniteLoss, and whatever else ends it."""
+    progress, total = job.progress, job.schedule.total
+    evaluations = max(1, Duration.parse(job.config.evaluate_every).steps(plan_scale(job)))
+    batches = load_batches(job, total)
+    while not (progress.finished or interrupt.requested):
+        if progress.evaluated < progress.step and is_evaluation_due(progress.step, evaluations, total):
+            evaluate_and_keep(job, run, reporter, interrupt, checkpoints)
+            continue
+        run.still_there(PRESENCE)
+        if checkpoints.due(progress.step):
+            checkpoints.save(job, run)
+        started = time.perf_counter()
+        batch = next(batches)
+        if pass_over(job):
+            continue
+        loss, numbers = train_step(job, batch, Votes(interrupt, checkpoints))
+        advance(job, run, loss, numbers, time.perf_counter() - started)
+        show_progress(job, reporter, float(loss))
+
+
+def plan_scale(job: Job) -> Scale:
+    """Return what durations are measured by."""
+    return Scale(len(job.stream), job.config.batch, job.schedule.total)
 
 
 def begin_with_head(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt, checkpoints: "Cadence") -> None:
@@ -104,6 +131,7 @@ def evaluate_and_keep(job: Job, run: Run, reporter: Reporter, interrupt: Interru
     """Evaluate, then write a checkpoint, and the model folders for these weights; not if interrupted."""
     if evaluate(job, run, reporter, interrupt) is not None:
         checkpoints.save(job, run)
+        checkpoints.writer.settle()
         export_evaluated(job, run)
 
 
@@ -115,50 +143,84 @@ def is_evaluation_due(step: int, every: int, total: int) -> bool:
 
 def load_batches(job: Job, total: int) -> Iterator[Batch]:
     """Yield the batches from the job's step to the end of the run."""
-    batch = job.config.batch
-    workers = job.config.workers
-    return iter(load_train_batches(job.stream, job.progress.step * batch, batch, total * batch, workers))
+    world, batch, workers = job.world, job.config.batch, job.config.workers
+    stream = Share(job.stream, batch, world.rank, world.size) if world.together else job.stream
+    own = world.divide(batch)
+    return iter(load_train_batches(stream, job.progress.step * own, own, total * own, workers))
 
 
-def train_step(job: Job, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-    """Take one optimizer step; return the mean loss, and the totals that the objective counts, as scalar tensors."""
+def train_step(job: Job, batch: Batch, votes: "Votes | None" = None) -> tuple[Tensor, dict[str, Tensor]]:
+    """Take one optimizer step; return the mean loss, and the totals that the objective counts, as scalar tensors.
+
+    Where there are several processes, each gives its share of the batch, the results are those of the whole batch, and
+    `votes` are taken.
+    """
     config, step = job.config, job.progress.step
-    torch.manual_seed(hash_integers(config.seed, step, DROPOUT))
-    objective = job.compiled or job.objective
+    objective = job.runner or job.compiled or job.objective
     job.objective.train()
     resolution = job.resolution(step)
     job.model.at_resolution(resolution)
     size = len(batch.labels)
     losses: list[Tensor] = []
     counted: list[dict[str, Tensor]] = []
-    noise = job.objective.noise(size, torch.Generator().manual_seed(hash_integers(config.seed, step, MASKS)))
     micro = int(config.micro_batch) or size
-    for part, drawn in zip(batch.split(micro), noise.split(micro), strict=True):
+    draws = (split.split(micro) for split in draw_step(job, size))
+    for last, part, noise, keys in mark_last(zip(batch.split(micro), *draws, strict=True)):
         part = part.to(job.device)
-        with autocast_context(job):
-            images = normalize(part.pixels, config.preprocess)
-            if resolution is not None:
-                images = F.interpolate(images, size=tuple(resolution), mode="area")
-            loss, numbers = objective(images, *job.objective.inputs(part, drawn.to(job.device)))
-        loss = loss * (len(part.labels) / size)
-        loss.backward()
+        job.model.at_examples(keys.to(job.device))
+        with accumulate(job.runner, last):
+            with autocast_context(job):
+                images = normalize(part.pixels, config.preprocess)
+                if resolution is not None:
+                    images = F.interpolate(images, size=tuple(resolution), mode="area")
+                loss, numbers = objective(images, *job.objective.inputs(part, noise.to(job.device)))
+            loss = loss * (len(part.labels) / size)
+            loss.backward()
         losses.append(loss.detach())
         counted.append(numbers)
     loss, norm = torch.stack(losses).sum(), job.optimizer.clip()
+    totals = {name: torch.stack([numbers[name] for numbers in counted]).sum() for name in counted[0]}
+    if job.world.together:
+        loss, totals = add_up(job.world, loss, totals, votes)
     if not torch.isfinite(loss + norm):
-        raise explain_divergence(f"the loss became {float(loss):g} and the gradient norm {float(norm):g}", step)
+        raise NonFiniteStep(float(loss), float(norm), step)
     job.whole = False
     job.optimizer.step(job.schedule.share(step))
     if job.average is not None:
         job.average.update_parameters(job.model)
-    return loss, {name: torch.stack([numbers[name] for numbers in counted]).sum() for name in counted[0]}
+    return loss, totals
 
 
-def autocast_context(job: Job) -> torch.autocast | nullcontext[None]:
-    """Return the autocast context of the configured precision."""
-    if job.config.precision == "bf16":
-        return torch.autocast(job.device.type, torch.bfloat16)
-    return nullcontext()
+def draw_step(job: Job, size: int) -> tuple[Tensor, Tensor]:
+    """Return what the objective draws for this process's examples of the step, and their keys for what the model draws.
+
+    Both are functions of the seed, the step and each example's place in the whole batch.
+    """
+    config, step, first = job.config, job.progress.step, job.world.rank * size
+    generator = torch.Generator().manual_seed(hash_integers(config.seed, step, MASKS))
+    noise = job.objective.noise(first + size, generator)[first:]
+    places = np.arange(first, first + size, dtype=np.uint64)
+    keys = extend_hash(hash_integers(config.seed, step, DROPOUT), places)
+    return noise, torch.from_numpy(keys.astype(np.uint32).view(np.int32))
+
+
+def mark_last(parts: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """Yield each of some tuples with whether it is the last one before it."""
+    *earlier, last = parts
+    yield from ((False, *one) for one in earlier)
+    yield (True, *last)
+
+
+def add_up(
+    world: World, loss: Tensor, totals: dict[str, Tensor], votes: "Votes | None"
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the mean of the processes' losses and the sums of their totals, and take the votes."""
+    ballot = votes.ballot() if votes is not None else []
+    values = [loss / world.size, *totals.values(), *torch.tensor(ballot).to(loss.device).unbind()]
+    found = world.total(torch.stack([value.double() for value in values]))
+    if votes is not None:
+        votes.adopt(found[-len(ballot) :].tolist())
+    return found[0], dict(zip(totals, found[1:], strict=False))
 
 
 def advance(job: Job, run: Run, loss: Tensor, numbers: dict[str, Tensor], seconds: float) -> None:
@@ -188,6 +250,7 @@ def advance(job: Job, run: Run, loss: Tensor, numbers: dict[str, Tensor], second
             }
         )
         window.update(dict.fromkeys(window, 0.0))
+    watch_loss(job, run, float(loss))
 
 
 def read_shares(job: Job) -> dict[str, float]:
@@ -203,6 +266,7 @@ def show_progress(job: Job, reporter: Reporter, loss: float) -> None:
     numbers = {
         "loss": loss,
         **read_shares(job),
+        **({"processes": job.world.size} if job.world.together else {}),
         "lr": job.config.optimizer.lr * job.schedule.share(max(0, progress.step - 1)),
         "images_per_second": rate * job.config.batch,
         "eta_seconds": (total - progress.step) / rate,
@@ -245,19 +309,46 @@ def is_better(metrics: dict[str, float], before: dict[str, float] | None, least:
 class Cadence:
     """When to write a checkpoint: at an interval of steps, or of minutes by the clock."""
 
-    def __init__(self, every: str, scale: Scale) -> None:
+    def __init__(self, every: str, scale: Scale, writer: CheckpointWriter) -> None:
+        self.writer = writer
         duration = Duration.parse(every)
         self.seconds = duration.amount * 60 if duration.unit == "min" else math.inf
         self.steps = 0 if duration.unit == "min" else max(1, duration.steps(scale))
         self.saved_at, self.saved_step = time.monotonic(), 0
+        self.voted: bool | None = None
+        """Of several processes: whether the clock of any said that it is time, when the last step ended."""
+
+    @property
+    def late(self) -> bool:
+        """Whether it is time by this process's clock."""
+        return time.monotonic() - self.saved_at >= self.seconds
 
     def due(self, step: int) -> bool:
         """Return whether this step ends with a checkpoint."""
         by_steps = step > self.saved_step and self.steps > 0 and step % self.steps == 0
-        return by_steps or time.monotonic() - self.saved_at >= self.seconds
+        return by_steps or (self.late if self.voted is None else self.voted)
 
     def save(self, job: Job, run: Run) -> None:
         """Write a checkpoint; raises NonFiniteLoss for ruined weights."""
         check_weights(job)
-        run.save_checkpoint(job.progress.step, job.tensors(), job.state())
+        self.writer.save(job, run)
         self.saved_at, self.saved_step = time.monotonic(), job.progress.step
+        self.voted = False if job.world.together else None
+
+
+@dataclass(frozen=True)
+class Votes:
+    """What the processes of a run decide together at the end of each step: what one of them asks for holds for all."""
+
+    interrupt: Interrupt
+    cadence: Cadence
+
+    def ballot(self) -> list[float]:
+        """Return this process's votes, 0 or 1 each."""
+        return [*self.interrupt.ballot(), float(self.cadence.late)]
+
+    def adopt(self, sums: list[float]) -> None:
+        """Go by the sums of all ballots."""
+        *asked, late = sums
+        self.interrupt.adopt(asked)
+        self.cadence.voted = late > 0

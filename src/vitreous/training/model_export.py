@@ -1,7 +1,5 @@
 """Write the model folders of a run: the evaluated weights, with everything needed to use them."""
 
-from typing import cast
-
 from vitreous.errors import VitreousError
 from vitreous.evaluation.handover import read_step
 from vitreous.evaluation.refit import read_refit
@@ -26,13 +24,16 @@ def export_evaluated(job: Job, run: Run) -> None:
     """
     step, best = job.progress.step, job.progress.best
     is_best, last = best is not None and best["step"] == step, job.config.export == "last"
+    model = job.gather_model() if last or is_best else None
+    if not run.leads:
+        return
     # The origin alone states the step: weights are read only if they are to be kept, not at every evaluation.
     if last and not is_best and best is not None and read_step(run.model_path) == best["step"]:
         folder = load_exported(run, measured=True)
         if folder is not None:
             save_model(run.best_path, folder)
-    if last or is_best:
-        export_model(job, run)
+    if model is not None:
+        export_model(job, run, model)
         if path_exists(run.path / MEASURED):
             remove_folder(run.path / MEASURED)
     if is_best and path_exists(run.best_path):
@@ -44,14 +45,19 @@ def catch_up_export(job: Job, run: Run) -> None:
 
     A model from a later step than the checkpoint means that checkpoints are missing, which is reported.
     """
+    if job.world.share(run.leads and lacks_export(job, run)):
+        export_evaluated(job, run)
+
+
+def lacks_export(job: Job, run: Run) -> bool:
+    """Return whether the model folders are older than the evaluation of the job's step."""
     progress = job.progress
     if progress.best is None:
-        return
+        return False
     best = int(progress.best["step"])
     wanted = best if job.config.export == "best" else progress.evaluated
     superseded = wanted == best and path_exists(run.best_path)
-    if progress.step == wanted and (superseded or read_exported_step(run) != wanted):
-        export_evaluated(job, run)
+    return progress.step == wanted and (superseded or read_exported_step(run) != wanted)
 
 
 def read_exported_step(run: Run) -> int | None:
@@ -69,8 +75,8 @@ def load_exported(run: Run, *, measured: bool = False) -> ModelFolder | None:
         return None
 
 
-def export_model(job: Job, run: Run) -> None:
-    """Write `model/` of the run, atomically, from the current model; raises StorageError."""
+def export_model(job: Job, run: Run, model: Model) -> None:
+    """Write `model/` of the run, atomically, from the current model, whole; raises StorageError."""
     run.still_there()
     config, progress = job.config, job.progress
     origin = {
@@ -82,7 +88,6 @@ def export_model(job: Job, run: Run) -> None:
         "averaged": job.average is not None,
         "metrics": progress.best if progress.best and progress.best["step"] == progress.step else None,
     }
-    model = cast("Model", job.evaluated_model)
     if config.lora and isinstance(model, ViT):
         model = merge_model(model)
     folder = ModelFolder(

@@ -2,9 +2,10 @@
 
 torch.optim.Muon does the same but always orthogonalises in bfloat16, which a CPU without bfloat16 units emulates, and
 one matrix at a time. This one works in a given precision, on all matrices of one shape at once, and treats q, k and v
-separately.
+separately. Matrices that are divided among processes are orthogonalised whole, each by one process.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,9 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from vitreous.training.sharding import Owners, take_local
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic Newton-Schulz iteration that drives singular values towards 1 (Jordan et al.)."""
@@ -52,26 +56,41 @@ class Muon(torch.optim.Optimizer):
         """Take one step from the parameters' gradients."""
         assert closure is None, "Muon doesn't support a closure; call step() without one"
         for group in self.param_groups:
-            updates: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+            parts = group["parts"]
+            updates: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = defaultdict(list)
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
                 buffer = self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
-                buffer.lerp_(parameter.grad, 1 - group["momentum"])
-                update = parameter.grad.lerp(buffer, group["momentum"])
-                matrices = update.flatten(1).unflatten(0, (group["parts"], -1))
-                updates[matrices.shape].append((parameter, matrices))
+                own, momentum, gradient = take_local((parameter, buffer, parameter.grad))
+                momentum.lerp_(gradient, 1 - group["momentum"])
+                shape = (parameter.shape[0] // parts, math.prod(parameter.shape[1:]))
+                key = tuple(parameter.shape) if isinstance(parameter, DTensor) else shape
+                updates[key].append((parameter, gradient.lerp(momentum, group["momentum"])))
+                own.mul_(1 - group["lr"] * group["weight_decay"])
             for same in updates.values():
-                self._apply(same, group)
+                parameters = [parameter for parameter, _ in same]
+                rows, *rest = parameters[0].shape
+                scale = max(1.0, rows // parts / math.prod(rest)) ** 0.5
+                for own, direction in zip(take_local(parameters), self._direct(same, parts), strict=True):
+                    own.add_(direction, alpha=-group["lr"] * scale)
 
-    def _apply(self, same: list[tuple[Tensor, Tensor]], group: dict[str, Any]) -> None:
-        """Orthogonalise matrices of one shape together, and step."""
-        stacked = torch.cat([matrices for _, matrices in same])
-        scale = max(1.0, stacked.shape[1] / stacked.shape[2]) ** 0.5
-        directions = orthogonalize(stacked.to(self.precision)).to(stacked.dtype).split(group["parts"])
-        for (parameter, _), direction in zip(same, directions, strict=True):
-            parameter.mul_(1 - group["lr"] * group["weight_decay"])
-            parameter.add_(direction.reshape(parameter.shape), alpha=-group["lr"] * scale)
+    def _direct(self, same: list[tuple[Tensor, Tensor]], parts: int) -> list[Tensor]:
+        """Return the direction of each update of parameters of one shape: of this process's part, where they are divided."""
+        if not isinstance(same[0][0], DTensor):
+            return self._orthogonalize([update for _, update in same], parts)
+        owners, found = Owners(same[0][0]), []
+        for first in range(0, len(same), owners.size):
+            updates = [update for _, update in same[first : first + owners.size]]
+            whole = owners.gather(updates)
+            found += owners.scatter(None if whole is None else self._orthogonalize([whole], parts)[0], updates)
+        return found
+
+    def _orthogonalize(self, updates: list[Tensor], parts: int) -> list[Tensor]:
+        """Orthogonalise whole matrices of one shape together; `parts` of them are stacked in each update."""
+        stacked = torch.cat([update.flatten(1).unflatten(0, (parts, -1)) for update in updates])
+        directions = orthogonalize(stacked.to(self.precision)).to(stacked.dtype).split(parts)
+        return [direction.reshape(update.shape) for direction, update in zip(directions, updates, strict=True)]
 
 
 def orthogonalize(matrices: Float[Tensor, "stack row col"]) -> Float[Tensor, "stack row col"]:

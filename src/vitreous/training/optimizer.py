@@ -11,8 +11,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from vitreous.errors import ConfigError
 from vitreous.model.parameters import Role, roles
+from vitreous.storage.shards import Pieces
 from vitreous.training.config import OptimizerConfig
 from vitreous.training.muon import Muon
+from vitreous.training.sharding import divide_like, gather_whole, take_local
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Optimizer:
     def clip(self) -> Tensor:
         """Scale gradients down to the configured global norm; return the norm before, a scalar tensor."""
         limit = self.config.clip or float("inf")
-        return nn.utils.clip_grad_norm_(list(self.names), limit)
+        return gather_whole(nn.utils.clip_grad_norm_(list(self.names), limit))
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Return the state as {"<kind>.<parameter name>": tensor}."""
@@ -72,8 +74,8 @@ class Optimizer:
             if isinstance(value, Tensor)
         }
 
-    def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Restore what state_tensors returned, on each parameter's device."""
+    def load_state_tensors(self, tensors: Mapping[str, Tensor | Pieces]) -> None:
+        """Restore what state_tensors returned, whole or in pieces, on each parameter's device and divided as it is."""
         homes = {
             self.names[parameter]: (parameter, part.state)
             for part in self.parts
@@ -83,7 +85,7 @@ class Optimizer:
         for key, value in tensors.items():
             kind, name = key.split(".", 1)
             parameter, state = homes[name]
-            state[parameter][kind] = value.clone().to(parameter.device)
+            state[parameter][kind] = divide_like(value, parameter).clone().to(parameter.device)
 
 
 def build_optimizers(
@@ -133,7 +135,7 @@ def apply_decay(group: dict[str, Any], share: float) -> None:
     """Shrink a group's weights by its decoupled decay, at this share of the peak learning rate."""
     weights = [parameter for parameter in group["params"] if parameter.grad is not None]
     if group.get("decoupled") and weights:
-        torch._foreach_mul_(weights, 1 - share * group["decoupled"])
+        torch._foreach_mul_(take_local(weights), 1 - share * group["decoupled"])
 
 
 def build_muon_groups(trained: list[Trained], config: OptimizerConfig) -> list[dict]:
@@ -164,7 +166,7 @@ class Average(AveragedModel):
         """Move towards the model: all the way at first, then by 1 - decay, or by more while there are few updates."""
         count = int(self.n_averaged)
         rate = min(self.decay, (1 + count) / (10 + count)) if count else 0.0
-        torch._foreach_lerp_(list(self.module.parameters()), list(model.parameters()), 1 - rate)
+        torch._foreach_lerp_(take_local(self.module.parameters()), take_local(model.parameters()), 1 - rate)
         self.n_averaged += 1
 
 

@@ -45,6 +45,8 @@ def choose_display(wanted: bool | None) -> Reporter:
 def describe(numbers: Mapping[str, float]) -> str:
     """Format training's numbers in a fixed order."""
     parts = []
+    if "processes" in numbers:
+        parts.append(f"{numbers['processes']:,} processes")
     if "loss" in numbers:
         parts.append(f"loss {numbers['loss']:.3f}")
     if "accuracy" in numbers:

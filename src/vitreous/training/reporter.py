@@ -25,7 +25,8 @@ class Reporter(Protocol):
         """Show what is being waited for, e.g. "scanning images"."""
 
     def progress(self, done: int, total: int, numbers: Mapping[str, float]) -> None:
-        """Show the steps done of total; numbers: loss, accuracy or micro_f1, lr, images_per_second, eta_seconds."""
+        """Show the steps done of total; numbers: processes (where several), loss, accuracy or micro_f1, lr,
+        images_per_second, eta_seconds."""
 
     def evaluation(self, step: int, numbers: Mapping[str, float], best: bool) -> None:
         """Show the validation numbers of a step: loss; with labels top1, top5, ece; with several map, micro_f1,

@@ -24,7 +24,7 @@ def rescue_run(error: Exception, job: Job, run: Run) -> Exception:
         return failure
     job.objective.zero_grad(set_to_none=True)  # room for the checkpoint
     try:
-        if job.whole:
+        if job.whole and not job.divided:  # of a divided model each process has a part
             check_weights(job)
             run.save_checkpoint(job.progress.step, job.tensors(), job.state())
     except Exception as second:

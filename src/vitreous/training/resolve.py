@@ -25,6 +25,7 @@ from vitreous.settings import to_dict
 from vitreous.storage.limits import format_bytes
 from vitreous.training.assembly import build_job, count_low_steps, plan_schedule
 from vitreous.training.config import RunConfig
+from vitreous.training.distributed import ALONE, World
 from vitreous.training.duration import Duration
 from vitreous.training.loop import load_batches, train_step
 from vitreous.training.reporter import Reporter
@@ -35,8 +36,8 @@ MEMORY_SHARE = 0.6
 MEASURE_SECONDS = 4.0
 
 
-def resolve(config: RunConfig, dataset: Dataset, reporter: Reporter) -> RunConfig:
-    """Resolve every `auto` that could change a number, and convert minutes to steps."""
+def resolve(config: RunConfig, dataset: Dataset, reporter: Reporter, world: World = ALONE) -> RunConfig:
+    """Resolve every `auto` that could change a number, and convert minutes to steps, alike in all processes."""
     check_settings(config, dataset)
     if dataset.facts.multilabel and isinstance(config.objective, ClassifyConfig):
         reporter.message(
@@ -49,9 +50,9 @@ def resolve(config: RunConfig, dataset: Dataset, reporter: Reporter) -> RunConfi
     elif config.precision == "bf16" and not has_native_bf16(device):
         reporter.message("this device emulates bf16: slower than fp32, and less precise; --precision auto avoids it")
     if config.micro_batch == "auto":
-        config = replace(config, micro_batch=find_micro_batch(config, dataset, reporter))
+        config = replace(config, micro_batch=find_micro_batch(config, dataset, reporter, world))
     if Duration.parse(config.duration).unit == "min":
-        config = replace(config, duration=measure_duration(config, dataset, reporter))
+        config = replace(config, duration=measure_duration(config, dataset, reporter, world))
     schedule = plan_schedule(config, len(dataset.train))
     passes = config.batch / len(dataset.train)
     if passes > 1:
@@ -59,7 +60,7 @@ def resolve(config: RunConfig, dataset: Dataset, reporter: Reporter) -> RunConfi
             f"the batch of {config.batch:,} is larger than the {len(dataset.train):,} training images: each step is "
             f"{passes:.3g} epochs, the run {schedule.total * passes:,.4g}; give --batch {len(dataset.train)} for one"
         )
-    return config
+    return world.share(config)
 
 
 def check_settings(config: RunConfig, dataset: Dataset) -> None:
@@ -196,7 +197,7 @@ def check_resnet(config: RunConfig) -> None:
         )
 
 
-def measure_duration(config: RunConfig, dataset: Dataset, reporter: Reporter) -> str:
+def measure_duration(config: RunConfig, dataset: Dataset, reporter: Reporter, world: World = ALONE) -> str:
     """Return how many steps fit into the configured minutes here, as a duration such as "4321st".
 
     It runs a few seconds of real training on a job that is then discarded, so the run itself stays a pure function of
@@ -205,7 +206,7 @@ def measure_duration(config: RunConfig, dataset: Dataset, reporter: Reporter) ->
     """
     reporter.phase("measuring the speed of a training step")
     minutes = Duration.parse(config.duration)
-    trial = build_job(replace(config, duration="1000000st", weights=None), dataset, reporter)
+    trial = build_job(replace(config, duration="1000000st", weights=None), dataset, reporter, world)
     first, full = (time_step(trial, low=False) for _ in range(2))
     low = time_step(trial, low=True) if config.low_resolution < 1 else full
     speed, examples = Speed(full, low, max(0.0, first - full)), len(dataset.train)
@@ -247,7 +248,7 @@ def time_step(trial: Job, *, low: bool) -> float:
     times: list[float] = []
     started = time.perf_counter()
     batches = load_batches(trial, trial.schedule.total)
-    while len(times) < 6 or (len(times) < 100 and time.perf_counter() - started < MEASURE_SECONDS):
+    while trial.world.share(len(times) < 6 or (len(times) < 100 and time.perf_counter() - started < MEASURE_SECONDS)):
         begun = time.perf_counter()
         loss, _ = train_step(trial, next(batches))
         float(loss)
@@ -256,19 +257,20 @@ def time_step(trial: Job, *, low: bool) -> float:
     return statistics.median(times[2:])
 
 
-def find_micro_batch(config: RunConfig, dataset: Dataset, reporter: Reporter) -> int:
-    """Return the largest part of the batch that fits into the device's memory; accumulation gathers the rest.
+def find_micro_batch(config: RunConfig, dataset: Dataset, reporter: Reporter, world: World = ALONE) -> int:
+    """Return the largest part of a process's batch that fits into its memory; accumulation gathers the rest.
 
     The optimizer's batch, and with it the learning rate and every figure of the recipe, is unchanged.
     """
     device = choose_device(config.device)
+    config = replace(config, batch=world.divide(config.batch))
     reporter.phase("finding the largest micro-batch that fits")
     if device.type == "cuda":
         micro = find_cuda_micro_batch(config, dataset, reporter)
     else:
         state = 16 * count.count_parameters(config.model)
         each = count.estimate_activation_bytes(config.model, 1, training=True, recompute=config.recompute)
-        room = MEMORY_SHARE * read_free_memory() - state
+        room = MEMORY_SHARE * read_free_memory() / world.local_size - state
         micro = min(config.batch, math.floor(room / each)) if room > each else 0
         if micro < 1:
             raise OutOfMemory(
@@ -278,8 +280,9 @@ def find_micro_batch(config: RunConfig, dataset: Dataset, reporter: Reporter) ->
             )
     parts = math.ceil(config.batch / micro)
     even = math.ceil(config.batch / parts)
-    reporter.message(f"micro-batch {even}: {parts} part{'s'[: parts > 1]} a step of {config.batch} images")
-    return even
+    where = " in each process" if world.together else ""
+    reporter.message(f"micro-batch {even}: {parts} part{'s'[: parts > 1]} a step of {config.batch} images{where}")
+    return world.share(even)
 
 
 def find_cuda_micro_batch(config: RunConfig, dataset: Dataset, reporter: Reporter) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from vitreous.data.config import DataConfig
 from vitreous.data.content_sample import find_changed, hash_sample
 from vitreous.data.dataset import Dataset, is_built_in
 from vitreous.data.folds import is_learned
@@ -17,7 +18,7 @@ from vitreous.evaluation.final_test import read_measurements
 from vitreous.evaluation.handover import describe_handover, read_step
 from vitreous.model import count
 from vitreous.run_folder import Checkpoint, Run, RunRecord, read_run
-from vitreous.settings import from_dict, to_dict
+from vitreous.settings import from_dict, hash_document, to_dict
 from vitreous.storage.presence import path_exists
 from vitreous.storage.relocation import locate, note_places
 from vitreous.storage.run_config import CONFIG
@@ -34,6 +35,8 @@ from vitreous.training.changes import (
     format_options,
 )
 from vitreous.training.config import RunConfig
+from vitreous.training.distributed import World, join
+from vitreous.training.follower import create_run, open_checkpoint, open_run
 from vitreous.training.forecast import forecast_seconds
 from vitreous.training.loop import fit, load_batches, train_step
 from vitreous.training.model_export import catch_up_export, read_exported_step
@@ -53,13 +56,17 @@ def train(config: RunConfig, out: Path, reporter: Reporter | None = None) -> Tra
         UserError: the settings, the data or the folder can't be used; nothing was written.
         FailedError: the run broke off; its folder keeps the last good checkpoint.
     """
-    reporter = reporter or Silent()
-    check_ranges(config)
-    dataset = open_data(config, reporter)
-    config = resolve(config, dataset, reporter)
-    job = build_job(config, dataset, reporter)
-    with Run.create(out, describe_run(job, dataset, out), config.keep_checkpoints) as run:
-        return carry_out_run(job, run, reporter)
+    with join() as world:
+        reporter = world.hush(reporter or Silent())
+        check_ranges(config)
+        check_divisible(config, world)
+        with world.in_turn():
+            dataset = open_data(config, reporter)
+        check_processes(config, dataset, world)
+        config = resolve(config, dataset, reporter, world)
+        job = build_job(config, dataset, reporter, world)
+        with create_run(out, describe_run(job, dataset, out), config.keep_checkpoints, world) as run:
+            return carry_out_run(job, run, reporter)
 
 
 def resume(path: Path, reporter: Reporter | None = None, changes: Changes = AS_BEFORE) -> TrainResult:
@@ -75,10 +82,10 @@ def resume(path: Path, reporter: Reporter | None = None, changes: Changes = AS_B
         CheckpointError: no checkpoint can be read.
         ConfigError: an impossible change.
     """
-    reporter = reporter or Silent()
-    with Run.open(path) as run:
+    with join() as world, open_run(path, world) as run:
+        reporter = world.hush(reporter or Silent())
         before = from_dict(RunConfig, run.config["config"])
-        checkpoint = run.latest_checkpoint()
+        checkpoint = open_checkpoint(run, world)
         state = checkpoint.state if checkpoint else {}
         step = checkpoint.step if checkpoint else 0
         edits = find_edits(run, checkpoint, changes)
@@ -91,14 +98,17 @@ def resume(path: Path, reporter: Reporter | None = None, changes: Changes = AS_B
         if changes:
             check_ranges(config)
         run.keep = config.keep_checkpoints
-        torch.set_num_threads(changes.threads or run.config["environment"]["threads"])
+        check_divisible(config, world)
+        set_threads(run.config["environment"], changes, world)
         here = locate_paths(config, run, changes)
-        dataset = open_located(here, run.path, reporter)
+        with world.in_turn():
+            dataset = open_located(here, run.path, reporter)
         check_same_data(run, dataset)
+        check_processes(config, dataset, world)
         if not state.get("finished") or relaid:
             check_rules(run.config, str(path))
         # A checkpoint holds all weights, so those that the run began with may be gone.
-        job = build_job(here if checkpoint is None else replace(here, weights=None), dataset, reporter)
+        job = build_job(here if checkpoint is None else replace(here, weights=None), dataset, reporter, world)
         job.config = config
         if checkpoint is not None:
             job.restore(checkpoint.tensors, checkpoint.state)
@@ -119,6 +129,29 @@ def resume(path: Path, reporter: Reporter | None = None, changes: Changes = AS_B
             reporter.message(f"resuming at step {step:,} of {job.schedule.total:,}")
             catch_up_export(job, run)
         return carry_out_run(job, run, reporter)
+
+
+def set_threads(environment: dict[str, Any], changes: Changes, world: World) -> None:
+    """Compute with as many threads as the run has so far, unless that changes, or the number of processes does."""
+    if changes.threads or environment.get("processes", 1) == world.size:
+        torch.set_num_threads(changes.threads or environment["threads"])
+
+
+def check_divisible(config: RunConfig, world: World) -> None:
+    """Refuse settings that several processes can't share; raises ConfigError."""
+    world.divide(config.batch)
+    if world.together and config.head == "logistic":
+        raise ConfigError(
+            "a head by logistic regression is fitted in one process; leave out the others, or use --head new (recipe finetune)"
+        )
+
+
+def check_processes(config: RunConfig, dataset: Dataset, world: World) -> None:
+    """Refuse processes with other versions, data or settings than the first; raises RunError."""
+    versions = read_versions()
+    facts = {f"the version of {name}": versions[name] for name in ("vitreous", "torch")}
+    settings = hash_document(to_dict(replace(config, data=DataConfig())))
+    world.check_same({**facts, "the data": hash_dataset(dataset), "the configuration": settings})
 
 
 def find_edits(run: Run, checkpoint: Checkpoint | None, changes: Changes) -> dict[str, list[Any]]:
@@ -166,8 +199,11 @@ def note_changes(run: Run, job: Job, dataset: Dataset, changes: Changes, found: 
     """
     by_hand, known = run.sealed is False, dict(run.config.get("places") or {})
     document = {**run.config, "config": to_dict(job.config), "steps": job.schedule.total}
-    if changes.threads and changes.threads != run.config["environment"]["threads"]:
-        found["threads"] = [run.config["environment"]["threads"], changes.threads]
+    environment, size = run.config["environment"], job.world.size
+    if changes.threads and changes.threads != environment["threads"]:
+        found["threads"] = [environment["threads"], changes.threads]
+    if size != environment.get("processes", 1):
+        found["processes"] = [environment.get("processes", 1), size]
     for name in ("data", "validation"):
         if (path := getattr(changes, name)) is not None:
             before = job.config.data.path if name == "data" else job.config.data.validation
@@ -180,7 +216,11 @@ def note_changes(run: Run, job: Job, dataset: Dataset, changes: Changes, found: 
     document |= {
         "places": known,
         "data": {"sample": hash_samples(dataset, job.config.seed), **run.config["data"]},
-        "environment": {**run.config["environment"], "threads": torch.get_num_threads()},
+        "environment": {
+            **environment,
+            "threads": torch.get_num_threads(),
+            **({"processes": size} if size > 1 or "processes" in environment else {}),
+        },
     }
     if found:
         one = {"step": job.progress.step, "by_hand": by_hand, "settings": found}
@@ -246,7 +286,13 @@ def dry_run(config: RunConfig, reporter: Reporter | None = None) -> DryRun:
 
 def carry_out_run(job: Job, run: Run, reporter: Reporter) -> TrainResult:
     """Fit, then write the report."""
+    if job.world.together:
+        reporter.message(
+            f"{job.world.size} processes, each with {job.world.divide(job.config.batch):,} examples of every batch"
+        )
     fitted = fit(job, run, reporter)
+    if not run.leads:
+        return TrainResult(run.path, None, None, {}, fitted.stopped, fitted.signal)
     run.still_there()
     report = None
     if fitted.stopped != "interrupted":
@@ -295,6 +341,7 @@ def describe_run(job: Job, dataset: Dataset, out: Path) -> dict[str, Any]:
             "machine": f"{platform.machine()} {platform.system()}",
             "device": str(job.device),
             "threads": torch.get_num_threads(),
+            **({"processes": job.world.size} if job.world.together else {}),
             **read_versions(),
         },
     }

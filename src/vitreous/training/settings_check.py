@@ -71,6 +71,8 @@ RANGES = {
     "ema": "[0, 1)",
     "seed": "[0, 9223372036854775807]",
     "keep_checkpoints": "[2, inf)",
+    "loss_spike": "[0, inf)",
+    "shard": "[2, inf)",
     "workers": "[0, 1024]",
 }
 """Range of each setting, in the notation of intervals; every other number must be finite."""

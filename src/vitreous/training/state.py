@@ -1,10 +1,13 @@
 """A job: everything that one training run works with, and the part of it that a checkpoint holds."""
 
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.optim.swa_utils import AveragedModel
 
 from vitreous.data.sources.base import Source
@@ -14,9 +17,12 @@ from vitreous.evaluation.probes.features import Features
 from vitreous.model.factory import Model
 from vitreous.objectives.base import Objective
 from vitreous.shapes import Size
+from vitreous.storage.shards import Pieces
 from vitreous.training.config import RunConfig
+from vitreous.training.distributed import ALONE, World
 from vitreous.training.optimizer import Optimizer
 from vitreous.training.schedule import Schedule
+from vitreous.training.sharding import divide_like, gather_on_cpu
 
 
 @dataclass
@@ -39,6 +45,14 @@ class Progress:
     """Figures of a head by logistic regression before the first step: l2, accuracy on training images that its fits
     had not seen, that accuracy's interval from low to high, views of each image, and the temperature of those
     predictions."""
+    skipped: int = 0
+    """Steps in a row that were not taken, since their loss or gradient was not finite."""
+    rolled_back: int = 0
+    """Times that the run went back to a checkpoint, since its loss was not finite."""
+    avoided: list[int] = field(default_factory=list)
+    """Steps that are left out since then, ascending."""
+    recent: dict[str, float] = field(default_factory=lambda: {"mean": 0.0, "variance": 0.0, "steps": 0.0})
+    """Running mean and variance of the loss, and of how many steps."""
     window: dict[str, float] = field(default_factory=lambda: {"loss": 0.0, "correct": 0.0, "samples": 0.0})
     """Sums since the last training record."""
 
@@ -66,6 +80,12 @@ class Job:
     low_size: Size | None = None
     """Rows and columns of the low resolution, in pixels."""
     compiled: Any = None
+    world: World = ALONE
+    """The processes of this run."""
+    runner: nn.Module | None = None
+    """What is called in place of the objective where there are several."""
+    blueprint: Model | None = None
+    """In the first process, where the model is divided among several: a whole one, to be filled."""
     views: list[Features] | None = None
     """Features of the training images, by view, that a head by logistic regression was fitted to; kept to fit it again."""
 
@@ -78,6 +98,26 @@ class Job:
     def evaluated_model(self) -> nn.Module:
         """The model to evaluate and export: the moving average if there is one."""
         return self.model if self.average is None else self.average.module
+
+    @property
+    def divided(self) -> bool:
+        """Whether the model is divided among the processes."""
+        return isinstance(self.objective, FSDPModule)
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Return what the model to evaluate says of normalised images."""
+        if not self.divided:
+            return self.evaluated_model(images)
+        return self.objective.predict(images) if self.average is None else self.average.module(images)
+
+    def gather_model(self) -> Model | None:
+        """Return the model to evaluate whole, in the first process; None in the others, which all call this."""
+        if not self.divided:
+            return cast("Model", self.evaluated_model)
+        weights = gather_on_cpu(self.evaluated_model.state_dict(), self.world.leads)
+        if self.blueprint is not None:
+            self.blueprint.load_state_dict(weights)
+        return self.blueprint
 
     @property
     def temperature(self) -> float:
@@ -102,18 +142,18 @@ class Job:
         """Return the JSON values for a checkpoint."""
         return asdict(self.progress)
 
-    def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    def restore(self, tensors: Mapping[str, Tensor | Pieces], state: dict[str, Any]) -> None:
         """Restore the contents of a checkpoint; raises CheckpointError if it belongs to another configuration."""
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "average": {}, "objective": {}}
+        parts: dict[str, dict[str, Tensor | Pieces]] = {"model": {}, "optimizer": {}, "average": {}, "objective": {}}
         try:
             for key, tensor in tensors.items():
                 part, name = key.split(".", 1)
                 parts[part][name] = tensor
-            self.model.load_state_dict(parts["model"])
+            self.model.load_state_dict(divide_all(parts["model"], self.model.state_dict()))
             self.optimizer.load_state_tensors(parts["optimizer"])
             if self.average is not None:
-                self.average.load_state_dict(parts["average"])
-            self.objective.load_extras(parts["objective"])
+                self.average.load_state_dict(divide_all(parts["average"], self.average.state_dict()))
+            self.objective.load_extras(divide_all(parts["objective"], self.objective.extras()))
             self.progress = Progress(**state)
         except (KeyError, ValueError, RuntimeError, TypeError) as error:
             reason = str(error).splitlines()[0]
@@ -121,3 +161,16 @@ class Job:
                 f"the checkpoint doesn't fit this run's config.json ({reason}); was config.json edited? "
                 "Put it back as it was, or start a new run from the model with --weights"
             ) from error
+
+
+def divide_all(whole: Mapping[str, Tensor | Pieces], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors divided as those of the same name are; a name that has no counterpart is left to whoever loads them."""
+    nothing = torch.empty(0)
+    return {name: divide_like(tensor, like.get(name, nothing)) for name, tensor in whole.items()}
+
+
+def autocast_context(job: Job) -> torch.autocast | nullcontext[None]:
+    """Return the autocast context of the configured precision."""
+    if job.config.precision == "bf16":
+        return torch.autocast(job.device.type, torch.bfloat16)
+    return nullcontext()

@@ -1,7 +1,9 @@
 """Validation during training: every example exactly once, through the one evaluation transform."""
 
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import TypeVar
 
 import numpy as np
@@ -9,14 +11,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vitreous.data.stream.loader import Batch, load_evaluation_batches
+from vitreous.data.stream.loader import Batch, Examples, collate, load_evaluation_batches
 from vitreous.images.tensors import normalize
 from vitreous.metrics.classification import Judged, judge, measure
 from vitreous.metrics.multilabel import evaluate_labels
 from vitreous.training.divergence import check_outputs
 from vitreous.training.interrupt import Interrupt
 from vitreous.training.reporter import Reporter
-from vitreous.training.state import Job
+from vitreous.training.state import Job, autocast_context
 
 T = TypeVar("T")
 LARGEST_BATCH = 256
@@ -37,16 +39,46 @@ def validate(job: Job, reporter: Reporter, interrupt: Interrupt) -> dict[str, fl
     started = time.perf_counter()
     labelled = measure_multilabel if job.objective.multilabel else measure_accuracy
     metrics = (labelled if job.objective.labelled else measure_loss)(job, interrupt)
-    return None if metrics is None else {**metrics, "seconds": time.perf_counter() - started}
+    return None if metrics is None else job.world.share({**metrics, "seconds": time.perf_counter() - started})
 
 
-def iterate_batches(job: Job) -> Iterator[tuple[Batch, Float[Tensor, "batch channel row col"]]]:
-    """Yield the validation examples once, with the images as the model takes them, on its device."""
-    config = job.config
-    size = min(LARGEST_BATCH, int(config.micro_batch) or config.batch)
-    for part in load_evaluation_batches(job.validation, config.preprocess, config.decode, size, config.workers):
-        part = part.to(job.device)
-        yield part, normalize(part.pixels, config.preprocess)
+def iterate_batches(
+    job: Job, interrupt: Interrupt
+) -> Iterator[tuple[int | None, Batch, Float[Tensor, "batch channel row col"]]]:
+    """Yield batches of validation examples by number, with the images as the model takes them, on its device; end early if
+    interrupted. Of a batch without a number nothing counts.
+
+    The batches are those of a run in one process, whose figures their results therefore make up; each process has every
+    size-th of them.
+    """
+    config, world, size = job.config, job.world, choose_batch(job)
+    share = (world.rank, world.size)
+    batches = iter(
+        load_evaluation_batches(job.validation, config.preprocess, config.decode, size, config.workers, share)
+    )
+    for first in range(0, math.ceil(len(job.validation) / size), world.size):
+        world.agree(interrupt)
+        if interrupt.requested:
+            return
+        if (part := next(batches, None)) is not None:  # in the last round, not every process has one
+            part = part.to(job.device)
+            yield first + world.rank, part, normalize(part.pixels, config.preprocess)
+        elif job.divided:  # the others' layers can't be gathered without this process
+            part = collate([next(Examples(job.validation, config.preprocess, config.decode).examples([0]))]).to(
+                job.device
+            )
+            yield None, part, normalize(part.pixels, config.preprocess)
+
+
+def choose_batch(job: Job) -> int:
+    """Return how many examples pass through the model at once, the same for any number of processes."""
+    return min(LARGEST_BATCH, int(job.config.micro_batch) or job.config.batch)
+
+
+def gather_batches(job: Job, found: Mapping[int, T]) -> list[T]:
+    """Return what was found of all batches, in their order, in the first process; nothing in the others."""
+    together = {number: value for part in job.world.gather(dict(found)) for number, value in part.items()}
+    return [together[number] for number in sorted(together)]
 
 
 def measure_accuracy(job: Job, interrupt: Interrupt) -> dict[str, float] | None:
@@ -55,8 +87,8 @@ def measure_accuracy(job: Job, interrupt: Interrupt) -> dict[str, float] | None:
     A batch's logits are released once they are judged, so that memory doesn't grow with images times classes.
     """
     judged = collect_batches(job, interrupt, judge)
-    if judged is None:
-        return None
+    if not judged:
+        return None if judged is None else {}
     metrics = measure(Judged.joined(judged), job.classes)
     figures = {"loss": metrics.nll, "top1": metrics.top1, "top5": metrics.top5, "ece": metrics.ece}
     return {name: value for name, value in figures.items() if value is not None}
@@ -68,25 +100,27 @@ def measure_multilabel(job: Job, interrupt: Interrupt) -> dict[str, float] | Non
     Average precision ranks all images, so all logits are kept.
     """
     found = collect_batches(job, interrupt, lambda outputs, targets: (outputs, targets))
-    if found is None:
-        return None
+    if not found:
+        return None if found is None else {}
     outputs, targets = (np.concatenate(part) for part in zip(*found, strict=True))
     return score_multilabel(outputs, targets, job.classes)
 
 
 def collect_batches(job: Job, interrupt: Interrupt, take: Callable[[np.ndarray, np.ndarray], T]) -> list[T] | None:
     """Return the results of `take` for each batch's logits, divided by the job's temperature, and labels; None if
-    interrupted."""
-    model = job.evaluated_model.eval()
-    found = []
-    with torch.inference_mode():
-        for part, images in iterate_batches(job):
-            if interrupt.requested:
-                return None
-            outputs = (model(images).float() / job.temperature).cpu().numpy()
+    interrupted. Of several processes, the first has them all, and the others none."""
+    job.objective.eval()
+    job.evaluated_model.eval()
+    found: dict[int, T] = {}
+    with torch.no_grad() if job.divided else torch.inference_mode():  # what is gathered first is trained with, too
+        for number, part, images in iterate_batches(job, interrupt):
+            with autocast_context(job) if job.divided else nullcontext():
+                outputs = (job.predict(images).float() / job.temperature).cpu().numpy()
+            if number is None:
+                continue
             check_outputs(job, outputs)
-            found.append(take(outputs, part.labels.cpu().numpy()))
-    return found
+            found[number] = take(outputs, part.labels.cpu().numpy())
+    return None if interrupt.requested else gather_batches(job, found)
 
 
 def score_multilabel(
@@ -112,13 +146,20 @@ def measure_loss(job: Job, interrupt: Interrupt) -> dict[str, float] | None:
     """
     objective = job.objective.eval()
     generator = torch.Generator().manual_seed(VALIDATION)
-    total, count = 0.0, 0
-    with torch.inference_mode():
-        for part, images in iterate_batches(job):
-            if interrupt.requested:
-                return None
+    found: dict[int, float] = {}
+    drawn = 0
+    with torch.no_grad() if job.divided else torch.inference_mode():
+        for number, part, images in iterate_batches(job, interrupt):
+            if number is not None:
+                objective.noise(number * choose_batch(job) - drawn, generator)  # what other processes' batches draw
+                drawn = number * choose_batch(job) + len(images)
             noise = objective.noise(len(images), generator).to(job.device)
-            loss, _ = objective(images, *objective.inputs(part, noise))
-            total, count = total + float(loss) * len(images), count + len(images)
+            with autocast_context(job) if job.divided else nullcontext():
+                loss, _ = objective(images, *objective.inputs(part, noise))
+            if number is not None:
+                found[number] = float(loss) * len(images)
+    if interrupt.requested:
+        return None
+    total = sum(gather_batches(job, found))
     check_outputs(job, np.array([total]))
-    return {"loss": total / count}
+    return {"loss": total / len(job.validation)}

@@ -15,6 +15,19 @@ from vitreous.training.config import RunConfig
 
 
 @dataclass(frozen=True)
+class Processes:
+    """How many processes make up the run. Under torchrun, which starts them itself, only --process-timeout counts."""
+
+    processes: int = 1
+    """Processes on this machine, each with its share of every batch; one for each GPU. On several machines: torchrun
+    (docs/scaling.md). Never changes an example; sums round differently."""
+    restarts: int = 0
+    """With --processes: how often all are started again, from the newest checkpoint, after one has failed."""
+    process_timeout: float = 10.0
+    """Minutes that one process waits for another before the run ends."""
+
+
+@dataclass(frozen=True)
 class Train:
     """Train a model on labelled images, by a recipe; every setting of the recipe can be overridden.
 
@@ -53,6 +66,7 @@ class Train:
     the run folder. Runs one batch and writes nothing."""
     json: bool = False
     """With --dry-run: print the complete configuration instead, as JSON for --config."""
+    launch: Annotated[Processes, tyro.conf.arg(name="")] = field(default_factory=Processes)
     settings: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=lambda: RunConfig(recipe="auto"))
 
 
@@ -66,6 +80,7 @@ class Resume:
     run: Annotated[str, tyro.conf.Positional]
     """The run folder."""
     changes: Annotated[Changes, tyro.conf.arg(name="")] = field(default_factory=Changes)
+    launch: Annotated[Processes, tyro.conf.arg(name="")] = field(default_factory=Processes)
 
 
 @dataclass(frozen=True)

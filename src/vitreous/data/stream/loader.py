@@ -122,6 +122,35 @@ class TrainStream:
 
 
 @dataclass(frozen=True)
+class Share:
+    """One process's part of a stream whose every batch is divided among several: the rank-th of `size` equal parts.
+
+    Its own samples are counted without gaps: sample `n` is one of the batch of step n // (batch / size).
+    """
+
+    stream: TrainStream
+    batch: int
+    """Samples of a batch, in all processes together."""
+    rank: int
+    size: int
+
+    @property
+    def preprocess(self) -> PreprocessConfig:
+        """How images are prepared."""
+        return self.stream.preprocess
+
+    def examples(self, samples: Iterable[int]) -> Iterator[Example]:
+        """Yield the examples of these of its own samples; raises ImageError."""
+        own = self.batch // self.size
+        places = ((sample // own) * self.batch + self.rank * own + sample % own for sample in samples)
+        return self.stream.examples(places)
+
+    def remembering(self) -> "Share":
+        """Return the same, with a small source kept decoded in memory."""
+        return replace(self, stream=self.stream.remembering())
+
+
+@dataclass(frozen=True)
 class Examples:
     """Every example of a source once, in order, through the evaluation transform."""
 
@@ -148,7 +177,7 @@ def read_label(source: Source, index: int) -> Label:
 
 
 def load_train_batches(
-    stream: TrainStream,
+    stream: TrainStream | Share,
     start: int,
     batch: int,
     stop: int | None = None,
@@ -178,11 +207,12 @@ def load_evaluation_batches(
     decode: DecodeConfig,
     batch: int,
     workers: Workers = 0,
-    device: torch.device | None = None,
+    share: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
     """Yield every example exactly once, in order; the last batch may be smaller. Raises as `load_train_batches`
-    does."""
-    return _load_batches(Examples(source, preprocess, decode), _Ranges(0, batch, len(source)), workers, device)
+    does. `share`: rank and size yield every size-th of these batches, beginning with that of number rank."""
+    keys = _Ranges(0, batch, len(source), *share)
+    return _load_batches(Examples(source, preprocess, decode), keys, workers, None)
 
 
 def resolve_workers(workers: Workers, device: torch.device | None = None) -> int:
@@ -211,7 +241,7 @@ def unpack(parcel: SharedBatch) -> Batch:
 
 
 def _load_batches(
-    examples: TrainStream | Examples, keys: "_Ranges", workers: Workers, device: torch.device | None
+    examples: TrainStream | Share | Examples, keys: "_Ranges", workers: Workers, device: torch.device | None
 ) -> Iterator[Batch]:
     if keys.batch < 1:
         raise ConfigError(f"the batch size is {keys.batch}; it must be at least 1")
@@ -250,9 +280,13 @@ class _Ranges:
     start: int
     batch: int
     stop: int | None
+    skip: int = 0
+    """Batches that are left out before the first."""
+    every: int = 1
+    """1: all batches; 2: every second one; ..."""
 
     def __iter__(self) -> Iterator[range]:
-        firsts = itertools.count(self.start, self.batch)
+        firsts = itertools.count(self.start + self.skip * self.batch, self.every * self.batch)
         if self.stop is None:
             yield from (range(first, first + self.batch) for first in firsts)
         else:
@@ -263,7 +297,7 @@ class _Ranges:
 class _Keyed(Dataset):
     """A worker's job: a batch of keys in, a shared batch out; our own errors travel as values, so they arrive whole."""
 
-    def __init__(self, examples: TrainStream | Examples, shared: bool) -> None:
+    def __init__(self, examples: TrainStream | Share | Examples, shared: bool) -> None:
         self.examples, self.shared = examples, shared
 
     def __getitem__(self, key: int) -> Example:

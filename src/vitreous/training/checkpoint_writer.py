@@ -1,0 +1,81 @@
+"""Checkpoints of a run: written at once by one process, or by several beside the training (torch.distributed.checkpoint)."""
+
+from concurrent.futures import Future
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, cast
+
+import torch.distributed as dist
+from torch.distributed.checkpoint import CheckpointException
+from torch.distributed.checkpoint.state_dict_saver import async_save
+
+from vitreous.errors import FailedError, ProcessLost
+from vitreous.run_folder import Run
+from vitreous.storage.atomic import atomic_folder
+from vitreous.storage.shard_writer import ShardWriter
+from vitreous.storage.snapshot import complete_snapshot
+from vitreous.training.distributed import World, explain_loss
+from vitreous.training.state import Job
+
+
+class CheckpointWriter:
+    """Writes a run's checkpoints, one at a time. Where there are several processes, all of them call each method.
+
+    A checkpoint of several processes is copied to the CPU's memory first, and written while training goes on. It takes its name
+    when all of it is on the disk.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.group = dist.new_group(backend="gloo") if world.together else None
+        """Its own, so that it can speak beside the training."""
+        self.pending: Future[Any] | None = None
+        self.folder = ExitStack()
+
+    def save(self, job: Job, run: Run) -> None:
+        """Write a checkpoint, once the one before it is written; raises StorageError, also that of the one before."""
+        if not self.world.together:
+            run.save_checkpoint(job.progress.step, job.tensors(), job.state())
+            return
+        self.settle()
+        step, partial, document = job.progress.step, None, {}
+        if run.leads:
+            document = run.describe_checkpoint(step, job.state())
+            partial = self.folder.enter_context(atomic_folder(run.checkpoint_path(step)))
+        partial = self.world.share(partial)
+        assert partial is not None
+
+        def complete(sums: dict[str, str]) -> None:
+            complete_snapshot(cast("Path", partial), sums, document)
+            self.folder.pop_all().close()
+            run.prune(step)
+
+        writer = ShardWriter(partial, complete)
+        self.pending = cast("Future[Any]", async_save(job.tensors(), storage_writer=writer, process_group=self.group))
+
+    def settle(self) -> None:
+        """Wait until the checkpoint is written, if one is being written.
+
+        Raises:
+            StorageError: it couldn't be; those before it are whole.
+        """
+        if self.pending is None:
+            return
+        try:
+            self.pending.result()
+        except Exception as error:
+            failure = find_failure(error)
+            self.folder.__exit__(type(failure), failure, None)
+            raise failure from error
+        finally:
+            self.pending = None
+
+
+def find_failure(error: Exception) -> Exception:
+    """Return the reason of a failed checkpoint as this program's errors say it."""
+    if isinstance(error, CheckpointException):
+        reasons = [one for one, _ in error.failures.values()]
+        said = next((one for one in reasons if isinstance(one, FailedError)), None)
+        return said or ProcessLost(f"a checkpoint could not be written: {' '.join(str(reasons[0]).split())}")
+    lost = explain_loss(error)
+    return lost if isinstance(lost, Exception) else error

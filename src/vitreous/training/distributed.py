@@ -1,0 +1,264 @@
+"""The processes of one run: how they meet, agree and part. torchrun, or `vitreous train --processes`, starts them.
+
+A run in one process needs none of this: its world is `ALONE`, in which every function returns what it was given.
+"""
+
+import itertools
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from vitreous.errors import ConfigError, ProcessLost, ReportedElsewhere, RunError, Signalled, VitreousError
+from vitreous.training.interrupt import Interrupt
+from vitreous.training.reporter import Reporter, Silent
+
+T = TypeVar("T")
+LAUNCH = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""What torchrun tells each process in its environment."""
+TIMEOUT = 10.0
+"""Minutes that a process waits for the others."""
+WHATEVER = timedelta(days=365)
+FIRST_TO_TELL, LAST_WORDS = 3.0, 3.0
+"""Seconds that a process waits for the first one to tell of an error that both have; and, when another one has gone, for
+that one to have told why."""
+LOST = ("gloo", "NCCL", "Connection reset", "Connection closed", "Broken pipe", "Timed out", "recvVector", "sendBytes")
+"""What torch's errors say when another process has gone, or doesn't answer."""
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of a run, and which one of them this is. Every method is called by all of them, in the same order."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    """Its number on its machine."""
+    local_size: int = 1
+    """Processes on this machine."""
+    store: Any = None
+    turns: Iterator[int] = field(default_factory=itertools.count)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process speaks for all, and writes the run folder."""
+        return self.rank == 0
+
+    @property
+    def together(self) -> bool:
+        """Whether there are others."""
+        return self.size > 1
+
+    def share(self, value: T) -> T:
+        """Return the first process's value, in all of them."""
+        if not self.together:
+            return value
+        box: list[Any] = [value if self.leads else None]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def gather(self, value: T) -> list[T]:
+        """Return every process's value, by rank, in the first one; an empty list in the others."""
+        if not self.together:
+            return [value]
+        found: list[Any] | None = [None] * self.size if self.leads else None
+        dist.gather_object(value, found, dst=0)
+        return found or []
+
+    def total(self, values: Tensor) -> Tensor:
+        """Return the sum over the processes of some numbers, the same bits in all of them."""
+        if self.together:
+            dist.all_reduce(values)
+        return values
+
+    def agree(self, interrupt: Interrupt) -> None:
+        """Let the run stop if any process was asked to."""
+        if self.together:
+            interrupt.adopt(self.total(torch.tensor(interrupt.ballot())).tolist())
+
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """Do what the first process leaves traces of (a cache, downloads) there first, however long it takes, then in the
+        others."""
+        key = f"turn/{next(self.turns)}"
+        if self.together and not self.leads:
+            self.store.wait([key], WHATEVER)
+        yield
+        if self.together and self.leads:
+            self.store.set(key, "")
+
+    def hush(self, reporter: Reporter) -> Reporter:
+        """Return the reporter in the first process, and in the others one that says nothing."""
+        return reporter if self.leads else Silent()
+
+    def place(self, device: torch.device) -> torch.device:
+        """Return this process's own device of a kind."""
+        if not self.together or device.type != "cuda":
+            return device
+        if self.local_rank >= torch.cuda.device_count():
+            raise ConfigError(
+                f"{self.local_size} processes on a machine with {torch.cuda.device_count()} GPUs: each needs its own; start "
+                "fewer processes, or train on the CPU (--device cpu)"
+            )
+        torch.cuda.set_device(self.local_rank)
+        return torch.device("cuda", self.local_rank)
+
+    def divide(self, batch: int) -> int:
+        """Return the examples of each batch that one process takes; raises ConfigError unless all take as many."""
+        if batch % self.size:
+            below = batch // self.size * self.size
+            nearest = f"{below + self.size:,}" if not below else f"{below:,} or {below + self.size:,}"
+            raise ConfigError(
+                f"a batch of {batch:,} can't be divided among {self.size} processes; give --batch {nearest}, or another number "
+                "of processes"
+            )
+        return batch // self.size
+
+    def check_same(self, facts: dict[str, str]) -> None:
+        """Refuse processes that differ in what must be the same in all; raises RunError, in all of them, naming the first."""
+        if not self.together:
+            return
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, (platform.node(), facts))
+        (first_host, first), *others = found
+        for rank, (host, those) in enumerate(others, start=1):
+            for name, value in first.items():
+                if those.get(name) != value:
+                    raise RunError(
+                        f"the processes differ: {name} is {those.get(name)} in process {rank} (on {host}), {value} in process 0 "
+                        f"(on {first_host}); give all of them the same"
+                    )
+
+
+ALONE = World()
+_joined: list[World] = []
+
+
+def get_world() -> World:
+    """Return the world that this process has joined."""
+    return _joined[-1] if _joined else ALONE
+
+
+@contextmanager
+def join(timeout: float = TIMEOUT) -> Iterator[World]:
+    """Meet the other processes of this run, if it was started with others, until the block ends.
+
+    What is raised inside is told by one process alone: the first, or the only one that knows.
+
+    Args:
+        timeout: minutes that one waits for another, here and from then on.
+
+    Raises:
+        ConfigError: some don't come. ReportedElsewhere: the work ended, and another process says why.
+    """
+    if _joined or not all(os.environ.get(name) for name in LAUNCH) or int(os.environ["WORLD_SIZE"]) < 2:
+        yield get_world()
+        return
+    world = meet(timedelta(minutes=timeout))
+    _joined.append(world)
+    try:
+        yield world
+    except (Exception, KeyboardInterrupt) as error:
+        raise settle_error(world, error) from error
+    finally:
+        _joined.pop()
+        part()
+
+
+def meet(timeout: timedelta) -> World:
+    """Wait for all processes, and make torch's process group of them; raises ConfigError, naming those that don't come."""
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    said = f"within {timeout.total_seconds() / 60:g} min (--process-timeout)"
+    try:
+        store = open_store(rank, timeout)
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"process {rank} of {size} can't meet the others at {where} {said}; are all of them started, with the same "
+            "MASTER_ADDR and MASTER_PORT?"
+        ) from error
+    here = [f"here/{one}" for one in range(size)]
+    store.set(here[rank], platform.node())
+    local = int(os.environ.get("LOCAL_RANK", rank)), int(os.environ.get("LOCAL_WORLD_SIZE", size))
+    world = World(rank, size, *local, store)
+    try:
+        store.wait(here, timeout)
+    except RuntimeError as error:
+        missing = [str(one) for one, key in enumerate(here) if not store.check([key])]
+        few = ConfigError(
+            f"{size - len(missing)} of {size} processes have come {said}; missing: {', '.join(missing)}. Start all of them, "
+            f"with {where} for the place where they meet"
+        )
+        raise settle_error(world, few) from error
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
+    return world
+
+
+def open_store(rank: int, timeout: timedelta) -> Any:
+    """Return the store through which the processes meet: that of torch's agent, or one that the first process holds."""
+    if has_agent():
+        return next(dist.rendezvous("env://", timeout=timeout))[0]
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return dist.TCPStore(host, port, is_master=rank == 0, timeout=timeout, wait_for_workers=False)
+
+
+def has_agent() -> bool:
+    """Return whether torch's agent, which outlives the processes, has a store for them."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
+def part() -> None:
+    """Leave the process group."""
+    with suppress(RuntimeError):
+        dist.destroy_process_group()
+
+
+def explain_loss(error: BaseException) -> BaseException:
+    """Return what torch says of a process that has gone in our own words; any other error as it is."""
+    if isinstance(error, VitreousError) or not isinstance(error, RuntimeError):
+        return error
+    if not isinstance(error, dist.DistError) and not any(word in str(error) for word in LOST):
+        return error
+    gone = ProcessLost("another process of this run has ended, or hasn't answered in time")
+    gone.__cause__ = error
+    return gone
+
+
+def settle_error(world: World, error: BaseException) -> BaseException:
+    """Return what to raise in this process for an error: one process of the run says what went wrong, once."""
+    error = explain_loss(error)
+    code = 128 + error.number if isinstance(error, Signalled) else getattr(error, "exit_code", 1)
+    with suppress(RuntimeError, ValueError):
+        store = world.store
+        store.set(f"failed/{world.rank}", str(code))
+        if isinstance(error, (ProcessLost, KeyboardInterrupt)):
+            await_key(store, "told", LAST_WORDS if isinstance(error, ProcessLost) else 0)
+        elif not world.leads:
+            await_key(store, "failed/0", FIRST_TO_TELL)
+        teller = int(store.compare_set("told", "", str(world.rank)))
+        code = int(store.get(f"failed/{teller}"))
+        store.set(f"settled/{world.rank}", "")
+        if world.leads and not has_agent():  # the store ends with this process
+            for rank in range(world.size):
+                await_key(store, f"settled/{rank}", LAST_WORDS / world.size)
+        if teller != world.rank:
+            return ReportedElsewhere(code)
+        if not world.leads and isinstance(error, VitreousError) and not isinstance(error, ProcessLost):
+            error.args = (f"process {world.rank} of {world.size}: {error}",)
+    return error
+
+
+def await_key(store: Any, key: str, seconds: float) -> None:
+    """Wait until a key is in the store, or for so long."""
+    end = time.monotonic() + seconds
+    while not store.check([key]) and time.monotonic() < end:
+        time.sleep(0.05)

@@ -1,0 +1,76 @@
+"""How several processes train one model: each has all of it, and their gradients are averaged (DistributedDataParallel); or
+it is divided among them (`sharding.py`)."""
+
+import warnings
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+
+from vitreous.objectives.base import Objective
+from vitreous.training.config import RunConfig
+from vitreous.training.distributed import World
+from vitreous.training.sharding import lay_out_mesh, set_last_part, shard_average, shard_objective
+
+
+class Spared(nn.Module):
+    """An objective, beside a parameter that it has no use for: torch warns where it looks for such and finds none."""
+
+    def __init__(self, objective: Objective) -> None:
+        super().__init__()
+        self.objective = objective
+        self.spare = nn.Parameter(torch.zeros(1, device=next(objective.parameters()).device))
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return what the objective does."""
+        return self.objective(*inputs)
+
+
+def parallelise(
+    objective: Objective, average: AveragedModel | None, config: RunConfig, device: torch.device, world: World
+) -> nn.Module | None:
+    """Return what to call in place of the objective, so that gradients are means over all processes; None if there is one.
+
+    Raises:
+        ConfigError: the model is to be divided, but there is one process, or a number of them that doesn't allow it.
+
+    Where parameters lie in the buckets of gradients is settled before the first step, and not by the order in which gradients
+    come in it: the order of sums, and so the bits, are the same whether a run was interrupted or not.
+    """
+    if config.shard != "none":
+        mesh = lay_out_mesh(config.shard, device, world)
+        shard_objective(objective, mesh, config.precision == "bf16")
+        if average is not None:
+            shard_average(average.module, mesh)
+        return objective
+    if not world.together:
+        return None
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning)  # broadcast_buffers has another name since torch 2.13
+        return DistributedDataParallel(
+            Spared(objective),
+            device_ids=[device] if device.type == "cuda" else None,
+            broadcast_buffers=False,
+            find_unused_parameters=True,  # which also keeps torch from laying out buckets anew after the first step
+            gradient_as_bucket_view=True,
+        )
+
+
+def accumulate(runner: nn.Module | None, last: bool) -> AbstractContextManager[None]:
+    """Return the context of a part of a step's examples: gradients are averaged over the processes after the last one."""
+    if isinstance(runner, FSDPModule):
+        set_last_part(runner, last)
+    if isinstance(runner, DistributedDataParallel) and not last:
+        return runner.no_sync()
+    return nullcontext()
+
+
+def compile_blocks(objective: Objective) -> None:
+    """Compile each block of the objective's modules by itself, in place."""
+    for module in objective.modules():
+        if isinstance(module, nn.ModuleList):
+            for block in module:
+                block.compile()

@@ -1,0 +1,349 @@
+"""Several processes of one run: the same examples, weights and figures as one process; how they stop, and what they refuse."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.support.ranks import run_ranks, start_ranks
+from tests.support.training import TINY
+
+from vitreous.cli.main import report_error
+from vitreous.data.config import DataConfig
+from vitreous.data.dataset import open_dataset
+from vitreous.errors import ConfigError, VitreousError
+from vitreous.model.config import RegularisationConfig
+from vitreous.model.names import build_vit_config
+from vitreous.objectives.config import MaskedPatchesConfig
+from vitreous.run_folder import list_checkpoint_steps, read_run
+from vitreous.storage.shards import Pieces
+from vitreous.storage.snapshot import read_snapshot
+from vitreous.training import assembly, loop
+from vitreous.training import run as running
+from vitreous.training import validate as validating
+from vitreous.training.assembly import build_job
+from vitreous.training.changes import Changes
+from vitreous.training.config import OptimizerConfig, RunConfig
+from vitreous.training.distributed import ALONE, World, get_world, join
+from vitreous.training.interrupt import Interrupt
+from vitreous.training.loop import load_batches, train_step
+from vitreous.training.reporter import Silent
+from vitreous.training.run import resume, train
+from vitreous.training.sharding import gather_on_cpu, gather_whole
+from vitreous.training.validate import validate
+
+EXACT = replace(
+    TINY,
+    regularisation=RegularisationConfig(dropout=0.1, drop_path=0.2, patch_dropout=0.25),
+    optimizer=OptimizerConfig(name="muon", lr=3e-3, clip=0.5),
+    ema=0.9,
+    low_resolution=0.5,
+    low_resolution_duration="30%",
+)
+MASKED = replace(
+    TINY,
+    model=build_vit_config("mu/2", image=(8, 8), channels=1, classes=0, depth=2, final_norm="pooled"),
+    objective=MaskedPatchesConfig(),
+)
+STEPS = 20
+
+
+@pytest.fixture
+def doubled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute in float64, here and in the processes that are started from here."""
+    create, normalize = assembly.create_initial_model, loop.normalize
+    build = assembly.build_objective
+    monkeypatch.setattr(assembly, "create_initial_model", lambda *given: create(*given).double())
+    monkeypatch.setattr(assembly, "build_objective", lambda *given: build(*given).double())
+    for module in (loop, validating):
+        monkeypatch.setattr(module, "normalize", lambda *given: normalize(*given).double())
+
+
+def take_steps(config: RunConfig, world: World) -> dict[str, Any]:
+    """Return weights and averages after some steps, the first step's gradients, the losses, and a hash of each step's examples
+    and validation figures."""
+    job = build_job(config, open_dataset(config.data, config.decode), Silent(), world)
+    batches, streams, losses = load_batches(job, STEPS), [], []
+    gradients: dict[str, torch.Tensor] = {}
+    step = job.optimizer.step
+
+    def look(share: float) -> None:
+        for name, parameter in job.objective.named_parameters():
+            if parameter.grad is not None:
+                gradients.setdefault(name, gather_whole(parameter.grad).clone())
+        step(share)
+
+    job.optimizer.step = look
+    for number in range(STEPS):
+        batch = next(batches)
+        parts = world.gather(
+            [(bytes(one.numpy()), int(index)) for one, index in zip(batch.pixels, batch.indices, strict=True)]
+        )
+        whole = repr([example for part in parts for example in part]).encode()
+        streams.append(hashlib.sha256(whole).hexdigest())
+        losses.append(float(train_step(job, batch)[0]))
+        job.progress.step = number + 1
+    figures = validate(job, Silent(), Interrupt())
+    assert figures is not None
+    del figures["seconds"]
+    average = {} if job.average is None else {f"average.{name}": one for name, one in job.average.state_dict().items()}
+    weights = gather_on_cpu(job.objective.state_dict() | average, keep=True)
+    return {"weights": weights, "gradients": gradients, "losses": losses} | {
+        "streams": streams,
+        "figures": figures,
+    }
+
+
+def in_processes(config: RunConfig, size: int, folder: Path) -> dict[str, Any]:
+    """Return what `take_steps` finds in as many processes, in each of which the weights are the same bits."""
+
+    def work(rank: int) -> int:
+        with join(1) as world:
+            found = take_steps(config, world)
+            weights = hashlib.sha256(b"".join(bytes(one.numpy()) for one in found["weights"].values())).hexdigest()
+            world.check_same({"the weights": weights, "the losses": repr(found["losses"])})
+            if world.leads:
+                torch.save(found, folder / f"{size}.pt")
+        return 0
+
+    for code, out, err in run_ranks(work, size):
+        assert code == 0, (out, err)
+    return torch.load(folder / f"{size}.pt")
+
+
+def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """Return the largest difference, relative to the tensor's norm."""
+    assert one.keys() == other.keys()
+    pairs = [(one[name].double(), other[name].double()) for name in one]
+    return max(float((a - b).norm() / b.norm().clamp(min=1e-30)) for a, b in pairs)
+
+
+@pytest.mark.parametrize(
+    ("config", "size", "changed"), [(EXACT, 4, {"micro_batch": 5}), (MASKED, 2, {})], ids=["labelled", "masked"]
+)
+def test_the_same_examples_weights_and_figures_in_any_number_of_processes(
+    config: RunConfig, size: int, changed: dict, tmp_path: Path, doubled: None
+) -> None:
+    alone = take_steps(config, ALONE)
+    found = in_processes(replace(config, **changed), size, tmp_path)
+    assert found["streams"] == alone["streams"]
+    assert distance(found["weights"], alone["weights"]) < 1e-9
+    assert found["losses"] == pytest.approx(
+        alone["losses"], rel=1e-6
+    )  # a mean in float32, whatever the model's precision
+    assert found["figures"] == pytest.approx(alone["figures"], rel=1e-6)
+
+
+@pytest.mark.parametrize(("shard", "recompute"), [("all", True), (2, False)], ids=["all", "hybrid"])
+def test_a_divided_model_gets_the_same_weights(
+    shard: str | int, recompute: bool, tmp_path: Path, doubled: None
+) -> None:
+    """Matrices of Muon whole, clipping over all processes, averages, and blocks that are computed again."""
+    alone = take_steps(EXACT, ALONE)
+    found = in_processes(replace(EXACT, shard=shard, recompute=recompute, micro_batch=3), 4, tmp_path)
+    assert found["streams"] == alone["streams"]
+    assert distance(found["weights"], alone["weights"]) < 1e-9
+    assert found["figures"] == pytest.approx(alone["figures"], rel=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("micro_batch", [0, 4])
+def test_any_number_of_workers_and_any_accumulation(
+    size: int, workers: int, micro_batch: int, tmp_path: Path, doubled: None
+) -> None:
+    alone = take_steps(EXACT, ALONE)
+    found = in_processes(replace(EXACT, workers=workers, micro_batch=micro_batch), size, tmp_path)
+    assert found["streams"] == alone["streams"]
+    assert distance(found["weights"], alone["weights"]) < 1e-9
+
+
+def test_in_float32_the_first_gradients_agree(tmp_path: Path) -> None:
+    alone, found = take_steps(EXACT, ALONE), in_processes(EXACT, 2, tmp_path)
+    assert distance(found["gradients"], alone["gradients"]) < 1e-5
+    assert found["streams"] == alone["streams"]
+
+
+def test_figures_are_those_of_one_process_to_the_last_bit(tmp_path: Path) -> None:
+    """Whatever divides the batches: as many as 3 processes for 2 batches of 64 and one of fewer."""
+    for config in (replace(TINY, data=DataConfig("digits", holdout=0.08)), MASKED):
+        config = replace(config, batch=64)
+        dataset = open_dataset(config.data, config.decode)
+        alone = validate(build_job(config, dataset, Silent()), Silent(), Interrupt())
+
+        def work(rank: int, config: RunConfig = config, alone: Any = alone) -> int:
+            with join(1) as world:
+                job = build_job(config, open_dataset(config.data, config.decode), Silent())
+                job.world = world
+                found = validate(job, Silent(), Interrupt(alone=False))
+                assert found is not None and {**found, "seconds": alone["seconds"]} == alone
+            return 0
+
+        assert [code for code, *_ in run_ranks(work, 3)] == [0, 0, 0]
+
+
+def go_on(folder: Path, config: RunConfig, size: int) -> None:
+    """Begin a run in as many processes, or go on with it."""
+
+    def work(rank: int) -> int:
+        done = resume(folder) if (folder / "config.json").exists() else train(config, folder)
+        assert done.stopped == "finished"
+        return 0
+
+    for code, out, err in run_ranks(work, size):
+        assert code == 0, (out, err)
+
+
+def read_whole(checkpoint: Path) -> dict[str, torch.Tensor]:
+    tensors = read_snapshot(checkpoint)[0]
+    return {name: one.whole() if isinstance(one, Pieces) else one for name, one in tensors.items()}
+
+
+def lose_after(folder: Path, step: int) -> None:
+    for later in list_checkpoint_steps(folder):
+        if later > step:
+            shutil.rmtree(folder / "checkpoints" / f"step-{later}")
+
+
+@pytest.mark.parametrize("shard", ["none", "all"])
+def test_a_run_goes_on_in_another_number_of_processes(shard: str, tmp_path: Path, doubled: None) -> None:
+    """Four, two, one: each reads what the others wrote, of which the newest has lost a byte."""
+    config = replace(EXACT, checkpoint_every="4st", keep_checkpoints=9)
+    straight = train(config, tmp_path / "straight")
+    folder = tmp_path / "run"
+    go_on(folder, replace(config, shard=shard), 4)
+    assert read_run(folder).config["environment"]["processes"] == 4
+    assert sorted(path.name for path in (folder / "checkpoints" / "step-4").glob("shard*")) == [
+        "shard-00000.safetensors"
+    ] + [f"shard-0000{rank}.safetensors" for rank in (1, 2, 3)] + ["shards.json"]
+    lose_after(folder, 8)
+    torn = folder / "checkpoints" / "step-8" / "shard-00002.safetensors"
+    torn.write_bytes(torn.read_bytes()[:-1])
+    go_on(folder, config, 2)
+    lose_after(folder, 8)
+    last = resume(folder, changes=Changes(shard="none"))
+    changes = [one["settings"]["processes"] for one in read_run(folder).config["changes"]]
+    assert changes == [[4, 2], [2, 1]]
+    found, expected = (read_whole(one / "checkpoints" / "step-12") for one in (folder, straight.run))
+    assert distance(found, expected) < 1e-9
+    told = {name: value for name, value in last.metrics.items() if name != "seconds"}
+    assert told == pytest.approx({name: straight.metrics[name] for name in told}, rel=1e-6)
+
+
+def test_a_signal_to_one_process_stops_all_at_one_step(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    config = replace(TINY, duration="4000st", evaluate_every="4000st", checkpoint_every="100%")
+
+    def work(rank: int) -> int:
+        done = train(config, folder)
+        return 128 + (done.signal or 0)
+
+    processes = start_ranks(work, 2)
+    end = time.monotonic() + 60
+    while not (folder / "metrics.jsonl").exists() or not (folder / "metrics.jsonl").stat().st_size:
+        assert time.monotonic() < end and processes[0].poll() is None, processes[0].communicate()
+        time.sleep(0.1)
+    began = time.monotonic()
+    os.kill(processes[1].pid, signal.SIGUSR1)
+    assert [process.communicate(30) and process.returncode for process in processes] == [128 + signal.SIGUSR1] * 2
+    assert time.monotonic() - began < 10
+    (step,) = list_checkpoint_steps(folder)
+    assert step >= 1
+    assert read_run(folder).metrics[-1]["step"] <= step
+
+
+def told_by(work: Any, size: int, absent: tuple[int, ...] = ()) -> tuple[list[int | None], list[str]]:
+    """Return the exit codes of processes that refuse something, and all that they said."""
+
+    def tell(rank: int) -> int:
+        try:
+            work(rank)
+        except VitreousError as error:
+            return report_error(error)
+        return 0
+
+    found = run_ranks(tell, size, absent)
+    lines = [line for _, _, err in found for line in err.splitlines()]
+    return [code for code, *_ in found], [
+        line for line in lines if line.startswith("vitreous")
+    ]  # torch's C++ logs, too
+
+
+def test_what_several_processes_refuse_is_said_once(tmp_path: Path) -> None:
+    def divide(rank: int) -> None:
+        train(replace(TINY, batch=32), tmp_path / "run")
+
+    codes, lines = told_by(divide, 3)
+    assert codes == [2, 2, 2]
+    assert lines == [
+        "vitreous: error: a batch of 32 can't be divided among 3 processes; give --batch 30 or 33, or another number of processes"
+    ]
+
+    def differ(rank: int) -> None:
+        train(replace(TINY, data=replace(TINY.data, holdout=0.05 + 0.1 * rank)), tmp_path / "run")
+
+    codes, lines = told_by(differ, 2)
+    assert codes == [2, 2]
+    assert len(lines) == 1 and "the processes differ: the data is" in lines[0] and "process 1" in lines[0]
+
+    def fail(rank: int) -> None:
+        with join(1) as world:
+            if rank == 1:
+                raise ConfigError("something is wrong here")
+            world.share(None)
+            world.total(torch.ones(1))
+
+    codes, lines = told_by(fail, 2)
+    assert codes == [2, 2]
+    assert lines == ["vitreous: error: process 1 of 2: something is wrong here"]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_process_that_does_not_come_is_named() -> None:
+    def meet(rank: int) -> None:
+        with join(0.03):
+            raise AssertionError
+
+    codes, lines = told_by(meet, 3, absent=(2,))
+    assert codes == [2, 2]
+    assert len(lines) == 1 and "2 of 3 processes have come" in lines[0] and "missing: 2" in lines[0]
+
+
+def test_other_versions_are_refused(tmp_path: Path) -> None:
+    versions = running.read_versions()
+
+    def work(rank: int) -> None:
+        running.read_versions = lambda: versions | {"torch": f"2.{rank}"}
+        train(TINY, tmp_path / "run")
+
+    codes, lines = told_by(work, 2)
+    assert codes == [2, 2]
+    assert len(lines) == 1 and "the version of torch is 2.1 in process 1" in lines[0]
+
+
+def test_a_process_alone_has_no_need_of_others() -> None:
+    with join() as world:
+        assert world is ALONE is get_world()
+        assert world.share({"a": 1}) == {"a": 1} and world.gather(3) == [3]
+        assert world.divide(7) == 7
+        world.check_same({"a": "b"})
+    with pytest.raises(ConfigError, match="give --batch 4, or another"):
+        World(0, 4).divide(3)
+
+
+def test_records_hold_the_whole_batch(tmp_path: Path) -> None:
+    """Only the first process writes: each record once, with the examples of all."""
+    go_on(tmp_path / "run", TINY, 2)
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    trained = [one for one in records if one["kind"] == "train"]
+    assert [one["step"] for one in trained] == list(range(1, 13))
+    assert [one["samples"] for one in trained] == [32 * step for step in range(1, 13)]
+    assert all(0 <= one["accuracy"] <= 1 for one in trained)
