@@ -25,7 +25,7 @@ from vitreous.objectives.config import MaskedPatchesConfig
 from vitreous.run_folder import list_checkpoint_steps, read_run
 from vitreous.storage.shards import Pieces
 from vitreous.storage.snapshot import read_snapshot
-from vitreous.training import assembly, loop
+from vitreous.training import assembly, distributed, loop
 from vitreous.training import run as running
 from vitreous.training import validate as validating
 from vitreous.training.assembly import build_job
@@ -277,7 +277,7 @@ def told_by(work: Any, size: int, absent: tuple[int, ...] = ()) -> tuple[list[in
     ]  # torch's C++ logs, too
 
 
-def test_what_several_processes_refuse_is_said_once(tmp_path: Path) -> None:
+def test_what_several_processes_refuse_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def divide(rank: int) -> None:
         train(replace(TINY, batch=32), tmp_path / "run")
 
@@ -293,6 +293,8 @@ def test_what_several_processes_refuse_is_said_once(tmp_path: Path) -> None:
     codes, lines = told_by(differ, 2)
     assert codes == [2, 2]
     assert len(lines) == 1 and "the processes differ: the data is" in lines[0] and "process 1" in lines[0]
+
+    monkeypatch.setattr(distributed, "FIRST_TO_TELL", 0.5)
 
     def fail(rank: int) -> None:
         with join(1) as world:

@@ -4,6 +4,7 @@ A run in one process needs none of this: its world is `ALONE`, in which every fu
 """
 
 import itertools
+import math
 import os
 import platform
 import time
@@ -27,11 +28,32 @@ LAUNCH = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 TIMEOUT = 10.0
 """Minutes that a process waits for the others."""
 WHATEVER = timedelta(days=365)
-FIRST_TO_TELL, LAST_WORDS = 3.0, 3.0
+FIRST_TO_TELL, LAST_WORDS = 10.0, 3.0
 """Seconds that a process waits for the first one to tell of an error that both have; and, when another one has gone, for
 that one to have told why."""
-LOST = ("gloo", "NCCL", "Connection reset", "Connection closed", "Broken pipe", "Timed out", "recvVector", "sendBytes")
+LOST = (
+    "gloo",
+    "NCCL",
+    "Connection reset",
+    "Connection closed",
+    "Broken pipe",
+    "Timed out",
+    "timeout",
+    "recvVector",
+    "sendBytes",
+)
 """What torch's errors say when another process has gone, or doesn't answer."""
+
+
+@dataclass
+class Pulse:
+    """How far a process's work is: it counts between two times that the processes wait for each other (see `watch.py`)."""
+
+    count: int = 0
+
+    def beat(self) -> None:
+        """Go on."""
+        self.count += 1
 
 
 @dataclass(frozen=True)
@@ -45,7 +67,10 @@ class World:
     local_size: int = 1
     """Processes on this machine."""
     store: Any = None
+    timeout: float = math.inf
+    """Seconds that one waits for another."""
     turns: Iterator[int] = field(default_factory=itertools.count)
+    pulse: Pulse = field(default_factory=Pulse)
 
     @property
     def leads(self) -> bool:
@@ -188,7 +213,7 @@ def meet(timeout: timedelta) -> World:
     here = [f"here/{one}" for one in range(size)]
     store.set(here[rank], platform.node())
     local = int(os.environ.get("LOCAL_RANK", rank)), int(os.environ.get("LOCAL_WORLD_SIZE", size))
-    world = World(rank, size, *local, store)
+    world = World(rank, size, *local, store, timeout.total_seconds())
     try:
         store.wait(here, timeout)
     except RuntimeError as error:
@@ -242,8 +267,8 @@ def settle_error(world: World, error: BaseException) -> BaseException:
         store.set(f"failed/{world.rank}", str(code))
         if isinstance(error, (ProcessLost, KeyboardInterrupt)):
             await_key(store, "told", LAST_WORDS if isinstance(error, ProcessLost) else 0)
-        elif not world.leads:
-            await_key(store, "failed/0", FIRST_TO_TELL)
+        elif not world.leads and await_key(store, "failed/0", FIRST_TO_TELL):
+            await_key(store, "told", LAST_WORDS)
         teller = int(store.compare_set("told", "", str(world.rank)))
         code = int(store.get(f"failed/{teller}"))
         store.set(f"settled/{world.rank}", "")
@@ -257,8 +282,9 @@ def settle_error(world: World, error: BaseException) -> BaseException:
     return error
 
 
-def await_key(store: Any, key: str, seconds: float) -> None:
-    """Wait until a key is in the store, or for so long."""
+def await_key(store: Any, key: str, seconds: float) -> bool:
+    """Wait until a key is in the store, or for so long; return whether it is."""
     end = time.monotonic() + seconds
-    while not store.check([key]) and time.monotonic() < end:
+    while not (found := store.check([key])) and time.monotonic() < end:
         time.sleep(0.05)
+    return found

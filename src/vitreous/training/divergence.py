@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from vitreous.errors import NonFiniteLoss
+from vitreous.training.distributed import World
 from vitreous.training.sharding import take_local
 from vitreous.training.state import Job
 
@@ -32,12 +33,15 @@ def say_divergence(what: str, step: int) -> str:
     )
 
 
-def check_weights(job: Job) -> None:
-    """Refuse ruined weights: the last finite loss may belong to the step that made them. Raises NonFiniteLoss."""
+def check_weights(job: Job, world: World | None = None) -> None:
+    """Refuse ruined weights: the last finite loss may belong to the step that made them. Raises NonFiniteLoss.
+
+    `world`: the processes that look together; None: all of the job's.
+    """
     models = [job.objective] if job.average is None else [job.objective, job.average.module]
     weights = take_local(weight for model in models for weight in model.parameters())
     ruined = sum(not bool(torch.isfinite(weight).all()) for weight in weights)
-    if job.world.total(torch.tensor(float(ruined))):
+    if (world or job.world).total(torch.tensor(float(ruined))):
         raise explain_divergence("the weights became infinite or NaN", job.progress.step)
 
 

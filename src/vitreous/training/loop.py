@@ -31,6 +31,7 @@ from vitreous.training.reporter import Reporter
 from vitreous.training.rescue import rescue_run
 from vitreous.training.state import Job, autocast_context
 from vitreous.training.validate import validate
+from vitreous.training.watch import Watch
 
 DROPOUT, MASKS = 0xD0, 0x3A
 """Purposes of a step's draws."""
@@ -71,7 +72,8 @@ def fit(job: Job, run: Run, reporter: Reporter) -> FitResult:
                 begin_with_head(job, run, reporter, interrupt, checkpoints)
             while not (job.progress.finished or interrupt.requested):
                 try:
-                    take_steps(job, run, reporter, interrupt, checkpoints)
+                    with Watch(job.world):
+                        take_steps(job, run, reporter, interrupt, checkpoints)
                 except NonFiniteLoss as failure:
                     checkpoints.writer.settle()
                     if not recover(job, run, failure, reporter):
@@ -105,10 +107,12 @@ def take_steps(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt, che
         run.still_there(PRESENCE)
         if checkpoints.due(progress.step):
             checkpoints.save(job, run)
+        job.world.pulse.beat()
         started = time.perf_counter()
         batch = next(batches)
         if pass_over(job):
             continue
+        job.world.pulse.beat()
         loss, numbers = train_step(job, batch, Votes(interrupt, checkpoints))
         advance(job, run, loss, numbers, time.perf_counter() - started)
         show_progress(job, reporter, float(loss))
@@ -175,6 +179,7 @@ def train_step(job: Job, batch: Batch, votes: "Votes | None" = None) -> tuple[Te
                     images = F.interpolate(images, size=tuple(resolution), mode="area")
                 loss, numbers = objective(images, *job.objective.inputs(part, noise.to(job.device)))
             loss = loss * (len(part.labels) / size)
+            job.world.pulse.beat()
             loss.backward()
         losses.append(loss.detach())
         counted.append(numbers)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vitreous.errors import NonFiniteLoss, StorageError, VitreousError, WorkerKilled, explain_exhaustion
 from vitreous.run_folder import Run, list_checkpoint_steps
+from vitreous.training.distributed import ALONE
 from vitreous.training.divergence import check_weights
 from vitreous.training.state import Job
 
@@ -25,7 +26,7 @@ def rescue_run(error: Exception, job: Job, run: Run) -> Exception:
     job.objective.zero_grad(set_to_none=True)  # room for the checkpoint
     try:
         if job.whole and not job.divided:  # of a divided model each process has a part
-            check_weights(job)
+            check_weights(job, ALONE)
             run.save_checkpoint(job.progress.step, job.tensors(), job.state())
     except Exception as second:
         error.add_note(f"no checkpoint could be saved: {second}")

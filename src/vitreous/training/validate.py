@@ -57,6 +57,7 @@ def iterate_batches(
         load_evaluation_batches(job.validation, config.preprocess, config.decode, size, config.workers, share)
     )
     for first in range(0, math.ceil(len(job.validation) / size), world.size):
+        world.pulse.beat()
         world.agree(interrupt)
         if interrupt.requested:
             return

@@ -1,0 +1,113 @@
+"""Which process of a run hangs: it names itself, with its stack; one that can't is named by another."""
+
+import faulthandler
+import os
+import platform
+import sys
+import threading
+import time
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from vitreous.training.distributed import World
+
+EARLY = 0.8
+"""Share of the time that processes wait for one another after which one that hangs is looked for."""
+LOOKS = 20
+"""Looks in that time."""
+
+
+class Sign(NamedTuple):
+    """What a process last showed of itself."""
+
+    pulse: int
+    """How far its work is (see `Pulse`)."""
+    looks: int
+    """How often its watch has looked."""
+    where: str
+    """Its host, and its number there."""
+
+
+class Watch:
+    """While the block runs, notices if this process is the one that all others wait for, or one of them has gone silent.
+
+    Processes that wait for each other come to the same pulse; the one that hangs is behind. It writes a line and the stacks of its
+    threads to standard error, and ends, so that torch's agent starts all of them again, or ends the run.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world, self.seconds = world, EARLY * world.timeout
+        self.pulse, self.since, self.looks = -1, time.monotonic(), 0
+        self.heard: dict[int, tuple[int, float]] = {}
+        """Of each process: how often its watch had looked, and when that was new."""
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self._watch, name="watch", daemon=True)
+
+    def __enter__(self) -> "Watch":
+        if self.world.together:
+            self.show(self.world.store)  # so that all know of each other, whatever happens next
+            self.thread.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.over.set()
+        if self.world.together:
+            self.thread.join()
+
+    def _watch(self) -> None:
+        store = self.world.store.clone()
+        with suppress(RuntimeError):  # the store has gone, and with it the run
+            while not self.over.wait(self.seconds / LOOKS):
+                self.look(store)
+
+    def look(self, store: Any) -> None:
+        """Show how far this process is, and if it hasn't moved for long, find out whose fault that is."""
+        now, rank, pulse = time.monotonic(), self.world.rank, self.world.pulse.count
+        if pulse != self.pulse:
+            self.pulse, self.since = pulse, now
+        self.show(store)
+        if now - self.since < self.seconds / 2:  # most of the time, nobody reads the others' signs
+            return
+        signs = {
+            one: read_sign(store.get(f"sign/{one}")) for one in range(self.world.size) if store.check([f"sign/{one}"])
+        }
+        for one, sign in signs.items():
+            if sign.looks != self.heard.get(one, (-1, 0.0))[0]:
+                self.heard[one] = (sign.looks, now)
+        if now - self.since < self.seconds:
+            return
+        silent = [one for one in signs if now - self.heard[one][1] >= self.seconds / 3]
+        if rank == min(set(signs) - set(silent)) and silent:
+            self.end(
+                store,
+                silent[0],
+                signs[silent[0]],
+                f"has been silent for {now - self.heard[silent[0]][1]:.0f} s: it is stopped",
+            )
+        if pulse < max(sign.pulse for sign in signs.values()):
+            self.end(
+                store, rank, signs[rank], f"has not moved for {now - self.since:.0f} s, and the others wait for it"
+            )
+
+    def show(self, store: Any) -> None:
+        """Show how far this process is, and that it lives."""
+        self.looks += 1
+        shown = f"{self.world.pulse.count} {self.looks} {platform.node()}, process {os.getpid()}"
+        store.set(f"sign/{self.world.rank}", shown)
+
+    def end(self, store: Any, rank: int, sign: Sign, why: str) -> None:
+        """Say which process hangs, and end this one; all stacks are its own, so it shows them if it is the one."""
+        store.set(f"failed/{self.world.rank}", "1")
+        if int(store.compare_set("told", "", str(self.world.rank))) == self.world.rank:
+            sys.stderr.write(f"vitreous: error: process {rank} of {self.world.size} ({sign.where}) {why}\n")
+            sys.stderr.flush()
+            if rank == self.world.rank:
+                faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)
+        os._exit(1)
+
+
+def read_sign(shown: bytes) -> Sign:
+    """Read what `Watch.look` shows."""
+    pulse, looks, where = shown.decode().split(" ", 2)
+    return Sign(int(pulse), int(looks), where)

@@ -1,0 +1,149 @@
+"""One process of several is killed, at random instants, in training and while saving, or hangs: the others end, and the run goes on to
+the same bits."""
+
+import os
+import platform
+import random
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.support.forked import Forked
+from tests.support.ranks import run_ranks, start_ranks
+from tests.support.training import TINY
+from tests.training.test_distributed import EXACT, read_whole, told_by
+
+from vitreous.cli.main import report_error
+from vitreous.errors import VitreousError
+from vitreous.run_folder import list_checkpoint_steps
+from vitreous.training import loop, watch
+from vitreous.training.config import RunConfig
+from vitreous.training.distributed import get_world, join
+from vitreous.training.run import resume, train
+
+SIZE = 2
+
+
+def start(folder: Path, config: RunConfig) -> list[Forked]:
+    """Begin a run in several processes, or go on with it."""
+    return start_ranks(lambda rank: work(folder, config), SIZE)
+
+
+def work(folder: Path, config: RunConfig) -> int:
+    try:
+        done = resume(folder) if (folder / "config.json").exists() else train(config, folder)
+    except VitreousError as error:
+        return report_error(error)
+    return 0 if done.stopped == "finished" else 3
+
+
+def read_last(folder: Path) -> dict[str, torch.Tensor]:
+    return read_whole(folder / "checkpoints" / f"step-{list_checkpoint_steps(folder)[-1]}")
+
+
+def kill_and_finish(tmp_path: Path, kills: int, config: RunConfig) -> list[tuple[int, int, float, int]]:
+    """Return of each kill: its number, the process, after how many seconds, and the newest step that was saved then."""
+    straight, began = tmp_path / "straight", time.monotonic()
+    assert [code for code, *_ in run_ranks(lambda rank: work(straight, config), SIZE)] == [0] * SIZE
+    whole, expected = time.monotonic() - began, read_last(straight)
+    chance, log, folder = random.Random(0), [], tmp_path / "broken-0"
+    while len(log) < kills:
+        processes, rank, seconds = start(folder, config), chance.randrange(SIZE), chance.uniform(0, 0.8 * whole)
+        time.sleep(seconds)
+        if processes[rank].poll() is None:
+            processes[rank].kill()
+            log.append((len(log) + 1, rank, seconds, max(list_checkpoint_steps(folder), default=0)))
+        said = [process.communicate(60) for process in processes]
+        codes = [process.returncode for process in processes]
+        assert set(codes) <= {0, 1, -9}, said
+        if 0 in codes and codes[0] == 0:
+            check(folder, config, expected)
+            folder = tmp_path / f"broken-{len(log)}"
+    check(folder, config, expected)
+    return log
+
+
+def check(folder: Path, config: RunConfig, expected: dict[str, torch.Tensor]) -> None:
+    """Let a run come to its end, and hold its weights, averages and optimizer state against those of the undisturbed one."""
+    for code, out, err in run_ranks(lambda rank: work(folder, config), SIZE):
+        assert code == 0, (out, err)
+    found = read_last(folder)
+    assert found.keys() == expected.keys()
+    assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
+
+
+def test_a_killed_process_costs_no_bit(tmp_path: Path) -> None:
+    kill_and_finish(
+        tmp_path, 2, replace(EXACT, duration="60st", evaluate_every="25st", checkpoint_every="5st", export="best")
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shard", ["none", "all"])
+def test_a_hundred_kills_cost_no_bit(shard: str, tmp_path: Path) -> None:
+    """Fifty for each way to divide a run; -s shows the log."""
+    config = replace(EXACT, duration="300st", evaluate_every="77st", checkpoint_every="3st", export="best", shard=shard)
+    log = kill_and_finish(tmp_path, 50, config)
+    print(f"\nshard {shard}\nkill  process  seconds  saved step")
+    for number, rank, seconds, step in log:
+        print(f"{number:>4}  {rank:>7}  {seconds:>7.2f}  {step:>10}")
+
+
+def test_the_last_finished_step_is_saved_where_another_process_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advance = loop.advance
+
+    def die(*given: Any) -> None:
+        advance(*given)
+        if get_world().rank == 1 and given[0].progress.step == 7:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(loop, "advance", die)
+
+    def work(rank: int) -> None:
+        train(replace(TINY, checkpoint_every="100%", evaluate_every="100%"), tmp_path / "run")
+
+    codes, lines = told_by(work, 2)
+    assert codes == [1, -9]
+    assert (
+        len(lines) == 1
+        and "another process of this run has ended" in lines[0]
+        and "Step 7 is saved; go on with" in lines[0]
+    )
+    assert list_checkpoint_steps(tmp_path / "run") == [7]
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["waits", "stopped"])
+def test_a_process_that_hangs_is_named(stopped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It shows where it is; one that is stopped, and can't, is named by the first that can."""
+    advance = loop.advance
+
+    def hang_in_a_file(*given: Any) -> None:
+        advance(*given)
+        if get_world().rank == 1 and given[0].progress.step == 3:
+            os.kill(os.getpid(), signal.SIGSTOP) if stopped else time.sleep(60)
+
+    monkeypatch.setattr(loop, "advance", hang_in_a_file)
+    monkeypatch.setattr(watch, "EARLY", 0.5)
+
+    def work(rank: int) -> int:
+        with join(0.1):
+            train(replace(TINY, checkpoint_every="100%", evaluate_every="100%"), tmp_path / "run")
+        return 0
+
+    processes = start_ranks(work, 2)
+    first = processes[0].communicate(30)
+    if stopped:
+        processes[1].kill()
+    second = processes[1].communicate(30)
+    said = first[1] + second[1]
+    assert processes[0].returncode == 1
+    (line,) = [one for one in said.splitlines() if one.startswith("vitreous: ")]
+    assert line.startswith(f"vitreous: error: process 1 of 2 ({platform.node()}, process {processes[1].pid}) has ")
+    assert "has been silent" in line if stopped else "has not moved" in line
+    assert ("in hang_in_a_file" in said) != stopped
