@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from vitreous.api.review import ReviewResult, review
     from vitreous.api.search import SimilarityResult, similar
     from vitreous.api.serving import ServiceResult, serve
+    from vitreous.api.shards import ShardResult, shard
     from vitreous.api.similarity import CKAResult, cka
     from vitreous.api.sorting import SortingResult, sort_into
     from vitreous.api.studies import study
@@ -85,6 +86,8 @@ PLACES = {
     "EmbeddingResult": "vitreous.api.features",
     "similar": "vitreous.api.search",
     "SimilarityResult": "vitreous.api.search",
+    "shard": "vitreous.api.shards",
+    "ShardResult": "vitreous.api.shards",
     "cka": "vitreous.api.similarity",
     "CKAResult": "vitreous.api.similarity",
     "export": "vitreous.api.exports",
@@ -152,6 +155,7 @@ __all__ = [
     "ReviewResult",
     "RunConfig",
     "ServiceResult",
+    "ShardResult",
     "SimilarityResult",
     "SortingResult",
     "StudyResult",
@@ -189,6 +193,7 @@ __all__ = [
     "resume",
     "review",
     "serve",
+    "shard",
     "similar",
     "sort_into",
     "study",

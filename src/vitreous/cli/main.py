@@ -31,6 +31,7 @@ COMMANDS = {
     "serve": ("vitreous.cli.serve", "answer requests over HTTP with a model, and show a page"),
     "inspect": ("vitreous.cli.inspect", "describe a model, file of weights, run, data set or image"),
     "convert": ("vitreous.cli.convert", "read weights of any known origin, write them in another format"),
+    "shard": ("vitreous.cli.shard", "write images as tar shards: few large files, any image read at once"),
     "export": ("vitreous.cli.export", "write a model for ONNX Runtime, OpenVINO or torch.export, and run it there"),
     "quantise": ("vitreous.cli.quantise", "write a model in int8 for ONNX Runtime, and measure what it loses"),
     "push": ("vitreous.cli.push", "upload a model to the Hugging Face Hub"),

@@ -301,6 +301,20 @@ class Convert:
 
 
 @dataclass(frozen=True)
+class Shard:
+    """Write a data set as tar shards in WebDataset's layout; the same command goes on where a killed one was."""
+
+    source: Annotated[str, tyro.conf.Positional]
+    """A folder of class folders or of images, a manifest, or packed files."""
+    out: Annotated[str, tyro.conf.Positional]
+    """The folder to write, new or begun by the same command."""
+    megabytes: float = 256.0
+    """Size of the images (MiB) after which a shard is closed."""
+    seed: int = 0
+    """Seed of the order in which images are written."""
+
+
+@dataclass(frozen=True)
 class Push:
     """Push a model to the Hugging Face Hub, with a model card; `vitreous predict OWNER/NAME` uses it from there.
 
@@ -365,6 +379,7 @@ KINDS: dict[str, type] = {
     "report": Report,
     "board": Board,
     "convert": Convert,
+    "shard": Shard,
     "export": Export,
     "quantise": Quantise,
     "push": Push,

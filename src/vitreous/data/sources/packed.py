@@ -43,7 +43,7 @@ def find_packed(path: Path) -> dict[str, list[Callable[[], Contents]]]:
         return {split: [lambda one=one: open_cifar(one, one.name) for one in files] for split, files in sets.items()}
     found: dict[str, list[Callable[[], Contents]]] = {}
     files = find_files(path)
-    classes = read_classes(path / PLAN) if files and is_file(path / PLAN) else None
+    classes = read_classes(path / PLAN) if is_file(path / PLAN) else None
     for file in files:
         split = read_split(file.name, *([] if file.parent == path else [file.parent.name])) or ""
         found.setdefault(split, []).append(opener(file, file.relative_to(path).as_posix(), classes))
@@ -109,10 +109,27 @@ def list_packed(path: Path, optional: bool = False) -> Splits | None:
 def read_classes(plan: Path) -> list[str] | None:
     """Return the names of the classes by number from shards.json; None if it has none; raises DataError."""
     found = read_plan(plan)
+    check_whole(plan, found)
     classes = found.get("classes")
     if classes is not None and not (isinstance(classes, list) and all(isinstance(one, str) and one for one in classes)):
         raise DataError(f"{plan} has classes that are no list of names")
     return classes
+
+
+def check_whole(plan: Path, found: dict[str, Any]) -> None:
+    """Refuse shards that aren't all there, or of another length than shards.json says; raises DataError."""
+    if found.get("complete") is False:
+        raise DataError(f"{plan.parent} isn't written to its end; run the same vitreous shard command again")
+    listed = found.get("shardlist")
+    for one in listed if isinstance(listed, list) else ():
+        name, size = (one.get("url"), one.get("filesize")) if isinstance(one, dict) else (None, None)
+        if not isinstance(name, str) or name != Path(name).name:
+            raise DataError(f"{plan} names {name!r} as a shard; it must be a file beside it")
+        if not is_file(plan.parent / name):
+            raise DataError(f"{plan.parent} lacks {name}, which its {PLAN} names; fetch it, or write the shards anew")
+        held = (plan.parent / name).stat().st_size
+        if size is not None and held != size:
+            raise DataError(f"{plan.parent / name} has {held:,} bytes, but {PLAN} says {size}; fetch it anew")
 
 
 def read_plan(plan: Path) -> dict[str, Any]:

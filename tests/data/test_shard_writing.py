@@ -1,0 +1,164 @@
+"""Shards that are written: the same images, whatever happened on the way."""
+
+import hashlib
+import json
+import re
+import tarfile
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.support.packs import idx
+from tests.support.pictures import encoded, picture
+
+import vitreous
+from vitreous.data import shard_writing
+from vitreous.data.config import DataConfig
+from vitreous.data.dataset import open_dataset
+from vitreous.errors import ConfigError, DataError, ImageError, StorageError
+
+SIZE = 700
+"""Bytes after which a shard is closed: a few of these images."""
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Return a folder of splits with class folders; the names hold dots, and one ends in capitals."""
+    for split, count in (("train", 9), ("val", 3)):
+        for label in ("cat", "dog"):
+            folder = tmp_path / "photos" / split / label
+            folder.mkdir(parents=True)
+            for place in range(count):
+                (folder / f"a.{place}.PNG").write_bytes(encoded(picture(hash_of(split, label, place))))
+    return tmp_path / "photos"
+
+
+def hash_of(*values: object) -> int:
+    return int.from_bytes(hashlib.blake2b(repr(values).encode(), digest_size=4).digest())
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
+
+
+def contents(data: Path) -> dict[str, list[tuple[bytes, str]]]:
+    found = open_dataset(DataConfig(str(data)))
+    return {
+        split: sorted((source.read(place), source.classes[source.labels[place]]) for place in range(len(source)))
+        for split, source in (("train", found.train), ("validation", found.validation))
+    }
+
+
+def test_they_hold_what_the_folder_holds(photos: Path, tmp_path: Path) -> None:
+    done = vitreous.shard(photos, tmp_path / "out", size=SIZE)
+    assert done.images == {"train": 18, "validation": 6} and done.classes == ("cat", "dog") and len(done.shards) > 4
+    assert contents(tmp_path / "out") == contents(photos)
+    samples: dict[str, dict[str, bytes]] = defaultdict(dict)  # as any reader of WebDataset's layout groups them
+    for path in done.shards:
+        with tarfile.open(path) as shard:
+            for member in shard:
+                key, _, extension = member.name.partition(".")
+                samples[f"{path.name}/{key}"][extension] = shard.extractfile(member).read()
+    assert len(samples) == 24 and all(set(one) == {"cls", "png"} for one in samples.values())
+    for key, one in samples.items():
+        split, _, rest = key.partition("-")
+        name = rest.partition("/")[2].replace("%2E", ".") + ".PNG"
+        assert one["png"] == (photos / split / name).read_bytes()
+        assert ["cat", "dog"][int(one["cls"])] == name.partition("/")[0]
+    plan = json.loads((tmp_path / "out" / "shards.json").read_bytes())
+    for one in plan["shardlist"]:
+        data = (tmp_path / "out" / one["url"]).read_bytes()
+        assert (one["sha256"], one["filesize"]) == (hashlib.sha256(data).hexdigest(), len(data))
+    assert sum(one["nsamples"] for one in plan["shardlist"]) == 24
+    mixed = [name.split("/")[-2] for name in open_dataset(DataConfig(str(tmp_path / "out"))).train.names]
+    assert mixed != sorted(mixed)  # not class after class
+
+
+@pytest.mark.parametrize("when", [0, 1, 7, 23])
+def test_after_a_break_at_any_image_it_goes_on_to_the_same_bytes(when: int, photos: Path, tmp_path: Path, monkeypatch):
+    vitreous.shard(photos, tmp_path / "whole", size=SIZE)
+    left, read = [when], shard_writing.read_row
+
+    def breaking(*arguments):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return read(*arguments)
+
+    monkeypatch.setattr(shard_writing, "read_row", breaking)
+    with pytest.raises(KeyboardInterrupt):
+        vitreous.shard(photos, tmp_path / "out", size=SIZE)
+    monkeypatch.setattr(shard_writing, "read_row", read)
+    if when > 10:
+        with pytest.raises(DataError, match="isn't written to its end"):
+            open_dataset(DataConfig(str(tmp_path / "out")))
+    done = vitreous.shard(photos, tmp_path / "out", size=SIZE)
+    assert (done.kept > 0) == (when >= 7)
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+
+
+def test_a_damaged_or_lost_shard_is_written_again(photos: Path, tmp_path: Path) -> None:
+    vitreous.shard(photos, tmp_path / "out", size=SIZE)
+    before = files(tmp_path / "out")
+    shards = sorted(name for name in before if name.endswith(".tar"))
+    data = bytearray(before[shards[2]])
+    data[600] ^= 1
+    (tmp_path / "out" / shards[2]).write_bytes(data)
+    assert vitreous.shard(photos, tmp_path / "out", size=SIZE).kept == 2
+    assert files(tmp_path / "out") == before
+    (tmp_path / "out" / shards[1]).unlink()
+    with pytest.raises(DataError, match=re.escape(f"lacks {shards[1]}")):
+        open_dataset(DataConfig(str(tmp_path / "out")))
+    (tmp_path / "out" / shards[1]).write_bytes(b"short")
+    with pytest.raises(DataError, match=r"has 5 bytes, but shards.json says"):
+        open_dataset(DataConfig(str(tmp_path / "out")))
+    vitreous.shard(photos, tmp_path / "out", size=SIZE)
+    assert files(tmp_path / "out") == before
+
+
+def test_a_disk_that_reads_otherwise_is_noticed(photos: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(shard_writing, "file_hash", lambda path: "0" * 64)
+    with pytest.raises(StorageError, match="reads otherwise than it was written"):
+        vitreous.shard(photos, tmp_path / "out", size=SIZE)
+    assert not list((tmp_path / "out").glob("*.tar"))
+
+
+def test_what_can_not_be_written_is_refused(photos: Path, tmp_path: Path) -> None:
+    vitreous.shard(photos, tmp_path / "out", size=SIZE)
+    for options, complaint in (
+        ({"size": SIZE + 1}, "shards of another size"),
+        ({"size": SIZE, "seed": 1}, "another seed"),
+    ):
+        with pytest.raises(ConfigError, match=complaint):
+            vitreous.shard(photos, tmp_path / "out", **options)
+    (photos / "train" / "cat" / "new.png").write_bytes(encoded(picture(1)))
+    with pytest.raises(ConfigError, match="begun with other images"):
+        vitreous.shard(photos, tmp_path / "out", size=SIZE)
+    with pytest.raises(ConfigError, match="is not empty"):
+        vitreous.shard(photos, photos)
+    with pytest.raises(ConfigError, match="at least 1"):
+        vitreous.shard(photos, tmp_path / "new", size=0)
+    with pytest.raises(DataError, match="needs no files"):
+        vitreous.shard("digits", tmp_path / "new")
+    (tmp_path / "sets.csv").write_text("path,labels\nphotos/train/cat/a.1.PNG,a;b\n")
+    with pytest.raises(DataError, match="several labels an image"):
+        vitreous.shard(tmp_path / "sets.csv", tmp_path / "new")
+    (photos / "train" / "cat" / "a.1.PNG").unlink()
+    (photos / "train" / "cat" / "a.1.PNG").symlink_to("nowhere")
+    with pytest.raises(ImageError, match=r"a\.1\.PNG"):
+        vitreous.shard(photos, tmp_path / "new", size=SIZE)
+
+
+def test_images_without_labels_and_pixels_are_written_too(tmp_path: Path) -> None:
+    (tmp_path / "loose").mkdir()
+    for place in range(3):
+        (tmp_path / "loose" / f"{place}.png").write_bytes(encoded(picture(place)))
+    assert vitreous.shard(tmp_path / "loose", tmp_path / "a").classes is None
+    found = open_dataset(DataConfig(str(tmp_path / "a"), labels="optional"))
+    assert {found.train.read(place) for place in range(2)} <= {encoded(picture(place)) for place in range(3)}
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 6, 7), np.uint8)
+    idx(tmp_path / "mnist", "train", pixels, np.array([10, 9, 10, 9, 10]))
+    done = vitreous.shard(tmp_path / "mnist", tmp_path / "b")
+    assert done.classes == ("9", "10")
+    assert contents(tmp_path / "b")["train"] != [] and len(done.shards) == 1
