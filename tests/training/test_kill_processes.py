@@ -18,8 +18,9 @@ from tests.support.training import TINY
 from tests.training.test_distributed import EXACT, read_whole, told_by
 
 from vitreous.cli.main import report_error
-from vitreous.errors import VitreousError
+from vitreous.errors import StorageError, VitreousError
 from vitreous.run_folder import list_checkpoint_steps
+from vitreous.storage import shard_writer
 from vitreous.training import loop, watch
 from vitreous.training.config import RunConfig
 from vitreous.training.distributed import get_world, join
@@ -147,3 +148,27 @@ def test_a_process_that_hangs_is_named(stopped: bool, tmp_path: Path, monkeypatc
     assert line.startswith(f"vitreous: error: process 1 of 2 ({platform.node()}, process {processes[1].pid}) has ")
     assert "has been silent" in line if stopped else "has not moved" in line
     assert ("in hang_in_a_file" in said) != stopped
+
+
+@pytest.mark.parametrize("shard", ["none", "all"])
+def test_a_disk_that_is_full_in_one_process_is_said_once(
+    shard: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checkpoints before it are whole, nothing half-written is left, and with room again the run goes on."""
+    config = replace(TINY, checkpoint_every="2st", evaluate_every="100%", shard=shard)
+    save, written = shard_writer.save_tensors, []
+
+    def fill(path: Path, tensors: Any) -> str:
+        written.append(path)
+        if get_world().rank == 1 and len(written) == 3:
+            raise StorageError(f"can't write {path}: the disk is full")
+        return save(path, tensors)
+
+    with monkeypatch.context() as then:
+        then.setattr(shard_writer, "save_tensors", fill)
+        codes, lines = told_by(lambda rank: train(config, tmp_path / "run"), 2)
+    assert codes == [1, 1]
+    assert len(lines) == 1 and "the disk is full" in lines[0]
+    assert list_checkpoint_steps(tmp_path / "run") == [2, 4]
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir() if path.name.startswith(".")] == []
+    assert [code for code, *_ in run_ranks(lambda rank: work(tmp_path / "run", config), 2)] == [0, 0]

@@ -63,7 +63,7 @@ class CheckpointWriter:
             return
         try:
             self.pending.result()
-        except Exception as error:
+        except (Exception, CheckpointException) as error:  # torch's is no Exception
             failure = find_failure(error)
             self.folder.__exit__(type(failure), failure, None)
             raise failure from error
@@ -71,11 +71,11 @@ class CheckpointWriter:
             self.pending = None
 
 
-def find_failure(error: Exception) -> Exception:
+def find_failure(error: BaseException) -> Exception:
     """Return the reason of a failed checkpoint as this program's errors say it."""
     if isinstance(error, CheckpointException):
         reasons = [one for one, _ in error.failures.values()]
         said = next((one for one in reasons if isinstance(one, FailedError)), None)
         return said or ProcessLost(f"a checkpoint could not be written: {' '.join(str(reasons[0]).split())}")
     lost = explain_loss(error)
-    return lost if isinstance(lost, Exception) else error
+    return lost if isinstance(lost, Exception) else ProcessLost(f"a checkpoint could not be written: {error}")
