@@ -1,7 +1,9 @@
 """A head that is fitted again, once it is measured, to the images that measured it."""
 
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,12 +34,19 @@ PROBE = replace(
     refit=True,
 )
 FEW = replace(PROBE, duration="4st", freeze="none")
+LAST = replace(FEW, export="last")
+VIEWS = replace(PROBE, head_views=1)
 IMAGES, HELD_OUT = 1797, 899
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("VITREOUS_CACHE", str(tmp_path / "cache"))
+
+
+def copy_run(result, folder):
+    """A shared run's result, in a copy that may be changed."""
+    return replace(result, run=Path(shutil.copytree(result.run, folder / "copy")))
 
 
 def read_l2(run):
@@ -101,15 +110,15 @@ def test_the_report_measures_the_model_of_before(trained_once):
     assert gather(result.run).measured.metrics.top1 == pytest.approx(result.metrics["top1"])
 
 
-def test_a_head_is_fitted_again_after_steps_too(go):
-    result = go(replace(FEW, export="last"))
+def test_a_head_is_fitted_again_after_steps_too(trained_once, tmp_path):
+    result = copy_run(trained_once(LAST), tmp_path)
     assert read_origin(result.model)["step"] == 4
     check_is_scikit_learns(result)
-    assert digest(resume(result.run).run) == digest(result.run)
+    assert digest(resume(result.run).run) == digest(trained_once(LAST).run)
 
 
-def test_views_of_the_held_out_images_are_learned_from(go, trained_once):
-    assert digest(go(replace(PROBE, head_views=1)).run) != digest(trained_once(PROBE).run)
+def test_views_of_the_held_out_images_are_learned_from(trained_once):
+    assert digest(trained_once(VIEWS).run) != digest(trained_once(PROBE).run)
 
 
 @pytest.mark.parametrize("dies", ["read_views", "fit_at", "save_model"])
@@ -119,21 +128,20 @@ def test_a_run_that_dies_while_it_is_fitted_again_goes_on_to_the_same_bits(
     def killed(*given, **options):
         raise KeyboardInterrupt
 
-    config = replace(PROBE, head_views=1)
-    whole = go(config)
+    whole = trained_once(VIEWS)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(refit, dies, killed)
-        go(config)
+        go(VIEWS)
     listener = Listener()
-    again = resume(tmp_path / "run-1", listener)
+    again = resume(tmp_path / "run-0", listener)
     assert digest(again.run) == digest(whole.run)
     assert "refitted" in dict(again.handover.lines)
 
 
-def test_a_longer_run_exports_and_fits_again(go):
+def test_a_longer_run_exports_and_fits_again(trained_once, tmp_path):
     from vitreous.training.changes import Changes
 
-    first = go(replace(FEW, export="last"))
+    first = copy_run(trained_once(LAST), tmp_path)
     longer = resume(first.run, changes=Changes(duration="8st"))
     assert read_origin(longer.model)["step"] == read_origin(longer.run / "measured")["step"] == 8
     assert "refit" not in read_origin(longer.run / "measured")
