@@ -30,6 +30,7 @@ RENAMED = {
     **dict.fromkeys(("--checkpoint", "--ckpt", "--initial-checkpoint", "--finetune"), "--weights"),
     **dict.fromkeys(("--val-dir", "--val-data", "--validation-dir", "--validation-data"), "--data.validation"),
     **dict.fromkeys(("--val-split", "--validation-split", "--test-size"), "--data.holdout"),
+    "--scan": "--data.scan",
     **dict.fromkeys(("--output", "--output-dir", "--out-dir", "--save-dir"), "--out"),
     **dict.fromkeys(("--cfg", "--config-file", "-c"), "--config"),
     **dict.fromkeys(("--topk", "--top-k", "-k"), "--top"),

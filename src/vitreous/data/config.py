@@ -36,6 +36,9 @@ class DataConfig:
     """What to do about files that can't be read: raise, or skip (they are counted and listed)."""
     labels: Literal["needed", "optional"] = "needed"
     """optional: accept a folder of images without class folders, as one class; for training without labels."""
+    scan: Literal["first", "later"] = "first"
+    """When every image is looked at. first: before training; later: 256 are, the others when it is their turn, so that the
+    first batch waits for the listing alone. Broken images are met then, and duplicates aren't looked for."""
     verify: Literal["full", "header"] = "full"
     """How the scan checks images: decode each one, or read headers only. The result is cached."""
 

@@ -11,7 +11,7 @@ from vitreous.data.channels import common_channels
 from vitreous.data.config import DataConfig
 from vitreous.data.folds import ALL, ALL_NOTE, refuse_folds, take_array_fold, take_fold
 from vitreous.data.listing.listing import Listing, format_names
-from vitreous.data.listing.scan import Progress, ScanReport, scan, summarize_sizes
+from vitreous.data.listing.scan import SAMPLE, Progress, ScanReport, scan, scan_sample, summarize_sizes
 from vitreous.data.listing.split import hold_out, hold_out_multilabel
 from vitreous.data.sources.base import Source, get_label_matrix
 from vitreous.data.sources.digits import DIGITS, load_digits
@@ -112,7 +112,9 @@ def open_whole(config: DataConfig, decode: DecodeConfig, progress: Progress | No
     parts: list[ScannedListing] = []
     for listing in listings:
         tell = None if progress is None else lambda now, _, before=done: progress(before + now, total)
-        parts.append(ScannedListing(listing, scan(listing, decode, config.verify, tell)))
+        later = config.scan == "later"
+        records = scan_sample(listing, decode, config.verify) if later else scan(listing, decode, config.verify, tell)
+        parts.append(ScannedListing(listing, records))
         done += len(listing)
     broken = tuple(pair for part in parts for pair in part.broken)
     good = [keep_readable(part, config.broken) for part in parts]
@@ -241,7 +243,12 @@ def assemble(
             f"none of the {len(validation):,} validation images of {config.path} has a label, so nothing could be "
             "measured; add images, or give validation data of its own (--data.validation, or a column split)"
         )
-    everything = train.records + validation.records
+    everything = [record for record in train.records + validation.records if record.rows]
+    if config.scan == "later":
+        notes.append(
+            f"{len(everything):,} images were looked at, up to {SAMPLE} of each part; sizes, modes and channels are theirs, and a broken "
+            "image is found when it is its turn"
+        )
     common, smallest, median, largest = summarize_sizes(everything)
     own_files = validation.listing.root != train.listing.root
     report = ScanReport(
@@ -279,7 +286,7 @@ def describe_multilabel(train: ScannedListing) -> str:
 def find_same_bytes(train: ScannedListing, validation: ScannedListing) -> tuple[tuple[str, str], ...]:
     """List the validation images whose bytes are in the training data too."""
     names, others = list_split_names(train, validation)
-    first = {record.digest: name for record, name in zip(train.records, names, strict=True)}
+    first = {record.digest: name for record, name in zip(train.records, names, strict=True) if record.digest}
     pairs = zip(validation.records, others, strict=True)
     return tuple((first[record.digest], name) for record, name in pairs if record.digest in first)
 
@@ -290,6 +297,8 @@ def find_conflicts(train: ScannedListing, validation: ScannedListing) -> tuple[t
     found = []
     for part, names in zip((train, validation), list_split_names(train, validation), strict=True):
         for record, name, label in zip(part.records, names, part.listing.labels, strict=True):
+            if not record.digest:
+                continue
             before, other = seen.setdefault(record.digest, (name, label))
             if label != other:
                 found.append((before, name))

@@ -100,6 +100,10 @@ ORDERED = ("augment.crop_area", "augment.crop_aspect")
 def check_ranges(config: RunConfig) -> None:
     """Refuse numbers outside their range and durations that can't be read; raises ConfigError naming the setting."""
     check_weights(config)
+    if config.data.scan == "later" and config.data.broken == "skip":
+        raise ConfigError(
+            "data.scan later does not know which images are broken, so data.broken skip can't leave them out; leave out one"
+        )
     check_values(flatten(to_dict(config)), nothing=config.head == "logistic")
 
 

@@ -83,7 +83,7 @@ def build_source(
         "classes": classes,
         "fingerprint": hash_source(names, labels, digests),
         "decode": decode,
-        "sizes": sizes if sizes.size else None,
+        "sizes": sizes if sizes.size and sizes.all() else None,
         "skipped": skipped,
         "label_matrix": label_matrix,
         "filled": sum(record.format.endswith(FILLED) for record in records),
