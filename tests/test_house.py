@@ -104,6 +104,18 @@ def test_nothing_of_one_machine_and_nothing_unfinished(words):
     assert found == []
 
 
+def test_models_know_of_no_other_process():
+    """What import-linter, which sees torch as one, can't."""
+    found = []
+    for path in (PACKAGE / "model").rglob("*.py"):
+        for node in ast.walk(parsed(path)):
+            names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            found += [f"{named(path)}: {name}" for name in names if name.startswith("torch.distributed")]
+    assert found == []
+    assert "torch.distributed" in (PACKAGE / "training" / "sharding.py").read_text(encoding="utf-8")
+
+
 def test_every_module_says_what_it_is():
     places = (PACKAGE, ROOT / "benchmarks", ROOT / "examples")
     modules = [path for path in SOURCES if any(path.is_relative_to(place) for place in places)]

@@ -21,7 +21,7 @@ FIRST: dict[str, dict[str, tuple[str, ...]]] = {
         "what to train": ("data", "recipe", "weights", "model", "image", "config"),
         "how": (
             "minutes", "duration", "batch", "optimizer.lr", "augment.mixup", "freeze", "early-stop.patience", "seed",
-            "device",
+            "device", "processes",
         ),
         "how well it does": ("data.validation", "data.holdout", "folds", "sweep"),
         "what is written": ("out", "dry-run", "json"),
