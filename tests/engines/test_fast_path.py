@@ -1,6 +1,7 @@
 """The fast path on a CPU: the model's own outputs from packed layers, whatever the model is made of and whatever changes in it."""
 
 import threading
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pytest
@@ -9,15 +10,19 @@ from tests.deploy.conftest import folder_of, trained
 from tests.deploy.test_families import FAMILIES
 from torch.nn import functional as F
 
-from vitreous.engines import fast_path, packed_linear
+from vitreous.engines import fast_path, packed_blocks, packed_linear
 from vitreous.engines.fast_path import FastPath, measure_activations, open_pool
 from vitreous.engines.packed_linear import PackedLinear, Packing
-from vitreous.engines.packed_model import PackedBlock, count_packed, pack_model
+from vitreous.engines.packed_model import count_packed, pack_model
 from vitreous.engines.torch_engine import TorchEngine
 from vitreous.model.lora import add_lora
 from vitreous.model.resnet_config import ResNetConfig
 from vitreous.model.token_merging import Merging
 from vitreous.runtime.memory import read_memory
+
+if TYPE_CHECKING:
+    from vitreous.engines.packed_blocks import PlainBlock
+    from vitreous.model.vit import ViT
 
 ACTIVATIONS = {
     "none": lambda values: values,
@@ -85,18 +90,44 @@ def test_every_family_gives_its_own_outputs(name):
 
 def test_residuals_belong_to_products_wherever_a_block_allows_it():
     counted = {
-        name: sum(isinstance(part, PackedBlock) for part in pack_model(trained(FAMILIES[name]), ONEDNN).model.modules())
-        for name in ("plain", "registers (DINOv2)", "axial", "parallel, RMS, QK norm", "bias by an MLP (Swin v2)")
+        name: [type(part).__name__ for part in cast("ViT", pack_model(trained(FAMILIES[name]), ONEDNN).model).blocks]
+        for name in ("plain", "registers (DINOv2)", "bias (BEiT)", "rotary mixed", "axial", "parallel, RMS, QK norm")
     }
-    assert list(counted.values()) == [2, 2, 2, 0, 0]
+    kinds = ["PlainBlock", "PlainBlock", "PackedBlock", "PackedBlock", "PackedBlock", "Block"]
+    assert list(counted.values()) == [[kind] * 2 for kind in kinds]
+
+
+def test_only_a_first_token_that_alone_is_read_is_computed_alone():
+    computed = {}
+    for name in ("plain", "distilled", "class+mean of layers", "grey, MAE", "maximum", "no head"):
+        twin = cast("ViT", pack_model(trained(FAMILIES[name]), ONEDNN).model)
+        computed[name] = [cast("PlainBlock", block).query is not None for block in twin.blocks]
+    assert computed.pop("plain") == computed.pop("no head") == [False, True]
+    assert all(found == [False, False] for found in computed.values())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attending_in_parts_is_attending_to_all(dtype, monkeypatch):
+    """Against torch's fused kernel in float64, with products and without, an image at a time and all at once."""
+    projected = torch.randn(5, 23, 3 * 24, generator=torch.Generator().manual_seed(0))
+    q, k, v = projected.double().view(5, 23, 3, 4, 6).permute(2, 0, 3, 1, 4)
+    expected = F.scaled_dot_product_attention(q, k, v, scale=1.0).transpose(1, 2).flatten(2)
+    for slow, most in ((True, 1), (True, 20_000), (True, 10**9), (False, 1)):
+        monkeypatch.setattr(packed_blocks, "small_products_are_slow", lambda _, slow=slow: slow)
+        monkeypatch.setattr(packed_blocks, "ATTENTION_BYTES", most)
+        found = packed_blocks.attend_to_all(projected.to(dtype), 4)
+        assert (found.shape, found.dtype) == (expected.shape, dtype)
+        assert far(found, expected) < (1e-6 if dtype == torch.float32 else 3e-2)
 
 
 ONEDNN = Packing("onednn", torch.float32, (25,))
 
 
-@pytest.mark.parametrize(
-    "name", ["registers (DINOv2)", "rotary cells (EVA-02)", "class+mean of layers", "no head", "bottlenecks"]
-)
+LAYERS = {"registers (DINOv2)": 10, "rotary cells (EVA-02)": 9, "class+mean of layers": 9, "no head": 10}
+"""Four in each of two blocks, the patches' one, and q of [class] in the last block where no other token is read."""
+
+
+@pytest.mark.parametrize("name", [*LAYERS, "bottlenecks"])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_an_engine_gives_its_own_outputs_for_batches_of_all_sizes(name, threads, monkeypatch):
     monkeypatch.setattr(fast_path, "HIDDEN_BYTES", 40_000)  # parts of a few images
@@ -115,7 +146,7 @@ def test_an_engine_gives_its_own_outputs_for_batches_of_all_sizes(name, threads,
     finally:
         torch.set_num_threads(before)
     assert fast.notes[0].startswith(
-        "torch's own layers: a ResNet" if name == "bottlenecks" else "8 dense layers packed by"
+        "torch's own layers: a ResNet" if name == "bottlenecks" else f"{LAYERS[name]} dense layers packed by"
     )
 
 

@@ -3,16 +3,17 @@
 It is worth its preparation from a few images on, and is taken only where its outputs are those of the model.
 """
 
+import operator
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vitreous.engines.packed_linear import Packing, choose_packing
 from vitreous.engines.packed_model import count_packed, pack_model
+from vitreous.images.config import PreprocessConfig
 from vitreous.model.vit import ViT
 from vitreous.runtime.memory import read_memory
 
@@ -37,14 +38,16 @@ class FastPath:
     Args:
         model: on the CPU, in eval mode.
         bf16: whether products are in bfloat16.
+        preprocess: how a ViT's images are normalised, which its twin does itself; None: what comes is normalised.
     """
 
-    def __init__(self, model: nn.Module, *, bf16: bool) -> None:
-        self.model, self.dtype = model, torch.bfloat16 if bf16 else torch.float32
+    def __init__(self, model: nn.Module, *, bf16: bool, preprocess: PreprocessConfig | None = None) -> None:
+        self.model, self.dtype, self.preprocess = model, torch.bfloat16 if bf16 else torch.float32, preprocess
         self.threads = torch.get_num_threads()
         self.notes: tuple[str, ...] = ()
         """How it computes, and what stays torch's own, with the reasons."""
-        self._state, self._twin, self._each = None, None, 1
+        self._state: ModelState | None = None
+        self._twin, self._kind, self._each = None, torch.uint8, 1
         self._pool: ThreadPoolExecutor | None = None
 
     def run(self, see: See, pixels: Tensor) -> Tensor:
@@ -61,14 +64,12 @@ class FastPath:
 
     def _is_ready(self, see: See, pixels: Tensor) -> bool:
         """Return whether there is a twin of the model as it is now; make one if not."""
-        state = read_state(self.model)
-        if state is None:
-            self._twin = None
-            self.notes = ("torch's own layers: the model has hooks, is in training mode, or isn't float32",)
-        elif state != self._state:
-            self._twin = None
-            self._prepare(see, pixels)
-        self._state = state
+        if self._state is None or self._kind != pixels.dtype or not self._state.is_current(self.model):
+            self._twin, self._state, self._kind = None, ModelState(self.model), pixels.dtype
+            if self._state.is_plain:
+                self._prepare(see, pixels)
+            else:
+                self.notes = ("torch's own layers: the model has hooks, is in training mode, or isn't float32",)
         return self._twin is not None
 
     def _prepare(self, see: See, pixels: Tensor) -> None:
@@ -81,7 +82,7 @@ class FastPath:
             self.notes = (f"torch's own layers: {self._refusal(packing)}",)
             if packing is None or self._refusal(packing):
                 return
-            packed = pack_model(self.model, packing)
+            packed = pack_model(self.model, packing, self._folded(pixels))
             far = measure_distance(see(packed.model, pixels[: self._each]), see(self.model, pixels[: self._each]))
         except (RuntimeError, IndexError, AttributeError) as error:  # an operator that this build of torch lacks
             self.notes = (f"torch's own layers: packing failed: {' '.join(str(error).split())[:200]}",)
@@ -96,6 +97,10 @@ class FastPath:
         way = f"{self._each} at a time" + (f" on each of {self.threads} threads" if self.threads > 1 else "")
         done = f"{count_packed(packed.model)} dense layers packed by {packing.library}, images {way}"
         self.notes = (done, *(f"torch's own layer: {one}" for one in packed.left))
+
+    def _folded(self, pixels: Tensor) -> PreprocessConfig | None:
+        """Return how the twin normalises images, if it does it."""
+        return self.preprocess if pixels.dtype == torch.uint8 and isinstance(self.model, ViT) else None
 
     def _refusal(self, packing: Packing | None) -> str:
         """Return why the model can't be packed, or nothing."""
@@ -113,17 +118,40 @@ class FastPath:
         return pixels.split(min(each, self._each))
 
 
-def read_state(model: nn.Module) -> Any:
-    """Return something that changes whenever a model's function does; None: it can't be packed as it is."""
-    found: list[Any] = [getattr(model, "image", None)]
-    for module in model.modules():
-        if module.training or module._forward_hooks or module._forward_pre_hooks:
-            return None
-        values = [value for value in module._parameters.values() if value is not None]
-        if any(value.dtype != torch.float32 or value.is_inference() for value in values):
-            return None
-        found.append((id(module), *((id(value), value.data_ptr(), value._version) for value in values)))
-    return found
+class ModelState:
+    """What a model consists of at a moment. `is_current` comes before every pass, so it looks at each thing once, in place."""
+
+    def __init__(self, model: nn.Module) -> None:
+        modules = list(model.modules())
+        self.image = getattr(model, "image", None)
+        self.flags = [module.__dict__ for module in modules]
+        self.children = [(module._modules, tuple(module._modules.values())) for module in modules if module._modules]
+        self.held = [
+            (module._parameters, tuple(module._parameters.values())) for module in modules if module._parameters
+        ]
+        values = [value for _, held in self.held for value in held if value is not None]
+        self.is_plain = all(value.dtype == torch.float32 and not value.is_inference() for value in values)
+        """Whether it can be packed: in eval mode, without hooks, in float32."""
+        self.is_plain = self.is_plain and self._is_untouched()
+        self.values = [(value, value.data_ptr(), value._version) for value in values] if self.is_plain else []
+
+    def _is_untouched(self) -> bool:
+        return not any(
+            flags["training"] or flags["_forward_hooks"] or flags["_forward_pre_hooks"] for flags in self.flags
+        )
+
+    def is_current(self, model: nn.Module) -> bool:
+        """Return whether the model's function is still the same; False for a model that couldn't be packed."""
+        return (
+            self.is_plain
+            and self.image == getattr(model, "image", None)
+            and self._is_untouched()
+            and all(tuple(where.values()) == seen for where, seen in self.children)
+            and all(
+                len(where) == len(seen) and all(map(operator.is_, where.values(), seen)) for where, seen in self.held
+            )
+            and all(value.data_ptr() == at and value._version == version for value, at, version in self.values)
+        )
 
 
 def measure_activations(model: nn.Module) -> tuple[int, int]:

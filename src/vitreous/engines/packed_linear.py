@@ -64,13 +64,18 @@ class PackedLinear(nn.Module):
         else:
             lay_out = torch.ops.mkldnn._reorder_linear_weight
             self.packed = {0: lay_out(self.weight.to(packing.dtype), packing.rows[0])}
+            pointwise = torch.ops.mkldnn._linear_pointwise
+            self.multiply, self.multiply_add = (
+                pointwise.default,
+                pointwise.binary,
+            )  # chosen once: it takes as long as a call
 
     def forward(self, values: Float[Tensor, "... in"]) -> Float[Tensor, "... out"]:
         """Return the activated product."""
         if self.packing.library == "onednn":
             kind, algorithm = ACTIVATIONS[self.activation]
             values = values.to(self.packing.dtype)
-            return torch.ops.mkldnn._linear_pointwise(values, self.packed[0], self.bias, kind, [], algorithm)
+            return self.multiply(values, self.packed[0], self.bias, kind, [], algorithm)
         rows = values.numel() // values.shape[-1]
         if rows in self.packed:
             found = torch.ops.mkl._mkl_linear(values, self.packed[rows], self.weight, self.bias, rows)
@@ -81,8 +86,7 @@ class PackedLinear(nn.Module):
     def add(self, values: Float[Tensor, "... in"], residual: Float[Tensor, "... out"]) -> Float[Tensor, "... out"]:
         """Return the product plus what passes it by, which keeps its precision; the layer has no activation."""
         if self.packing.library == "onednn" and residual.dtype == self.packing.dtype:
-            add = torch.ops.mkldnn._linear_pointwise.binary
-            return add(values.to(self.packing.dtype), residual, self.packed[0], self.bias, "add")
+            return self.multiply_add(values.to(self.packing.dtype), residual, self.packed[0], self.bias, "add")
         found = self(values)
         return found.add_(residual) if found.dtype == residual.dtype else residual + found
 

@@ -2,38 +2,19 @@
 
 import copy
 from dataclasses import dataclass
-from typing import cast
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
+from vitreous.engines.packed_blocks import NormalizedFirst, PackedBlock, PackedPatches, PlainBlock, attends_plainly
 from vitreous.engines.packed_linear import PackedLinear, Packing
-from vitreous.model.attention import NOWHERE, Places
+from vitreous.images.config import PreprocessConfig
 from vitreous.model.encoder import Block, LayerScale
 from vitreous.model.parameters import Dense
 from vitreous.model.vit import ViT
 
 PLAIN = (nn.Linear, Dense)
 """Kinds of layers that are packed: these alone, not what is derived from them."""
-
-
-class PackedBlock(nn.Module):
-    """An encoder block, pre-norm, one branch after the other, whose residual additions belong to its products."""
-
-    def __init__(self, block: Block) -> None:
-        super().__init__()
-        self.block = block
-
-    def forward(
-        self, z: Float[Tensor, "batch token dim"], places: Places = NOWHERE
-    ) -> Float[Tensor, "batch token dim"]:
-        """As `Block.forward`."""
-        block = self.block
-        assert block.mlp_norm is not None
-        out, contract = cast("PackedLinear", block.attention.out), cast("PackedLinear", block.mlp.contract)
-        z = out.add(block.attention.gather(block.attention_norm(z), places), z)
-        return contract.add(block.mlp.hidden(block.mlp_norm(z)), z)
 
 
 @dataclass(frozen=True)
@@ -45,25 +26,65 @@ class PackedModel:
     """Dense layers of blocks that stay as torch has them, each with the reason."""
 
 
-def pack_model(model: nn.Module, packing: Packing) -> PackedModel:
+def pack_model(model: nn.Module, packing: Packing, preprocess: PreprocessConfig | None = None) -> PackedModel:
     """Return a twin of a model in which the dense layers of its encoder blocks are packed; all else is shared with it.
 
-    What is derived from a dense layer (LoRA's, parametrised ones) stays as it is.
+    What is derived from a dense layer (LoRA's, parametrised ones) stays as it is. The twin gives the model's logits and features; its
+    other functions are not to be called, since the last block leaves out tokens that those two don't read.
 
     Args:
         model: in eval mode, on the CPU, in float32.
         packing: how.
+        preprocess: a ViT's twin takes centred pixels (`get_centred`), and normalises them so; None: it takes what the model takes.
     """
     twin, left = _copy_tree(model), list[str]()
-    for name, block in twin.named_modules():
-        if isinstance(block, Block):
-            _pack_attention(name, block, packing, left)
-            _pack_mlp(name, block, packing, left)
+    blocks = {name: block for name, block in twin.named_modules() if isinstance(block, Block)}
+    for name, block in blocks.items():
+        _pack_out(name, block, packing, left)
+        _pack_mlp(name, block, packing, left)
     if isinstance(twin, ViT):
-        twin.blocks = nn.ModuleList(PackedBlock(one) if _adds_in_products(one) else one for one in twin.blocks)
-    elif not any(isinstance(module, Block) for module in twin.modules()):
+        last = len(twin.blocks) - 1
+        twin.blocks = nn.ModuleList(
+            _pack_block(name, block, packing, left, (twin, place == last))
+            for place, (name, block) in enumerate(blocks.items())
+        )
+        if preprocess is not None:
+            twin.patches, twin.centred = _pack_patches(twin, preprocess, packing), packing.dtype
+        return PackedModel(twin, tuple(left))
+    for name, block in blocks.items():
+        _pack_qkv(name, block, packing, left)
+    if not blocks:
         left.append(f"a {type(model).__name__} has no encoder blocks")
     return PackedModel(twin, tuple(left))
+
+
+def _pack_block(name: str, block: Block, packing: Packing, left: list[str], at: tuple[ViT, bool]) -> nn.Module:
+    """Return the fastest form of a block of this model, which may be the last one; its other dense layers are packed already."""
+    model, last = at
+    positions = model.rotary is not None or model.relative is not None
+    qkv = block.attention.qkv
+    if _adds_in_products(block) and not positions and attends_plainly(block.attention) and type(qkv) in PLAIN:
+        first = last and model.config.pool == "class" and model.distillation_head is None
+        return PlainBlock(block, qkv.weight, _join_bias(block), packing, first)
+    _pack_qkv(name, block, packing, left)
+    return PackedBlock(block) if _adds_in_products(block) else block
+
+
+def _join_bias(block: Block) -> Tensor | None:
+    """Return the bias of q, k and v."""
+    attention = block.attention
+    if not attention.no_key_bias:
+        return attention.qkv.bias
+    return torch.cat([attention.q_bias, torch.zeros_like(attention.q_bias), attention.v_bias])
+
+
+def _pack_patches(model: ViT, preprocess: PreprocessConfig, packing: Packing) -> nn.Module:
+    """Return what makes tokens of pixels."""
+    patches = model.patches
+    plain = (
+        type(patches.stem) is nn.Identity and type(patches.norm_before) is nn.Identity and type(patches.embed) in PLAIN
+    )
+    return PackedPatches(patches, preprocess, packing) if plain else NormalizedFirst(patches, preprocess)
 
 
 def _copy_tree(module: nn.Module) -> nn.Module:
@@ -73,14 +94,16 @@ def _copy_tree(module: nn.Module) -> nn.Module:
     return twin
 
 
-def _pack_attention(name: str, block: Block, packing: Packing, left: list[str]) -> None:
+def _pack_qkv(name: str, block: Block, packing: Packing, left: list[str]) -> None:
     attention = block.attention
     if _is_plain(f"{name}.attention.qkv", attention.qkv, left):
-        bias = attention.qkv.bias
-        if attention.no_key_bias:
-            bias = torch.cat([attention.q_bias, torch.zeros_like(attention.q_bias), attention.v_bias])
-            attention.no_key_bias = False
+        bias = _join_bias(block)
+        attention.no_key_bias = False
         attention.qkv = PackedLinear(attention.qkv.weight, bias, packing)
+
+
+def _pack_out(name: str, block: Block, packing: Packing, left: list[str]) -> None:
+    attention = block.attention
     if _is_plain(f"{name}.attention.out", attention.out, left):
         attention.out, block.attention_scale = _pack_scaled(attention.out, block.attention_scale, packing, block.after)
 
@@ -129,3 +152,8 @@ def _adds_in_products(block: nn.Module) -> bool:
 def count_packed(model: nn.Module) -> int:
     """Return the packed layers of a model."""
     return sum(isinstance(module, PackedLinear) for module in model.modules())
+
+
+def get_centred(model: nn.Module) -> torch.dtype | None:
+    """Return the precision in which a twin takes pixels less 128, None for a model that takes normalised ones."""
+    return getattr(model, "centred", None)

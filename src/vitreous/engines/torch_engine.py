@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from vitreous.engines.base import PRECISIONS_OF, check_precision
 from vitreous.engines.fast_path import WORTH, FastPath
+from vitreous.engines.packed_blocks import centre
+from vitreous.engines.packed_model import get_centred
 from vitreous.images.tensors import normalize
 from vitreous.runtime.device import choose_device, has_native_bf16, tune_cpu
 from vitreous.shapes import Pixels
@@ -80,18 +82,26 @@ class TorchEngine:
         """Return the model's logits or features of preprocessed pixels, in float32 on the device, by the fast path where there is one."""
 
         def see(model: nn.Module, part: Tensor) -> Tensor:
-            return self.pass_through(model if what == "forward" else model.features, part)
+            return self.pass_through(model if what == "forward" else model.features, part, get_centred(model))
 
         if self.fast is None and self.waiting is not None:
             self.waiting -= len(pixels)
-            self.fast = FastPath(self.model, bf16=self.bf16) if self.waiting <= 0 else None
+            self.fast = (
+                FastPath(self.model, bf16=self.bf16, preprocess=self.folder.preprocess) if self.waiting <= 0 else None
+            )
         return see(self.model, pixels) if self.fast is None else self.fast.run(see, pixels)
 
     def pass_through(
-        self, see: Callable[[Tensor], Tensor], pixels: Pixels[Tensor, "batch channel row col"]
+        self,
+        see: Callable[[Tensor], Tensor],
+        pixels: Pixels[Tensor, "batch channel row col"],
+        centred: torch.dtype | None = None,
     ) -> Float[Tensor, "batch ..."]:
-        """Return what the model, or a part of it, makes of preprocessed pixels, in float32 on the device."""
+        """Return what the model, or a part of it, makes of preprocessed pixels, in float32 on the device; `centred`: it
+        takes pixels less 128 in this precision."""
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            if centred is not None:
+                return see(centre(pixels, centred)).float()
             return see(normalize(pixels.to(self.device), self.folder.preprocess)).float()
 
 

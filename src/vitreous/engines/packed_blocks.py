@@ -1,0 +1,207 @@
+"""Parts of a ViT on a CPU around packed dense layers: pixels to tokens, encoder blocks. The same functions in fewer passes.
+
+A block that attends plainly (no rotary or relative positions, no norms of q, k or of the heads' outputs) runs through torch's functions
+one after the other, without its submodules' calls, which on small models take as long as the arithmetic.
+"""
+
+import copy
+from typing import cast
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vitreous.engines.packed_linear import PackedLinear, Packing
+from vitreous.images.config import PreprocessConfig
+from vitreous.images.scaling import compute_scale
+from vitreous.images.tensors import normalize
+from vitreous.model.attention import NOWHERE, SHORT, Attention, Places, small_products_are_slow
+from vitreous.model.encoder import Block
+from vitreous.model.patches import PatchEmbedding
+
+ATTENTION_BYTES = 2_000_000
+"""Attention weights of the images that attend together: more leaves the cache between the products."""
+
+
+def centre(pixels: UInt8[Tensor, "..."], dtype: torch.dtype) -> Float[Tensor, "..."]:
+    """Return pixels less 128: whole numbers that bfloat16 holds too."""
+    return pixels.bitwise_xor(128).view(torch.int8).to(dtype)
+
+
+class PackedPatches(nn.Module):
+    """Centred pixels to embedded patches: normalising belongs to the product, whose factors are whole numbers.
+
+    Args:
+        patches: without a stem, and without a norm before the product.
+        preprocess: how its images are normalised.
+        packing: how its weight is laid out.
+    """
+
+    def __init__(self, patches: PatchEmbedding, preprocess: PreprocessConfig, packing: Packing) -> None:
+        super().__init__()
+        self.patch, self.norm = patches.patch, patches.norm
+        kernel = patches.kernel.detach().double()
+        scale, shift = (
+            torch.tensor(values, dtype=torch.float64).view(-1, 1, 1)
+            for values in compute_scale(preprocess, patches.channels)
+        )
+        bias = (kernel * (128 * scale - shift)).sum((1, 2, 3))
+        if patches.embed.bias is not None:
+            bias += patches.embed.bias.detach()
+        weight = (kernel * scale).permute(0, 2, 3, 1).flatten(1)
+        self.embed = PackedLinear(weight.float(), bias.float(), packing)
+
+    def forward(self, pixels: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:
+        """Cut and embed."""
+        rows, cols = self.patch
+        cells = pixels.unflatten(3, (-1, cols)).unflatten(2, (-1, rows))
+        values = (
+            cells.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+        )  # (row, col, channel), as images lie in memory
+        return self.norm(self.embed(values))
+
+
+class NormalizedFirst(nn.Module):
+    """Centred pixels to embedded patches, by the model's own way."""
+
+    def __init__(self, patches: nn.Module, preprocess: PreprocessConfig) -> None:
+        super().__init__()
+        self.patches, self.preprocess = patches, preprocess
+
+    def forward(self, pixels: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:
+        """Normalise, cut and embed."""
+        return self.patches(normalize(pixels.float() + 128, self.preprocess))
+
+
+class PackedBlock(nn.Module):
+    """An encoder block, pre-norm, one branch after the other, whose residual additions belong to its products."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(
+        self, z: Float[Tensor, "batch token dim"], places: Places = NOWHERE
+    ) -> Float[Tensor, "batch token dim"]:
+        """As `Block.forward`."""
+        block = self.block
+        assert block.mlp_norm is not None
+        out, contract = cast("PackedLinear", block.attention.out), cast("PackedLinear", block.mlp.contract)
+        z = out.add(block.attention.gather(block.attention_norm(z), places), z)
+        return contract.add(block.mlp.hidden(block.mlp_norm(z)), z)
+
+
+class PlainBlock(nn.Module):
+    """A `PackedBlock` that attends plainly, its residual stream in the packing's precision. q is scaled by its weights.
+
+    Args:
+        block: whose dense layers are packed, but for qkv.
+        qkv: its layer as it was.
+        bias: of all three parts.
+        packing: how weights are laid out.
+        first: compute the first token alone, since what follows reads no other.
+    """
+
+    def __init__(
+        self,
+        block: Block,
+        qkv: Float[Tensor, "dim3 dim"],
+        bias: Float[Tensor, " dim3"] | None,
+        packing: Packing,
+        first: bool,
+    ) -> None:
+        super().__init__()
+        assert block.mlp_norm is not None
+        self.dtype, self.heads, self.first = packing.dtype, block.attention.heads, first
+        self.norms = (keep_norm(block.attention_norm, packing.dtype), keep_norm(block.mlp_norm, packing.dtype))
+        self.out, self.contract = cast("PackedLinear", block.attention.out), cast("PackedLinear", block.mlp.contract)
+        self.mlp = block.mlp
+        self.hidden = block.mlp.hidden if needs_module(block) else cast("PackedLinear", block.mlp.expand)
+        width = len(qkv) // 3
+        scale = torch.ones(len(qkv), 1)
+        scale[:width] = (width // self.heads) ** -0.5
+        weight, bias = qkv.detach() * scale, None if bias is None else bias.detach() * scale[:, 0]
+        cut = width if first else 0
+        self.query = PackedLinear(weight[:cut], None if bias is None else bias[:cut], packing) if first else None
+        self.qkv = PackedLinear(weight[cut:], None if bias is None else bias[cut:], packing)
+
+    def forward(
+        self, z: Float[Tensor, "batch token dim"], places: Places = NOWHERE
+    ) -> Float[Tensor, "batch token2 dim"]:
+        """As `Block.forward`, in the packing's precision; of the first token alone where no other is read."""
+        with torch.autocast("cpu", enabled=False):
+            return self._compute(z.to(self.dtype))
+
+    def _compute(self, z: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch token2 dim"]:
+        normed = run_norm(z, self.norms[0])
+        projected = self.qkv(normed)
+        if self.query is None:
+            gathered = attend_to_all(projected, self.heads)
+        else:
+            gathered = attend_from_first(self.query(normed[:, :1].contiguous()), projected, self.heads)
+            z = z[:, :1].contiguous()
+        z = self.out.add(gathered, z)
+        return self.contract.add(self.hidden(run_norm(z, self.norms[1])), z)
+
+
+Norm = tuple[list[int], Tensor | None, Tensor | None, float] | nn.Module
+
+
+def keep_norm(norm: nn.Module, dtype: torch.dtype) -> Norm:
+    """Return what a LayerNorm takes, in a precision; of any other norm a copy in it."""
+    if type(norm) is not nn.LayerNorm:
+        return copy.deepcopy(norm).to(dtype)
+    weight, bias = (None if value is None else value.detach().to(dtype) for value in (norm.weight, norm.bias))
+    return list(norm.normalized_shape), weight, bias, norm.eps
+
+
+def run_norm(z: Float[Tensor, "batch token dim"], norm: Norm) -> Float[Tensor, "batch token dim"]:
+    """Normalise."""
+    return norm(z) if isinstance(norm, nn.Module) else torch.layer_norm(z, *norm)
+
+
+def needs_module(block: Block) -> bool:
+    """Return whether a block's MLP is more than two layers with an activation inside the first one's product."""
+    mlp = block.mlp
+    return mlp.gated or type(mlp.act) is not nn.Identity or type(mlp.norm) is not nn.Identity
+
+
+def attends_plainly(attention: nn.Module) -> bool:
+    """Return whether a layer attends by q, k and v as they are projected; positions shared by all layers are not its own."""
+    if type(attention) is not Attention:
+        return False
+    identities = (attention.q_norm, attention.k_norm, attention.norm)
+    return (
+        attention.relative is None and attention.rotary is None and all(type(one) is nn.Identity for one in identities)
+    )
+
+
+def attend_to_all(projected: Float[Tensor, "batch token dim3"], heads: int) -> Float[Tensor, "batch token dim"]:
+    """Return the heads' outputs side by side; q is scaled already. As many images at a time as stay in the cache."""
+    batch, tokens, width = projected.shape
+    width, per_head = width // 3, width // 3 // heads
+    cut = projected.view(batch, tokens, 3, heads, per_head).permute(2, 0, 3, 1, 4)
+    if not (small_products_are_slow(projected.dtype) and tokens <= SHORT[projected.dtype]):
+        gathered = F.scaled_dot_product_attention(*cut.unbind(0), scale=1.0)
+        return gathered.transpose(1, 2).reshape(batch, tokens, width)
+    each = max(1, ATTENTION_BYTES // (heads * tokens * tokens * projected.itemsize))
+    found = [_multiply(cut[:, at : at + each]) for at in range(0, batch, each)]
+    return found[0] if len(found) == 1 else torch.cat(found)
+
+
+def _multiply(cut: Float[Tensor, "3 batch head token head_dim"]) -> Float[Tensor, "batch token dim"]:
+    _, batch, heads, tokens, per_head = cut.shape
+    q, k, v = cut.reshape(3, batch * heads, tokens, per_head).unbind(0)
+    gathered = torch.bmm(torch.softmax(torch.bmm(q, k.mT), dim=-1), v)
+    return gathered.view(batch, heads, tokens, per_head).transpose(1, 2).reshape(batch, tokens, heads * per_head)
+
+
+def attend_from_first(
+    q: Float[Tensor, "batch 1 dim"], projected: Float[Tensor, "batch token dim2"], heads: int
+) -> Float[Tensor, "batch 1 dim"]:
+    """Return the heads' outputs for the first token; q is scaled already."""
+    batch, tokens, _ = projected.shape
+    k, v = projected.view(batch, tokens, 2, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+    gathered = F.scaled_dot_product_attention(q.view(batch, 1, heads, -1).transpose(1, 2), k, v, scale=1.0)
+    return gathered.transpose(1, 2).reshape(batch, 1, -1)
