@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from photographs import measure_products
 from PIL import Image
 from safetensors.torch import save_file
 from sklearn.datasets import load_sample_images
@@ -45,6 +46,7 @@ from vitreous.engines.selection import choose_engine
 from vitreous.engines.torch_engine import TorchEngine
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import ViTConfig
+from vitreous.model.count import count_flops
 from vitreous.model.factory import create
 from vitreous.model.names import build_vit_config
 from vitreous.runtime.device import choose_device, has_native_bf16
@@ -97,12 +99,17 @@ def interleaved(
     return times
 
 
-def show(title: str, times: dict[str, list[float]], batch: int, baseline: str) -> None:
+def show(
+    title: str, times: dict[str, list[float]], batch: int, baseline: str, limits: Mapping[str, float] | None = None
+) -> None:
+    """Print ratios and images a second, and shares of the limits, which are images a second by precision."""
     print(title)
     base = times[baseline]
     for name, own in times.items():
         ratio = statistics.median(other / mine for other, mine in zip(base, own, strict=True))
-        print(f"  {ratio:6.2f}  {name:22} {batch / statistics.median(own):8.1f} img/s", flush=True)
+        rate = batch / statistics.median(own)
+        share = f"  {rate / limits[name.split()[1]]:4.0%} of the limit" if limits else ""
+        print(f"  {ratio:6.2f}  {name:22} {rate:8.1f} img/s{share}", flush=True)
 
 
 def inference(device: torch.device, rounds: int, wait: Callable[[], None], clock: Callable[[], float]) -> None:
@@ -122,7 +129,22 @@ def inference(device: torch.device, rounds: int, wait: Callable[[], None], clock
                 exported, _ = export_model(folder, Path(name) / "onnx", "onnx", GraphOptions())
                 for peer in ("onnxruntime", "openvino"):
                     runs[f"{peer} fp32"] = partial(choose_engine(exported, peer).logits, pixels)
-            show(f"inference, {cell.name}", interleaved(runs, rounds, wait, clock), cell.batch, "timm fp32")
+                if has_native_bf16(device):
+                    runs["openvino bf16"] = partial(
+                        choose_engine(exported, "openvino", precision="bf16").logits, pixels
+                    )
+            limits = measure_limits(cell.model, device)
+            times = interleaved(runs, rounds, wait, clock)
+            limits = {name: max(limits[name], again) for name, again in measure_limits(cell.model, device).items()}
+            show(f"inference, {cell.name}", times, cell.batch, "timm fp32", limits)
+
+
+def measure_limits(model: ViTConfig, device: torch.device) -> dict[str, float]:
+    """Return the images a second of a model's operations at the speed of the fastest product, by precision; of a CPU alone."""
+    if device.type != "cpu":
+        return {}
+    flops = count_flops(model)
+    return {name: measure_products(dtype) / flops for name, dtype in PRECISIONS.items()}
 
 
 def folder_of(config: ViTConfig) -> ModelFolder:
