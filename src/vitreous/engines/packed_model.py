@@ -35,7 +35,7 @@ def pack_model(model: nn.Module, packing: Packing, preprocess: PreprocessConfig 
     Args:
         model: in eval mode, on the CPU, in float32.
         packing: how.
-        preprocess: a ViT's twin takes centred pixels (`get_centred`), and normalises them so; None: it takes what the model takes.
+        preprocess: a ViT's twin takes pixels less 128, in the precision that its `centred` says, and normalises them so; None: it takes what the model takes.
     """
     twin, left = _copy_tree(model), list[str]()
     blocks = {name: block for name, block in twin.named_modules() if isinstance(block, Block)}
@@ -152,8 +152,3 @@ def _adds_in_products(block: nn.Module) -> bool:
 def count_packed(model: nn.Module) -> int:
     """Return the packed layers of a model."""
     return sum(isinstance(module, PackedLinear) for module in model.modules())
-
-
-def get_centred(model: nn.Module) -> torch.dtype | None:
-    """Return the precision in which a twin takes pixels less 128, None for a model that takes normalised ones."""
-    return getattr(model, "centred", None)

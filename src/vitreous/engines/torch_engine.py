@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from vitreous.engines.base import PRECISIONS_OF, check_precision
 from vitreous.engines.fast_path import WORTH, FastPath
 from vitreous.engines.packed_blocks import centre
-from vitreous.engines.packed_model import get_centred
 from vitreous.images.tensors import normalize
 from vitreous.runtime.device import choose_device, has_native_bf16, tune_cpu
 from vitreous.shapes import Pixels
@@ -82,7 +81,9 @@ class TorchEngine:
         """Return the model's logits or features of preprocessed pixels, in float32 on the device, by the fast path where there is one."""
 
         def see(model: nn.Module, part: Tensor) -> Tensor:
-            return self.pass_through(model if what == "forward" else model.features, part, get_centred(model))
+            return self.pass_through(
+                model if what == "forward" else model.features, part, getattr(model, "centred", None)
+            )
 
         if self.fast is None and self.waiting is not None:
             self.waiting -= len(pixels)
