@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from vitreous.model.config import ViTConfig
     from vitreous.model.resnet import ResNet
     from vitreous.model.resnet_config import ResNetConfig
+    from vitreous.model.swin import Swin
+    from vitreous.model.swin_config import SwinConfig
     from vitreous.model.vit import ViT
     from vitreous.prediction import Prediction
     from vitreous.predictor import Predictor
@@ -124,6 +126,8 @@ PLACES = {
     "Prediction": "vitreous.prediction",
     "ResNet": "vitreous.model.resnet",
     "ResNetConfig": "vitreous.model.resnet_config",
+    "Swin": "vitreous.model.swin",
+    "SwinConfig": "vitreous.model.swin_config",
     "ViT": "vitreous.model.vit",
     "ViTConfig": "vitreous.model.config",
     "RunConfig": "vitreous.training.config",
@@ -159,6 +163,8 @@ __all__ = [
     "SimilarityResult",
     "SortingResult",
     "StudyResult",
+    "Swin",
+    "SwinConfig",
     "ViT",
     "ViTConfig",
     "VitreousError",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
     from vitreous.engines.torch_engine import TorchEngine
+    from vitreous.model.swin import Swin
     from vitreous.model.vit import ViT
     from vitreous.weights.model_folder import Computing, ModelFolder
 
@@ -252,7 +253,7 @@ class Predictor(Shown):
         Raises:
             ImageError: an image that can't be read. ConfigError: a ResNet, which has no tokens, or an exported model.
         """
-        return self._passed(images, lambda _: self._vit("tokens").tokens)
+        return self._passed(images, lambda _: self._transformer("tokens").tokens)
 
     def maps(self, images: Image, layer: int = -1) -> "Float[torch.Tensor, '*image grid_row grid_col dim']":
         """Return the patches' vectors after a block as maps, through the final norm where it applies to the sequence.
@@ -264,13 +265,14 @@ class Predictor(Shown):
         Raises:
             ImageError: an image that can't be read. ConfigError: no such block, a ResNet, or an exported model.
         """
-        model = self._vit("maps of patches")
+        model = self._transformer("maps of patches")
         return self._passed(images, lambda _: lambda pixels: model.maps(pixels, [layer])[0])
 
-    def _vit(self, what: str) -> "ViT":
+    def _transformer(self, what: str) -> "ViT | Swin":
+        from vitreous.model.swin import Swin
         from vitreous.model.vit import ViT
 
-        if not isinstance(self.model, ViT):
+        if not isinstance(self.model, (ViT, Swin)):
             who = "model that merges its patches" if self.folder.merge else "ResNet"
             raise ConfigError(f"a {who} has no {what}; use its .features(images)")
         return self.model

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.model import count
 from vitreous.model.config import RegularisationConfig, ViTConfig
-from vitreous.model.factory import build_config, create
+from vitreous.model.factory import create
+from vitreous.model.kinds import build_config
 from vitreous.model.names import build_vit_config
 from vitreous.model.vit import ViT
 from vitreous.shapes import Size

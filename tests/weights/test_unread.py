@@ -10,7 +10,7 @@ from vitreous.errors import CheckpointError
 from vitreous.weights.foreign import load_foreign
 
 FILES = {
-    "layers.0.blocks.0.attn.relative_position_bias_table": "Swin Transformer",
+    "layers.0.blocks.0.attn.meta_mlp.fc1.weight": "SwinV2-CR",
     "layer1.0.conv1.weight": "a ResNet with batch norm",
     "visual.attnpool.positional_embedding": "CLIP's ResNets",
     "blocks.0.attns.0.attn.qkv.weight": "several attentions and MLPs side by side",

@@ -7,8 +7,9 @@ from typing import Any, Literal, overload
 from vitreous.api.results import Result
 from vitreous.errors import UnknownName
 from vitreous.model import count
-from vitreous.model.names import SIZES, build_vit_config
-from vitreous.model.resnet_config import build_resnet_config
+from vitreous.model.kinds import build_config
+from vitreous.model.names import SIZES
+from vitreous.model.swin_config import SWIN_NAMES
 from vitreous.runtime.data_frames import Tabular
 from vitreous.weights.families.base import Family
 from vitreous.weights.foreign import list_families
@@ -22,7 +23,7 @@ RESNETS = tuple(f"R{layers}x{width}" for layers in (50, 101, 152, 200) for width
 
 @dataclass(frozen=True)
 class ModelSize:
-    """A model of the catalogue, at 224x224 pixels and 1,000 classes."""
+    """A model of the catalogue, at 224x224 pixels (Swin V2: 256x256) and 1,000 classes."""
 
     name: str
     parameters: int
@@ -43,12 +44,12 @@ class ModelsResult(Result, Tabular):
         return {name: [getattr(one, name) for one in self.models] for name in ("name", "parameters", "flops")}
 
     def __str__(self) -> str:
-        lines = [f"{'name':10} {'parameters':>15} {'GFLOPs':>9}   at 224x224, 1000 classes"]
+        lines = [f"{'name':10} {'parameters':>15} {'GFLOPs':>9}   at 224x224 (SwinV2: 256x256), 1000 classes"]
         lines += [f"{one.name:10} {one.parameters:15,} {one.flops / 1e9:9.2f}" for one in self.models]
         lines.append("\nany size goes with any patch that divides the image: vitreous.create('S/16', image=(256, 192))")
         lines.append("weights are read from:")
         for family in self.families:
-            lines.append(f"  {family.name:14} {family.title}{', written too' if family.unwritable else ''}")
+            lines.append(f"  {family.name:16} {family.title}{', written too' if family.unwritable else ''}")
         return "\n".join(lines)
 
 
@@ -105,11 +106,11 @@ def models(pattern: str = "*", *, pretrained: bool = False) -> ModelsResult | Pr
     """
     if pretrained:
         return list_pretrained(pattern)
-    names = [*(f"{size}/{patch}" for size in SIZES for patch in PATCHES), *AXIAL, *HYBRIDS, *RESNETS]
+    names = [*(f"{size}/{patch}" for size in SIZES for patch in PATCHES), *AXIAL, *HYBRIDS, *RESNETS, *SWIN_NAMES]
     chosen = [name for name in names if fnmatch(name, pattern)]
     if not chosen:
         raise UnknownName("model", pattern, names)
-    configs = {name: build_resnet_config(name) if name in RESNETS else build_vit_config(name) for name in chosen}
+    configs = {name: build_config(name) for name in chosen}
     sizes = (ModelSize(name, count.count_parameters(one), count.count_flops(one)) for name, one in configs.items())
     return ModelsResult(tuple(sizes), tuple(list_families().values()))
 

@@ -11,8 +11,11 @@ from vitreous.images.config import PreprocessConfig
 from vitreous.metrics.headline import find_headline, format_figure, format_reached
 from vitreous.model import count
 from vitreous.model.config import ViTConfig
+from vitreous.model.kinds import Config
 from vitreous.model.resnet_config import ROOT, ResNetConfig
+from vitreous.model.swin_config import SwinConfig
 from vitreous.run_folder import CHECKPOINTS, RunRecord
+from vitreous.shapes import Size
 from vitreous.storage.snapshot import read_state
 from vitreous.training.reporter import format_duration
 from vitreous.weights.model_folder import ModelFolder
@@ -103,7 +106,7 @@ def describe_classes(classes: tuple[str, ...]) -> str:
     return f"{len(classes)}: {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}"
 
 
-def describe_layers(config: ViTConfig | ResNetConfig) -> str:
+def describe_layers(config: Config) -> str:
     """Describe a model's layers."""
     if isinstance(config, ResNetConfig):
         units = "+".join(map(str, config.units))
@@ -112,6 +115,11 @@ def describe_layers(config: ViTConfig | ResNetConfig) -> str:
         root = "" if plain else f", root {config.root} of {config.root_channels} channels"
         bend = "" if config.activation == "relu" else f", {config.activation.upper()}"
         return f"ResNet of {units} {kind}units, width {config.width}{root}{bend}, last map a grid of {config.grid}"
+    if isinstance(config, SwinConfig):
+        kind = "Swin" if config.version == "v1" else "SwinV2"
+        each = ", ".join(f"{Size(*window)} in {grid}" for window, grid in zip(config.windows, config.maps, strict=True))
+        blocks, heads = ("+".join(map(str, values)) for values in (config.depths, config.heads))
+        return f"{kind} of {blocks} blocks, width {config.width}, heads {heads}, windows of {each} patches"
     stem = config.stem
     under = {"none": "", "conv": f" on {len(stem.convolutions)} convolutions"}.get(
         stem.kind, f" on a ResNet of {'+'.join(map(str, stem.units)) or 'no'} units, width {stem.width}"

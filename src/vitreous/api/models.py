@@ -6,8 +6,9 @@ from typing import Any
 from vitreous.api.loading import load
 from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.errors import ConfigError
-from vitreous.model.factory import Model, build_config
+from vitreous.model.factory import Model
 from vitreous.model.factory import create as create_model
+from vitreous.model.kinds import build_config
 from vitreous.predictor import Predictor
 from vitreous.weights.model_folder import ModelFolder
 from vitreous.weights.recommended import find_recommended
@@ -20,9 +21,10 @@ def create(name: str, *, seed: int = 0, **overrides: Any) -> Model:
     """Return a freshly initialised model, e.g. create("S/16", classes=10, image=(256, 192)) or create("R50x1").
 
     Args:
-        name: a size and a patch, e.g. "S/16" or "B/16x8"; a hybrid, e.g. "R50+B/16"; or a ResNet, e.g. "R50x1".
+        name: a size and a patch, e.g. "S/16" or "B/16x8"; a hybrid, e.g. "R50+B/16"; a ResNet, e.g. "R50x1"; or a Swin Transformer,
+            e.g. "Swin-T".
         seed: of the initial weights.
-        overrides: any field of ViTConfig, or of ResNetConfig for a ResNet.
+        overrides: any field of its configuration: ViTConfig, ResNetConfig or SwinConfig.
 
     Raises:
         ConfigError: an unknown name, or settings that don't go together.

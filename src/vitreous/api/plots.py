@@ -20,9 +20,9 @@ from vitreous.drawing.images import draw_mosaic, map_colours
 from vitreous.drawing.matrices import COUNTED, find_strength
 from vitreous.errors import ConfigError, DataError, RunError, UnknownName
 from vitreous.images.inputs import Image, prepare_all
-from vitreous.insight.attention_distance import measure_attention_distance
 from vitreous.insight.explanation import Explanation, opened
 from vitreous.insight.positions import compute_position_maps
+from vitreous.insight.windows import measure_distances
 from vitreous.metrics.classification import Metrics
 from vitreous.reports.run.results import list_points
 from vitreous.run_folder import read_run
@@ -221,7 +221,7 @@ def draw_picture(picture: UInt8[np.ndarray, "row col channel"], title: str, ax: 
 
 
 def plot_attention_distance(model: ModelLike, images: Image | Iterable[Image], *, ax: "Axes | None" = None) -> "Axes":
-    """Draw how far each head of a ViT looks, in pixels, by depth: a dot for each head, and their mean (2010.11929,
+    """Draw how far each head of a Transformer looks, in pixels, by depth: a dot for each head, and their mean (2010.11929,
     figure 7, right).
 
     >>> vitreous.plot_attention_distance("runs/photos-1", ["a.jpg", "b.jpg"])            # doctest: +SKIP
@@ -239,19 +239,22 @@ def plot_attention_distance(model: ModelLike, images: Image | Iterable[Image], *
     every = [pixels for _, pixels in prepare_all(images, ready.folder)]
     if not every:
         raise DataError("there are no images")
-    found = measure_attention_distance(ready.model, (ready.images(one[None]) for one in every))
+    parts = measure_distances(ready.model, (ready.images(one[None]) for one in every))
+    rows = [row for part in parts for row in part.distance.tolist()]
+    if not rows:
+        raise ConfigError(f"a {type(ready.model).__name__} has no attention; choose a Transformer")
     axes = find_axes(ax)
     colours = read_palette(axes)
-    layers, heads = found.distance.shape
+    layers = len(rows)
     axes.plot(
-        np.repeat(np.arange(layers), heads),
-        found.distance.flatten().numpy(),
+        [layer for layer, row in enumerate(rows) for _ in row],
+        [one for row in rows for one in row],
         "o",
         color=colours[0],
         alpha=0.6,
         label="heads",
     )
-    axes.plot(np.arange(layers), found.distance.mean(1).numpy(), "o-", color=colours[1], label="mean")
+    axes.plot(range(layers), [sum(row) / len(row) for row in rows], "o-", color=colours[1], label="mean")
     axes.set(xlabel="layer", ylabel="attention distance in pixels", xticks=range(0, layers, max(1, layers // 12)))
     axes.legend()
     return axes

@@ -18,7 +18,7 @@ from vitreous.data.sources.digits import DIGITS
 from vitreous.data.splits import check_there
 from vitreous.errors import ConfigError, RunError, UnknownName
 from vitreous.images.config import DecodeConfig
-from vitreous.model.factory import check_name
+from vitreous.model.kinds import check_name
 from vitreous.rate_sweep import begin_sweep, continue_sweep, is_sweep, plan_sweep
 from vitreous.recipes.catalog import AUTO, FROM_WEIGHTS, NONE, RECIPES, START, UNLABELLED, choose_recipe, configure
 from vitreous.recipes.options import RecipeOptions

@@ -18,7 +18,7 @@ from vitreous.engines.torch_engine import TorchEngine
 from vitreous.errors import UnknownName
 from vitreous.images.inputs import Image
 from vitreous.model.count import count_flops, count_parameters
-from vitreous.model.factory import get_kind
+from vitreous.model.kinds import get_kind
 from vitreous.settings import to_dict, to_json
 from vitreous.storage.atomic import atomic_folder, check_new_folder, write_atomically
 from vitreous.storage.hashing import file_hash

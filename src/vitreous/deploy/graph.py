@@ -15,8 +15,8 @@ from vitreous.errors import ConfigError, UnknownName
 from vitreous.images.scaling import compute_scale
 from vitreous.model.convolutions import StdConv, pad_same, standardise_kernel
 from vitreous.model.resnet import ResNet
+from vitreous.model.swin import Swin
 from vitreous.model.token_merging import Merging
-from vitreous.model.vit import ViT
 from vitreous.shapes import Pixels
 from vitreous.weights.model_folder import Computing, ModelFolder
 
@@ -107,7 +107,7 @@ class Graph(nn.Module):
     def _outputs(self, images: Float[Tensor, "batch channel row col"]) -> dict[str, Tensor]:
         wanted, model = self.config.outputs, self.model
         found = {}
-        if isinstance(model, ResNet):
+        if isinstance(model, (ResNet, Swin)):
             found["features"] = model.features(images)
             if self.classes:
                 found["logits"] = model.head(found["features"])
@@ -172,8 +172,13 @@ def check_exportable(target: Target, precision: str) -> None:
 def check_dynamic(folder: ModelFolder) -> None:
     """Refuse rows and columns that are left open where a part of the model is made for one size; raises ConfigError."""
     model = folder.model
-    if not isinstance(model, ViT):
+    if isinstance(model, ResNet):
         return
+    if isinstance(model, Swin):
+        raise ConfigError(
+            f"a Swin Transformer's windows and masks are laid out for one grid, here {model.config.maps[0]} patches, and are "
+            "constants in an export; leave out --dynamic-image, and export again with --image ROWS COLS for another size"
+        )
     config = model.config
     part = f"positions ({config.positions})"
     if config.positions == "none":

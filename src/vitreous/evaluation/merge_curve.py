@@ -11,7 +11,7 @@ from vitreous.data.sources.base import Source
 from vitreous.errors import ConfigError
 from vitreous.evaluation.accuracy import outputs
 from vitreous.evaluation.throughput import compare_costs
-from vitreous.model.count import count_merged_patches
+from vitreous.model.count_vit import count_merged_patches
 from vitreous.model.token_merging import check_merging
 from vitreous.model.vit import ViT
 from vitreous.predictor import Predictor

@@ -1,5 +1,7 @@
 """Responses of convolutions and blocks: activation maps, and Grad-CAM (1610.02391)."""
 
+from itertools import accumulate
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -10,6 +12,8 @@ from vitreous.insight.attention_weights import iterate_chunks
 from vitreous.insight.relevance import Targets, choose_targets
 from vitreous.insight.tokens import require_vit
 from vitreous.model.resnet import ResNet
+from vitreous.model.swin import Swin
+from vitreous.shapes import Size
 
 
 def compute_activation_map(
@@ -18,26 +22,31 @@ def compute_activation_map(
     """Return how strongly each place responds: the root of the mean square over channels.
 
     Args:
-        model: a ResNet, whose layers are its stages (the last one after the final norm and ReLU), or a ViT, whose
-            layers
-            are its blocks and whose places are patches.
+        model: a ResNet, whose layers are its stages (the last one after the final norm and ReLU), or a ViT or Swin
+            Transformer, whose layers are its blocks and whose places are patches.
         images: as `model` takes them, normalised, on its device.
         layer: 0 is the first, -1 the last.
 
     Raises:
         ConfigError: a layer that the model doesn't have, or images that it doesn't accept.
     """
+    layout = None
     if isinstance(model, ResNet):
-        module, patches = _find_stage(model, layer), None
+        module = _find_stage(model, layer)
+    elif isinstance(model, Swin):
+        module, layout = (
+            model.blocks[resolve_index(layer, model.config.depth, "layer")],
+            (0, find_grid(model, images, layer)),
+        )
     else:
         vit = require_vit(model, "activation")
-        module, patches = vit.blocks[resolve_index(layer, vit.config.depth, "layer")], vit
+        module, layout = vit.blocks[resolve_index(layer, vit.config.depth, "layer")], (vit.config.prefix, vit.grid)
     found: list[Tensor] = []
     keep = lambda _module, _inputs, output: found.append(output)  # noqa: E731
     with torch.no_grad(), evaluation_mode(model), remove_after(module.register_forward_hook(keep)):
         for part in iterate_chunks(images):
             model(part)
-            found[-1] = _compute_strength(found[-1], None if patches is None else (patches.config.prefix, patches.grid))
+            found[-1] = _compute_strength(found[-1], layout)
     return torch.cat(found)
 
 
@@ -56,16 +65,19 @@ def grad_cam(
     """Return Grad-CAM: the positive part of the maps' sum, each weighted by its logit gradient's mean over places.
 
     Args:
-        model: a ResNet with a head, or a hybrid, whose last convolutional map is used.
+        model: a ResNet with a head, a Swin Transformer, or a hybrid, whose last convolutional map is used.
         images: as `model` takes them, normalised, on its device.
         targets: the classes to explain, by number: one for all images, one for each, or the most probable ones.
-        layer: a ResNet's stage, the last one after the final norm and ReLU.
+        layer: a ResNet's stage, the last one after the final norm and ReLU; a Swin's block, the last one after the final
+            norm.
 
     Raises:
         ConfigError: a model without convolutions or without a head, no such layer or class, or images that it doesn't
             accept.
     """
     module = select_convolutions(model, layer)
+    grid = find_grid(model, images, layer) if isinstance(model, Swin) else None
+    places = (2, 3) if grid is None else (1,)  # maps have channels first, sequences last
     chosen, found, place = choose_targets(model, images, targets), [], 0
     maps: list[Tensor] = []
 
@@ -78,8 +90,9 @@ def grad_cam(
             wanted = chosen[place : place + len(part)]
             score = model(part)[range(len(part)), wanted].sum()
             (gradient,) = torch.autograd.grad(score, maps)
-            share = gradient.mean(dim=(2, 3), keepdim=True)
-            found.append((share * maps[0].detach()).sum(dim=1).clamp_min(0))
+            share = gradient.mean(dim=places, keepdim=True)
+            heat = (share * maps[0].detach()).sum(dim=1 if grid is None else 2).clamp_min(0)
+            found.append(heat if grid is None else heat.unflatten(1, tuple(grid)))
             place += len(part)
     return torch.cat(found)
 
@@ -88,6 +101,9 @@ def select_convolutions(model: nn.Module, layer: int = -1) -> nn.Module:
     """Return the module whose map Grad-CAM reads; raises ConfigError for a ViT without convolutions."""
     if isinstance(model, ResNet):
         return _find_stage(model, layer)
+    if isinstance(model, Swin):
+        index = resolve_index(layer, model.config.depth, "layer")
+        return model.norm if index == model.config.depth - 1 else model.blocks[index]
     vit = require_vit(model, "Grad-CAM")
     if vit.config.stem.kind == "none":
         raise ConfigError(
@@ -98,6 +114,12 @@ def select_convolutions(model: nn.Module, layer: int = -1) -> nn.Module:
             f"layer {layer}: for a hybrid, grad-cam reads the one map that its convolutions output; leave out the layer"
         )
     return vit.patches.stem
+
+
+def find_grid(model: Swin, images: Float[Tensor, "batch channel row col"], layer: int) -> Size:
+    """Return the grid of patches of a block's stage, for images of this size."""
+    index, stages = resolve_index(layer, model.config.depth, "layer"), list(accumulate(model.config.depths))
+    return model.config.maps_of(Size(*images.shape[2:]))[next(place for place, end in enumerate(stages) if index < end)]
 
 
 def _find_stage(model: ResNet, layer: int) -> nn.Module:

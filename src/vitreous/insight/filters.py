@@ -10,6 +10,7 @@ from vitreous.insight.tokens import require_vit
 from vitreous.model.convolutions import StdConv, standardise_kernel
 from vitreous.model.resnet import ResNet
 from vitreous.model.stems import ConvStem, ResNetStem
+from vitreous.model.swin import Swin
 
 SHOWN = 28
 """Components that figure 7 shows."""
@@ -34,7 +35,7 @@ def find_components(model: nn.Module, count: int = SHOWN) -> Filters:
     filters, or as values in one.
 
     Raises:
-        ConfigError: neither a ViT nor a ResNet.
+        ConfigError: none of our models.
     """
     kernel, of = read_filters(model)
     rows = kernel.flatten(1)
@@ -49,6 +50,8 @@ def read_filters(model: nn.Module) -> tuple[Float64[Tensor, "filter channel row 
     """Return the first layer's filters, in float64 on the CPU, and their description."""
     if isinstance(model, ResNet):
         return _read_kernel(model.root.conv), "the first convolution"
+    if isinstance(model, Swin):
+        return model.patches.kernel.detach().cpu().double(), "the patch embedding"
     vit = require_vit(model, "patch filters")
     stem = vit.patches.stem
     if isinstance(stem, ResNetStem):

@@ -12,8 +12,11 @@ from vitreous.insight.activations import compute_activation_map, grad_cam
 from vitreous.insight.attention import pool_maps, read_attention, resolve_index
 from vitreous.insight.relevance import compute_gradient_attention, compute_relevance
 from vitreous.insight.rollout import compute_rollout
+from vitreous.insight.windows import compute_window_attention, compute_window_gradient, compute_window_relevance
 from vitreous.model.factory import Model
+from vitreous.model.kinds import get_kind
 from vitreous.model.resnet import ResNet
+from vitreous.model.swin import Swin
 from vitreous.weights.model_folder import ModelFolder
 
 
@@ -44,6 +47,12 @@ METHODS = {
 """Every method, by its name in the command and on the page."""
 
 
+NO_ROLLOUT = (
+    "rollout multiplies the attention of all layers, but a Swin Transformer attends within windows and merges patches "
+    "between stages, so there is no matrix of all patches to multiply"
+)
+
+
 @dataclass(frozen=True)
 class MapOptions:
     """The map to compute."""
@@ -64,6 +73,13 @@ def list_fitting(folder: ModelFolder) -> list[str]:
     headed = bool(config.classes)
     if isinstance(folder.model, ResNet):
         return [*(["grad-cam"] if headed else []), "activation"]
+    if isinstance(folder.model, Swin):
+        return [
+            *(["grad-cam", "relevance"] if headed else []),
+            "attention",
+            *(["gradient"] if headed else []),
+            "activation",
+        ]
     found = ["relevance"] if headed else []
     found += ["rollout", *(["pooling"] if config.pool == "map" else []), "attention"]
     found += ["gradient"] if headed else []
@@ -82,6 +98,8 @@ def settle_options(options: MapOptions, folder: ModelFolder) -> MapOptions:
     method = known[0] if options.method == "auto" else options.method
     if method not in METHODS:
         raise UnknownName("method", method, METHODS)
+    if method == "rollout" and isinstance(folder.model, Swin):
+        raise ConfigError(f"{NO_ROLLOUT}; these do: {', '.join(known)}")
     if method not in known:
         raise ConfigError(f"{method} doesn't fit {describe_kind(folder)}; these do: {', '.join(known)}")
     for name in ("layer", "head", "target"):
@@ -90,21 +108,29 @@ def settle_options(options: MapOptions, folder: ModelFolder) -> MapOptions:
             of = f"it is for {', '.join(others)}" if others else f"{describe_kind(folder)} doesn't use it"
             raise ConfigError(f"{method} takes no {name}; {of}")
     model = folder.model
-    heads, layers = getattr(model.config, "heads", 1), count_layers(model)
-    layer = None if options.layer is None else resolve_index(options.layer, layers, "layer")
+    layer = None if options.layer is None else resolve_index(options.layer, count_layers(model), "layer")
+    heads = count_heads(model, -1 if layer is None else layer)
     head = None if options.head is None else resolve_index(options.head, heads, "head")
     return replace(options, method=method, layer=layer, head=head, target=find_target(options.target, folder))
 
 
 def describe_kind(folder: ModelFolder) -> str:
     """Describe the kind of model, as far as methods depend on it."""
-    what = "a ResNet" if isinstance(folder.model, ResNet) else "this Vision Transformer"
+    names = {"resnet": "a ResNet", "swin": "a Swin Transformer"}
+    what = names.get(get_kind(folder.model.config), "this Vision Transformer")
     return what if folder.model.config.classes else f"{what} without head"
 
 
 def count_layers(model: Model) -> int:
     """Return the number of layers to choose from: blocks, or stages of a ResNet."""
     return len(model.stages) if isinstance(model, ResNet) else model.config.depth
+
+
+def count_heads(model: Model, layer: int) -> int:
+    """Return the number of a layer's heads."""
+    if isinstance(model, Swin):
+        return model.blocks[layer].attention.heads
+    return 1 if isinstance(model, ResNet) else model.config.heads
 
 
 def find_target(target: str | int | None, folder: ModelFolder) -> int | None:
@@ -134,7 +160,8 @@ def compute_heat(
     if options.method == "rollout":
         return compute_rollout(model, images), None
     if options.method == "relevance":
-        return compute_relevance(model, images, targets), None
+        compute = compute_window_relevance if isinstance(model, Swin) else compute_relevance
+        return compute(model, images, targets), None
     if options.method == "grad-cam":
         return grad_cam(model, images, targets, layer), None
     return compute_activation_map(model, images, layer), None
@@ -145,6 +172,10 @@ def _compute_by_head(
 ) -> Float[Tensor, "batch head map_row map_col"]:
     if method == "pooling":
         return pool_maps(model, images)
+    if isinstance(model, Swin):
+        if method == "gradient":
+            return compute_window_gradient(model, images, targets, layer)
+        return compute_window_attention(model, images, layer)
     if method == "gradient":
         return compute_gradient_attention(model, images, targets, layer)
     return read_attention(model, images, layer)

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from vitreous.errors import ConfigError
 from vitreous.insight.attention_weights import compute_weights
 from vitreous.model.resnet import ResNet
+from vitreous.model.swin import Swin
 from vitreous.model.token_merging import Merging
 from vitreous.model.vit import ViT
 
@@ -24,6 +25,11 @@ def require_vit(model: nn.Module, what: str = "attention") -> ViT:
         raise ConfigError(f"merged tokens have no place in the image, so {what} can't be shown; look into its .model")
     if isinstance(model, ResNet):
         raise ConfigError(f"a ResNet has no {what}; use grad-cam or activation")
+    if isinstance(model, Swin):
+        raise ConfigError(
+            f"a Swin Transformer attends within windows and merges patches between stages, so it has no {what} over all "
+            "patches and layers; see vitreous.insight.windows, or use attention, gradient, relevance, grad-cam or activation"
+        )
     raise ConfigError(f"{what} needs a Vision Transformer, but this is a {type(model).__name__}")
 
 

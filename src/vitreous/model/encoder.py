@@ -1,5 +1,6 @@
 """The Transformer encoder (2010.11929, equations 2 and 3), and the variants that followed."""
 
+from collections.abc import Sequence
 from itertools import cycle, islice
 from typing import cast
 
@@ -68,12 +69,13 @@ class LayerScale(nn.Module):
 class Block(nn.Module):
     """One encoder block, pre-norm: attention, then the MLP, each added to the residual stream; or both side by side."""
 
-    def __init__(self, config: ViTConfig, axis: Axis | None = None) -> None:
+    def __init__(self, config: ViTConfig, attention: Attention | None = None) -> None:
+        """`attention`: over the tokens; None: full attention."""
         super().__init__()
         made = config.block
         self.after = made.norm_order == "after"
         self.attention_norm = build_norm(config)
-        self.attention = Attention(config) if axis is None else AxialAttention(config, axis)
+        self.attention = Attention(config) if attention is None else attention
         self.dropout = Dropout()
         self.attention_scale = build_layer_scale(config)
         self.mlp_norm = None if made.parallel else build_norm(config)
@@ -106,11 +108,13 @@ def build_layer_scale(config: ViTConfig) -> nn.Module:
 
 def build_blocks(config: ViTConfig) -> nn.ModuleList:
     """Build the stack. Axial blocks alternate between rows and columns, rows first."""
-    axes: tuple[Axis | None, ...] = ("rows", "cols") if config.block.attention == "axial" else (None,)
-    return nn.ModuleList(Block(config, axis) for axis in islice(cycle(axes), config.depth))
+    if config.block.attention == "full":
+        return nn.ModuleList(Block(config) for _ in range(config.depth))
+    axes: tuple[Axis, ...] = ("rows", "cols")
+    return nn.ModuleList(Block(config, AxialAttention(config, axis)) for axis in islice(cycle(axes), config.depth))
 
 
-def set_drop_path(stack: nn.ModuleList, config: RegularisationConfig) -> None:
+def set_drop_path(stack: Sequence[nn.Module] | nn.ModuleList, config: RegularisationConfig) -> None:
     """Set each block's drop-path rate: linear from 0 at the first to the configured one at the last, or the same in
     all."""
     last, constant = max(1, len(stack) - 1), config.drop_path_schedule == "constant"

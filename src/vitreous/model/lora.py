@@ -73,7 +73,7 @@ def add_lora(
     """Wrap LoRA around the encoder's dense layers, and freeze everything else but the head.
 
     Args:
-        model: a ViT.
+        model: a ViT or a Swin Transformer.
         rank: of the updates, 1 or more.
         alpha: scale of the updates, divided by the rank; None: as the rank, so the scale is 1.
         layers: the dense layers to wrap; see LAYERS.
@@ -91,11 +91,12 @@ def add_lora(
     model.requires_grad_(False)
     for head in model.heads.values():
         head.requires_grad_(True)
-    for place, base in list(model.blocks.named_modules()):
+    blocks = nn.ModuleList(model.blocks)
+    for place, base in list(blocks.named_modules()):
         parent, _, own = place.rpartition(".")
         if own in layers and isinstance(base, nn.Linear):
             updated = LoRA(base, rank, rank if alpha is None else alpha, generator)
-            setattr(model.blocks.get_submodule(parent), own, updated)
+            setattr(blocks.get_submodule(parent), own, updated)
 
 
 def merge_lora(model: nn.Module) -> None:

@@ -33,8 +33,8 @@ SIZES = {
     "g": Shape(width=1408, depth=40, heads=16, mlp_width=6144),
     "G": Shape(width=1664, depth=48, heads=16, mlp_width=8192),
 }
-OTHERS = ("R50+B/16", "R50x1", "Axial-B/16")
-"""A hybrid, a ResNet and an Axial-ViT, listed with the sizes when a name is unknown."""
+OTHERS = ("R50+B/16", "R50x1", "Axial-B/16", "Swin-T", "SwinV2-T")
+"""A hybrid, a ResNet, an Axial-ViT and Swin Transformers, listed with the sizes when a name is unknown."""
 
 
 AXIAL = r"(?:R\d*\+)?Axial-"
@@ -67,6 +67,9 @@ def translate_name(name: str) -> str | None:
     ('S/16', 'B/32', 'R50x1')
     """
     last = name.rsplit("/", 1)[-1].lower()
+    swin = re.match(r"swin_?(?P<version>v2|transformer_v2)?[_-]?(?P<size>tiny|small|base|large|[tsbl])(?:$|[_-])", last)
+    if swin is not None:
+        return f"Swin{'V2' if swin['version'] else ''}-{WORDS.get(swin['size'], swin['size'].upper())[0]}"
     vit = re.match(r"(?:vit|deit3?|dinov?\d?|beit)[_-]?(?P<size>[a-z]+)[_-]?(?:patch)?[_-]?(?P<patch>\d+)", last)
     if vit is not None:
         size = WORDS.get(vit["size"]) or next((known for known in SIZES if known.lower() == vit["size"]), None)

@@ -8,9 +8,10 @@ from torch.nn import functional as F
 from vitreous.errors import ConfigError
 from vitreous.model.attention import NOWHERE, attend
 from vitreous.model.config import ViTConfig
-from vitreous.model.count import count_merged_patches
+from vitreous.model.count_vit import count_merged_patches
 from vitreous.model.encoder import Block
 from vitreous.model.resnet import ResNet
+from vitreous.model.swin import Swin
 from vitreous.model.vit import ViT
 
 
@@ -72,6 +73,8 @@ def check_merging(model: nn.Module, each: int) -> None:
         raise ConfigError(f"merge is {each}, the pairs of patches to merge in each block; it must be 0 or more")
     if isinstance(model, ResNet):
         raise ConfigError("a ResNet has no tokens to merge; leave out merge")
+    if isinstance(model, Swin):
+        raise ConfigError("windows need whole grids of patches, but merged tokens leave holes in them; leave out merge")
     assert isinstance(model, ViT)
     why, patches = explain_unmergeable(model.config), model.grid.rows * model.grid.cols
     if why:

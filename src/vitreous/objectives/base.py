@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vitreous.data.stream.loader import Batch
 from vitreous.errors import ConfigError
 from vitreous.model.factory import Model
+from vitreous.model.swin import Swin
 from vitreous.model.vit import ViT
 
 OWN = "model."
@@ -76,6 +77,11 @@ def require_trunk(model: Model, what: str) -> ViT:
     Raises:
         ConfigError: it is not a ViT, has a stem that looks across patches, has a head, or has a single patch.
     """
+    if isinstance(model, Swin):
+        raise ConfigError(
+            f"{what} predicts or leaves out single patches, but a Swin Transformer merges them between stages and needs whole "
+            "grids; choose a Vision Transformer such as --model S/16"
+        )
     if not isinstance(model, ViT):
         raise ConfigError(
             f"{what} hides patches, which a ResNet doesn't have; choose a Vision Transformer such as --model S/16"

@@ -1,11 +1,14 @@
 """From scratch on small data: thousands of images, a laptop, minutes."""
 
 from dataclasses import replace
+from typing import Any
 
 from vitreous.images.config import AugmentConfig, PreprocessConfig
 from vitreous.model.config import ViTConfig
+from vitreous.model.kinds import find_kind
 from vitreous.model.names import build_vit_config, parse_name
-from vitreous.model.resnet_config import ResNetConfig, build_resnet_config, is_resnet_name
+from vitreous.model.resnet_config import ResNetConfig, build_resnet_config
+from vitreous.model.swin_config import build_swin_config, fit_windows
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.recipes.lp_ft import FEW
 from vitreous.recipes.options import RecipeOptions
@@ -57,8 +60,9 @@ def small_vit(options: RecipeOptions) -> RunConfig:
     Thumbnails and photographs: width 128, depth 6; Muon for the encoder's matrices and AdamW for the rest; nine tenths
     of the steps at half the rows and columns (a quarter of the tokens), the last tenth at the full size, unless the
     model has fewer than 8 x 8 patches. Tiny images: a narrower model, AdamW, more epochs. A named ResNet: AdamW, the
-    full size throughout, and on thumbnails a root that keeps rows and columns. The last weights are kept: nothing is
-    selected on the validation images.
+    full size throughout, and on thumbnails a root that keeps rows and columns. A named Swin Transformer: the full size
+    throughout, and on thumbnails small patches and windows of 4x4. The last weights are kept: nothing is selected on
+    the validation images.
     """
     tiny = max(options.facts.size) <= TINY and options.model is None
     return configure_tiny(options) if tiny else configure_named(options)
@@ -94,7 +98,7 @@ def configure_convolutions(options: RecipeOptions) -> RunConfig:
 def configure_named(options: RecipeOptions) -> RunConfig:
     """Configure the plain ViT for thumbnails and photographs, or the named model."""
     model = choose_shape(options, width=128, depth=6, heads=4, grid=8)
-    transformer = isinstance(model, ViTConfig)
+    transformer = not isinstance(model, ResNetConfig)
     return replace(
         configure_larger(options, model, batch=128),
         recipe="small-vit",
@@ -157,9 +161,11 @@ def choose_shape(
     """Choose image and patch so that the shorter side has about `grid` patches, or use the named model."""
     rows, cols = options.image or choose_size(options.facts.size)
     given = {"channels": options.planes, "classes": len(options.facts.classes)}
-    if options.model is not None and is_resnet_name(options.model):
+    if options.model is not None and find_kind(options.model) == "resnet":
         root = "3x3" if max(rows, cols) <= THUMBNAIL else "7x7"
         return build_resnet_config(options.model, image=(rows, cols), root=root, **given)
+    if options.model is not None and find_kind(options.model) == "swin":
+        return choose_swin(options.model, Size(rows, cols), given)
     details = {**given, "pool": "mean", "class_token": False, "position_init": "sincos2d"}
     details["position_temperature"] = position_temperature
     if options.model is not None:
@@ -171,6 +177,15 @@ def choose_shape(
     size = options.seen(Size(rows, cols), Size(patch, patch))
     layers = {"width": width, "depth": depth, "heads": heads, "mlp_width": 4 * width}
     return ViTConfig(image=tuple(size), patch=(patch, patch), **layers, **details)
+
+
+def choose_swin(name: str, image: Size, given: dict[str, Any]) -> ModelConfig:
+    """Choose patches and windows of a Swin Transformer: on thumbnails patches of a sixteenth of the side, and windows of 4x4."""
+    if max(image) > THUMBNAIL:
+        return build_swin_config(name, image=tuple(image), **given)
+    patch = max(1, min(image) // 16)
+    config = build_swin_config(name, image=tuple(image), patch=(patch, patch), **given)
+    return replace(config, windows=fit_windows(config, (4, 4)))
 
 
 def choose_size(size: Size, side: int = PHOTOGRAPH) -> Size:

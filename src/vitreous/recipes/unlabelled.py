@@ -6,8 +6,8 @@ from typing import Any
 from vitreous.errors import ConfigError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import ViTConfig
+from vitreous.model.kinds import TITLES, find_kind
 from vitreous.model.names import build_vit_config, parse_name
-from vitreous.model.resnet_config import is_resnet_name
 from vitreous.objectives.config import ObjectiveConfig
 from vitreous.recipes.options import RecipeOptions
 from vitreous.recipes.small import small_vit
@@ -20,7 +20,7 @@ MANY = 200_000
 
 def build_model(options: RecipeOptions, **settings: Any) -> ViTConfig:
     """Return the papers' model without a head: ViT-B/16, unless another is named."""
-    refuse_resnet(options)
+    refuse_others(options)
     name = options.model or "B/16"
     size = options.seen(Size(224, 224), parse_name(name)[1])
     return build_vit_config(name, image=size, channels=options.planes, classes=0, **settings)
@@ -33,7 +33,7 @@ def build_preprocess(options: RecipeOptions, model: ViTConfig) -> PreprocessConf
 
 def configure_little_data(options: RecipeOptions, recipe: str, objective: ObjectiveConfig) -> RunConfig:
     """Return recipe `small-vit` with another objective: no head, no mixing, the full resolution throughout."""
-    refuse_resnet(options)
+    refuse_others(options)
     config = small_vit(options)
     return replace(
         config,
@@ -46,7 +46,8 @@ def configure_little_data(options: RecipeOptions, recipe: str, objective: Object
     )
 
 
-def refuse_resnet(options: RecipeOptions) -> None:
-    """Refuse a ResNet, which has no patches to hide; raises ConfigError."""
-    if options.model is not None and is_resnet_name(options.model):
-        raise ConfigError(f"{options.model} is a ResNet, which has no patches to hide; name a ViT such as S/16")
+def refuse_others(options: RecipeOptions) -> None:
+    """Refuse a model without patches that can be hidden one by one; raises ConfigError."""
+    if options.model is not None and (kind := find_kind(options.model)) != "vit":
+        lacking = "no patches to hide" if kind == "resnet" else "no output for each patch that is hidden"
+        raise ConfigError(f"{options.model} is a {TITLES[kind]}, which has {lacking}; name a ViT such as S/16")

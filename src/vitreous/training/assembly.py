@@ -8,7 +8,7 @@ import torch
 from vitreous.data.dataset import Dataset, open_dataset
 from vitreous.data.stream.loader import TrainStream
 from vitreous.data.stream.order import hash_integers
-from vitreous.model.config import ViTConfig
+from vitreous.model.resnet_config import ResNetConfig
 from vitreous.objectives.build import build_objective as build_objective
 from vitreous.objectives.classification import choose_head_bias
 from vitreous.objectives.config import ClassifyConfig
@@ -102,8 +102,8 @@ def count_low_steps(config: RunConfig, examples: int, total: int) -> int:
 
 
 def choose_low_size(config: RunConfig) -> Size:
-    """Return the low resolution in pixels: for a ViT whole patches, at least one each way."""
-    patches = config.model.patch if isinstance(config.model, ViTConfig) else (1, 1)
+    """Return the low resolution in pixels: whole patches, if the model has any, at least one each way."""
+    patches = (1, 1) if isinstance(config.model, ResNetConfig) else config.model.patch
     rows, cols = (
         max(patch, round(side * config.low_resolution / patch) * patch)
         for side, patch in zip(config.model.image, patches, strict=True)

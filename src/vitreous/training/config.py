@@ -6,10 +6,10 @@ from typing import ClassVar, Literal
 from vitreous.data.config import DataConfig
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.model.config import RegularisationConfig, ViTConfig
-from vitreous.model.resnet_config import ResNetConfig
+from vitreous.model.kinds import Config
 from vitreous.objectives.config import ClassifyConfig, ObjectiveConfig
 
-ModelConfig = ViTConfig | ResNetConfig
+ModelConfig = Config
 """The models that can be trained; the first is what a config.json without a kind holds."""
 
 

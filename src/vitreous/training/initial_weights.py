@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from vitreous.errors import CheckpointError, ConfigError
 from vitreous.model.factory import Model, create
 from vitreous.model.lora import add_lora
+from vitreous.model.resnet import ResNet
 from vitreous.model.vit import ViT
 from vitreous.training.config import RunConfig
 from vitreous.training.reporter import Reporter
@@ -38,7 +39,7 @@ def create_initial_model(config: RunConfig, classes: tuple[str, ...], reporter: 
         ConfigError: a bias is given, but the head has none.
     """
     model = create(config.model, config.seed)
-    if isinstance(model, ViT):  # for others, such settings are refused before
+    if not isinstance(model, ResNet):  # for which such settings are refused before
         model.regularise(config.regularisation)
         model.recompute = config.recompute
     if bias:
@@ -47,7 +48,7 @@ def create_initial_model(config: RunConfig, classes: tuple[str, ...], reporter: 
         start_from(model, config, classes, reporter, bias)
     for module in select_frozen(model, config.freeze):
         module.requires_grad_(False)
-    if config.lora and isinstance(model, ViT):  # others are refused before
+    if config.lora:  # refused before for what has no blocks
         add_lora(model, config.lora, seed=config.seed)
     return model
 

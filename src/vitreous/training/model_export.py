@@ -3,9 +3,8 @@
 from vitreous.errors import VitreousError
 from vitreous.evaluation.handover import read_step
 from vitreous.evaluation.refit import read_refit
-from vitreous.model.factory import Model
+from vitreous.model.factory import Model, create_empty
 from vitreous.model.lora import merge_state
-from vitreous.model.vit import ViT
 from vitreous.run_folder import Run
 from vitreous.storage.atomic import remove_folder
 from vitreous.storage.presence import path_exists
@@ -88,7 +87,7 @@ def export_model(job: Job, run: Run, model: Model) -> None:
         "averaged": job.average is not None,
         "metrics": progress.best if progress.best and progress.best["step"] == progress.step else None,
     }
-    if config.lora and isinstance(model, ViT):
+    if config.lora:
         model = merge_model(model)
     folder = ModelFolder(
         model,
@@ -102,8 +101,8 @@ def export_model(job: Job, run: Run, model: Model) -> None:
     save_model(run.model_path, folder)
 
 
-def merge_model(model: ViT) -> ViT:
+def merge_model(model: Model) -> Model:
     """Return the plain model equivalent to one with LoRA, with its updates folded in."""
-    plain = ViT(model.config)
-    plain.load_state_dict(merge_state(model))
+    plain = create_empty(model.config)
+    plain.load_state_dict(merge_state(model), assign=True)
     return plain

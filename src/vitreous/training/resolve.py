@@ -18,6 +18,7 @@ from vitreous.errors import ConfigError, OutOfMemory
 from vitreous.model import count
 from vitreous.model.config import RegularisationConfig
 from vitreous.model.resnet_config import ResNetConfig
+from vitreous.model.swin_config import SwinConfig, check_swin_training
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.runtime.device import choose_device, has_native_bf16
 from vitreous.runtime.memory import read_memory
@@ -85,10 +86,7 @@ def check_settings(config: RunConfig, dataset: Dataset) -> None:
             "give both the same with --channels"
         )
     check_channels(config, dataset)
-    if isinstance(model, ResNetConfig):
-        check_resnet(config)
-    else:
-        config.regularisation.check_model(model)
+    check_kind(config)
     pad, side = config.augment.crop_pad, min(preprocess.size)
     if config.augment.crop == "pad" and pad >= side:
         raise ConfigError(f"augment.crop_pad is {pad}; it must be below the image's shorter side, {side}")
@@ -96,6 +94,17 @@ def check_settings(config: RunConfig, dataset: Dataset) -> None:
         given = len(getattr(preprocess, name))
         if given == 0 or (model.channels != 1 and given not in (1, model.channels)):
             raise ConfigError(f"preprocess.{name} has {given} values; it must have one, or one per channel")
+
+
+def check_kind(config: RunConfig) -> None:
+    """Refuse settings of training that a kind of model can't have; raises ConfigError."""
+    model = config.model
+    if isinstance(model, ResNetConfig):
+        check_resnet(config)
+    elif isinstance(model, SwinConfig):
+        check_swin_training(config.regularisation)
+    else:
+        config.regularisation.check_model(model)
 
 
 def check_head(config: RunConfig, dataset: Dataset) -> None:

@@ -12,6 +12,7 @@ from vitreous.images.config import Mode, PreprocessConfig
 from vitreous.model.convolutions import StdConv
 from vitreous.model.factory import Model
 from vitreous.model.meta_device import rebuild
+from vitreous.model.swin import Swin
 from vitreous.model.vit import ViT
 from vitreous.weights.model_folder import ModelFolder
 
@@ -39,10 +40,11 @@ def change_channels(folder: ModelFolder, channels: int, rule: str | None = None)
     added: dict[str, Any] = {"channels": channels}
     changed = {name: kernel.float() if model.state_dict()[name].ndim == 4 else kernel.float().flatten(1)}
     if bool((shift != 0).any()):
-        if isinstance(model, ViT) and model.config.stem.kind == "none":
+        if name == "patches.embed.weight":
+            assert isinstance(model, (ViT, Swin))
             bias = model.patches.embed.bias
             changed["patches.embed.bias"] = (shift if bias is None else bias.detach().double() + shift).float()
-            added["patch_bias"] = True
+            added |= {"patch_bias": True} if isinstance(model, ViT) else {}
             said += "; mean and deviation absorbed into kernel and bias"
         else:
             said += "; the channels' means differ, which this first layer can't absorb: only nearly the same function"
@@ -59,7 +61,7 @@ def find_first_kernel(model: Model) -> tuple[str, Float[Tensor, "output channel 
     for name, parameter in model.named_parameters():
         if parameter.ndim == 4:  # a ResNet's root, or a stem: its convolutions come first
             return name, parameter
-    assert isinstance(model, ViT)
+    assert isinstance(model, (ViT, Swin))
     return "patches.embed.weight", model.patches.kernel
 
 

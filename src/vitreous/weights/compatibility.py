@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vitreous.errors import CheckpointError
 from vitreous.model.config import ViTConfig
-from vitreous.model.factory import Config
+from vitreous.model.kinds import Config
 from vitreous.model.names import SIZES, Shape
 from vitreous.model.resnet_config import (
     BASIC_UNITS,
@@ -26,6 +26,7 @@ from vitreous.model.resnet_config import (
     StemConfig,
     plan_hybrid,
 )
+from vitreous.model.swin_config import PATCH, SHAPES, VERSIONS, SwinConfig
 from vitreous.shapes import Size
 from vitreous.storage.mmap import FileMap, iterate_windows, release_pages
 
@@ -37,8 +38,9 @@ LARGE, MOST_THREADS = 64 * 2**20, 4
 
 def describe(config: Config) -> str:
     """Describe an architecture briefly, such as "S/16 for 224x224 images (width 384, depth 12, heads 6, mlp 1536)"."""
-    if isinstance(config, ResNetConfig):
-        return f"{name_resnet(config)} for {Size(*config.image)} images ({config.classes} classes)"
+    if isinstance(config, (ResNetConfig, SwinConfig)):
+        name = name_resnet(config) if isinstance(config, ResNetConfig) else name_swin(config)
+        return f"{name} for {Size(*config.image)} images ({config.classes} classes)"
     details = f"width {config.width}, depth {config.depth}, heads {config.heads}, mlp {config.mlp_width}"
     return f"{name_vit(config)} for {Size(*config.image)} images ({details}, {config.classes} classes)"
 
@@ -50,6 +52,16 @@ def name_resnet(config: ResNetConfig) -> str:
     known = {"bottleneck": UNITS, "basic": BASIC_UNITS, "pooled": {}}[config.unit]
     layers = next((layers for layers, units in known.items() if units == config.units), None)
     return f"R{layers}x{config.width}" if layers else f"a ResNet of {_describe_units(config)}"
+
+
+def name_swin(config: SwinConfig) -> str:
+    """Return "Swin-T", or the blocks of a Swin Transformer that has no name."""
+    shape = (config.width, config.depths, config.heads)
+    kind = next(kind for kind, version in VERSIONS.items() if version == config.version)
+    letter = next((letter for letter, known in SHAPES.items() if known == shape), None)
+    if letter and config.mlp_factor == SwinConfig.mlp_factor and config.patch == PATCH:
+        return f"{kind}-{letter}"
+    return f"a {kind} of {'+'.join(map(str, config.depths))} blocks, width {config.width}"
 
 
 def name_vit(config: ViTConfig) -> str:
@@ -85,8 +97,12 @@ def _describe_units(config: ResNetConfig | StemConfig) -> str:
     return f"{'+'.join(map(str, config.units))} {kind}units of width {config.width}"
 
 
-PARTS = {"blocks": r"blocks\.\d+\.", "units": r"stages\.\d+\.\d+\.", "stem units": r"patches\.stem\.stages\.\d+\.\d+\."}
-"""The repeated parts of a model: encoder blocks, a ResNet's units, a stem's units."""
+PARTS = {
+    "blocks": r"(stages\.\d+\.)?blocks\.\d+\.",
+    "units": r"stages\.\d+\.\d+\.",
+    "stem units": r"patches\.stem\.stages\.\d+\.\d+\.",
+}
+"""The repeated parts of a model: blocks of an encoder or of a Swin's stages, a ResNet's units, a stem's units."""
 
 
 def count_depths(names: Iterable[str]) -> dict[str, int]:
@@ -105,7 +121,7 @@ def check_depth(tensors: Mapping[str, Tensor], config: Config, source: str) -> N
         CheckpointError: how many there are, and what was expected.
     """
     found = count_depths(tensors)
-    expected = {"units": config.depth}
+    expected = {"units" if isinstance(config, ResNetConfig) else "blocks": config.depth}
     if isinstance(config, ViTConfig):
         expected = {"blocks": config.depth, "stem units": sum(config.stem.units)}
     for part, count in expected.items():

@@ -11,7 +11,7 @@ from vitreous.errors import CheckpointError, UnknownName
 from vitreous.images.config import PreprocessConfig
 from vitreous.images.scaling import compute_uncropped
 from vitreous.model.config import ViTConfig
-from vitreous.model.factory import Config, get_kind
+from vitreous.model.kinds import Config, get_kind
 from vitreous.model.resnet_config import EpsilonConfig, ResNetConfig
 from vitreous.runtime.display import Shown
 from vitreous.settings import to_json
@@ -95,9 +95,11 @@ def back(folder: ModelFolder, family: Family) -> str:
     return ":timm" if "timm" in family.variants and exact else ""
 
 
-def epsilons(config: Config) -> EpsilonConfig:
+def epsilons(config: Config) -> EpsilonConfig | None:
     """Return the epsilons of a model's standardised kernels and group norms, if it has any."""
-    return config.epsilons if isinstance(config, ResNetConfig) else config.stem.epsilons
+    if isinstance(config, ViTConfig):
+        return config.stem.epsilons
+    return config.epsilons if isinstance(config, ResNetConfig) else None
 
 
 def other_epsilons(folder: ModelFolder, again: ModelFolder, to: str) -> str:
@@ -150,6 +152,7 @@ def write_foreign(folder: ModelFolder, path: Path, family: Family) -> None:
     tensors, left = write_tensors(family.table(config), folder.model.state_dict(), config.depth)
     if left:
         raise CheckpointError(f"the format {family.name} has no place for {len(left)} tensors, such as {left[0]}")
+    tensors |= family.constants(config) if family.constants else {}
     with atomic_folder(path) as partial:
         file = partial / WEIGHTS[family.container]
         if family.container == "npz":

@@ -13,7 +13,8 @@ from torch import Tensor
 from vitreous.errors import CheckpointError, ConfigError, UnknownName, UserError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import ViTConfig
-from vitreous.model.factory import CONFIGS, Model, create_empty
+from vitreous.model.factory import Model, create_empty
+from vitreous.model.kinds import CONFIGS
 from vitreous.shapes import Size
 from vitreous.storage.mmap import FileMap, release_pages
 from vitreous.weights.adaptation import adapt, number_outputs
@@ -42,7 +43,7 @@ MODULES = (
         "google.bit",
         "google.bit_pytorch",
     ),
-    *("vit_pytorch", "mmpretrain"),
+    *("vit_pytorch", "mmpretrain", "swin", "timm.swin", "huggingface.swin"),
 )
 
 SENSELESS = (ArithmeticError, AttributeError, LookupError, RuntimeError, StopIteration, TypeError, ValueError)

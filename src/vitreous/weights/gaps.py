@@ -5,7 +5,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 
 from vitreous.errors import CheckpointError
-from vitreous.model.factory import Config, Model, create
+from vitreous.model.factory import Model, create
+from vitreous.model.kinds import Config
 from vitreous.weights.compatibility import describe
 from vitreous.weights.mapping import Mapped
 from vitreous.weights.options import LoadOptions, group_names

@@ -1,9 +1,8 @@
 """Limits on the size of a model that a configuration may describe, checked against its file before building it."""
 
 from vitreous.errors import CheckpointError
-from vitreous.model.config import ViTConfig
 from vitreous.model.count import count_parameters
-from vitreous.model.resnet_config import ResNetConfig
+from vitreous.model.kinds import Config
 from vitreous.storage.limits import FREE
 
 SLACK = 4
@@ -12,7 +11,7 @@ MOST_TOKENS = 2**20
 """Most patches of an image; no model here has seen more than a few thousand."""
 
 
-def check_model(config: ViTConfig | ResNetConfig, held: int, where: str) -> None:
+def check_model(config: Config, held: int, where: str) -> None:
     """Refuse an architecture that needs more values than a file holds, before building a model of that size.
 
     Args:

@@ -20,7 +20,8 @@ from vitreous.errors import CheckpointError, ConfigError, suggest
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.images.preprocess import Resizer
 from vitreous.model.config import TRAINING_SETTINGS, ViTConfig
-from vitreous.model.factory import CONFIGS, Config, Model, create_empty, get_kind
+from vitreous.model.factory import Model, create_empty
+from vitreous.model.kinds import CONFIGS, Config, get_kind
 from vitreous.model.positions.resize import ALL_RULES, DEFAULT_RULE
 from vitreous.model.token_merging import Merging, check_merging
 from vitreous.model.vit import ViT

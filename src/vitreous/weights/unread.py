@@ -25,7 +25,7 @@ UNREAD = (
     (r"attn\.(wq|wk)\.|attn\.gate\.", "Sapiens or another gated ViT"),
     (r"blocks_token_only\.", "CaiT"),
     (r"cls_attn_blocks\.", "XCiT"),
-    (r"^(backbone\.)?layers\.0\.blocks\.0\.attn\.relative_position|swin", "Swin Transformer"),
+    (r"attn\.meta_mlp\.", "timm's SwinV2-CR, a Swin Transformer with other biases and norms"),
     (r"rel_pos_[hw]$", "SAM's or ViTDet's image encoder, whose blocks attend within windows"),
     (r"^visual\.layer1\.0\.|^(visual\.)?attnpool\.", "one of CLIP's ResNets"),
     (r"^(stages|downsample_layers)\.0\..*(dwconv|conv_dw)|convnext", "ConvNeXt"),

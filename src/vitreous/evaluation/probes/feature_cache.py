@@ -18,7 +18,8 @@ from jaxtyping import Float32
 
 from vitreous.data.sources.base import Source
 from vitreous.engines.exported_folder import ExportedFolder
-from vitreous.model.factory import Model, get_kind
+from vitreous.model.factory import Model
+from vitreous.model.kinds import get_kind
 from vitreous.settings import to_dict
 from vitreous.storage.atomic import atomic_folder, clear_partials
 from vitreous.storage.cache import find_cache

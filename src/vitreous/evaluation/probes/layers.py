@@ -9,7 +9,7 @@ A layer is named by an intermediate of the model and, after a colon, how its tok
     block.5           the residual stream after block 5, the first being block.0; block.-1 is the last
     block.5:mean      ... the mean of its patches
     block.5:class     ... its [class] token
-    stage.2, root     of a ResNet, the mean over rows and columns
+    stage.2, root     of a ResNet, the mean over rows and columns; a Swin Transformer has stages and blocks
 
 A sequence without a colon is represented by its [class] token if the model pools by it, and by the mean of its patches
 otherwise.
@@ -22,12 +22,14 @@ from torch import Tensor
 
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.model.factory import Model
+from vitreous.model.swin import Swin
 from vitreous.model.vit import ViT
 
 WAYS = ("mean", "class")
 """How a sequence becomes a vector."""
 VIT_LAYERS = ("features", "mean", "pooled", "norm", "pre_logits", "logits", "patches", "embedded")
 RESNET_LAYERS = ("features", "mean", "pooled", "norm", "logits", "root")
+SWIN_LAYERS = ("features", "mean", "pooled", "norm", "logits", "patches")
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,9 @@ def layer_names(model: Model) -> list[str]:
     """Return the names of a model's layers in the order of the forward pass, after "features" and the like."""
     if isinstance(model, ViT):
         return [*VIT_LAYERS, *(f"block.{index}" for index in range(model.config.depth))]
+    if isinstance(model, Swin):
+        blocks = [f"block.{index}" for index in range(model.config.depth)]
+        return [*SWIN_LAYERS, *blocks, *(f"stage.{index}" for index in range(len(model.stages)))]
     return [*RESNET_LAYERS, *(f"stage.{index}" for index in range(len(model.stages)))]
 
 
@@ -109,4 +114,6 @@ def stream_names(model: Model) -> list[str]:
     """Return the names of the residual stream's layers in order, with each patch's vector averaged."""
     if isinstance(model, ViT):
         return ["embedded:mean", *(f"block.{index}:mean" for index in range(model.config.depth))]
+    if isinstance(model, Swin):
+        return ["patches", *(f"block.{index}" for index in range(model.config.depth))]
     return ["root", *(f"stage.{index}" for index in range(len(model.stages)))]

@@ -25,9 +25,12 @@ class OffsetBias(nn.Module):
     places: Tensor
     coordinates: Tensor
 
-    def __init__(self, config: ViTConfig) -> None:
+    def __init__(self, config: ViTConfig, trained: Size | None = None) -> None:
+        """`trained`: the window that offsets are scaled by, where the grid is another window over patches of the same
+        size; None: the grid."""
         super().__init__()
         self.swin, self.prefix, self.grid = config.positions == "bias-log-swin", config.prefix, config.grid
+        self.reach = trained or self.grid
         self.expand = nn.Linear(2, config.position_mlp_width)
         self.contract = nn.Linear(config.position_mlp_width, config.heads, bias=not self.swin)
         self.register_buffer("places", None, persistent=False)
@@ -51,9 +54,9 @@ class OffsetBias(nn.Module):
         weight = self.expand.weight
         device = weight.device if weight.device.type != "meta" else torch.device("cpu")
         axes = []
-        for count, full in zip(grid, self.grid, strict=True):
+        for count, full, reach in zip(grid, self.grid, self.reach, strict=True):
             apart = torch.arange(1 - count, count, dtype=torch.float64, device="cpu") * (full / count)
-            axes.append(apart * REACH / max(1, full - 1) if self.swin else apart)
+            axes.append(apart * REACH / max(1, reach - 1) if self.swin else apart)
         offset = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=2).flatten(0, 1)
         logarithm = offset.sign() * offset.abs().log1p() / (math.log(REACH) if self.swin else 1)
         self.places = index_offsets("bias", grid, 0).to(device)

@@ -13,11 +13,13 @@ from torch import Tensor
 from vitreous.errors import DataError
 from vitreous.images.inputs import Image, Ready, prepare
 from vitreous.images.pixels import select_visible
-from vitreous.insight.attention_distance import AttentionDistance, join_distances, measure_attention_distance
+from vitreous.insight.attention_distance import AttentionDistance, join_distances
 from vitreous.insight.explanation import BATCH, Opened, array, looked
 from vitreous.insight.faithfulness import Curve, draw_random_heat, measure_deletion, measure_insertion
 from vitreous.insight.methods import MapOptions, compute_heat, list_fitting
 from vitreous.insight.patch_features import colour_features, compute_patch_features, compute_token_norms
+from vitreous.insight.windows import iterate_images, measure_distances
+from vitreous.model.swin import Swin
 from vitreous.model.vit import ViT
 from vitreous.reports.explanation.attention_rows import Rows, compute_attention_rows
 from vitreous.runtime.display import strip_hidden
@@ -64,8 +66,8 @@ class ExplanationContents:
     """The number of readable images."""
     broken: list[str] = field(default_factory=list)
     """Why the others couldn't be read."""
-    distances: AttentionDistance | None = None
-    """Over all images; None for a ResNet."""
+    distances: list[AttentionDistance] = field(default_factory=list)
+    """Over all images, for each stage: a ViT is one stage, a ResNet has none."""
     maps: dict[str, Float[np.ndarray, "image map_row map_col"]] = field(default_factory=dict)
     """Every fitting method's maps of the images on the page."""
     rows: Rows | None = None
@@ -116,13 +118,12 @@ def gather(
             seen = ExplainedImage(one.name, pixels[place], shown, scores[place], int(targets[place]), maps[place])
             keep(found.count + place, seen)
             found.shown += [seen] if len(found.shown) < options.page else []
-        if isinstance(ready.model, ViT):
-            measured.append(measure_attention_distance(ready.model, ready.images(pixels)))
+        measured.append(measure_distances(ready.model, ready.images(pixels)))
         found.count += len(batch)
         progress("looking", found.count)
     if not found.count:
         raise DataError(f"none of the {len(found.broken):,} images can be read; the first: {found.broken[0]}")
-    found.distances = join_distances(measured) if measured else None
+    found.distances = [join_distances(stage) for stage in zip(*measured, strict=True)]
     labels = shorten_names([one.name for one in found.shown])
     found.shown = [replace(one, name=label) for one, label in zip(found.shown, labels, strict=True)]
     progress("making every map", 0)
@@ -158,7 +159,7 @@ def _iterate_batches(images: Iterable[Image], found: ExplanationContents) -> Ite
 
 
 def look_closer(found: ExplanationContents) -> None:
-    """Make every fitting map of the images on the page, and what only Vision Transformers have."""
+    """Make every fitting map of the images on the page, and what only Transformers have."""
     images, targets = _stack_images(found), [one.target for one in found.shown]
     model = found.ready.model
     for method in list_fitting(found.ready.folder):
@@ -166,6 +167,10 @@ def look_closer(found: ExplanationContents) -> None:
             found.maps[method] = np.stack([one.heat for one in found.shown])
         else:
             found.maps[method] = array(compute_heat(model, images, targets, MapOptions(method))[0])
+    if isinstance(model, Swin):
+        with torch.no_grad():
+            features = torch.cat([model.maps(part, [-1])[0] for part in iterate_images(model, images)])
+        found.colours = array(colour_features(features).values)
     if isinstance(model, ViT):
         found.rows = compute_attention_rows(model, images)
         found.colours = array(colour_features(compute_patch_features(model, images)).values)

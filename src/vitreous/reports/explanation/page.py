@@ -10,7 +10,7 @@ from vitreous.drawing.html import read_resource, render_page
 from vitreous.drawing.images import draw_overlay, encode_png
 from vitreous.images.inputs import Image
 from vitreous.insight.explanation import Opened
-from vitreous.model.vit import ViT
+from vitreous.model.kinds import get_kind
 from vitreous.reports.blocks import Block, Section, Words, write_byline
 from vitreous.reports.explanation.contents import ExplainedImage, ExplanationContents, PageOptions, Progress, gather
 from vitreous.reports.explanation.explorer import build_explorer
@@ -25,16 +25,16 @@ from vitreous.reports.explanation.sections import (
 from vitreous.storage.atomic import atomic_folder
 
 PAGE, MAPS = "index.html", "maps"
-SECTIONS: tuple[tuple[str, str, Callable[[ExplanationContents], Sequence[Block]], bool], ...] = (
-    ("explore", "What a patch looks at", build_explorer, True),
-    ("maps", "Maps", build_maps, False),
-    ("faithfulness", "How faithful the maps are", build_faithfulness, False),
-    ("distance", "How far heads look", build_distances, True),
-    ("positions", "Positions", build_positions, True),
-    ("filters", "Filters", build_filters, False),
-    ("features", "Features", build_features, True),
+SECTIONS: tuple[tuple[str, str, Callable[[ExplanationContents], Sequence[Block]], tuple[str, ...]], ...] = (
+    ("explore", "What a patch looks at", build_explorer, ("vit",)),
+    ("maps", "Maps", build_maps, ()),
+    ("faithfulness", "How faithful the maps are", build_faithfulness, ()),
+    ("distance", "How far heads look", build_distances, ("vit", "swin")),
+    ("positions", "Positions", build_positions, ("vit",)),
+    ("filters", "Filters", build_filters, ()),
+    ("features", "Features", build_features, ("vit", "swin")),
 )
-"""Anchor, title and function of each section, in the page's order, and whether only Vision Transformers have it."""
+"""Anchor, title and function of each section, in the page's order, and the kinds of models that have it; none: all."""
 
 
 def write_explanation(
@@ -73,11 +73,13 @@ def name_file(number: int, name: str, method: str) -> str:
 
 def render(found: ExplanationContents, name: str) -> bytes:
     """Return the whole page."""
-    is_vit = isinstance(found.ready.model, ViT)
-    sections = [Section(anchor, title, draw(found)) for anchor, title, draw, own in SECTIONS if is_vit or not own]
+    kind = get_kind(found.ready.model.config)
+    sections = [
+        Section(anchor, title, draw(found)) for anchor, title, draw, kinds in SECTIONS if not kinds or kind in kinds
+    ]
     style, script = (read_resource(f"reports/explanation/explorer.{kind}") for kind in ("css", "js"))
     title, lead = f"What {name} looks at", [Words(_write_lead(found))]
-    return render_page(title, lead, sections, f"{write_byline()}.", style, script if is_vit else "")
+    return render_page(title, lead, sections, f"{write_byline()}.", style, script if kind == "vit" else "")
 
 
 def _write_lead(found: ExplanationContents) -> str:

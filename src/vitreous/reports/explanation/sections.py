@@ -14,7 +14,9 @@ from vitreous.images.pixels import describe_colours
 from vitreous.insight.faithfulness import Curve
 from vitreous.insight.filters import find_components
 from vitreous.insight.methods import METHODS
-from vitreous.model.resnet import ResNet
+from vitreous.model.config import ViTConfig
+from vitreous.model.swin_config import SwinConfig
+from vitreous.model.vit import ViT
 from vitreous.reports.blocks import Beside, Block, Drawing, Note, Table, Words
 from vitreous.reports.explanation.contents import ExplainedImage, ExplanationContents
 from vitreous.reports.explanation.explorer import TEMPLATE
@@ -108,37 +110,48 @@ def _draw_curve(name: str, curve: Curve, colour: int) -> Series:
 
 def build_distances(found: ExplanationContents) -> list[Block]:
     """Return attention distance, entropy and the prefix tokens' share by depth, a dot for each head."""
-    distances = found.distances
-    if distances is None:
+    if not found.distances:
         return [Note("Nothing to show:", "a ResNet has no attention.")]
-    config = found.ready.model.config
-    tokens = found.rows.grid.rows * found.rows.grid.cols + len(found.rows.prefix) if found.rows else config.tokens
+    config, images = found.ready.model.config, found.distances[0].images
     plots = [
-        ("Distance", distances.distance, "pixels", "Mean distance, in pixels, between a patch and the patches it "
-                                                   "attends to, weighted by attention (2010.11929, figure 7, "
-                                                   "right)."),
-        ("Entropy", distances.entropy, "nats", "Entropy of a patch's attention, in nats: 0 for a single token, "
-                                               f"{np.log(tokens):.2f} for all {tokens} equally."),
+        ("Distance", "distance", "pixels", "Mean distance, in pixels, between a patch and the patches it attends to, weighted "
+                                           "by attention (2010.11929, figure 7, right)."),
+        ("Entropy", "entropy", "nats", f"Entropy of a patch's attention, in nats: 0 for a single token, {_describe_most(found)}."),
     ]  # fmt: skip
-    if config.prefix:
-        plots.append(("To the prefix", distances.prefix, "share", "Share of the patches' attention that goes to [class] and other tokens before the patches."))  # fmt: skip
+    if isinstance(config, ViTConfig) and config.prefix:
+        plots.append(("To the prefix", "prefix", "share", "Share of the patches' attention that goes to [class] and other tokens before the patches."))  # fmt: skip
+    if isinstance(config, SwinConfig) and any(part.prefix.max() > 0 for part in found.distances):
+        plots.append(("To the padding", "prefix", "share", "Share of the patches' attention that goes to the padding of their windows."))  # fmt: skip
     charts = []
-    for title, values, unit, words in plots:
-        heads = [(float(layer), float(one)) for layer, row in enumerate(values.tolist()) for one in row]
-        means = [(float(layer), float(row.mean())) for layer, row in enumerate(values)]
+    for title, name, unit, words in plots:
+        rows = [row for part in found.distances for row in getattr(part, name).tolist()]
+        heads = [(float(layer), float(one)) for layer, row in enumerate(rows) for one in row]
+        means = [(float(layer), sum(row) / len(row)) for layer, row in enumerate(rows)]
         series = [Series("heads", heads, 1, joined=False), Series("mean", means, 2)]
         form = format_percent if unit == "share" else "{:.3g}".format
         chart = draw_lines(series, f"{title} by layer, in {unit}", Axis("layer"), Axis("", form))
         charts.append(Drawing(chart, words, title))
-    lead = f"Means over {distances.images:,} image{'s' if distances.images > 1 else ''}; each dot is a head."
+    lead = f"Means over {images:,} image{'s' if images > 1 else ''}; each dot is a head."
+    if isinstance(config, SwinConfig):
+        lead += f" Stages of {', '.join(map(str, config.depths))} layers, each with patches twice as large as the one before."
     return [Words(lead), Beside(charts)]
+
+
+def _describe_most(found: ExplanationContents) -> str:
+    """Say which entropy a patch has that attends to all tokens that it can, equally."""
+    config = found.ready.model.config
+    if isinstance(config, SwinConfig):
+        sizes = sorted({rows * cols for rows, cols in config.windows})
+        return " or ".join(f"{np.log(size):.2f} for all {size} patches of a window equally" for size in sizes)
+    tokens = found.rows.grid.rows * found.rows.grid.cols + len(found.rows.prefix) if found.rows else config.tokens
+    return f"{np.log(tokens):.2f} for all {tokens} equally"
 
 
 def build_positions(found: ExplanationContents) -> Sequence[Block]:
     """Return what the model has learned about positions."""
     model = found.ready.model
-    if isinstance(model, ResNet):
-        return [Note("Nothing to show:", "a ResNet has no position embedding.")]
+    if not isinstance(model, ViT):
+        return [Note("Nothing to show:", f"a {type(model).__name__} has no position embedding.")]
     return build_position_maps(model)
 
 
@@ -157,7 +170,7 @@ def build_filters(found: ExplanationContents) -> list[Block]:
 
 def build_features(found: ExplanationContents) -> list[Block]:
     """Return patch features as colours, and the lengths of tokens by depth."""
-    if found.colours is None or found.norms is None:
+    if found.colours is None:
         return [Note("Nothing to show:", "a ResNet has no patches.")]
     pixels = (255 * found.colours).round().astype(np.uint8).repeat(8, axis=1).repeat(8, axis=2)
     tiles = [
@@ -168,6 +181,8 @@ def build_features(found: ExplanationContents) -> list[Block]:
         "The first three principal components of the last layer's patch vectors, over all these images together, "
         "as red, green and blue: equal colours mean equal content."
     )
+    if found.norms is None:
+        return [Words(lead), Tiles(tiles, "maps")]
     front = found.ready.model.config.prefix
     lines = [
         ("largest patch", found.norms[:, :, front:].max((1, 2))),

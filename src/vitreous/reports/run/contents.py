@@ -19,8 +19,8 @@ from vitreous.metrics.calibration import Scaled, cross_fit_temperature
 from vitreous.metrics.classification import Metrics
 from vitreous.metrics.headline import find_headline
 from vitreous.metrics.multilabel import MultiLabelMetrics
+from vitreous.model.config import ViTConfig
 from vitreous.model.factory import Model
-from vitreous.model.resnet_config import ResNetConfig
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.predictor import Predictor
 from vitreous.run_folder import RunRecord, read_run
@@ -103,9 +103,9 @@ def to_mapping(value: Any) -> dict[str, Any]:
     return dict(value) if isinstance(value, Mapping) else {}
 
 
-def is_resnet(found: RunContents) -> bool:
-    """Return whether the run trains a ResNet, which has neither attention nor positions."""
-    return to_mapping(found.settings.get("model")).get("kind") == ResNetConfig.KIND
+def read_kind(found: RunContents) -> str:
+    """Return the kind of model that the run trains: only a ViT has positions, and a ResNet no attention."""
+    return str(to_mapping(found.settings.get("model")).get("kind", ViTConfig.KIND))
 
 
 def is_unlabelled(found: RunContents) -> bool:

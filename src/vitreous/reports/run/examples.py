@@ -11,7 +11,10 @@ from vitreous.drawing.images import draw_overlay
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.pixels import select_visible
 from vitreous.images.tensors import normalize
-from vitreous.insight.attention import read_attention
+from vitreous.insight.methods import MapOptions, compute_heat
+from vitreous.model.config import ViTConfig
+from vitreous.model.swin import Swin
+from vitreous.model.swin_config import SwinConfig
 from vitreous.predictor import Predictor
 from vitreous.reports.blocks import Block, Note, Words
 from vitreous.reports.image_grid import Line, Picture, Tile, Tiles, read_input
@@ -19,7 +22,7 @@ from vitreous.reports.mistakes import build_mistakes as mistakes_of_classes
 from vitreous.reports.mistakes import build_multilabel_mistakes, list_labels, sort_by_confidence
 from vitreous.reports.position_maps import build_position_maps
 from vitreous.reports.run import examples_multilabel
-from vitreous.reports.run.contents import Measured, MeasuredMultilabel, RunContents, is_resnet, is_unlabelled
+from vitreous.reports.run.contents import Measured, MeasuredMultilabel, RunContents, is_unlabelled, read_kind
 from vitreous.reports.run.results import explain_unmeasured
 from vitreous.settings import from_dict
 from vitreous.shapes import Pixels
@@ -34,6 +37,7 @@ QUERIES = {
     "map": "the patches that are pooled attend",
 }
 """The part of the last block that represents the image."""
+WINDOWS = "the patches, on average, attend within their windows"
 
 
 def list_mistakes(found: RunContents) -> Sequence[Block]:
@@ -49,7 +53,7 @@ def list_mistakes(found: RunContents) -> Sequence[Block]:
 
 def build_positions(found: RunContents) -> Sequence[Block] | None:
     """Return the similarity of the position embeddings of all pairs of places."""
-    if is_resnet(found):
+    if read_kind(found) != ViTConfig.KIND:
         return None
     if found.trunk is None:
         return [Note("No model:", found.missing["trunk"])]
@@ -58,7 +62,7 @@ def build_positions(found: RunContents) -> Sequence[Block] | None:
 
 def build_attention(found: RunContents) -> Sequence[Block] | None:
     """Return where the model looks, on a few validation examples."""
-    if is_resnet(found):
+    if read_kind(found) not in (ViTConfig.KIND, SwinConfig.KIND):
         return None
     if found.predictor is None:
         return [Note("No model:", found.missing["predictor"])]
@@ -75,9 +79,9 @@ def build_attention(found: RunContents) -> Sequence[Block] | None:
         Tile(Picture(draw_overlay(pixels[0], head), f"head {number}"), [Line("", f"head {number}")])
         for number, head in enumerate(heat[0][:HEADS])
     ]
-    query = QUERIES[model.config.pool]
+    query = WINDOWS if isinstance(model, Swin) else QUERIES[model.config.pool]
     lead = (
-        f"What {query} to in the last of {model.config.depth} blocks, mean over {model.config.heads} heads; "
+        f"What {query} to in the last of {model.config.depth} blocks, mean over {len(heat[0])} heads; "
         "yellow is most, relative to each picture."
     )
     return [Words(lead), Tiles(pairs, "pairs"), Tiles(each, title="Each head, on the first example")]
@@ -114,7 +118,9 @@ def find_last_layer(
     """Return each picture's attention in the last block, by head: from the head's input to the patches."""
     stacked = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).to(predictor.device)
     images = normalize(stacked, predictor.folder.preprocess)
-    return list(read_attention(predictor.model, images).double().cpu().numpy())
+    _, heads = compute_heat(predictor.model, images, [], MapOptions("attention"))
+    assert heads is not None
+    return list(heads.double().cpu().numpy())
 
 
 def build_training_batch(found: RunContents) -> list[Block] | None:

@@ -8,8 +8,9 @@ from markupsafe import Markup
 from vitreous.drawing.html import render_page
 from vitreous.images.config import PreprocessConfig
 from vitreous.images.pixels import describe_colours
+from vitreous.model.kinds import TITLES
 from vitreous.reports.blocks import Block, Note, Section, Words, write_byline
-from vitreous.reports.run.contents import EXPECTED, RunContents, gather, is_multilabel, is_resnet, is_unlabelled
+from vitreous.reports.run.contents import EXPECTED, RunContents, gather, is_multilabel, is_unlabelled, read_kind
 from vitreous.reports.run.examples import build_attention, build_positions, build_training_batch, list_mistakes
 from vitreous.reports.run.metadata import build_commands, build_configuration, build_data, build_versions
 from vitreous.reports.run.results import (
@@ -85,7 +86,8 @@ def build_pictures(found: RunContents) -> str:
 
 def name_kind(found: RunContents) -> str:
     """Name the kind of training."""
-    return "ResNet" if is_resnet(found) else "Vision Transformer"
+    kind = read_kind(found)
+    return "Vision Transformer" if kind == "vit" else TITLES.get(kind, kind)
 
 
 def draw_sections(found: RunContents, draw: Draw) -> Sequence[Block] | None:

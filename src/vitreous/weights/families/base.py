@@ -11,7 +11,7 @@ from torch import Tensor
 from vitreous.errors import CheckpointError, ConfigError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import ViTConfig
-from vitreous.model.factory import Config
+from vitreous.model.kinds import Config
 from vitreous.shapes import Size
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Table
@@ -71,7 +71,9 @@ class Family:
     container: Literal["safetensors", "npz"] = "safetensors"
     sidecars: Callable[[Any], dict[str, dict[str, Any]]] | None = None
     """JSON files to write with the weights, by name, from a model folder."""
-    kind: Literal["vit", "resnet"] = "vit"
+    constants: Callable[[Any], dict[str, Tensor]] | None = None
+    """Constants that their files hold beside the weights, for an architecture of the family's kind."""
+    kind: Literal["vit", "resnet", "swin"] = "vit"
     """The kind of models in such files."""
 
 

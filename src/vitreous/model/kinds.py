@@ -1,0 +1,58 @@
+"""The kinds of models by name and configuration: no torch. `model/factory.py` builds them."""
+
+from dataclasses import fields
+from typing import Any
+
+from vitreous.errors import ConfigError, UnknownName
+from vitreous.model.config import TRAINING_SETTINGS, ViTConfig
+from vitreous.model.names import build_vit_config, parse_name
+from vitreous.model.resnet_config import ResNetConfig, build_resnet_config, is_resnet_name
+from vitreous.model.swin_config import SwinConfig, build_swin_config, is_swin_name
+
+Config = ViTConfig | ResNetConfig | SwinConfig
+CONFIGS: dict[str, type[Config]] = {kind.KIND: kind for kind in (ViTConfig, ResNetConfig, SwinConfig)}
+"""The word for each kind in files, and its configuration."""
+TITLES = {"vit": "ViT", "resnet": "ResNet", "swin": "Swin Transformer"}
+"""Each kind in messages."""
+
+
+def get_kind(config: Config) -> str:
+    """Return the word for a configuration's kind."""
+    return config.KIND
+
+
+def find_kind(name: str) -> str:
+    """Return the word for the kind that a name has the form of."""
+    if is_resnet_name(name):
+        return "resnet"
+    return "swin" if is_swin_name(name) else "vit"
+
+
+def build_config(name: str, **overrides: Any) -> Config:
+    """Return the configuration called e.g. "B/16", "R50+B/16", "R50x1" or "Swin-T", with any field overridden.
+
+    Raises:
+        UnknownName: no such model, or no such field; for a former name of a field, says the current one.
+        ConfigError: incompatible settings.
+    """
+    kind = find_kind(name)
+    known = [field.name for field in fields(CONFIGS[kind])]
+    for key in overrides:
+        if key in TRAINING_SETTINGS:
+            raise ConfigError(
+                f"{key} is a setting of training, not of a model; in a run give regularisation.{key} (or "
+                "recompute), in a loop of your own call model.regularise, or set model.recompute"
+            )
+        if key not in known:
+            former = getattr(CONFIGS[kind], "RENAMED", {}).get(key)
+            raise UnknownName(f"setting of a {TITLES[kind]}", key, known, former)
+    build = {"vit": build_vit_config, "resnet": build_resnet_config, "swin": build_swin_config}[kind]
+    return build(name, **overrides)
+
+
+def check_name(name: str) -> None:
+    """Raise UnknownName unless there is such a model, for any image size."""
+    if find_kind(name) == "vit":
+        parse_name(name)
+    else:
+        build_config(name)
