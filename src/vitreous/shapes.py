@@ -9,17 +9,25 @@
 Grids and sizes are always (rows, cols), never inferred from a square root.
 """
 
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
-    from typing import Annotated as Pixels
-else:
+    from typing import Annotated as Pixels  # noqa: F401 (others take it from here)
+
+
+def __getattr__(name: str) -> Any:
+    """Return `Pixels`, which is made when it is first asked for: settings and `--help` need neither jaxtyping nor NumPy."""
+    if name != "Pixels":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from jaxtyping import AbstractDtype
 
     class Pixels(AbstractDtype):
         """An array of pixels, 0 to 255: uint8, or float32 where an image's channels are kept as they are."""
 
         dtypes: ClassVar = ["uint8", "float32"]
+
+    globals()[name] = Pixels
+    return Pixels
 
 
 class Size(NamedTuple):

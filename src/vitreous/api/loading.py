@@ -12,6 +12,7 @@ from vitreous.errors import ConfigError, UnknownName
 from vitreous.images.config import choose_decoding
 from vitreous.prediction import DecisionOptions
 from vitreous.predictor import Predictor
+from vitreous.runtime.collection import pause_collection
 from vitreous.training.reporter import Reporter
 from vitreous.weights.exported import is_export
 from vitreous.weights.options import LoadOptions, Report
@@ -74,10 +75,11 @@ def load(
             UnknownName: there is no such option.
     """
     decision = DecisionOptions(threshold, tta)
-    folder, report = open_anything(path, options, reporter)
-    folder = replace(folder, decode=choose_decoding(folder.decode, decode, folder.preprocess.size))
-    folder = set_merge(folder, merge, path)
-    predictor = Predictor(folder, device, batch, precision, top, engine)
+    with pause_collection():
+        folder, report = open_anything(path, options, reporter)
+        folder = replace(folder, decode=choose_decoding(folder.decode, decode, folder.preprocess.size))
+        folder = set_merge(folder, merge, path)
+        predictor = Predictor(folder, device, batch, precision, top, engine)
     predictor.report, predictor.path, predictor.decision = report, str(path), decision
     predictor.load_options = {name: value for name, value in {**options, "decode": decode}.items() if value}
     return predictor

@@ -7,7 +7,6 @@ from vitreous.cli.load_model import open_model, tell_engine
 from vitreous.cli.options.probes import Embed
 from vitreous.cli.output import free_file, result_file
 from vitreous.cli.parse import parse
-from vitreous.images.video import check_every, check_installed
 from vitreous.training.progress import reporter
 
 
@@ -17,6 +16,7 @@ def embed(arguments: list[str]) -> int:
     from vitreous.api.features import embed as vectors
     from vitreous.evaluation.probes.feature_file import check_target
     from vitreous.image_paths import expand_paths
+    from vitreous.images.video import check_every, check_installed
 
     target = result_file(options.out, options.overwrite) if options.out else free_file("features", ".parquet")
     check_target(target)

@@ -11,7 +11,6 @@ from vitreous.cli.output import free_or_named
 from vitreous.cli.parse import parse
 from vitreous.data.listing.scan_report import escape
 from vitreous.errors import ConfigError
-from vitreous.images.video import check_every, check_installed
 from vitreous.training.progress import reporter
 
 EXPLANATIONS = Path("explanations")
@@ -28,6 +27,7 @@ def explain(arguments: list[str]) -> int:
     from vitreous.api.explanation import check_page
     from vitreous.api.explanation import explain as look
     from vitreous.image_paths import expand_paths
+    from vitreous.images.video import check_every, check_installed
 
     check_page(options.page, options.faithful)
     check_every(options.every)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitreous.cli.options.loading import Load
 from vitreous.errors import ConfigError
+from vitreous.runtime.collection import pause_collection
 from vitreous.training.progress import reporter
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def open_model(model: str, options: Load, **how: Any) -> "Predictor":
 
     display = reporter(sys.stderr)
     try:
-        predictor = load(model, reporter=display, **how, **keywords(options))
+        with pause_collection(keep=True):
+            predictor = load(model, reporter=display, **how, **keywords(options))
     finally:
         display.close()
     if predictor.report is not None:

@@ -13,11 +13,15 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from types import FrameType
 
 from vitreous.cli.streams import find_lost_output, standard_streams
 from vitreous.errors import ReportedElsewhere, Signalled, UnknownName, VitreousError, explain_exhaustion
+from vitreous.runtime.collection import pause_collection
+from vitreous.runtime.preload import preload_torch
 from vitreous.storage.atomic import give_up_claims
+from vitreous.storage.presence import path_exists
 
 COMMANDS = {
     "train": ("vitreous.cli.train", "train a model on a folder of images"),
@@ -45,6 +49,10 @@ COMMANDS = {
 PRODUCTS = ("predict", "similar", "inspect", "models", "completion")
 """Commands whose standard output is their product. The others only report progress on it, and go on without a
 reader."""
+COMPUTING = ("evaluate", "predict", "explain", "embed", "cka")
+"""Commands that import torch at once, unless an exported model is given, and start no other process before."""
+EXPORTED = ("model.onnx", "model.xml")
+"""Files of exported models, which run without torch."""
 OUTPUT_FAILURES = (errno.EPIPE, errno.EBADF, errno.ENOSPC, errno.EDQUOT, errno.EIO)
 """Errors of writing to standard output; those of a file name the file."""
 
@@ -142,13 +150,23 @@ def run(arguments: list[str]) -> int:
     command, rest = arguments[0], arguments[1:]
     if command not in COMMANDS:
         raise UnknownName("command", command, COMMANDS)
-    from vitreous.cli.translate import translate_arguments
+    if needs_torch(command, rest):
+        preload_torch()
+    with pause_collection():
+        from vitreous.cli.translate import translate_arguments
 
-    function: Callable[[list[str]], int] = getattr(import_module(COMMANDS[command][0]), command)
+        function: Callable[[list[str]], int] = getattr(import_module(COMMANDS[command][0]), command)
     try:
         return function(translate_arguments(command, rest))
     except SystemExit as error:  # --help
         return int(error.code or 0)
+
+
+def needs_torch(command: str, arguments: Sequence[str]) -> bool:
+    """Return whether a command is about to import torch, as far as can be told before its arguments are read."""
+    if command not in COMPUTING or {"-h", "--help", "--help-all"} & set(arguments):
+        return False
+    return not any(path_exists(Path(argument) / name) for argument in arguments for name in EXPORTED)
 
 
 def format_usage() -> str:

@@ -1,11 +1,9 @@
 """Open any kind of model: our model folder or run, a file or folder of another code base, a repository on the Hub."""
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from vitreous.errors import CheckpointError, ConfigError
+from vitreous.runtime.collection import pause_collection
 from vitreous.storage.presence import explain_absence, explain_url, is_link, path_exists
 from vitreous.weights.adaptation import Changes, adapt
 from vitreous.weights.auto_weights import is_named, locate_weights
@@ -37,19 +35,6 @@ def open_model(
     """
     with pause_collection():
         return _open_anything(str(path), options, listener)
-
-
-@contextmanager
-def pause_collection() -> Iterator[None]:
-    """Keep Python's garbage collector from traversing everything that torch imported, several times, while a model
-    is built."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 def _open_anything(

@@ -1,0 +1,30 @@
+"""torch's library, loaded on a second thread while the first one reads the command. Imports no torch."""
+
+import ctypes
+import os
+import sys
+import threading
+from importlib.util import find_spec
+from pathlib import Path
+
+LIBRARY = "libtorch_cpu.so"
+"""By far torch's largest one, which needs nothing of Python."""
+
+
+def preload_torch() -> threading.Thread | None:
+    """Begin to load torch's largest library, which `import torch` then finds loaded; return the thread that does.
+
+    Loading and linking it takes a sixth of that import, and needs no Python. A call through `ctypes` lets the other
+    threads go on meanwhile, as an import wouldn't. On other systems than Linux, and where there is no such file, nothing is done.
+    """
+    if sys.platform != "linux" or "torch" in sys.modules:
+        return None
+    found = find_spec("torch")
+    path = Path(found.origin).parent / "lib" / LIBRARY if found is not None and found.origin else None
+    if path is None or not path.is_file():
+        return None
+    opener = ctypes.CDLL(None).dlopen
+    opener.restype = ctypes.c_void_p
+    thread = threading.Thread(target=opener, args=(os.fsencode(path), os.RTLD_LAZY), daemon=True)
+    thread.start()
+    return thread

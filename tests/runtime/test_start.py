@@ -1,0 +1,74 @@
+"""What a command's start leaves out, and that the collector works again behind it."""
+
+import gc
+import subprocess
+import sys
+
+import pytest
+
+from vitreous.cli.main import needs_torch
+from vitreous.runtime.collection import pause_collection
+from vitreous.runtime.preload import LIBRARY, preload_torch
+
+
+@pytest.mark.parametrize("command", ["train", "embed", "explain"])
+def test_help_needs_no_numpy(command):
+    code = (
+        "import sys\nfrom vitreous.cli.main import main\nassert main(sys.argv[1:]) == 0\n"
+        "print([name for name in ('numpy', 'jaxtyping', 'torch') if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, command, "--help"], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_collector_is_as_before(works):
+    (gc.enable if works else gc.disable)()
+    try:
+        with pytest.raises(KeyError), pause_collection(keep=True), pause_collection():
+            assert not gc.isenabled()
+            raise KeyError
+        with pause_collection():
+            assert not gc.isenabled()
+        assert gc.isenabled() == works
+    finally:
+        gc.enable()
+
+
+def test_what_is_kept_is_not_traversed():
+    before = gc.get_freeze_count()
+    try:
+        with pause_collection(keep=True), pause_collection():
+            made = [[] for _ in range(1000)]
+        assert gc.get_freeze_count() - before >= len(made)
+    finally:
+        gc.unfreeze()
+
+
+def test_torch_is_foreseen_where_it_computes(tmp_path):
+    (tmp_path / "exported").mkdir()
+    (tmp_path / "exported" / "model.onnx").touch()
+    exported = str(tmp_path / "exported")
+    assert needs_torch("predict", ["runs/one", "photo.jpg"])
+    assert not needs_torch("predict", [exported, "photo.jpg"])
+    assert not needs_torch("predict", ["runs/one", "--help"])
+    assert not needs_torch("models", [])
+    assert needs_torch("evaluate", ["\0", "x" * 5000])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux's dynamic linker")
+def test_library_is_loaded_beside_python():
+    code = (
+        "from vitreous.runtime.preload import preload_torch\n"
+        "preload_torch().join()\n"
+        f"print({LIBRARY!r} in open('/proc/self/maps').read(), 'torch' in __import__('sys').modules)\n"
+        "import torch\nprint(float(torch.ones(3).sum()), preload_torch())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["True", "False", "3.0", "None"], done.stderr
+
+
+def test_without_torch_nothing_is_loaded(monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setattr("vitreous.runtime.preload.find_spec", lambda name: None)
+    assert preload_torch() is None
