@@ -6,8 +6,9 @@ inference  pixels in, logits out: timm's model, eager; vitreous' torch engine on
            in ONNX Runtime and in OpenVINO (of a batch each thread takes images of its own). bfloat16 where the hardware
            multiplies it. Baseline: timm, eager, float32.
 training   forward, backward and optimizer step on one batch in memory: `train_step` as runs use it (its gradient check,
-           schedule and bookkeeping included), and a plain loop around timm with AdamW. Baseline: timm in float32;
-           timm in bfloat16 is under autocast.
+           schedule and bookkeeping included), and a plain loop around timm with AdamW: in float32 with MKL's products
+           (the baseline) and with oneDNN's, under autocast in bfloat16, and that compiled where there is a compiler. All
+           with the allocator's settings that vitreous makes.
 startup    fresh processes, files in the page cache: `import vitreous`, each command's --help, and from the start to
            the first class of ViT-B/16, from a model folder and from an export, beside scripts that print the same: timm and
            Pillow, torch that reads the weights and no more, ONNX Runtime and Pillow.
@@ -17,6 +18,7 @@ used where there is one.
 """
 
 import argparse
+import shutil
 import statistics
 import subprocess
 import sys
@@ -49,7 +51,7 @@ from vitreous.model.config import ViTConfig
 from vitreous.model.count import count_flops
 from vitreous.model.factory import create
 from vitreous.model.names import build_vit_config
-from vitreous.runtime.device import choose_device, has_native_bf16
+from vitreous.runtime.device import choose_device, has_native_bf16, tune_cpu
 from vitreous.runtime.processor import read_cpu_model
 from vitreous.training.assembly import build_job
 from vitreous.training.config import OptimizerConfig, RunConfig, ScheduleConfig
@@ -163,17 +165,46 @@ def forward(model: nn.Module, images: Tensor) -> Callable[[], None]:
     return run
 
 
-def training(device: torch.device, rounds: int, wait: Callable[[], None]) -> None:
+def training(device: torch.device, rounds: int, wait: Callable[[], None], clock: Callable[[], float]) -> None:
     for cell in TRAINING:
-        runs = {}
-        for precision in PRECISIONS:
-            runs[f"timm {precision}"] = timm_step(cell, precision, device)
-            runs[f"vitreous {precision}"] = own_step(cell, precision, device)
-        show(f"training step, {cell.name}", interleaved(runs, rounds, wait), cell.batch, "timm fp32")
+        show(
+            f"training step, {cell.name}",
+            interleaved(training_runs(cell, device), rounds, wait, clock),
+            cell.batch,
+            "timm fp32",
+        )
 
 
-def timm_step(cell: Cell, precision: str, device: torch.device) -> Callable[[], None]:
+def training_runs(cell: Cell, device: torch.device) -> dict[str, Callable[[], Any]]:
+    """Return a step of each contender by its name. The allocator's settings are the process's: all have vitreous' own."""
+    if device.type == "cpu":
+        tune_cpu()
+    own = torch.get_float32_matmul_precision()
+    runs = {"timm fp32": with_products("highest", timm_step(cell, "fp32", device))}
+    if device.type == "cpu":
+        runs["timm fp32, oneDNN"] = with_products("medium", timm_step(cell, "fp32", device))
+    runs["vitreous fp32"] = with_products(own, own_step(cell, "fp32", device))
+    if has_native_bf16(device):
+        runs["timm bf16"] = with_products("highest", timm_step(cell, "bf16", device))
+        if shutil.which("g++"):
+            runs["timm bf16, compiled"] = with_products("highest", timm_step(cell, "bf16", device, compiled=True))
+        runs["vitreous bf16"] = with_products(own, own_step(cell, "bf16", device))
+    return runs
+
+
+def with_products(precision: str, run: Callable[[], Any]) -> Callable[[], Any]:
+    """Return the run with torch's precision of float32 products set before it: on a CPU, "highest" is MKL, "medium" oneDNN."""
+
+    def set_and_run() -> Any:
+        torch.set_float32_matmul_precision(precision)
+        return run()
+
+    return set_and_run
+
+
+def timm_step(cell: Cell, precision: str, device: torch.device, *, compiled: bool = False) -> Callable[[], None]:
     model = timm_model(cell.model).to(device)
+    model = torch.compile(model) if compiled else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05, fused=True)
     images = torch.randn(cell.batch, cell.model.channels, *cell.model.image, device=device)
     labels = torch.randint(cell.model.classes, (cell.batch,), device=device)
@@ -285,7 +316,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     parser.add_argument(
-        "--cpu-time", action="store_true", help="inference by CPU time, with OMP_NUM_THREADS=1: for busy machines"
+        "--cpu-time", action="store_true", help="all but startup by CPU time, with OMP_NUM_THREADS=1: for busy machines"
     )
     options = parser.parse_args()
     device = choose_device()
@@ -294,11 +325,11 @@ def main() -> None:
     print(f"torch {torch.__version__}, {read_cpu_model()}, {machine}; ratios to timm in float32", flush=True)
     if "startup" in options.parts:
         startup(1 if options.quick else 5)
+    clock = time.process_time if options.cpu_time else time.perf_counter
     if "inference" in options.parts:
-        clock = time.process_time if options.cpu_time else time.perf_counter
         inference(device, 2 if options.quick else 9, wait, clock)
     if "training" in options.parts:
-        training(device, 1 if options.quick else 7, wait)
+        training(device, 1 if options.quick else 7, wait, clock)
 
 
 if __name__ == "__main__":
