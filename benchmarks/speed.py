@@ -2,7 +2,8 @@
 
     python benchmarks/speed.py [--quick] [--parts inference training startup]
 
-inference  pixels in, logits out: timm's model, eager; vitreous' torch engine on its fast path; and the same model exported to ONNX,
+inference  pixels in, logits out: timm's model, eager, with the products that vitreous has torch take in this process (oneDNN's on
+           AMD); vitreous' torch engine on its fast path; and the same model exported to ONNX,
            in ONNX Runtime and in OpenVINO (of a batch each thread takes images of its own). bfloat16 where the hardware
            multiplies it. Baseline: timm, eager, float32.
 training   forward, backward and optimizer step on one batch in memory: `train_step` as runs use it (its gradient check,
@@ -44,6 +45,7 @@ from vitreous.data.dataset import open_digits
 from vitreous.data.stream.loader import Batch
 from vitreous.deploy.export import export_model
 from vitreous.deploy.graph import GraphOptions
+from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.engines.selection import choose_engine
 from vitreous.engines.torch_engine import TorchEngine
 from vitreous.images.config import DecodeConfig, PreprocessConfig
@@ -116,25 +118,11 @@ def show(
 
 def inference(device: torch.device, rounds: int, wait: Callable[[], None], clock: Callable[[], float]) -> None:
     for cell in INFERENCE:
-        images = torch.randn(cell.batch, cell.model.channels, *cell.model.image, device=device)
-        pixels = torch.randint(256, (cell.batch, *cell.model.image, cell.model.channels), dtype=torch.uint8).numpy()
         folder = folder_of(cell.model)
-        runs: dict[str, Callable[[], Any]] = {}
-        for precision, dtype in PRECISIONS.items():
-            if precision == "fp32" or has_native_bf16(device):
-                runs[f"timm {precision}"] = forward(timm_model(cell.model).eval().to(device, dtype), images.to(dtype))
-                engine = TorchEngine(folder, str(device), precision)
-                engine.waiting = engine.waiting and 0  # as after a few images
-                runs[f"vitreous {precision}"] = partial(engine.logits, pixels)
         with tempfile.TemporaryDirectory() as name:
-            if device.type == "cpu":
-                exported, _ = export_model(folder, Path(name) / "onnx", "onnx", GraphOptions())
-                for peer in ("onnxruntime", "openvino"):
-                    runs[f"{peer} fp32"] = partial(choose_engine(exported, peer).logits, pixels)
-                if has_native_bf16(device):
-                    runs["openvino bf16"] = partial(
-                        choose_engine(exported, "openvino", precision="bf16").logits, pixels
-                    )
+            cpu = device.type == "cpu"
+            exported = export_model(folder, Path(name) / "onnx", "onnx", GraphOptions())[0] if cpu else None
+            runs = inference_runs(cell, folder, exported, device)
             limits = measure_limits(cell.model, device)
             times = interleaved(runs, rounds, wait, clock)
             limits = {name: max(limits[name], again) for name, again in measure_limits(cell.model, device).items()}
@@ -147,6 +135,26 @@ def measure_limits(model: ViTConfig, device: torch.device) -> dict[str, float]:
         return {}
     flops = count_flops(model)
     return {name: measure_products(dtype) / flops for name, dtype in PRECISIONS.items()}
+
+
+def inference_runs(
+    cell: Cell, folder: ModelFolder, exported: ExportedFolder | None, device: torch.device
+) -> dict[str, Callable[[], Any]]:
+    """Return a pass of each contender by its name; the export's runtimes where there is one."""
+    images = torch.randn(cell.batch, cell.model.channels, *cell.model.image, device=device)
+    pixels = torch.randint(256, (cell.batch, *cell.model.image, cell.model.channels), dtype=torch.uint8).numpy()
+    runs: dict[str, Callable[[], Any]] = {}
+    for precision, dtype in PRECISIONS.items():
+        if precision == "fp32" or has_native_bf16(device):
+            runs[f"timm {precision}"] = forward(timm_model(cell.model).eval().to(device, dtype), images.to(dtype))
+            engine = TorchEngine(folder, str(device), precision)
+            engine.waiting = engine.waiting and 0  # as after a few images
+            runs[f"vitreous {precision}"] = partial(engine.logits, pixels)
+    for name in () if exported is None else ("onnxruntime", "openvino"):
+        runs[f"{name} fp32"] = partial(choose_engine(exported, name).logits, pixels)
+    if exported is not None and has_native_bf16(device):
+        runs["openvino bf16"] = partial(choose_engine(exported, "openvino", precision="bf16").logits, pixels)
+    return runs
 
 
 def folder_of(config: ViTConfig) -> ModelFolder:
@@ -219,7 +227,7 @@ def timm_step(cell: Cell, precision: str, device: torch.device, *, compiled: boo
     return run
 
 
-def own_step(cell: Cell, precision: str, device: torch.device) -> Callable[[], None]:
+def own_step(cell: Cell, precision: str, device: torch.device, *, compiled: bool = False) -> Callable[[], None]:
     config = RunConfig(
         model=cell.model,
         preprocess=PreprocessConfig(size=cell.model.image),
@@ -228,6 +236,7 @@ def own_step(cell: Cell, precision: str, device: torch.device) -> Callable[[], N
         precision="bf16" if precision == "bf16" else "fp32",
         device="cuda" if device.type == "cuda" else "cpu",
         duration="1000000st",
+        compile=compiled,
     )
     job = build_job(config, open_digits(DataConfig()), Silent())  # the data is not looked at
     labels = torch.randint(cell.model.classes, (cell.batch,))

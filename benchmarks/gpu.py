@@ -1,0 +1,87 @@
+"""The race on a GPU, in bfloat16: vitreous and timm, eager and compiled, training's MFU included; under 20 minutes.
+
+    python benchmarks/gpu.py [--rounds 20] [--json out.json] [--dry]
+
+Needs the repository and its dependencies alone: images are noise, weights random. MFU is the model's products a second (a training
+step counts as three forward passes) by those of the fastest product of 8192 x 8192 matrices, measured in the same run. `--dry` goes
+the same way on a CPU with tiny models: it shows that the script runs, and no figure of it says anything.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from photographs import measure_products
+from race import show
+from speed import Cell, folder_of, forward, interleaved, own_step, timm_step
+from timm_peer import timm_model
+
+from vitreous.engines.torch_engine import TorchEngine
+from vitreous.model.names import build_vit_config
+
+INFERENCE = (("Ti/16", 256), ("B/16", 1), ("B/16", 256), ("L/16", 128), ("H/14", 64))
+TRAINING = (("S/16", 256), ("B/16", 128), ("L/16", 64), ("H/14", 32))
+BASELINE = "timm bf16"
+
+
+def list_cells(shapes: tuple[tuple[str, int], ...], dry: bool) -> list[Cell]:
+    """Return the cells; dry: of images of two patches a side, and two of them at a time."""
+    if dry:
+        shapes = (("Ti/16", 2),)
+    return [
+        Cell(f"{name} batch {batch}", build_vit_config(name, image=(32, 32) if dry else (224, 224)), batch)
+        for name, batch in shapes
+    ]
+
+
+def race_inference(cell: Cell, device: torch.device) -> dict[str, Callable[[], Any]]:
+    """Return a pass of each contender by its name; images and logits stay on the device."""
+    images = torch.randn(cell.batch, cell.model.channels, *cell.model.image, device=device, dtype=torch.bfloat16)
+    pixels = torch.randint(256, images.shape, dtype=torch.uint8, device=device)
+    model = timm_model(cell.model).eval().to(device, torch.bfloat16)
+    engine = TorchEngine(folder_of(cell.model), str(device), "bf16")
+    return {
+        BASELINE: forward(model, images),
+        "timm bf16, compiled": forward(torch.compile(model), images),
+        "vitreous bf16": lambda: engine.compute("forward", pixels),
+    }
+
+
+def race_training(cell: Cell, device: torch.device) -> dict[str, Callable[[], Any]]:
+    """Return a step of each contender by its name."""
+    return {
+        BASELINE: timm_step(cell, "bf16", device),
+        "timm bf16, compiled": timm_step(cell, "bf16", device, compiled=True),
+        "vitreous bf16": own_step(cell, "bf16", device),
+        "vitreous bf16, compiled": own_step(cell, "bf16", device, compiled=True),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--dry", action="store_true", help="tiny models on a CPU, to see that the script runs")
+    given = parser.parse_args()
+    if not (given.dry or torch.cuda.is_available()):
+        parser.error("torch finds no GPU; --dry runs tiny models on the CPU")
+    device = torch.device("cpu" if given.dry else "cuda")
+    wait = (lambda: None) if given.dry else torch.cuda.synchronize
+    machine = "a dry run on a CPU" if given.dry else torch.cuda.get_device_name()
+    print(f"torch {torch.__version__}, {machine}", flush=True)
+    limits = {"bf16": measure_products(torch.bfloat16, 256 if given.dry else 8192, device.type)}
+    found = []
+    for part, race, shapes in (("inference", race_inference, INFERENCE), ("training", race_training, TRAINING)):
+        for cell in list_cells(shapes, given.dry):
+            times = interleaved(race(cell, device), given.rounds, wait)
+            found.append(show(part, cell, times, limits, BASELINE))
+            torch.compiler.reset()
+    if given.json:
+        given.json.write_text(json.dumps({"machine": machine, "cells": found}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
