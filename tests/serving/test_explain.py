@@ -2,10 +2,12 @@
 
 import io
 
+import httpx
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.deploy.conftest import traceable
 from tests.serving.conftest import draw_image, refused
 
 import vitreous
@@ -98,3 +100,24 @@ def test_vectors_are_the_predictors_features(client, folder, headless, model):
     torch.testing.assert_close(found, right, rtol=1e-5, atol=1e-6)
     assert answer["dimensions"] == right.shape[1]
     assert answer["embeddings"][2]["vector"] is None and "c.txt" in answer["embeddings"][2]["error"]
+
+
+@pytest.fixture(scope="module")
+def exported(folder, tmp_path_factory):
+    """An export that answers without its layers."""
+    path = tmp_path_factory.mktemp("exported") / "animals"
+    with traceable():
+        vitreous.export(folder, to="onnx", out=path)
+    return path
+
+
+def test_an_export_has_no_layers_and_says_so(exported):
+    with vitreous.serve(exported, port=0) as service, httpx.Client(base_url=service.url, verify=False) as client:
+        (said,) = client.get("/v1/models").json()["models"]
+        assert (said["engine"] != "torch", said["methods"], said["layers"], said["embeds"]) == (True, [], None, False)
+        assert client.post("/v1/predict", content=PNG, headers=KIND).status_code == 200
+        for address in ("/v1/explain", "/v1/inside"):
+            refused(
+                client.post(address, content=PNG, headers=KIND), 422, "unsuited-model", "animals is an export", "exported from"
+            )
+        refused(client.post("/v1/embed", content=PNG, headers=KIND), 422, "unsuited-model", "--outputs both")

@@ -83,7 +83,7 @@ def test_two_images_are_matched_patch_by_patch(client, model, images):
     assert best.tolist() == pytest.approx(cosine.amax(1).tolist(), abs=1e-5)
     assert said["nearest"]["likeness"] == pytest.approx(cosine.amax(1).tolist(), abs=1e-3)
     files.append(("images", ("c.png", SECOND)))
-    refused(client.post("/v1/inside", files=files), 400, "malformed", "two")
+    refused(client.post("/v1/inside", files=files), 413, "too-large", "at most 2")
 
 
 def test_what_has_no_inside_says_so(client):

@@ -10,6 +10,7 @@ import pytest
 from tests.serving.conftest import draw_image, refused, write_model
 
 import vitreous
+from vitreous.api.serving import name_sources
 from vitreous.cli.main import main
 from vitreous.errors import CheckpointError, ConfigError
 from vitreous.predictor import Predictor
@@ -210,3 +211,30 @@ def test_a_changed_model_answers_once_it_is_warm_and_a_broken_one_never(tmp_path
         assert ask(service.url).json()["predictions"] == after["predictions"]
         (tmp_path / "whole").replace(weights)
         assert state(lambda found: found["failure"] is None)["version"] == 3
+
+
+def test_the_inside_has_the_limits_of_every_answer(folder, monkeypatch):
+    from vitreous.serving import inside
+
+    look = inside.look_inside
+    monkeypatch.setattr(inside, "look_inside", lambda *given: (time.sleep(0.6), look(*given))[1])
+    with vitreous.serve(folder, port=0, timeout=0.3, queue=1, limits={"max_images": 1}) as service:
+        answers = together(3, lambda: ask(service.url, "/v1/inside"))
+        kinds = [one.json()["type"] for one in answers]
+        assert sorted(kinds) == ["/problems/queue-full"] * 2 + ["/problems/timed-out"], kinds
+        monkeypatch.setattr(inside, "look_inside", look)
+        time.sleep(0.6)
+        assert ask(service.url, "/v1/inside").status_code == 200
+        counted = httpx.get(service.url + "/metrics", verify=False).text
+        assert 'vitreous_images_total{model="animals",route="/v1/inside"} 1.0' in counted
+
+
+def test_a_model_is_named_the_same_way_everywhere(folder, tmp_path, monkeypatch):
+    (one,) = name_sources(f"pets={folder}", {})
+    assert (one.name, one.path) == ("pets", str(folder))
+    assert [one.name for one in name_sources([folder, f"b.2={folder}"], {})] == ["animals", "b.2"]
+    monkeypatch.chdir(tmp_path)
+    write_model(tmp_path / "lr=0.1")
+    with pytest.raises(ConfigError, match=r"NAME=lr=0.1"):  # such a folder is there, and its name is none of a model's
+        name_sources(["lr=0.1"], {})
+    assert name_sources({"rate": "lr=0.1"}, {})[0].path == "lr=0.1"

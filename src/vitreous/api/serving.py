@@ -19,13 +19,17 @@ from vitreous.predictor import Predictor
 from vitreous.runtime.packages import require_packages
 from vitreous.serving.options import ModelSource, ServiceOptions
 from vitreous.serving.sockets import LOOPBACK, format_url, listen
+from vitreous.storage.presence import path_exists
 
 if TYPE_CHECKING:
     import socket
 
     from vitreous.serving.server import Server
 
+LOG = logging.getLogger("vitreous.serving")
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}")
+NAMED = re.compile(rf"({NAME.pattern})=(.+)", re.DOTALL)
+"""A model with its name before it, in text."""
 KEYS_VARIABLE = "VITREOUS_API_KEYS"
 LEAST_KEY = 16
 """Characters of an API key."""
@@ -85,8 +89,8 @@ def serve(
     ...     httpx.post(f"{service.url}/v1/predict", files={"images": open("a.jpg", "rb")}).json()
 
     Args:
-        models: what `vitreous.load` accepts or returns; several of them; or names with them. Names are otherwise those
-            of the folders.
+        models: what `vitreous.load` accepts or returns; several of them; or names with them, as a mapping or as
+            "NAME=MODEL". Names are otherwise those of the folders.
         host: the address to listen on; 0.0.0.0: all of this machine's.
         port: 0: any that is free.
         processes: processes that share the port, each with its own copy of the models.
@@ -144,9 +148,10 @@ def run(
 
     set_up_logs(options.log)
     if options.host not in LOOPBACK and not options.keys:
-        logging.getLogger("vitreous.serving").warning(
+        LOG.warning(
             "everyone who reaches this address may ask; --keys FILE asks for a key, --host 127.0.0.1 keeps it to this machine"
         )
+    LOG.info("listening", extra={"facts": {"address": result.url}})
     if options.processes > 1:
         supervise((sources, options), listening)
         return result
@@ -191,7 +196,7 @@ def name_sources(models: Any, how: dict[str, Any]) -> list[ModelSource]:
     if isinstance(models, Mapping):
         pairs = [(str(name), model) for name, model in models.items()]
     else:
-        pairs = [(name_model(str(getattr(model, "path", model))), model) for model in models]
+        pairs = [split_name(model) for model in models]
     if not pairs:
         raise ConfigError("name at least one model")
     found: dict[str, ModelSource] = {}
@@ -207,6 +212,13 @@ def name_sources(models: Any, how: dict[str, Any]) -> list[ModelSource]:
         else:
             found[name] = ModelSource(name, str(model), partial(load, str(model), progress=False, **how))
     return list(found.values())
+
+
+def split_name(model: Any) -> tuple[str, Any]:
+    """Return a model's name and the model itself: of "NAME=MODEL", unless there is such a path, or else the name of its folder."""
+    if isinstance(model, str) and not path_exists(Path(model)) and (match := NAMED.fullmatch(model)):
+        return match[1], match[2]
+    return name_model(str(getattr(model, "path", model))), model
 
 
 def _return(model: Predictor) -> Predictor:

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from vitreous.errors import VitreousError
 from vitreous.runtime.display import strip_hidden
+from vitreous.serving.examples import ANSWERS
 from vitreous.serving.guard import App, Guard, Left
 from vitreous.serving.measurements import Measurements
 from vitreous.serving.models import Models
@@ -117,5 +118,10 @@ def _describe(api: FastAPI) -> dict[str, Any]:
         )
         schemas = found.setdefault("components", {}).setdefault("schemas", {})
         schemas["ProblemDocument"] = ProblemDocument.model_json_schema()
+        for name, example in ANSWERS.items():
+            schemas[name]["example"] = example  # get_openapi leaves out what is null
+        found["paths"]["/problems/{kind}"]["get"]["responses"].pop("422")  # any text will do
+        for name in ("HTTPValidationError", "ValidationError"):  # the framework's own, of no address here
+            schemas.pop(name, None)
         api.openapi_schema = found
     return api.openapi_schema

@@ -246,5 +246,6 @@ def require_layers(loaded: Loaded, name: str) -> None:
     """Raise Problem if a model's layers can't be looked into."""
     try:
         _ = loaded.predictor.model
-    except ConfigError as error:
-        raise Problem("unsuited-model", f"{name} can't be explained: {error}") from error
+    except ConfigError as error:  # which names files of this machine
+        remedy = "serve the model that it was exported from"
+        raise Problem("unsuited-model", f"{name} is an export, whose layers can't be looked into; {remedy}") from error

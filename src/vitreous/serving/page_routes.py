@@ -1,24 +1,21 @@
 """What the service's page asks for: the inside of a model for an image, and the style of all pages."""
 
+import time
 from functools import partial
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import Field
 
 from vitreous.drawing.html import read_resource
-from vitreous.serving.models import Models
-from vitreous.serving.problems import Problem
-from vitreous.serving.routes import (
-    READING,
-    ModelName,
-    encode,
-    receive_uploads,
-    refuse_unknown,
-    refuse_unreadable,
-)
-from vitreous.serving.schemas import IMAGES_BODY, Answer, describe_problems
+from vitreous.images.inputs import Ready
+from vitreous.serving.models import Loaded, Models, require_layers
+from vitreous.serving.routes import READING, ModelName, accept, refuse_unknown, refuse_unreadable
+from vitreous.serving.schemas import IMAGES_BODY, Answer, Timings, describe_problems
 
+MOST_IMAGES = 2
+"""One, or two whose patches are compared."""
 DARK = "@media(prefers-color-scheme:dark){:root{"
 
 
@@ -37,6 +34,7 @@ class Inside(Answer):
         description="Of each: picture, attention (weights: head, the first their mean, token, patch; tops: each row's greatest "
         "in 1/10,000), rollout and norms (layer, patch), relevance (patch) to target."
     )
+    timings: Timings
     nearest: dict[str, list[Any]] | None = Field(
         description="With two images: of each patch of the first the most similar one of the second, and their cosine."
     )
@@ -62,19 +60,12 @@ def build_page_routes(models: Models) -> APIRouter:
             str | None, Query(description="A class by name or number; by default the most probable.")
         ] = None,
     ) -> Response:
-        served = models.find(model)
-        uploads = await receive_uploads(request, served)
-        if len(uploads) > 2:
-            raise Problem("malformed", f"{len(uploads)} images came; send one, or two to compare their patches")
-        with served.admit(len(uploads)) as loaded:
-            found = await served.decode(loaded, uploads)
-            refuse_unreadable([one for one in found if one.pixels is None] or found)
-            from vitreous.serving.inside import look_inside
-
-            stacked = [one.pixels for one in found if one.pixels is not None]
-            work = partial(_look, look_inside, loaded.predictor, stacked, layer, target)
-            document = await loaded.batcher.run(work)
-        return encode({"model": served.source.name, "version": loaded.version, **document})
+        async with accept(request, models, model, require_layers, MOST_IMAGES) as one:
+            refuse_unreadable([image for image in one.images if image.pixels is None] or one.images)
+            began = time.monotonic()
+            document = await one.loaded.batcher.run(partial(_look, one.loaded, one.images, layer, target))
+        timings = one.timer.finish([]) | {"compute_ms": round(1000 * (time.monotonic() - began), 3)}
+        return one.encode(document, timings)
 
     @router.get("/style.css", include_in_schema=False)
     async def style() -> Response:
@@ -83,10 +74,11 @@ def build_page_routes(models: Models) -> APIRouter:
     return router
 
 
-def _look(look_inside: Any, predictor: Any, pixels: list[Any], layer: int, target: str | None) -> dict[str, Any]:
-    import numpy as np
+def _look(loaded: Loaded, images: list[Ready], layer: int, target: str | None) -> dict[str, Any]:
+    from vitreous.serving.inside import look_inside  # needs torch, which no export does
 
-    return look_inside(predictor, np.stack(pixels), layer, target)
+    pixels = np.stack([one.pixels for one in images if one.pixels is not None])
+    return look_inside(loaded.predictor, pixels, layer, target)
 
 
 def write_style() -> str:

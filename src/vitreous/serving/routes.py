@@ -1,6 +1,7 @@
 """The addresses of the service, and what each answers."""
 
 import json
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -8,11 +9,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from vitreous.errors import suggest
 from vitreous.images.inputs import Ready
+from vitreous.serving import examples
 from vitreous.serving.batcher import Answer
 from vitreous.serving.bodies import Upload, read_uploads
 from vitreous.serving.descriptions import describe_model
@@ -28,6 +30,7 @@ from vitreous.serving.schemas import (
     ModelsAnswer,
     PredictAnswer,
     describe_problems,
+    describe_text,
 )
 
 MOST_TOP = 1000
@@ -37,7 +40,7 @@ ModelName = Annotated[
 ]
 READING = (
     "malformed", "unauthorized", "foreign-page", "unknown-model", "slow-request", "too-large", "unsupported-media-type",
-    "unreadable-image", "invalid-parameter", "unsuited-model", "queue-full", "not-ready", "timed-out", "stopping",
+    "unreadable-image", "invalid-parameter", "unsuited-model", "queue-full", "failed", "not-ready", "timed-out",
 )  # fmt: skip
 """Problems of addresses that take images."""
 
@@ -77,11 +80,11 @@ class Timer:
         return {**found, "batch": max((one.batch for one in there), default=0)}
 
 
-async def receive_uploads(request: Request, model: ServedModel) -> list[Upload]:
-    """Return a request's images; one that can't be answered is refused before its body is read. Raises Problem."""
+async def receive_uploads(request: Request, model: ServedModel, most: int) -> list[Upload]:
+    """Return a request's images, so many at most; one that can't be answered is refused before its body is read. Raises Problem."""
     model.refuse_overload(1)
     body = await request.body()
-    uploads = read_uploads(body, request.headers.get("content-type", ""), model.options.max_images)
+    uploads = read_uploads(body, request.headers.get("content-type", ""), min(most, model.options.max_images))
     request.state.exchange.images, request.state.exchange.model = len(uploads), model.source.name
     return uploads
 
@@ -104,15 +107,16 @@ class Accepted:
 
 @asynccontextmanager
 async def accept(
-    request: Request, models: Models, name: str | None, require: Callable[[Loaded, str], None]
+    request: Request, models: Models, name: str | None, require: Callable[[Loaded, str], None], most: int = sys.maxsize
 ) -> AsyncIterator[Accepted]:
     """Read a request's images and hold their places in the model's queue; they count once they are answered. Raises Problem.
 
     Args:
         require: refuses a model that can't give such an answer.
+        most: images that this address takes, where that is less than others do.
     """
     timer, served = Timer(), models.find(name)
-    uploads = await receive_uploads(request, served)
+    uploads = await receive_uploads(request, served, most)
     timer.stage("read")
     async with served.answer(len(uploads)) as loaded:
         require(loaded, served.source.name)
@@ -175,7 +179,7 @@ def build_routes(models: Models) -> APIRouter:
 
     @router.get(
         "/v1/models", summary="List the models", response_model=ModelsAnswer,
-        responses=describe_problems("unauthorized"), dependencies=[Depends(refuse_unknown)],
+        responses=describe_problems("unauthorized", "invalid-parameter", "failed"), dependencies=[Depends(refuse_unknown)],
     )  # fmt: skip
     async def list_models() -> Response:
         return encode({"models": [describe_model(model) for model in models.by_name.values()]})
@@ -246,19 +250,24 @@ def build_probes(models: Models) -> APIRouter:
 
     @router.get(
         "/metrics", summary="What it measures of itself, for Prometheus", response_class=PlainTextResponse,
-        responses=describe_problems("unauthorized"),
+        responses={200: describe_text(examples.MEASUREMENTS), **describe_problems("unauthorized", "failed")},
     )  # fmt: skip
     async def tell_measurements() -> Response:
         return Response(models.measurements.write(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @router.get(
         "/problems/{kind}", summary="What a kind of problem is", response_class=PlainTextResponse,
-        responses=describe_problems("not-found"),
+        responses={200: describe_text(say_kind("too-large")), **describe_problems("not-found")},
     )  # fmt: skip
-    async def explain_problem(kind: str) -> Response:
+    async def explain_problem(kind: Annotated[str, Path(examples=["too-large"])]) -> Response:
         if kind not in KINDS:
             raise Problem("not-found", f"there is no kind of problem {kind[:100]!r}; {suggest(kind, KINDS)}")
-        status, title = KINDS[kind]
-        return PlainTextResponse(f"{kind} ({status}): {title}\n")
+        return PlainTextResponse(say_kind(kind))
 
     return router
+
+
+def say_kind(kind: str) -> str:
+    """Return what a kind of problem is, in a line."""
+    status, title = KINDS[kind]
+    return f"{kind} ({status}): {title}\n"

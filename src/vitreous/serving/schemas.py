@@ -4,22 +4,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from vitreous.serving import examples
 from vitreous.serving.problems import KINDS, MEDIA_TYPE
-
-EXAMPLE = {
-    "model": "photos-1",
-    "version": 1,
-    "predictions": [
-        {
-            "name": "image 1",
-            "label": "cat",
-            "score": 0.93,
-            "top": [{"label": "cat", "score": 0.93}, {"label": "dog", "score": 0.07}],
-            "error": None,
-        }
-    ],
-    "timings": {"read_ms": 0.4, "decode_ms": 3.1, "queue_ms": 2.2, "compute_ms": 14.8, "total_ms": 21.0, "batch": 4},
-}
 
 
 class Answer(BaseModel):
@@ -66,7 +52,6 @@ class Timings(Answer):
 class PredictAnswer(Answer):
     """Predictions, in the images' order."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": EXAMPLE})
     model: str
     version: int = Field(description="How many times the model's files were loaded.")
     predictions: list[Prediction]
@@ -148,23 +133,13 @@ class ModelsAnswer(Answer):
 class Health(Answer):
     """Whether the service is alive, or ready."""
 
-    status: str = Field(examples=["alive"])
+    status: str
 
 
 class ProblemDocument(BaseModel):
     """An error (RFC 9457)."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "type": "/problems/queue-full",
-                "title": KINDS["queue-full"][1],
-                "status": 429,
-                "detail": "256 images wait for photos-1, of 256 that may; ask again in a while",
-                "instance": "urn:request:5f2a9c0d1e3b4a67",
-            }
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"example": examples.show_problem("queue-full")})
     type: str = Field(description="/problems/ and the kind.")
     title: str
     status: int
@@ -179,11 +154,18 @@ def describe_problems(*kinds: str) -> dict[int | str, dict[str, Any]]:
         status, title = KINDS[kind]
         before = found.get(status)
         said = f"{before['description']}; or {title[0].lower()}{title[1:]}" if before else title
-        found[status] = {
-            "description": said,
-            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}},
+        shown = before["content"][MEDIA_TYPE]["examples"] if before else {}
+        content = {
+            "schema": {"$ref": "#/components/schemas/ProblemDocument"},
+            "examples": {**shown, kind: {"summary": title, "value": examples.show_problem(kind)}},
         }
+        found[status] = {"description": said, "content": {MEDIA_TYPE: content}}
     return found
+
+
+def describe_text(example: str) -> dict[str, Any]:
+    """Return what OpenAPI says of an answer in plain text."""
+    return {"content": {"text/plain": {"schema": {"type": "string"}, "example": example}}}
 
 
 IMAGE = {"schema": {"type": "string", "format": "binary"}}
@@ -202,6 +184,7 @@ IMAGES_BODY: dict[str, Any] = {
                     "required": ["images"],
                     "properties": {"images": {"type": "array", "minItems": 1, "items": IMAGE["schema"]}},
                 },
+                "example": {"images": ["(the bytes of photo.jpg)", "(the bytes of another.png)"]},
             },
             "application/json": {
                 "schema": {
