@@ -85,6 +85,9 @@ def test_a_taken_port_an_unknown_model_and_an_unknown_address_are_one_line_each(
             (["serve", str(tmp_path / "none"), "--port", "0"], "no such model folder"),
             (["serve", str(folder), "--host", "no.such.host.invalid", "--port", "0"], "no.such.host.invalid"),
             (["serve", str(folder), str(folder)], "two models are called"),
+            (["serve", f"pets={folder}", f"pets={tmp_path}"], "two models are called 'pets'"),
+            (["serve", f"pets={tmp_path / 'none'}", "batch=4", "--port", "0"], "no such model folder"),
+            (["serve", f"pets={folder}", "queue=0"], "at least 1"),
             (["serve", str(folder), "--queue", "0"], "at least 1"),
             (["serve", str(folder), "--allow-origin", "example.com"], "origin"),
         ):

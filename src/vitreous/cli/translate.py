@@ -25,6 +25,9 @@ from vitreous.training.changes import format_options as may_change
 
 KEY_VALUE = re.compile(r"(?P<key>[A-Za-z][\w.-]*)=(?P<value>.*)", re.DOTALL)
 
+NAMING = ("serve",)
+"""Commands whose arguments may have names of the user's before them: NAME=MODEL."""
+
 
 @dataclass
 class Words:
@@ -109,6 +112,8 @@ def split_argument(words: Words, argument: str) -> tuple[str | None, str | None]
         return None, None
     name = name.replace("_", "-")
     if name not in words.own and not words.convert(name):
+        if match is not None and words.command in NAMING:
+            return None, None
         if name in INSTEAD:
             raise ConfigError(f"{name} is not an option of vitreous {words.command}: {INSTEAD[name]}")
         if name in iterate_former(words.kind):
