@@ -4,7 +4,9 @@ import json
 import math
 import os
 import random
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -17,6 +19,7 @@ from vitreous.serving.board.app import build_app
 from vitreous.serving.board.curves import POINTS, Curve, Metrics
 from vitreous.serving.board.folder import Folder
 from vitreous.serving.board.runs import Runs, list_settings
+from vitreous.serving.board.words import CHINESE
 from vitreous.storage.lock import FolderLock
 
 TRAIN = {"kind": "train", "samples": 640, "lr": 0.1, "images_per_second": 99.0, "seconds": 4.0}
@@ -156,7 +159,7 @@ def test_runs_come_and_go(tmp_path):
     (write_run(tmp_path / "damaged") / "config.json").write_text("{")
     runs._look()
     assert sorted(runs.found) == ["damaged", "z/b/c"]
-    assert "can't be read" in page.render_row(runs.found["damaged"], None, False)
+    assert "can&#39;t be read" in page.render_row(runs.found["damaged"], None, False)
     assert follow(tmp_path / "z" / "b" / "c").found[""].title == "c"
 
 
@@ -326,3 +329,29 @@ def test_a_thousand_runs_and_a_million_records(tmp_path):
     runs.refresh(0)
     print([round(one, 2) for one in times[:3]], max(times), time.process_time() - started)
     assert max(times) < 5
+
+
+def test_the_page_is_in_the_language_of_its_reader(tmp_path):
+    write_run(tmp_path / "a", until=5)
+    client = TestClient(build_app(Folder(tmp_path)), base_url="http://localhost")
+    english = client.get("/", headers={"Accept-Language": "en-GB, zh"}).text
+    chinese = client.get("/", headers={"Accept-Language": "fr, zh-TW;q=0.9, en;q=0.8"}).text
+    assert '<html lang="en">' in english and "Training loss" in english and "interrupted" in english
+    assert '<html lang="zh-CN">' in chinese and "训练损失" in chinese and "已中断" in chinese
+    shown = re.sub(r"<code>.*?</code>|<option value=\"en\".*?</option>|<[^>]*>|&\w+;", " ", chinese, flags=re.DOTALL)
+    names = {"test", "the", "page", "langua", "Wilson", "top", "recipe", "small", "batch", "optimizer"}
+    assert set(re.findall(r"[A-Za-z]{3,}", shown)) <= names
+    client.cookies.set("language", "en")
+    assert '<html lang="en">' in client.get("/", headers={"Accept-Language": "zh"}).text
+    assert page.render_page(page.choose(follow(tmp_path), View())).startswith(b'<!doctype html>\n<html lang="en">')
+
+
+def test_whatever_is_said_is_said_in_chinese_too():
+    folder = Path(page.__file__).parent
+    said = set()
+    for path in (*folder.glob("*.html"), folder / "page.py"):
+        said |= set(re.findall(r"""say\w*\(\s*"((?:[^"\\]|\\.)*)\"""", path.read_text(encoding="utf-8")))
+    assert len(said) > 50 and said <= set(CHINESE), said - set(CHINESE)
+    for english, chinese in CHINESE.items():
+        assert sorted(re.findall(r"{\w+}", english)) == sorted(re.findall(r"{\w+}", chinese)), english
+        assert re.search("[\u4e00-\u9fff]", chinese) or english == "{step} of {steps}", english

@@ -15,6 +15,7 @@ from vitreous.serving.board import page
 from vitreous.serving.board.address import View
 from vitreous.serving.board.folder import Folder
 from vitreous.serving.board.runs import BoardRun, Runs
+from vitreous.serving.board.words import LANGUAGE, choose_language
 from vitreous.storage.run_config import BEST, CONFIG, MODEL, REPORT
 
 EVERY = 1.0
@@ -50,6 +51,7 @@ def build_app(folder: Folder, hosts: Sequence[str] | None = None) -> FastAPI:
     app.add_middleware(Guard, hosts=hosts)
 
     def look(request: Request) -> page.Shown:
+        LANGUAGE.set(choose_language(request.cookies, request.headers.get("accept-language", "")))
         runs.refresh()
         return page.choose(runs, View.read(parse_qs(request.url.query, keep_blank_values=True, max_num_fields=200)))
 

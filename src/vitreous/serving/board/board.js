@@ -41,7 +41,6 @@ function follow() {
   source.addEventListener("error", () => {
     lost += 1;
     byId("connection").hidden = false;
-    byId("connection").textContent = "The board's server doesn't answer; what is shown may be old. It is asked again by itself.";
     if (source.readyState === EventSource.CLOSED) setTimeout(follow, Math.min(10000, 1000 * lost));
   });
 }
@@ -91,8 +90,12 @@ byId("curves").addEventListener("pointerleave", () => {
   document.querySelectorAll(".readout").forEach((line) => { line.textContent = "\u00a0"; });
 });
 byId("share").addEventListener("click", async () => {
-  const said = await navigator.clipboard.writeText(location.href).then(() => "copied", () => "copy it from the address bar");
-  byId("shared").textContent = said;
+  const said = await navigator.clipboard.writeText(location.href).then(() => "copied", () => "refused");
+  byId("shared").textContent = byId("shared").dataset[said];
+});
+byId("language").addEventListener("change", (event) => {
+  document.cookie = `language=${event.target.value}; path=/; max-age=31536000; samesite=strict`;
+  location.reload();
 });
 addEventListener("popstate", () => location.reload());
 addEventListener("resize", fit);

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from vitreous.drawing.charts import Series, compute_running_mean, draw_lines, draw_whisker
-from vitreous.drawing.html import STYLES, build_environment, read_resource, render_macro
+from vitreous.drawing.html import STYLES, build_environment, read_resource
 from vitreous.drawing.svg import SMALL, Axis, Format, draw_dot, find_span_from_zero, format_percent, render_svg, shorten
 from vitreous.metrics.headline import SAID, format_figure
 from vitreous.serving.board.address import MOST_RUNS, ROWS, SMOOTHING, SORTS, View
 from vitreous.serving.board.folder import MOST_FILE
 from vitreous.serving.board.runs import BoardRun, Runs, list_settings
+from vitreous.serving.board.words import LANGUAGE, LANGUAGES, say
 from vitreous.storage.run_config import BEST, CONFIG, MODEL, REPORT
 
 TEMPLATE, PARTS = "serving/board/board.html", "serving/board/parts.html"
@@ -61,7 +62,13 @@ def render_page(shown: Shown) -> bytes:
     """Return the whole page."""
     parts = {name: (mark(text), text) for name, text in {**render_parts(shown), "runs": render_table(shown)}.items()}
     said = {"view": shown.view, "name": shown.runs.folder.path.name, "sorts": SORTS, "smoothing": SMOOTHING}
+    said |= {"say": say, "language": LANGUAGE.get(), "html_language": LANGUAGES[LANGUAGE.get()]}
     return build_environment().get_template(TEMPLATE).render(parts=parts, **said).encode("utf-8", "replace")
+
+
+def draw_part(name: str, *values: Any) -> Markup:
+    """Return a part's HTML in the language of now."""
+    return getattr(build_environment().get_template(PARTS, globals={"say": say}).module, name)(*values)
 
 
 def mark(text: str) -> str:
@@ -77,11 +84,11 @@ def read_style() -> bytes:
 def render_parts(shown: Shown) -> dict[str, Markup]:
     """Return all parts but the table's rows, by their id."""
     return {
-        "summary": render_macro("summary", count_states(shown.runs), shown.runs.unread, template=PARTS),
-        "curves": render_macro("charts", draw_charts(shown), template=PARTS),
-        "results": render_macro("results", list_results(shown), template=PARTS),
-        "settings": render_macro("settings", shown.chosen, list(list_rows(shown.chosen)), template=PARTS),
-        "reports": render_macro("reports", [describe_reports(run) for run in shown.chosen], template=PARTS),
+        "summary": draw_part("summary", count_states(shown.runs), shown.runs.unread),
+        "curves": draw_part("charts", draw_charts(shown)),
+        "results": draw_part("results", list_results(shown)),
+        "settings": draw_part("settings", shown.chosen, list(list_rows(shown.chosen))),
+        "reports": draw_part("reports", [describe_reports(run) for run in shown.chosen]),
     }
 
 
@@ -102,14 +109,14 @@ def render_rows(shown: Shown) -> dict[str, Markup]:
 
 def render_row(run: BoardRun, place: int | None, ticked: bool) -> Markup:
     """Return a run's row; its place among those side by side, if it is one of them, and whether that was chosen."""
-    return render_macro("row", run, find_id(run.name), place, ticked, tell(run), template=PARTS)
+    return draw_part("row", run, find_id(run.name), place, ticked, tell(run))
 
 
 def render_table(shown: Shown) -> Markup:
     """Return the table with its rows."""
     pages = -(-len(shown.rows) // ROWS)
     rows = list(render_rows(shown).values())
-    return render_macro("table", rows, len(shown.rows), pages, shown.view, MOST_RUNS, template=PARTS)
+    return draw_part("table", rows, len(shown.rows), pages, shown.view, MOST_RUNS)
 
 
 def count_states(runs: Runs) -> dict[str, int]:
@@ -124,17 +131,24 @@ def tell(run: BoardRun) -> dict[str, str]:
     """Return the cells of a run's row."""
     figure = run.figure
     told = f"{SAID.get(figure[0], figure[0])} {format_figure(*figure)}" if figure else "–"
-    low_high = "{:.1%} to {:.1%}".format(*run.interval) if run.interval else ""
-    left = "" if run.left is None else f"{format_duration(run.left)} left"
+    low_high = say_interval("{low} to {high}", run.interval) if run.interval else ""
+    left = "" if run.left is None else say("{time} left", time=format_duration(run.left))
     return {"figure": told, "interval": low_high, "left": left}
+
+
+def say_interval(text: str, interval: tuple[float, float]) -> str:
+    """Return words about a 95% interval of a share."""
+    return say(text, low=f"{interval[0]:.1%}", high=f"{interval[1]:.1%}")
 
 
 def format_duration(seconds: float) -> str:
     """Format a span of time: 41 s, 12 min, 3 h 20 min."""
     if seconds < 100:
-        return f"{seconds:.0f} s"
+        return say("{number} s", number=f"{seconds:.0f}")
     minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
+    if minutes < 100:
+        return say("{number} min", number=minutes)
+    return say("{hours} h {minutes} min", hours=minutes // 60, minutes=f"{minutes % 60:02}")
 
 
 def draw_charts(shown: Shown) -> list[dict[str, Any]]:
@@ -161,12 +175,14 @@ def draw_chart(shown: Shown, title: str, kind: str, name: str, form: Format) -> 
     xs = [x for line in lines for x, _ in line.points]
     if not xs:
         return None
-    within = find_span_from_zero(xs)
-    drawn = draw_lines(lines, f"{title} over {shown.view.by}s", Axis(shown.view.by, within=within), Axis("", form, log))
+    within, by = find_span_from_zero(xs), say(shown.view.by)
+    drawn = draw_lines(
+        lines, say("{title} over {by}s", title=say(title), by=by), Axis(by, within=within), Axis("", form, log)
+    )
     ends = {"from": within[0], "to": within[1], "left": SMALL.left, "right": SMALL.width - SMALL.right}
     share = form is format_percent
-    data = json.dumps({"wide": SMALL.width, **ends, "by": shown.view.by, "share": share, "lines": points})
-    return {"id": f"chart-{kind}-{name}", "title": title, "drawing": drawn, "data": data}
+    data = json.dumps({"wide": SMALL.width, **ends, "by": by, "share": share, "lines": points})
+    return {"id": f"chart-{kind}-{name}", "title": say(title), "drawing": drawn, "data": data}
 
 
 def find_scale(run: BoardRun, by: str) -> Callable[[float], float]:
@@ -200,7 +216,7 @@ def draw_interval(run: BoardRun, ends: tuple[float, float], colour: int) -> Mark
     spread = max(high - low, 1e-9)
     x0, x, x1 = (8 + 184 * (value - low) / spread for value in (run.interval[0], run.figure[1], run.interval[1]))
     body = draw_whisker((x0, 10), (x1, 10), colour) + draw_dot((x, 10), colour, 4)
-    label = "95% interval {:.1%} to {:.1%}".format(*run.interval)
+    label = say_interval("95% interval {low} to {high}", run.interval)
     return render_svg(200, 20, label, body, scale=1)
 
 
@@ -216,7 +232,7 @@ def list_facts(run: BoardRun) -> list[tuple[str, str]]:
         ("trained", train.get("seconds"), format_duration),
         ("parameters", run.document.get("parameters"), shorten),
     ]
-    return [(name, form(value) if isinstance(value, int | float) else "–") for name, value, form in wanted]
+    return [(say(name), form(value) if isinstance(value, int | float) else "–") for name, value, form in wanted]
 
 
 def list_rows(chosen: Sequence[BoardRun]) -> list[tuple[str, list[str], bool]]:
@@ -245,4 +261,4 @@ def cut_section(run: BoardRun, anchor: str) -> bytes:
     """Return one section of a run's report as a page, an empty one if the report hasn't it. Raises OSError."""
     text = run.folder.read(run.path(REPORT), MOST_FILE).decode("utf-8", "replace")
     section = next((one[0] for one in SECTION.finditer(text) if one[1] == anchor), None)
-    return render_macro("section", Markup(section or ""), template=PARTS).encode()
+    return draw_part("section", Markup(section or "")).encode()
