@@ -65,7 +65,7 @@ class Service:
         api.include_router(build_page_routes(self.models))
         for kind in (Problem, VitreousError, RequestValidationError, HTTPException, Left, Exception):
             api.add_exception_handler(kind, _hand_over)
-        api.router.default = StaticFiles(directory=PAGE, html=True)
+        api.router.default = PageFiles(directory=PAGE, html=True)
         api.openapi = lambda: _describe(api)  # type: ignore[method-assign]
         return api
 
@@ -85,6 +85,15 @@ class Service:
             await self.models.open()
         except Exception as error:
             self.failed(error)
+
+
+class PageFiles(StaticFiles):
+    """The page's files, always whole: they are small, and a range that can't be met would be refused in words of its own."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer with a file; raises HTTPException."""
+        headers = [pair for pair in scope["headers"] if pair[0] != b"range"]
+        await super().__call__({**scope, "headers": headers}, receive, send)
 
 
 class _Failed(Response):

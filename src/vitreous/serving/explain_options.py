@@ -24,7 +24,7 @@ class ExplainOptions:
     format: Literal["json", "png", "npy"]
 
 
-def read_explain_options(
+async def read_explain_options(
     method: Annotated[
         str, Query(description="attention, rollout, relevance, ...; auto: the most informative one.")
     ] = "auto",

@@ -45,8 +45,11 @@ READING = (
 """Problems of addresses that take images."""
 
 
-def refuse_unknown(request: Request) -> None:
-    """Raise Problem for options in the address that aren't known there, or stand there twice."""
+async def refuse_unknown(request: Request) -> None:
+    """Raise Problem for options in the address that aren't known there, or stand there twice.
+
+    A coroutine, though it waits for nothing: the framework would run a function in another thread, for each request.
+    """
     described = request.app.openapi()["paths"][request.scope["route"].path][request.method.lower()]
     known = [one["name"] for one in described.get("parameters", ())]
     given = [name for name, _ in request.query_params.multi_items()]
