@@ -58,8 +58,3 @@ def test_javascript(service, here):
     assert done.stdout.strip() in CLASSES, done.stderr
 
 
-def test_the_examples_are_yaml():
-    import yaml
-
-    for path in (ROOT / "examples" / "serving").glob("*.yaml"):
-        assert list(yaml.safe_load_all(path.read_text(encoding="utf-8"))), path

@@ -118,6 +118,10 @@ def test_an_export_has_no_layers_and_says_so(exported):
         assert client.post("/v1/predict", content=PNG, headers=KIND).status_code == 200
         for address in ("/v1/explain", "/v1/inside"):
             refused(
-                client.post(address, content=PNG, headers=KIND), 422, "unsuited-model", "animals is an export", "exported from"
+                client.post(address, content=PNG, headers=KIND),
+                422,
+                "unsuited-model",
+                "animals is an export",
+                "exported from",
             )
         refused(client.post("/v1/embed", content=PNG, headers=KIND), 422, "unsuited-model", "--outputs both")
