@@ -20,7 +20,8 @@ def listen(host: str, port: int) -> socket.socket:
         raise ConfigError(f"port is {port}; it must be 0 (any free one) to 65535")
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        found = socket.socket(family, socket.SOCK_STREAM)
+        # asyncio sends at once (TCP_NODELAY) only where the protocol is named; otherwise answers wait 40 ms for the client's system
+        found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError as error:
         raise ConfigError(
             f"can't listen on {host!r}: {error.strerror or error}; choose 127.0.0.1 or 0.0.0.0 (--host)"
