@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -109,3 +110,16 @@ def test_a_killed_process_comes_back_while_the_other_goes_on(folder, tmp_path):
             float(one) for one in re.findall(r"^vitreous_requests_total{.*predict.*} (.*)$", text, re.MULTILINE)
         )
         assert total >= good
+
+
+@pytest.mark.parametrize("broken", ["none", "weights"])
+def test_the_first_process_fails_in_one_line_and_no_other_is_started(folder, tmp_path, broken):
+    place = tmp_path / "model"
+    if broken != "none":
+        shutil.copytree(folder, place)
+        (place / "model.safetensors").write_bytes(b"broken")
+    command = [sys.executable, "-m", "vitreous", "serve", str(place), "--processes", "2", "--port", "0", "--no-log"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("serving at")]
+    assert len(lines) == 1 and lines[0].startswith("vitreous: error: ") and str(place) in lines[0], done.stderr

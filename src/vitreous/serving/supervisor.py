@@ -1,5 +1,6 @@
 """Several processes on one port: one that dies is replaced."""
 
+import logging
 import os
 import socket
 import sys
@@ -7,6 +8,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import Pipe
 
 from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.config import STARTUP_FAILURE, Config
@@ -18,6 +20,7 @@ from vitreous.serving.measurements import SHARED
 from vitreous.serving.options import ModelSource, ServiceOptions
 from vitreous.serving.server import Server, set_up_logs
 
+LOG = logging.getLogger("vitreous.serving")
 Work = tuple[list[ModelSource], ServiceOptions]
 
 
@@ -26,6 +29,7 @@ class Worker(Process):
 
     def __init__(self, config: Config, sockets: list[socket.socket], work: Work, early: bool) -> None:
         self.work, self.early = work, early
+        self.told, self.telling = Pipe(duplex=False)
         super().__init__(config, sockets)
 
     def pong(self) -> None:
@@ -35,7 +39,7 @@ class Worker(Process):
         self.child_conn.send(isinstance(server, Server) and server.started and server.service.models.warm)
 
     def target(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve; ends with STARTUP_FAILURE, said in one line, if a model can't be loaded."""
+        """Serve; ends with STARTUP_FAILURE, and tells why in one line, if a model can't be loaded."""
         sources, options = self.work
         threading.Thread(target=self.always_pong, daemon=True).start()
         set_up_logs(options.log)
@@ -43,8 +47,12 @@ class Worker(Process):
         with suppress(KeyboardInterrupt):
             server.run(sockets)
         if server.failure is not None:
-            sys.stderr.write(f"vitreous: error: {server.failure}\n")
+            self.telling.send(str(server.failure))
             sys.exit(STARTUP_FAILURE)
+
+    def explain_end(self) -> str:
+        """Return why it has ended, in one line."""
+        return self.told.recv() if self.told.poll() else "a process ended before it could answer; its log tells more"
 
 
 class Supervisor(Multiprocess):
@@ -70,7 +78,7 @@ class Supervisor(Multiprocess):
             if self.should_exit.is_set():
                 return
             if not first.process.is_alive():
-                raise ConfigError("the first process ended before it could answer; the line above says why")
+                raise ConfigError(first.explain_end())
         self.processes += [self.start_one() for _ in range(self.processes_num - 1)]
 
     def keep_subprocess_alive(self) -> None:
@@ -80,6 +88,8 @@ class Supervisor(Multiprocess):
                 continue
             process.kill()
             process.join()
+            if isinstance(process, Worker) and process.told.poll():
+                LOG.error("a process can't be replaced yet", extra={"facts": {"why": process.explain_end()}})
             mark_process_dead(process.pid)
             self.processes[index] = self.start_one()
 
