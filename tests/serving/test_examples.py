@@ -21,7 +21,7 @@ from tests.serving.conftest import draw_image, refused
 import vitreous
 from vitreous.cli.options.serving import Serve
 from vitreous.cli.parse import parse
-from vitreous.cli.translate import translated
+from vitreous.cli.translate import translate_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples" / "serving"
@@ -80,20 +80,29 @@ def test_the_reverse_proxy(guarded, tmp_path):
     for old, new in (("/etc/nginx/certificates", str(made)), ("listen 443", f"listen 127.0.0.1:{port}"), ("http://vitreous:8000", guarded.url)):  # fmt: skip
         assert old in text
         text = text.replace(old, new)
-    kept = " ".join(f"{name}_temp_path {tmp_path}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-    (tmp_path / "nginx.conf").write_text(f"daemon off; pid {tmp_path}/pid; error_log stderr; events {{}} http {{ access_log off; {kept}\n{text}}}")
+    kept = " ".join(
+        f"{name}_temp_path {tmp_path}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    (tmp_path / "nginx.conf").write_text(
+        f"daemon off; pid {tmp_path}/pid; error_log stderr; events {{}} http {{ access_log off; {kept}\n{text}}}"
+    )
     whole = ssl.create_default_context()
     whole.check_hostname, whole.verify_mode = False, ssl.CERT_NONE
     with (
         running("nginx", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")) as process,
-        httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=whole, headers={"X-API-Key": KEY}, timeout=60) as client,
+        httpx.Client(
+            base_url=f"https://127.0.0.1:{port}", verify=whole, headers={"X-API-Key": KEY}, timeout=60
+        ) as client,
     ):
         wait_for(lambda: client.get("/readyz").status_code == 200 or process.poll())
         answer = client.post("/v1/predict", files={"images": ("a.png", PNG)})
         assert answer.status_code == 200 and re.fullmatch(r"[0-9a-f]{32}", answer.headers["x-request-id"])  # nginx' own
         assert client.get("/metrics").status_code == 404
         refused(client.post("/v1/predict", content=PNG, headers={"X-API-Key": "no"}), 401, "unauthorized")
-        assert client.post("/v1/predict", content=b"x" * (33 << 20), headers={"Content-Type": "image/png"}).status_code == 413
+        assert (
+            client.post("/v1/predict", content=b"x" * (33 << 20), headers={"Content-Type": "image/png"}).status_code
+            == 413
+        )
 
 
 @pytest.mark.slow
@@ -105,19 +114,27 @@ def test_prometheus_reads_the_measurements(guarded, tmp_path):
         assert old in text
         text = text.replace(old, new)
     (tmp_path / "prometheus.yaml").write_text(text)
-    httpx.post(guarded.url + "/v1/predict", content=PNG, headers={"X-API-Key": KEY, "Content-Type": "image/png"}, verify=False)
+    httpx.post(
+        guarded.url + "/v1/predict", content=PNG, headers={"X-API-Key": KEY, "Content-Type": "image/png"}, verify=False
+    )
     where = f"127.0.0.1:{port}"
-    command = (f"--config.file={tmp_path / 'prometheus.yaml'}", f"--storage.tsdb.path={tmp_path / 'data'}", f"--web.listen-address={where}")
+    command = (
+        f"--config.file={tmp_path / 'prometheus.yaml'}",
+        f"--storage.tsdb.path={tmp_path / 'data'}",
+        f"--web.listen-address={where}",
+    )
     with running("prometheus", *command):
         asked = {"query": 'sum(vitreous_requests_total{route="/v1/predict",status="200"})'}
-        found = wait_for(lambda: httpx.get(f"http://{where}/api/v1/query", params=asked, trust_env=False).json()["data"]["result"])
+        found = wait_for(
+            lambda: httpx.get(f"http://{where}/api/v1/query", params=asked, trust_env=False).json()["data"]["result"]
+        )
     assert float(found[0]["value"][1]) >= 1
 
 
 def options_of(arguments):
     """Return the options that a container's arguments come to; raises what the command would say."""
     assert arguments[0] == "serve"
-    return parse(Serve, translated("serve", arguments[1:]), "serve")
+    return parse(Serve, translate_arguments("serve", arguments[1:]), "serve")
 
 
 def test_the_compose_file_fits_the_command_and_its_neighbours(guarded):
@@ -125,7 +142,11 @@ def test_the_compose_file_fits_the_command_and_its_neighbours(guarded):
     service = compose["services"]["vitreous"]
     found = options_of(service["command"])
     assert (found.host, found.port, found.models) == ("0.0.0.0", 8000, ("/data/runs/photos-1",))
-    secrets = [one if isinstance(one, str) else one["source"] for other in compose["services"].values() for one in other.get("secrets", ())]
+    secrets = [
+        one if isinstance(one, str) else one["source"]
+        for other in compose["services"].values()
+        for one in other.get("secrets", ())
+    ]
     assert set(secrets) == set(compose["secrets"]) and found.keys == "/run/secrets/keys"
     assert "/run/secrets/prometheus_key" in (EXAMPLES / "prometheus.yaml").read_text()
     assert "http://vitreous:8000" in (EXAMPLES / "nginx.conf").read_text()
@@ -138,7 +159,9 @@ def test_the_compose_file_fits_the_command_and_its_neighbours(guarded):
     check = test[-1].replace("http://127.0.0.1:8000", guarded.url)
     environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     assert subprocess.run([sys.executable, *test[1:-1], check], env=environment).returncode == 0
-    assert subprocess.run([sys.executable, *test[1:-1], check.replace("/readyz", "/none")], env=environment, stderr=subprocess.DEVNULL).returncode
+    assert subprocess.run(
+        [sys.executable, *test[1:-1], check.replace("/readyz", "/none")], env=environment, stderr=subprocess.DEVNULL
+    ).returncode
 
 
 def test_the_kubernetes_manifest_fits_the_command(client):
@@ -153,7 +176,11 @@ def test_the_kubernetes_manifest_fits_the_command(client):
         probe = container[name]["httpGet"]
         assert client.get(probe["path"]).status_code == 200 and probe["port"] == found.port
     assert service["spec"]["ports"] == [{"port": 80, "targetPort": found.port}]
-    assert service["spec"]["selector"] == deployment["spec"]["template"]["metadata"]["labels"] == deployment["spec"]["selector"]["matchLabels"]
+    assert (
+        service["spec"]["selector"]
+        == deployment["spec"]["template"]["metadata"]["labels"]
+        == deployment["spec"]["selector"]["matchLabels"]
+    )
     assert spec["terminationGracePeriodSeconds"] > found.timeout + 5  # what was accepted is answered before the end
 
 

@@ -76,10 +76,10 @@ def test_ten_thousand_bad_requests_leave_nothing_behind(folder, headless, tmp_pa
     options = [word for name, most in LIMITS.items() for word in (f"--{name.replace('_', '-')}", most)]
     with served(tmp_path / "log", f"animals={folder}", f"headless={headless}", "--no-log", *options) as (url, process):
         before = predict(url)
-        check(attack(url, range(2_000)))
+        check(attack(url, range(4_000)))
         warm, files = memory(process.pid), count_files(process.pid)
-        found = attack(url, range(2_000, 10_000))
-        check(found, 2_000)
+        found = attack(url, range(4_000, 10_000))
+        check(found, 4_000)
         print(
             Counter(one.status for one in found),
             f"{memory(process.pid) - warm:+.1f} MiB, longest {max(one.took for one in found):.1f} s",
