@@ -160,7 +160,7 @@ def train_step(job: Job, batch: Batch, votes: "Votes | None" = None) -> tuple[Te
     `votes` are taken.
     """
     config, step = job.config, job.progress.step
-    objective = job.runner or job.compiled or job.objective
+    objective = next(one for one in (job.runner, job.compiled, job.objective) if one is not None)
     job.objective.train()
     resolution = job.resolution(step)
     job.model.at_resolution(resolution)
