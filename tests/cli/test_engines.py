@@ -33,7 +33,7 @@ def test_verbose_says_who_computed_and_how(model, photos, capfd):
     assert main(["predict", model, photos, "--device", "cpu", "--verbose"]) == 0
     said = capfd.readouterr()
     assert "vitreous: computed by torch in fp32 on cpu, " in said.err
-    assert "4 dense layers packed by " in said.err
+    assert "6 dense layers packed by " in said.err
     assert "vitreous:" not in said.out
     assert main(["predict", model, photos, "--device", "cpu"]) == 0
     quiet = capfd.readouterr()

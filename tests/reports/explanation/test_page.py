@@ -165,7 +165,7 @@ def test_all_images_count_and_the_first_are_shown():
     assert kept[5][1] == "image 7"
     pixels = np.stack([ready_pixels(ready, image) for image in many])
     whole = measure_attention_distance(ready.model, ready.images(pixels))
-    np.testing.assert_allclose(found.distances.distance.numpy(), whole.distance.numpy(), atol=1e-5)
+    np.testing.assert_allclose(found.distances[0].distance.numpy(), whole.distance.numpy(), atol=1e-5)
     assert set(found.compared) == {*found.maps, "random"}
     for compared in found.compared.values():
         mean = np.mean([one.probabilities[one.target] for one in found.shown[:2]])
