@@ -46,6 +46,11 @@ class Watched(NamedTuple):
         cut = self.attention.cut(values[..., None], self.grid)[..., 0]
         return cut.repeat_interleave(self.attention.heads, dim=1)
 
+    def share_evenly(self) -> Float[Tensor, "batch window_head place"]:
+        """Return each querying patch's share of a mean over all of the image's; 0 for padding."""
+        tokens, q = self.grid.rows * self.grid.cols, self.heads.q
+        return self.split(torch.full((len(q), tokens), 1 / tokens, device=q.device))
+
     def place(self, values: Float[Tensor, "batch window_head place"]) -> Float[Tensor, "batch head token"]:
         """Return values of each window's patches at their places in the grid, without the padding's."""
         return self.attention.join(values[..., None], self.grid)[..., 0]
@@ -105,11 +110,8 @@ def compute_window_attention(
 
     def see(watched: Watched) -> None:
         rows, cols = watched.grid
-        share = watched.split(
-            torch.full((len(watched.heads.q), rows * cols), 1 / (rows * cols), device=watched.heads.q.device)
-        )
         weights = compute_weights(watched.heads)
-        seen = torch.einsum("bhq,bhqk->bhk", share.to(weights.dtype), weights)
+        seen = torch.einsum("bhq,bhqk->bhk", watched.share_evenly().to(weights.dtype), weights)
         found.append(watched.place(seen).unflatten(2, (rows, cols)))
 
     with torch.no_grad(), evaluation_mode(model), ExitStack() as stack:
@@ -194,8 +196,7 @@ def compute_window_gradient(
     for part, chosen in _split(model, images, targets):
         ((watched, gradient),) = _through(model, part, chosen, [place])
         rows, cols = watched.grid
-        share = watched.split(torch.full((len(part), rows * cols), 1 / (rows * cols), device=part.device))
-        found.append(watched.place(_read(watched, gradient, share)).unflatten(2, (rows, cols)))
+        found.append(watched.place(_read(watched, gradient, watched.share_evenly())).unflatten(2, (rows, cols)))
     return torch.cat(found)
 
 

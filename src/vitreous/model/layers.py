@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vitreous.errors import ConfigError
 from vitreous.model.config import ViTConfig
 
 
@@ -13,6 +14,14 @@ class QuickGELU(nn.Module):
     def forward(self, values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Activate."""
         return values * torch.sigmoid(1.702 * values)
+
+
+def check_channels(images: Float[Tensor, "batch channel row col"], channels: int) -> None:
+    """Refuse images of another number of channels than a model's; raises ConfigError."""
+    if images.shape[1] != channels:
+        raise ConfigError(
+            f"the model expects images of {channels} channels (batch, channel, row, col), not {tuple(images.shape)}"
+        )
 
 
 def build_norm(config: ViTConfig, width: int | None = None) -> nn.Module:

@@ -9,9 +9,9 @@ from jaxtyping import Float, Int32
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitreous.errors import ConfigError
 from vitreous.model.convolutions import BasicUnit, NormActivation, PooledUnit, PreActivationUnit, StdConv
 from vitreous.model.hooks import gather_outputs
+from vitreous.model.layers import check_channels
 from vitreous.model.meta_device import rebuild
 from vitreous.model.parameters import HEAD, Trunk, declare
 from vitreous.model.resnet_config import ResNetConfig, UnitKind, plan_stages
@@ -86,11 +86,7 @@ class ResNet(nn.Module):
 
     def last_maps(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch features row2 col2"]:
         """Return the last stage's maps after the final norm and ReLU, channels first."""
-        if images.shape[1] != self.config.channels:
-            raise ConfigError(
-                f"the model expects images of {self.config.channels} channels (batch, channel, row, col), not "
-                f"{tuple(images.shape)}"
-            )
+        check_channels(images, self.config.channels)
         if self.config.unit == "pooled":  # on a CPU, channels last take three quarters of the time per step
             images = images.contiguous(memory_format=torch.channels_last)
         z = self.root(images)

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from vitreous.errors import ConfigError, UnknownName
+from vitreous.errors import UnknownName
 from vitreous.model.attention import Places
 from vitreous.model.config import RegularisationConfig
 from vitreous.model.draws import Drawing, Dropout, Keys
 from vitreous.model.encoder import Block, set_drop_path
 from vitreous.model.heads import Pool, build_head
 from vitreous.model.hooks import gather_outputs
-from vitreous.model.layers import build_norm
+from vitreous.model.layers import build_norm, check_channels
 from vitreous.model.meta_device import rebuild
 from vitreous.model.parameters import ZEROS, Dense, Trunk, declare
 from vitreous.model.patches import PatchEmbedding
@@ -145,11 +145,7 @@ class Swin(nn.Module):
 
     def encode(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:
         """Pass images through all stages."""
-        if images.shape[1] != self.config.channels:
-            raise ConfigError(
-                f"the model expects images of {self.config.channels} channels (batch, channel, row, col), not "
-                f"{tuple(images.shape)}"
-            )
+        check_channels(images, self.config.channels)
         maps = self.config.maps_of(Size(*images.shape[2:]))
         rows, cols = (count * side for count, side in zip(maps[0], self.config.patch, strict=True))
         images = F.pad(images, (0, cols - images.shape[3], 0, rows - images.shape[2]))

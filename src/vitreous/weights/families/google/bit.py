@@ -12,7 +12,7 @@ from vitreous.weights.families.base import HALF, Family, ForeignModel, get_shape
 from vitreous.weights.families.google.stem import KERNEL
 from vitreous.weights.families.timm.arguments import read_classes, read_pretrained
 from vitreous.weights.families.timm.vit import KERNELS, RESIZES, name_architecture
-from vitreous.weights.families.timm.write import CROP_MODES, find_crop
+from vitreous.weights.families.timm.write import build_transform
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Layout, Rule, Table, count_units, dense_rules
 from vitreous.weights.model_folder import ModelFolder
@@ -133,25 +133,14 @@ def unwritable_timm(config: ResNetConfig) -> str | None:
 
 def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
     """Return config.json, as `timm.create_model("local-dir:FOLDER", pretrained=True)` reads it."""
-    config, images = folder.model.config, folder.preprocess
+    config = folder.model.config
     assert isinstance(config, ResNetConfig)
-    pretrained = {
-        "input_size": [config.channels, *config.image],
-        "mean": list(images.mean),
-        "std": list(images.std),
-        "crop_pct": find_crop(images),
-        "crop_mode": CROP_MODES[images.resize],
-        "interpolation": images.interpolation,
-        "first_conv": "stem.conv",
-        "classifier": "head.fc",
-        "num_classes": config.classes,
-    }
     document = {
         "architecture": TIMM_NAMES[config.units, config.width],
         "num_classes": config.classes,
         "num_features": config.features,
         "global_pool": "avg",
-        "pretrained_cfg": pretrained,
+        "pretrained_cfg": build_transform(config, folder.preprocess, "stem.conv", "head.fc"),
         "label_names": list(folder.classes),
     }
     return {"config.json": document}

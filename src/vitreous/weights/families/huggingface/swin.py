@@ -8,10 +8,10 @@ from torch import Tensor
 
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.swin_config import SwinConfig, fit_windows
-from vitreous.weights.families.base import IMAGENET, MULTI_LABEL, Family, ForeignModel
+from vitreous.weights.families.base import IMAGENET, Family, ForeignModel
 from vitreous.weights.families.huggingface.config_json import Said, read_activation, read_labels, read_pair, score_kind
 from vitreous.weights.families.huggingface.preprocessor import read_preprocess
-from vitreous.weights.families.huggingface.write import build_processor, format_side
+from vitreous.weights.families.huggingface.write import build_processor, describe_labels, format_side
 from vitreous.weights.families.swin import CONSTANTS, RESIZE, Names, StatedShape, build_table, read_config
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Table
@@ -166,11 +166,7 @@ def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
     }
     if config.version == "v2":
         document["pretrained_window_sizes"] = [side for side, _ in config.trained_windows] or [0] * len(config.depths)
-    if config.classes:
-        document["id2label"] = {str(number): name for number, name in enumerate(folder.classes)}
-        document["label2id"] = {name: number for number, name in enumerate(folder.classes)}
-        if folder.multilabel:
-            document["problem_type"] = MULTI_LABEL
+    document |= describe_labels(folder)
     return {"config.json": document, "preprocessor_config.json": build_processor(folder.preprocess, config.channels)}
 
 

@@ -68,12 +68,18 @@ def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
         "num_channels": config.channels,
         "qkv_bias": config.block.qkv_bias == "all",
     }
-    if config.classes:
-        document["id2label"] = {str(number): name for number, name in enumerate(folder.classes)}
-        if folder.multilabel:
-            document["problem_type"] = MULTI_LABEL
-        document["label2id"] = {name: number for number, name in enumerate(folder.classes)}
+    document |= describe_labels(folder)
     return {"config.json": document, "preprocessor_config.json": build_processor(folder.preprocess, config.channels)}
+
+
+def describe_labels(folder: ModelFolder) -> dict[str, Any]:
+    """Return what config.json says of a head's classes; nothing without a head."""
+    if not folder.model.config.classes:
+        return {}
+    found: dict[str, Any] = {"id2label": {str(number): name for number, name in enumerate(folder.classes)}}
+    if folder.multilabel:
+        found["problem_type"] = MULTI_LABEL
+    return {**found, "label2id": {name: number for number, name in enumerate(folder.classes)}}
 
 
 def format_side(size: tuple[int, int]) -> int | list[int]:

@@ -26,7 +26,7 @@ from vitreous.weights.families.timm.arguments import (
     read_size,
 )
 from vitreous.weights.families.timm.vit import KERNELS, RESIZES, name_architecture
-from vitreous.weights.families.timm.write import CROP_MODES, find_crop
+from vitreous.weights.families.timm.write import build_transform
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Table
 from vitreous.weights.model_folder import ModelFolder
@@ -140,7 +140,7 @@ def find_name(config: SwinConfig) -> str:
 
 def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
     """Return config.json, as `timm.create_model("local-dir:FOLDER", pretrained=True)` reads it."""
-    config, images = folder.model.config, folder.preprocess
+    config = folder.model.config
     assert isinstance(config, SwinConfig)
     arguments: dict[str, Any] = {
         "img_size": list(config.image),
@@ -154,24 +154,13 @@ def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
     }
     if config.trained_windows:
         arguments["pretrained_window_sizes"] = [list(window) for window in config.trained_windows]
-    pretrained = {
-        "input_size": [config.channels, *config.image],
-        "mean": list(images.mean),
-        "std": list(images.std),
-        "crop_pct": find_crop(images),
-        "crop_mode": CROP_MODES[images.resize],
-        "interpolation": images.interpolation,
-        "first_conv": "patch_embed.proj",
-        "classifier": "head.fc",
-        "num_classes": config.classes,
-    }
     document = {
         "architecture": find_name(config),
         "num_classes": config.classes,
         "num_features": config.features,
         "global_pool": "avg",
         "model_args": arguments,
-        "pretrained_cfg": pretrained,
+        "pretrained_cfg": build_transform(config, folder.preprocess, "patch_embed.proj", "head.fc"),
         "label_names": list(folder.classes),
     }
     return {"config.json": document}

@@ -6,6 +6,7 @@ from typing import Any
 from vitreous.images.config import PreprocessConfig
 from vitreous.images.scaling import compute_uncropped
 from vitreous.model.config import BlockConfig, ViTConfig
+from vitreous.model.kinds import Config
 from vitreous.weights.families.timm.hybrid import ENTRIES, find_first_conv, unwritable_stem
 from vitreous.weights.model_folder import ModelFolder
 
@@ -59,13 +60,14 @@ def find_timm_name(config: ViTConfig) -> str:
 def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
     """Return config.json, as `timm.create_model("local-dir:FOLDER", pretrained=True)` reads it."""
     config = folder.model.config
+    classifier = ["head", "head_dist"] if config.distillation_token else "head"
     document = {
         "architecture": find_timm_name(config),
         "num_classes": config.classes,
         "num_features": config.width,
         "global_pool": POOLS[config.pool],
         "model_args": build_arguments(config),
-        "pretrained_cfg": build_transform(config, folder.preprocess),
+        "pretrained_cfg": build_transform(config, folder.preprocess, find_first_conv(config.stem), classifier),
         "label_names": list(folder.classes),
     }
     return {"config.json": document}
@@ -97,8 +99,10 @@ def build_arguments(config: ViTConfig) -> dict[str, Any]:
     }
 
 
-def build_transform(config: ViTConfig, images: PreprocessConfig) -> dict[str, Any]:
-    """Return the evaluation transform, and the names of the model's first and last layer."""
+def build_transform(
+    config: Config, images: PreprocessConfig, first_conv: str, classifier: str | list[str]
+) -> dict[str, Any]:
+    """Return the evaluation transform, and timm's names of the model's first and last layer."""
     return {
         "input_size": [config.channels, *config.image],
         "mean": list(images.mean),
@@ -106,8 +110,8 @@ def build_transform(config: ViTConfig, images: PreprocessConfig) -> dict[str, An
         "crop_pct": find_crop(images),
         "crop_mode": CROP_MODES[images.resize],
         "interpolation": images.interpolation,
-        "first_conv": find_first_conv(config.stem),
-        "classifier": ["head", "head_dist"] if config.distillation_token else "head",
+        "first_conv": first_conv,
+        "classifier": classifier,
         "num_classes": config.classes,
     }
 
