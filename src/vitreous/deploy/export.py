@@ -21,7 +21,6 @@ from vitreous.model.count import count_flops, count_parameters
 from vitreous.model.kinds import get_kind
 from vitreous.settings import to_dict, to_json
 from vitreous.storage.atomic import atomic_folder, check_new_folder, write_atomically
-from vitreous.storage.hashing import file_hash
 from vitreous.storage.versions import read_versions
 from vitreous.weights.compatibility import describe
 from vitreous.weights.exported import KEY
@@ -61,7 +60,7 @@ def export_model(
     facts = describe_export(folder, source)
     with atomic_folder(path) as partial:
         names = WRITERS[target](program, graph, partial, {**facts, "graph": to_dict(config)})
-        files = tuple(StoredFile(name, file_hash(partial / name), (partial / name).stat().st_size) for name in names)
+        files = tuple(StoredFile.find(partial, name) for name in names)
         written = ExportedFolder(
             partial, target, files, config, folder.preprocess, folder.decode, folder.classes, facts["origin"],
             folder.multilabel, folder.temperature, facts["shape"],

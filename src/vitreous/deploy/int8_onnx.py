@@ -8,7 +8,7 @@ sums, norms, softmax and the products of attention.
 import ast
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +18,9 @@ import numpy as np
 
 from vitreous.engines.exported_folder import ExportedFolder, StoredFile
 from vitreous.errors import ConfigError
+from vitreous.images.config import PreprocessConfig
 from vitreous.images.preprocess import normalize_array
 from vitreous.settings import to_dict
-from vitreous.storage.hashing import file_hash
 
 DENSE = ("MatMul", "Gemm")
 QUANTISED = (*DENSE, "Conv")
@@ -100,8 +100,7 @@ class OnnxInt8:
         """Return the nodes whose layers hurt, the worst first: those that in float32 bring the outputs closest to the model's."""
         inputs = normalize_array(self.pixels[: 4 * BATCH], self.folder.preprocess)
         wanted = run(self.original, inputs)
-        away = {name: float(np.square(run(self.with_float([name]), inputs) - wanted).mean()) for name in self.layers}
-        return sorted(away, key=lambda name: away[name])
+        return rank_by_distance(self.layers, wanted, lambda name: run(self.with_float([name]), inputs))
 
     def write(self, path: Path, kept: Sequence[str]) -> ExportedFolder:
         """Write an exported folder with these layers in float32; the folder must be there."""
@@ -111,8 +110,7 @@ class OnnxInt8:
         graph = replace(self.folder.graph, precision="int8")
         onnx.helper.set_model_props(model, read_facts(model) | {"vitreous.graph": json.dumps(to_dict(graph))})
         onnx.save(model, path / "model.onnx")
-        file = StoredFile("model.onnx", file_hash(path / "model.onnx"), (path / "model.onnx").stat().st_size)
-        return replace(self.folder, path=path, files=(file,), graph=graph)
+        return replace(self.folder, path=path, files=(StoredFile.find(path, "model.onnx"),), graph=graph)
 
 
 def read_facts(model: Any) -> dict[str, str]:
@@ -132,6 +130,18 @@ def name_layers(model: Any, kinds: Sequence[str] = QUANTISED) -> dict[str, str]:
     return found
 
 
+def iterate_batches(pixels: np.ndarray, preprocess: PreprocessConfig) -> Iterator[np.ndarray]:
+    """Yield calibration images a batch at a time, normalised."""
+    for at in range(0, len(pixels), BATCH):
+        yield normalize_array(pixels[at : at + BATCH], preprocess)
+
+
+def rank_by_distance(layers: Iterable[str], wanted: np.ndarray, run_without: Callable[[str], np.ndarray]) -> list[str]:
+    """Return the layers that hurt, the worst first: without whose rounding the outputs are closest to the wanted ones."""
+    away = {name: float(np.square(run_without(name) - wanted).mean()) for name in layers}
+    return sorted(away, key=lambda name: away[name])
+
+
 def quantise_calibrated(folder: ExportedFolder, pixels: np.ndarray, nodes: list[str], path: Path) -> None:
     """Write the model with these nodes in int8; the ranges of their inputs are those of the images."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
@@ -139,8 +149,7 @@ def quantise_calibrated(folder: ExportedFolder, pixels: np.ndarray, nodes: list[
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
             self.batches: Iterator[dict[str, np.ndarray]] = (
-                {"pixels": normalize_array(pixels[at : at + BATCH], folder.preprocess)}
-                for at in range(0, len(pixels), BATCH)
+                {"pixels": batch} for batch in iterate_batches(pixels, folder.preprocess)
             )
 
         def get_next(self) -> Any:

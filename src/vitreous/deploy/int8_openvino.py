@@ -17,12 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from vitreous.deploy.int8_onnx import BATCH, name_layers, read_facts
+from vitreous.deploy.int8_onnx import BATCH, iterate_batches, name_layers, rank_by_distance, read_facts
 from vitreous.engines.exported_folder import ExportedFolder, StoredFile
 from vitreous.images.preprocess import normalize_array
 from vitreous.runtime.signal_stack import keep_signal_stack
 from vitreous.settings import to_dict
-from vitreous.storage.hashing import file_hash
 
 PRODUCTS = ("MatMul", "Convolution", "GroupConvolution")
 LAYOUT = ("Reshape", "Transpose", "Gather", "Slice", "StridedSlice", "Squeeze", "Unsqueeze")
@@ -60,10 +59,7 @@ class OpenVinoInt8:
 
     def _quantise(self, kept: Sequence[str]) -> Any:
         with import_nncf() as nncf, keep_signal_stack():
-            batches = [
-                normalize_array(self.pixels[at : at + BATCH], self.folder.preprocess)
-                for at in range(0, len(self.pixels), BATCH)
-            ]
+            batches = list(iterate_batches(self.pixels, self.folder.preprocess))
             unsmoothed = nncf.AdvancedSmoothQuantParameters(convolution=-1, matmul=-1)
             advanced = nncf.AdvancedQuantizationParameters(smooth_quant_alphas=unsmoothed)
             return nncf.quantize(
@@ -81,11 +77,7 @@ class OpenVinoInt8:
         model's."""
         inputs = normalize_array(self.pixels[: 4 * BATCH], self.folder.preprocess)
         wanted = self._run(self.original, inputs)
-        away = {
-            name: float(np.square(self._run(unround_inputs(self.whole, name), inputs) - wanted).mean())
-            for name in self.layers
-        }
-        return sorted(away, key=lambda name: away[name])
+        return rank_by_distance(self.layers, wanted, lambda name: self._run(unround_inputs(self.whole, name), inputs))
 
     @keep_signal_stack()
     def _run(self, model: Any, inputs: np.ndarray) -> np.ndarray:
@@ -104,7 +96,7 @@ class OpenVinoInt8:
         for name in names:
             (path / name).unlink(missing_ok=True)  # an engine may have mapped the one before
         openvino.save_model(model, path / "model.xml", compress_to_fp16=False)
-        files = tuple(StoredFile(name, file_hash(path / name), (path / name).stat().st_size) for name in names)
+        files = tuple(StoredFile.find(path, name) for name in names)
         return replace(self.folder, path=path, target="openvino", files=files, graph=graph)
 
 

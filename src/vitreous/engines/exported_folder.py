@@ -19,7 +19,7 @@ from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.images.preprocess import Resizer
 from vitreous.settings import from_dict, to_dict
 from vitreous.storage.atomic import find_settled
-from vitreous.storage.hashing import CHEAP_BYTES, check_stored, translate_read_errors
+from vitreous.storage.hashing import CHEAP_BYTES, check_stored, file_hash, translate_read_errors
 from vitreous.storage.limits import read_json
 from vitreous.storage.presence import is_file
 from vitreous.weights.exported import KEY
@@ -39,6 +39,11 @@ class StoredFile:
     file: str
     sha256: str
     bytes: int
+
+    @classmethod
+    def find(cls, folder: Path, name: str) -> "StoredFile":
+        """Return what a file in a folder is now; raises CheckpointError if it can't be read."""
+        return cls(name, file_hash(folder / name), (folder / name).stat().st_size)
 
 
 @dataclass(frozen=True)
