@@ -1,6 +1,5 @@
 """What the service's page asks for: the inside of a model for an image, and the style of all pages."""
 
-import time
 from functools import partial
 from typing import Annotated, Any
 
@@ -62,9 +61,7 @@ def build_page_routes(models: Models) -> APIRouter:
     ) -> Response:
         async with accept(request, models, model, require_layers, MOST_IMAGES) as one:
             refuse_unreadable([image for image in one.images if image.pixels is None] or one.images)
-            began = time.monotonic()
-            document = await one.loaded.batcher.run(partial(_look, one.loaded, one.images, layer, target))
-        timings = one.timer.finish([]) | {"compute_ms": round(1000 * (time.monotonic() - began), 3)}
+            document, timings = await one.run(partial(_look, one.loaded, one.images, layer, target))
         return one.encode(document, timings)
 
     @router.get("/style.css", include_in_schema=False)

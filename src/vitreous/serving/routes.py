@@ -101,6 +101,12 @@ class Accepted:
     loaded: Loaded
     images: list[Ready]
 
+    async def run(self, work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
+        """Do other work than a batch's where the model computes; return what it gives, and the timings."""
+        began = time.monotonic()
+        found = await self.loaded.batcher.run(work)
+        return found, self.timer.finish([]) | {"compute_ms": round(1000 * (time.monotonic() - began), 3)}
+
     def encode(self, document: dict[str, Any], timings: dict[str, float]) -> Response:
         """Return the answer: which version of which model says what, and how long it took."""
         return encode(
@@ -224,12 +230,10 @@ def add_explain(router: APIRouter, models: Models, images: dict[str, Any]) -> No
         request: Request, wanted: Annotated[ExplainOptions, Depends(read_explain_options)], model: ModelName = None
     ) -> Response:
         async with accept(request, models, model, require_layers) as one:
-            began = time.monotonic()
-            document = await one.loaded.batcher.run(partial(explain_images, one.loaded, one.images, wanted))
+            document, timings = await one.run(partial(explain_images, one.loaded, one.images, wanted))
         if isinstance(document, bytes):
             kind = {"png": "image/png", "npy": "application/octet-stream"}[wanted.format]
             return Response(document, media_type=kind)
-        timings = one.timer.finish([]) | {"compute_ms": round(1000 * (time.monotonic() - began), 3)}
         return one.encode(document, timings)
 
 
