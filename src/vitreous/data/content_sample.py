@@ -3,13 +3,13 @@
 The scan's cache knows a file by its name, length and time of change, and a replacement can keep all three.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from vitreous.data.sources.base import Source
 from vitreous.errors import VitreousError
+from vitreous.storage.hashing import hash_bytes
 
 COUNT = 64
 """Files of each part. If a twentieth of the data was replaced, the sample misses it once in 27 times."""
@@ -31,7 +31,7 @@ def hash_files(source: Source, indices: Iterable[int]) -> dict[str, str]:
             data = b""
         if not isinstance(data, bytes):
             return {}
-        found[source.names[index]] = hashlib.blake2b(data, digest_size=16).hexdigest() if data else ""
+        found[source.names[index]] = hash_bytes(data) if data else ""
     return found
 
 

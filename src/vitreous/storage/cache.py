@@ -1,7 +1,6 @@
 """Where what can be computed again is kept: ~/.cache/vitreous, or $VITREOUS_CACHE. Imports no torch."""
 
 import fcntl
-import hashlib
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,6 +9,7 @@ from typing import BinaryIO
 
 from vitreous.errors import ConfigError
 from vitreous.storage.atomic import atomic_file, translate_write_errors
+from vitreous.storage.hashing import hash_bytes
 
 LIMIT = "VITREOUS_CACHE_GIB"
 """The variable that bounds what fetched and unpacked files take."""
@@ -24,7 +24,7 @@ def find_cache() -> Path:
 
 def name_cached(kind: str, key: str) -> Path | None:
     """Return the file that keeps what was found under a key; None on a machine without a home folder."""
-    name = hashlib.blake2b(key.encode(errors="surrogateescape"), digest_size=16).hexdigest()
+    name = hash_bytes(key.encode(errors="surrogateescape"))
     try:
         return find_cache() / kind / f"{name}.json"
     except RuntimeError:  # no home folder
@@ -39,7 +39,7 @@ def read_cached(cache: Path | None) -> bytes | None:
         digest, _, text = cache.read_bytes().partition(b"\n")
     except OSError:
         return None
-    return text if hashlib.blake2b(text, digest_size=16).hexdigest().encode() == digest else None
+    return text if hash_bytes(text).encode() == digest else None
 
 
 def write_cached(cache: Path | None, text: bytes) -> None:
@@ -50,7 +50,7 @@ def write_cached(cache: Path | None, text: bytes) -> None:
     with suppress(OSError):
         try:
             cache.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(hashlib.blake2b(text, digest_size=16).hexdigest().encode() + b"\n" + text)
+            partial.write_bytes(hash_bytes(text).encode() + b"\n" + text)
             partial.replace(cache)
         finally:
             partial.unlink(missing_ok=True)

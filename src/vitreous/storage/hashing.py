@@ -17,6 +17,11 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def hash_bytes(data: bytes) -> str:
+    """Return a short hash of some bytes, in hexadecimal, by which contents are told apart: BLAKE2b of 16 bytes."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
 def check_stored(path: Path, size: int, sha256: str | None, source: str) -> None:
     """Compare a file with its size in bytes and, unless None, its SHA-256 as `source` has them; raises CheckpointError."""
     with translate_read_errors(path):

@@ -1,6 +1,5 @@
 """Examine every image once: is it readable, how large is it, is it a duplicate? The answers are cached on disk."""
 
-import hashlib
 import json
 import os
 from collections import Counter
@@ -20,6 +19,7 @@ from vitreous.images.decode import decode, probe, read
 from vitreous.images.pillow import count_mode_channels
 from vitreous.shapes import Pixels, Size
 from vitreous.storage.cache import name_cached, read_cached, write_cached
+from vitreous.storage.hashing import hash_bytes
 
 __all__ = ["Progress", "Record", "ScanReport", "scan", "summarize_sizes"]
 
@@ -140,11 +140,6 @@ def read_row(listing: Listing, row: Row, config: DecodeConfig) -> bytes | Pixels
         return listing.reader.read(row.number, config.max_bytes)
     except ImageError as error:
         raise ImageError(f"{row.name}: {error}") from error
-
-
-def hash_bytes(data: bytes) -> str:
-    """Return the hash by which the scan tells contents apart."""
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def cache_file(listing: Listing, config: DecodeConfig, verify: str) -> Path | None:

@@ -1,6 +1,5 @@
 """scikit-learn's handwritten digits: the data set that is always available."""
 
-import hashlib
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,6 +9,7 @@ from jaxtyping import Float64, Int64
 
 from vitreous.data.listing.split import hold_out
 from vitreous.data.sources.base import ArraySource, hash_source
+from vitreous.storage.hashing import hash_bytes
 
 DIGITS = "digits"
 CLASSES = tuple("0123456789")
@@ -50,5 +50,5 @@ def _select_part(
     pixels: np.ndarray, names: np.ndarray, labels: np.ndarray, chosen: Int64[np.ndarray, " example"]
 ) -> ArraySource:
     own = tuple(names[chosen].tolist())
-    digests = [hashlib.blake2b(pixels[index].tobytes(), digest_size=16).hexdigest() for index in chosen]
+    digests = [hash_bytes(pixels[index].tobytes()) for index in chosen]
     return ArraySource(pixels[chosen], own, labels[chosen], CLASSES, hash_source(own, labels[chosen], digests))

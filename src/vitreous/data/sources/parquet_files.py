@@ -18,6 +18,7 @@ import numpy as np
 from vitreous.data.sources.packs import Contents, LocalFile, check_length
 from vitreous.errors import ConfigError, DataError, ImageError
 from vitreous.storage.cache import cache_limit, keep_file
+from vitreous.storage.hashing import hash_bytes
 from vitreous.storage.parquet import check_parquet
 
 IMAGES = ("image", "img", "images", "picture", "photo")
@@ -54,7 +55,8 @@ class ParquetPack:
     def _unpack(self) -> Path:
         """Return the file of the cache that holds the images, written first if it isn't there."""
         size = self.expected + PLACE.size * ((self.ends[-1] if self.ends else 0) + 1)
-        name = f"{self.file.path.stem[:80]}-{hash_text(f'{self.file.path.resolve()} {self.file.size} {self.file.changed} {self.column}')}.images"
+        key = f"{self.file.path.resolve()} {self.file.size} {self.file.changed} {self.column}"
+        name = f"{self.file.path.stem[:80]}-{hash_bytes(key.encode(errors='surrogateescape'))}.images"
         return keep_file(name, size, functools.partial(self._write, most=size))
 
     def _write(self, target: BinaryIO, most: int) -> None:
@@ -69,13 +71,6 @@ class ParquetPack:
         if len(places) != (self.ends[-1] if self.ends else 0):
             raise ImageError(f"{self.file.path} has changed since it was listed")
         target.write(b"".join(places) + PLACE.pack(offset, len(places)))
-
-
-def hash_text(text: str) -> str:
-    """Return a short hash of a text."""
-    import hashlib
-
-    return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=12).hexdigest()
 
 
 def read_unpacked(path: Path, place: int, most: int) -> bytes | None:
