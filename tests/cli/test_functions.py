@@ -111,6 +111,13 @@ def test_inspect(command, trained, here):
     assert found[here / "a.png"].found.size == (9, 7)
     with pytest.raises(DataError, match="no such file"):
         vitreous.inspect("nowhere")
+    write(here / "photos.zip", b"PK\3\4")
+    with pytest.raises(DataError, match="unpack it, and name the folder"):
+        vitreous.inspect("photos.zip")
+    for place, name in enumerate(("cats.bin", "$RECYCLE.BIN", "dogs.pt")):
+        write(here / "animals" / name / "1.png", encoded(picture(place)))
+        write(here / "animals" / name / "2.png", encoded(picture(place + 9)))
+    assert vitreous.inspect("animals").found.counts.keys() == {"cats.bin", "dogs.pt"}
     with pytest.raises(UnknownName, match="did you mean 'family'"):
         vitreous.inspect(trained / "model", famly="mae")
 

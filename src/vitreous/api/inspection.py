@@ -21,9 +21,10 @@ from vitreous.cross_validation import CrossValidation, is_folds
 from vitreous.cross_validation import read_plan as read_folds
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import is_built_in, open_dataset
-from vitreous.data.listing.discovery import MANIFESTS, explain_missing
+from vitreous.data.listing.discovery import INSTEAD, MANIFESTS, explain_missing
 from vitreous.data.listing.scan_report import ScanReport
 from vitreous.data.sources.packed import is_packed
+from vitreous.data.splits import check_there
 from vitreous.engines.exported_folder import ExportedFolder, load_export
 from vitreous.errors import DataError, RunError
 from vitreous.images.config import DecodeConfig
@@ -89,6 +90,8 @@ def inspect(
     if is_export(place):
         return inspect_export(place)
     if place.is_file():
+        if place.suffix.lower() in INSTEAD:
+            check_there(place)
         return inspect_model(named, load) if has_weights(place) else inspect_image(place)
     if is_run(place):
         return inspect_run(place)

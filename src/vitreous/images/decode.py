@@ -34,6 +34,7 @@ from vitreous.images.pixels import (
     scale_to_bytes,
 )
 from vitreous.shapes import Pixels, Size
+from vitreous.storage.signatures import explain_start
 
 SURVEYS: dict[str, Callable[[bytes], Survey]] = {
     "JPEG": jpeg.survey_jpeg,
@@ -203,7 +204,8 @@ def _survey(data: bytes, config: DecodeConfig) -> tuple[str, Survey]:
         raise ImageError(f"it has {len(data):,} bytes, more than the limit of {config.max_bytes:,}")
     kind = sniff_format(data)
     if kind is None:
-        raise ImageError(f"it is not an image of a known format ({', '.join(list_formats())})")
+        told = explain_start(data[:1024])
+        raise ImageError(told or f"it is not an image of a known format ({', '.join(list_formats())})")
     if kind not in list_formats():
         raise ImageError(f"it is {kind}: {REMEDY if kind in EXTRA else SAVE}")
     return kind, SURVEYS[kind](data) if kind in SURVEYS else Survey(data, working=MEDIA)

@@ -4,25 +4,12 @@ import zipfile
 from pathlib import Path
 
 from vitreous.storage.presence import is_file
+from vitreous.storage.signatures import explain_start
 from vitreous.weights.torch_files import OLD
 
 TORCH = (".pth", ".pt", ".bin", ".ckpt", ".pyth", ".tar", ".pkl")
 START = 1024
 """Bytes that are looked at."""
-SIGNS = (
-    (
-        b"version https://git-lfs",
-        "it is a pointer of Git LFS, and what it points at was not fetched: run `git lfs pull`",
-    ),
-    (b"\x89HDF\r\n", "it is an HDF5 file, as Keras writes them"),
-    (b"GGUF", "it is a GGUF file"),
-    (b"\x1f\x8b", "it is compressed by gzip; unpack it first"),
-    (b"\x28\xb5\x2f\xfd", "it is compressed by zstd; unpack it first"),
-    (b"\xfd7zXZ", "it is compressed by xz; unpack it first"),
-    (b"Rar!", "it is a RAR archive; unpack it first"),
-    (b"7z\xbc\xaf", "it is a 7z archive; unpack it first"),
-)
-"""What files begin with, and what they then are."""
 
 
 def explain_contents(path: Path) -> str:
@@ -38,13 +25,7 @@ def explain_contents(path: Path) -> str:
         return ""
     if not size:
         return "it is empty"
-    if found := next((said for sign, said in SIGNS if start.startswith(sign)), ""):
-        return found
-    if start.lstrip()[:1] == b"<" and b"html" in start.lower():
-        return "it is a web page, as servers send them in place of a file"
-    if start[257:262] == b"ustar":
-        return "it is a tar archive; unpack it first"
-    return explain_kind(path.suffix.lower(), start, size, names)
+    return (not names and explain_start(start)) or explain_kind(path.suffix.lower(), start, size, names)
 
 
 def explain_kind(suffix: str, start: bytes, size: int, names: list[str]) -> str:

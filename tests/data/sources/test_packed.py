@@ -100,6 +100,22 @@ def test_numbers_names_and_json_say_the_class(tmp_path: Path) -> None:
     assert (found.names, found.labels) == (["s.tar/a.b/x.png", "s.tar/y.seg.png"], ["7", "dog"])
 
 
+@pytest.mark.parametrize("root", ["", "./", "photos/", "test/"])
+def test_a_tar_of_class_folders_is_a_data_set(root: str, tmp_path: Path) -> None:
+    names = ("cat/1.png", "cat/old/2.png", "dog/1.png", "dog/2.png", "dog/3.png")
+    found = open_source(str(tar(tmp_path / "p.tar", {f"{root}{name}": encoded(picture(0)) for name in names})))
+    assert found.classes == ("cat", "dog")
+    assert found.labels.tolist() == [0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("names", [("a/1.png", "2.png"), ("a/1.png", "a/2.png"), ("train/a/1.png", "val/a/1.png")])
+def test_folders_that_are_no_classes_are_not_taken_for_them(names: tuple[str, ...], tmp_path: Path) -> None:
+    path = tar(tmp_path / "p.tar", {name: encoded(picture(0)) for name in names})
+    assert shards.open_shard(path, "p.tar").labels is None
+    with pytest.raises(DataError, match=r"no labels, which are needed here; .* or a class folder"):
+        open_source(str(path))
+
+
 def test_an_index_spares_the_walk_and_must_be_of_its_shard(tmp_path: Path, monkeypatch) -> None:
     path = shard(tmp_path / "s.tar", LABELS)
     shards.open_shard(path, "s")

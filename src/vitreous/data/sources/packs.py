@@ -109,7 +109,9 @@ def list_contents(
     if any(labelled) and not all(labelled):
         raise DataError(f"some files of {location} have labels, and others not; name those with labels alone")
     if not optional and not any(labelled):
-        raise DataError(f"the images in {location} have no labels, which are needed here")
+        raise DataError(
+            f"the images in {location} have no labels, which are needed here; each needs its class beside it, as docs/data.md says, or a class folder"
+        )
     rows: list[Row] = []
     for one in contents:
         labels = one.labels or (UNLABELLED,) * len(one.names)

@@ -1,7 +1,7 @@
 """Tar shards in WebDataset's layout, read in place: nothing is unpacked.
 
 A sample is the files whose names have the same part before the first dot: NAME.jpg (or .png, .webp, ...) with NAME.cls, the
-class as a number or a name; without it NAME.json may have a "label". Where each image is, is kept beside the shard by
+class as a number or a name; without it NAME.json may have a "label". A tar of class folders is read too. Where each image is, is kept beside the shard by
 `vitreous shard`, or in the cache after the first walk through it.
 """
 
@@ -10,6 +10,7 @@ import tarfile
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +18,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from vitreous.data.listing.class_folders import is_image
+from vitreous.data.listing.listing import get_split
 from vitreous.data.sources.packs import Contents, LocalFile, check_length
 from vitreous.errors import DataError
 from vitreous.storage.cache import name_cached, read_cached, write_cached
@@ -102,7 +104,7 @@ def open_shard(path: Path, name: str, classes: Sequence[str] | None = None) -> C
 def describe_shard(file: LocalFile, index: Index, name: str, classes: Sequence[str] | None) -> Contents:
     """Return what a shard holds by its index; raises DataError for a class without a name."""
     pack = TarPack(file, np.array(index.offsets, np.int64), np.array(index.lengths, np.int64))
-    labels = index.labels
+    labels = read_class_folders(index.names) if index.labels is None else index.labels
     if labels is not None and classes is not None:
         known = {str(number): title for number, title in enumerate(classes)} | {title: title for title in classes}
         if unknown := next((label for label in labels if label not in known), None):
@@ -111,6 +113,22 @@ def describe_shard(file: LocalFile, index: Index, name: str, classes: Sequence[s
             )
         labels = [known[label] for label in labels]
     return Contents(pack, [f"{name}/{one}" for one in index.names], labels, index.lengths, file.changed)
+
+
+def read_class_folders(names: Sequence[str]) -> list[str] | None:
+    """Return the class folder of each image by its name in a tar: the first folder in which the names differ.
+
+    None if they lie in one folder, if some lie in none, or if the folders are of splits.
+
+    >>> read_class_folders(["./photos/cat/1.jpg", "./photos/dog/a/1.jpg"]), read_class_folders(["photos/1.jpg", "2.jpg"])
+    (['cat', 'dog'], None)
+    """
+    folders = [[part for part in name.split("/")[:-1] if part not in ("", ".")] for name in names]
+    shared = sum(1 for _ in takewhile(lambda level: len(set(level)) == 1, zip(*folders, strict=False)))
+    if any(len(folder) == shared for folder in folders):
+        return None
+    found = [unicodedata.normalize("NFC", folder[shared]) for folder in folders]
+    return None if all(map(get_split, set(found))) else found
 
 
 def find_index(file: LocalFile) -> Index:
