@@ -272,21 +272,6 @@ def test_hostile_files_get_one_clear_line(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("data", "told"),
-    [
-        (b"PK\3\4" + bytes(30), "holiday.jpg is a ZIP archive; unpack it first"),
-        (b"\n<!DOCTYPE html><HTML><title>404</title>", "is a web page"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "run `git lfs pull`"),
-        (b"a/1.jpg".ljust(257, b"\0") + b"ustar\x0000".ljust(255, b"\0"), "is a tar archive"),
-    ],
-)
-def test_what_is_no_image_is_named(data: bytes, told: str) -> None:
-    with pytest.raises(ImageError) as caught:
-        decode(data, name="holiday.jpg")
-    assert told in str(caught.value)
-
-
 def test_limits_come_from_the_header() -> None:
     import tracemalloc
 

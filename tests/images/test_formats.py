@@ -1,6 +1,8 @@
 import pytest
 
+from vitreous.errors import ImageError
 from vitreous.images import formats
+from vitreous.images.decode import decode
 
 
 @pytest.fixture
@@ -32,3 +34,18 @@ def test_every_ending_is_read_or_has_a_remedy_or_is_no_images():
     )
     assert "PNG" in (formats.suggest_remedy(".PSD") or "")
     assert [formats.suggest_remedy(ending) for ending in ("", ".txt", ".csv", ".db")] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"PK\3\4" + bytes(30), "holiday.jpg is a ZIP archive; unpack it first"),
+        (b"\n<!DOCTYPE html><HTML><title>404</title>", "is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "run `git lfs pull`"),
+        (b"a/1.jpg".ljust(257, b"\0") + b"ustar\x0000".ljust(255, b"\0"), "is a tar archive"),
+    ],
+)
+def test_what_is_no_image_is_named(data: bytes, told: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        decode(data, name="holiday.jpg")
+    assert told in str(caught.value)
