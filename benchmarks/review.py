@@ -25,7 +25,7 @@ from PIL import Image
 import vitreous
 from vitreous.api.review import LISTED, ReviewResult, join, open_files
 from vitreous.evaluation.review.checks import DUPLICATE, WRONG
-from vitreous.evaluation.review.labels import out_of_fold, wrong_labels
+from vitreous.evaluation.review.labels import find_wrong_labels, out_of_fold
 
 ROD = "efficientnet"
 
@@ -133,7 +133,7 @@ def count_found(planted: Planted, found: ReviewResult) -> tuple[int, int]:
 def count_by_rod(data: str, rod: Callable[[np.ndarray], np.ndarray], planted: Planted) -> int:
     """Return how many wrong labels are among the first twenty by the features of the measuring rod."""
     every = join([read_rod(rod, source) for source in open_files(data).values()])
-    listed = wrong_labels(out_of_fold(every), every.labels)[:LISTED]
+    listed = find_wrong_labels(out_of_fold(every), every.labels)[:LISTED]
     return len(planted.wrong & {every.names[one.index] for one in listed})
 
 

@@ -67,7 +67,7 @@ def write(folder: ModelFolder, out: Path, metrics: dict[str, float]) -> None:
         "metrics": metrics,
     }
     preprocess = replace(folder.preprocess, size=IMAGE, crop=1.0)
-    save_model(out, replace(folder, model=folder.model.resized(IMAGE), preprocess=preprocess, origin=origin))
+    save_model(out, replace(folder, model=folder.model.resize(IMAGE), preprocess=preprocess, origin=origin))
 
 
 if __name__ == "__main__":

@@ -331,3 +331,26 @@ def test_what_the_glossary_replaces_is_in_no_name_of_a_module_or_class():
 
 def test_the_glossary_is_short():
     assert 10 < len(glossary()) <= 30
+
+
+FIRST_WORDS = {"embed", "seed"}
+"""Words that end in -ed and are no participles."""
+NAMED_BY_OTHERS = {"masked_patches"}
+"""Functions whose names are those of something else: of a recipe."""
+
+
+def test_functions_are_verbs_and_no_participles():
+    """A function does something: `resize`, not `resized`. A property may name a state."""
+    found = []
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                first = node.name.lstrip("_").partition("_")[0]
+                accepted = first in FIRST_WORDS or node.name in NAMED_BY_OTHERS
+                if first.endswith("ed") and not accepted and not is_property(node):
+                    found.append(f"{named(path)}:{node.lineno}: {node.name}")
+    assert found == []
+
+
+def is_property(function):
+    return any("property" in ast.unparse(decorator) for decorator in function.decorator_list)

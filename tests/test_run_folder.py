@@ -37,7 +37,7 @@ def hidden(folder):
 
 def test_what_is_saved_comes_back(run):
     run.save_checkpoint(3, tensors(3), {"best": 0.1 + 0.2, "none": None})
-    checkpoint = run.latest_checkpoint()
+    checkpoint = run.find_latest_checkpoint()
     assert checkpoint.step == 3
     assert checkpoint.state == {"best": 0.1 + 0.2, "none": None}
     assert all(torch.equal(checkpoint.tensors[name], tensor) for name, tensor in tensors(3).items())
@@ -45,7 +45,7 @@ def test_what_is_saved_comes_back(run):
 
 
 def test_a_fresh_run_is_empty(run):
-    assert run.latest_checkpoint() is None
+    assert run.find_latest_checkpoint() is None
     record = read_run(run.path)
     assert (record.config, record.metrics, record.model, record.checkpoints) == (CONFIG, [], None, [])
     assert json.loads((run.path / "config.json").read_text())["vitreous_run"] == 2
@@ -127,7 +127,7 @@ def test_the_newest_checkpoints_are_kept(run):
 def test_a_checkpoint_of_the_same_step_is_replaced(run):
     run.save_checkpoint(1, tensors(1), {"n": 1})
     run.save_checkpoint(1, tensors(1), {"n": 2})
-    assert run.latest_checkpoint().state == {"n": 2}
+    assert run.find_latest_checkpoint().state == {"n": 2}
 
 
 @pytest.mark.parametrize("name", ["tensors.safetensors", "state.json", "SHA256SUMS"])
@@ -136,7 +136,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(run, name, damage):
     run.save_checkpoint(1, tensors(1), {"at": 1})
     run.save_checkpoint(2, tensors(2), {"at": 2})
     hurt(run.path / "checkpoints" / "step-2" / name, damage)
-    checkpoint = run.latest_checkpoint()
+    checkpoint = run.find_latest_checkpoint()
     assert checkpoint.step == 1
     assert checkpoint.state == {"at": 1}
     assert torch.equal(checkpoint.tensors["model.weight"], tensors(1)["model.weight"])
@@ -145,7 +145,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(run, name, damage):
     assert "step-2" in run.notices[0]
     run.cut_metrics(1)
     run.save_checkpoint(3, tensors(3), {})
-    assert run.latest_checkpoint().step == 3
+    assert run.find_latest_checkpoint().step == 3
 
 
 def hurt(path, damage):
@@ -163,7 +163,7 @@ def test_an_abandoned_future_is_removed(run):
     run.save_checkpoint(1, tensors(1), {})
     run.save_checkpoint(9, tensors(9), {})
     hurt(run.path / "checkpoints" / "step-9" / "state.json", "flip")
-    assert run.latest_checkpoint().step == 1
+    assert run.find_latest_checkpoint().step == 1
     run.save_checkpoint(2, tensors(2), {})
     assert read_run(run.path).checkpoints == [1, 2]
 
@@ -173,7 +173,7 @@ def test_all_damaged_is_one_clear_line(run):
         run.save_checkpoint(step, tensors(step), {})
         hurt(run.path / "checkpoints" / f"step-{step}" / "state.json", "flip")
     with pytest.raises(RunError, match="all its checkpoints are damaged") as caught:
-        run.latest_checkpoint()
+        run.find_latest_checkpoint()
     assert "\n" not in str(caught.value)
 
 
@@ -306,7 +306,7 @@ def test_leftovers_are_cleared_and_never_taken_for_real(run):
     assert read_run(run.path).checkpoints == []
     run.close()
     with Run.open(run.path) as run:
-        assert run.latest_checkpoint().step == 1
+        assert run.find_latest_checkpoint().step == 1
         assert hidden(run.path) == []
 
 
@@ -323,7 +323,7 @@ def test_a_file_too_large_loses_nothing(run):
             run.log({"step": 2, "text": "x" * 30_000})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert run.latest_checkpoint().step == 1
+    assert run.find_latest_checkpoint().step == 1
     assert hidden(run.path) == []
     run.log({"step": 2})
     assert read_run(run.path).metrics == [{"step": 1}, {"step": 2}]
@@ -332,7 +332,7 @@ def test_a_file_too_large_loses_nothing(run):
 def write_until_killed(path, acknowledged):
     """Do what a training run does: go on from the newest checkpoint, log every step, checkpoint every third."""
     with Run.open(path) as run:
-        checkpoint = run.latest_checkpoint()
+        checkpoint = run.find_latest_checkpoint()
         step = checkpoint.step if checkpoint else 0
         run.cut_metrics(step)
         while True:
@@ -364,7 +364,7 @@ def test_killed_at_any_instant_it_opens_and_goes_on(tmp_path):
         with os.fdopen(read, "rb") as pipe:
             promised = max([promised, *(int.from_bytes(part, "big") for part in chunks(pipe.read(), 4))])
         with Run.open(path) as run:
-            checkpoint = run.latest_checkpoint()
+            checkpoint = run.find_latest_checkpoint()
             assert not any("damaged" in notice for notice in run.notices)
             step = checkpoint.step if checkpoint else 0
             assert step >= promised

@@ -189,7 +189,7 @@ class Predictor(Shown):
         if skip:
             self._settle()
         return overlap(
-            islice(self._opened(images, every), skip, None),
+            islice(self._open(images, every), skip, None),
             lambda numbered: prepare(numbered[1], numbered[0], self.folder),
             lambda group: list(self._classify(group)),
             self.batch,
@@ -241,9 +241,9 @@ class Predictor(Shown):
             ImageError: an image that can't be read. ConfigError: an export without features.
         """
         if isinstance(self.folder, ExportedFolder):
-            single, found = self._seen(images, self.engine.features)
+            single, found = self._apply(images, self.engine.features)
             return found[0][0] if single else np.concatenate(found)
-        return self._passed(images, lambda model: model.features)
+        return self._pass(images, lambda model: model.features)
 
     def tokens(self, images: Image) -> "Float[torch.Tensor, '*image token dim']":
         """Return a ViT's sequence after the last block and, unless it stands after pooling, the final norm.
@@ -253,7 +253,7 @@ class Predictor(Shown):
         Raises:
             ImageError: an image that can't be read. ConfigError: a ResNet, which has no tokens, or an exported model.
         """
-        return self._passed(images, lambda _: self._transformer("tokens").tokens)
+        return self._pass(images, lambda _: self._transformer("tokens").tokens)
 
     def maps(self, images: Image, layer: int = -1) -> "Float[torch.Tensor, '*image grid_row grid_col dim']":
         """Return the patches' vectors after a block as maps, through the final norm where it applies to the sequence.
@@ -266,7 +266,7 @@ class Predictor(Shown):
             ImageError: an image that can't be read. ConfigError: no such block, a ResNet, or an exported model.
         """
         model = self._transformer("maps of patches")
-        return self._passed(images, lambda _: lambda pixels: model.maps(pixels, [layer])[0])
+        return self._pass(images, lambda _: lambda pixels: model.maps(pixels, [layer])[0])
 
     def _transformer(self, what: str) -> "ViT | Swin":
         from vitreous.model.swin import Swin
@@ -277,7 +277,7 @@ class Predictor(Shown):
             raise ConfigError(f"a {who} has no {what}; use its .features(images)")
         return self.model
 
-    def _passed(
+    def _pass(
         self, images: Image, choose: "Callable[[Computing], Callable[[torch.Tensor], torch.Tensor]]"
     ) -> "torch.Tensor":
         """Pass one image or many through a part of the torch model, a batch at a time."""
@@ -286,10 +286,10 @@ class Predictor(Shown):
         from vitreous.engines.torch_engine import to_channels_first
 
         engine, see = self._torch, choose(self.model)
-        single, found = self._seen(images, lambda pixels: engine.pass_through(see, to_channels_first(pixels)).cpu())
+        single, found = self._apply(images, lambda pixels: engine.pass_through(see, to_channels_first(pixels)).cpu())
         return found[0][0] if single else torch.cat(found)
 
-    def _seen(self, images: Image, see: Callable[[np.ndarray], Any]) -> tuple[bool, list[Any]]:
+    def _apply(self, images: Image, see: Callable[[np.ndarray], Any]) -> tuple[bool, list[Any]]:
         """Return what is made of images, a batch at a time, and whether it was one that stood alone."""
         found: list[Any] = []
         source = prepare_all(images, self.folder)
@@ -302,20 +302,20 @@ class Predictor(Shown):
     def fix_engine(self) -> None:
         """Let one engine compute all that follows: where several can, the fastest, measured now, rather than on the way."""
         if isinstance(self.engine, MeasuredEngine):
-            self.engine.fix(self.black_images(self.batch))
+            self.engine.fix(self.make_black_images(self.batch))
 
     def _settle(self) -> None:
         """Pass black images through the model, so that an engine that prepares itself for the first ones has done so."""
         for _ in range(-(-SETTLED // self.batch)):
-            self.engine.probabilities(self.black_images(self.batch))
+            self.engine.probabilities(self.make_black_images(self.batch))
 
-    def black_images(self, count: int) -> Pixels[np.ndarray, "batch row col channel"]:
+    def make_black_images(self, count: int) -> Pixels[np.ndarray, "batch row col channel"]:
         """Return so many black images as the model sees them, before normalisation."""
         preprocess = self.folder.preprocess
         shape = (count, *preprocess.size, preprocess.channels)
         return np.zeros(shape, np.float32 if preprocess.keeps_channels else np.uint8)
 
-    def _opened(self, images: Iterable[Image], every: float) -> Iterator[tuple[int, Image | Ready]]:
+    def _open(self, images: Iterable[Image], every: float) -> Iterator[tuple[int, Image | Ready]]:
         """Yield each image with its number, videos as their frames. Frames are prepared here, since full ones would
         fill the memory."""
         for number, image in enumerate(images, start=1):

@@ -114,7 +114,7 @@ class Run:
     sealed: bool | None = True
     """Whether config.json is as a run last wrote it; None if it holds no hash, as in earlier versions."""
     looked: float = 0.0
-    """When `still_there` last looked, by the monotonic clock."""
+    """When `check_presence` last looked, by the monotonic clock."""
     leads: ClassVar[bool] = True
     """Whether this process writes the folder."""
 
@@ -174,7 +174,7 @@ class Run:
         if self.metrics.cut(records[-1][1] if records else 0):
             self.notices.append(f"{METRICS}: dropped a torn record after {len(records)} whole ones")
 
-    def still_there(self, every: float = 0.0) -> None:
+    def check_presence(self, every: float = 0.0) -> None:
         """Make sure that the run's path still leads to this run, if the last check was at least `every` seconds ago.
 
         Raises:
@@ -192,7 +192,7 @@ class Run:
 
     def rewrite(self, config: Mapping[str, Any]) -> None:
         """Replace the contents of config.json; raises StorageError."""
-        self.still_there()
+        self.check_presence()
         text = encode_document(config)
         write_atomically(self.path / CONFIG, text)
         self.config, self.sealed = strip_document(json.loads(text)), True
@@ -205,7 +205,7 @@ class Run:
         Raises:
             StorageError: the disk is full or gone; the records before this one stay whole.
         """
-        self.still_there()
+        self.check_presence()
         self.metrics.append(dict(record))
 
     def save_checkpoint(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
@@ -224,7 +224,7 @@ class Run:
 
     def describe_checkpoint(self, step: int, state: Mapping[str, Any]) -> dict[str, Any]:
         """Return what a checkpoint holds besides tensors; the records so far survive this. Raises StorageError."""
-        self.still_there()
+        self.check_presence()
         end = self.metrics.sync()
         metrics = {"metrics_bytes": end, "metrics_sha256": self.metrics.hash(end)}
         state = {"state": state, "config": self.config.get("config")}
@@ -237,7 +237,7 @@ class Run:
         for step in set(steps) - set(kept):
             remove_folder(self.checkpoint_path(step))
 
-    def latest_checkpoint(self) -> Checkpoint | None:
+    def find_latest_checkpoint(self) -> Checkpoint | None:
         """Return the newest undamaged checkpoint, or None if none was ever saved.
 
         Each is checked against its hashes. A damaged one is skipped, and a line in `notices` says so.

@@ -195,7 +195,7 @@ def renew_settings(kind: type, values: Mapping[str, Any], where: str = "") -> Ma
         return values
     for name, value in old.items():
         _read(type(former[name]), value, _join(where, name))
-    new = kind.renewed(**former | old)  # type: ignore[attr-defined]
+    new = kind.renew(**former | old)  # type: ignore[attr-defined]
     for name in new.keys() & values.keys():
         raise ConfigError(f"{_join(where, name)} and {_join(where, next(iter(old)))} say the same thing; leave out one")
     return {name: value for name, value in values.items() if name not in old} | new

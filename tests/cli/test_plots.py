@@ -16,7 +16,7 @@ from vitreous.drawing.images import draw_overlay
 from vitreous.errors import ConfigError, RunError, UnknownName
 from vitreous.evaluation.probes.cka import CKA
 from vitreous.insight.attention_distance import measure_attention_distance
-from vitreous.insight.explanation import opened
+from vitreous.insight.explanation import open_inside
 from vitreous.run_folder import read_run
 from vitreous.training.config import RunConfig
 
@@ -118,7 +118,7 @@ def test_explanations_distances_and_positions(trained, tmp_path, ax):
             vitreous.plot_explanation(found, index, head)
     ax.clear()
     vitreous.plot_attention_distance(predictor, paths, ax=ax)
-    ready = opened(predictor)
+    ready = open_inside(predictor)
     distance = measure_attention_distance(ready.model, ready.images(found.pixels)).distance
     np.testing.assert_allclose(ax.lines[0].get_ydata(), distance.flatten(), rtol=1e-5)
     np.testing.assert_allclose(ax.lines[1].get_ydata(), distance.mean(1), rtol=1e-5)

@@ -292,7 +292,7 @@ def test_a_signal_saves_and_says_how_to_go_on(vitreous, here, number, workers):
         f"resuming at step {step:,} of {step + 5:,}", "finished"
     )
     with Run.open(run) as opened:
-        assert opened.latest_checkpoint().step == step + 5
+        assert opened.find_latest_checkpoint().step == step + 5
 
 
 def test_a_run_that_stopped_early_is_done(vitreous, here):
@@ -309,7 +309,7 @@ def test_a_run_that_diverges_says_so_and_keeps_its_checkpoint(vitreous, here):
     assert read_run("run").config["config"]["optimizer"]["lr"] == 1e30
     for step in list_checkpoint_steps(Path("run")):
         with Run.open("run") as opened:
-            assert all(tensor.isfinite().all() for tensor in opened.latest_checkpoint().tensors.values()), step
+            assert all(tensor.isfinite().all() for tensor in opened.find_latest_checkpoint().tensors.values()), step
 
 
 def test_a_licence_is_known_without_a_network():

@@ -113,7 +113,7 @@ def test_attending_in_parts_is_attending_to_all(dtype, monkeypatch):
     q, k, v = projected.double().view(5, 23, 3, 4, 6).permute(2, 0, 3, 1, 4)
     expected = F.scaled_dot_product_attention(q, k, v, scale=1.0).transpose(1, 2).flatten(2)
     for slow, most in ((True, 1), (True, 20_000), (True, 10**9), (False, 1)):
-        monkeypatch.setattr(packed_blocks, "small_products_are_slow", lambda _, slow=slow: slow)
+        monkeypatch.setattr(packed_blocks, "has_slow_small_products", lambda _, slow=slow: slow)
         monkeypatch.setattr(packed_blocks, "ATTENTION_BYTES", most)
         found = packed_blocks.attend_to_all(projected.to(dtype), 4)
         assert (found.shape, found.dtype) == (expected.shape, dtype)
@@ -205,7 +205,7 @@ def test_another_resolution_is_packed_again():
     engine, _ = engine_of("learned2d")
     from vitreous.shapes import Size
 
-    engine.model.at_resolution(Size(16, 32))
+    engine.model.set_resolution(Size(16, 32))
     pixels = PIXELS.integers(0, 256, (9, 16, 32, 3), dtype=np.uint8)
     assert close(engine.logits(pixels), own(engine, pixels))
 

@@ -76,7 +76,7 @@ def test_cost_is_counted_and_timed(predictor, monkeypatch):
 
 
 def test_fast_passes_are_repeated(predictor, monkeypatch):
-    monkeypatch.setattr(room, "_timed", lambda *_: 0.001)
+    monkeypatch.setattr(room, "_time", lambda *_: 0.001)
     assert cost(predictor).passes == room.MOST
 
 

@@ -9,14 +9,14 @@ from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
 from vitreous.data.labelled import open_source
 from vitreous.data.sources.subset import draw_subset
-from vitreous.evaluation.overlap import Overlap, compared
+from vitreous.evaluation.overlap import Overlap, compare
 
 
 def test_the_folder_itself_and_copies_of_its_files(tmp_path):
     data = open_dataset(DataConfig(str(tree(tmp_path / "data", cat=10, dog=5)), holdout=0.4))
-    assert compared(open_source(str(tmp_path / "data")), data) == Overlap(15, 9, 6)
-    assert compared(open_source(str(tmp_path / "data"), ("dog", "cat", "bird")), data) == Overlap(15, 9, 6)
-    assert compared(data.validation, data) is None
+    assert compare(open_source(str(tmp_path / "data")), data) == Overlap(15, 9, 6)
+    assert compare(open_source(str(tmp_path / "data"), ("dog", "cat", "bird")), data) == Overlap(15, 9, 6)
+    assert compare(data.validation, data) is None
     (tmp_path / "other" / "cat").mkdir(parents=True)
     for number, name in enumerate([*data.train.names[:3], *data.validation.names[:2]]):
         shutil.copy(tmp_path / "data" / name, tmp_path / "other" / "cat" / f"copy{number}.png")
@@ -26,19 +26,19 @@ def test_the_folder_itself_and_copies_of_its_files(tmp_path):
         (tmp_path / "other" / name).read_bytes() in {(tmp_path / "data" / one).read_bytes() for one in data.train.names}
         for name in fresh.names
     )
-    assert compared(fresh, data) == Overlap(10, expected, compared(fresh, data).held_out)
+    assert compare(fresh, data) == Overlap(10, expected, compare(fresh, data).held_out)
     assert expected >= 3
-    assert compared(draw_subset(open_source(str(tmp_path / "data")), 15), data) == Overlap(15, 9, 6)
+    assert compare(draw_subset(open_source(str(tmp_path / "data")), 15), data) == Overlap(15, 9, 6)
 
 
 def test_nothing_in_common_and_images_that_are_drawn(tmp_path):
     data = open_dataset(DataConfig("formula:atoms?classes=3&images=4&size=16"))
-    assert compared(data.train, data) is None
+    assert compare(data.train, data) is None
     digits = open_dataset(DataConfig("digits"))
     pixels = {image.tobytes() for image in digits.train.pixels}
     again = sum(image.tobytes() in pixels for image in digits.validation.pixels)
-    assert compared(digits.train, digits).trained == len(digits.train)
-    assert (compared(digits.validation, digits) or Overlap(0, 0, 0)).trained == again
+    assert compare(digits.train, digits).trained == len(digits.train)
+    assert (compare(digits.validation, digits) or Overlap(0, 0, 0)).trained == again
 
 
 def test_evaluate_says_so_on_the_page_in_json_and_in_words(tmp_path, monkeypatch, capfd):

@@ -11,7 +11,7 @@ from tests.reports.test_blocks import Reader
 from vitreous.data.sources.base import ArraySource
 from vitreous.errors import ConfigError, DataError, UnknownName
 from vitreous.evaluation.accuracy import evaluate
-from vitreous.evaluation.robustness import Cell, Corrupted, Robustness, checked, chosen, robustness
+from vitreous.evaluation.robustness import Cell, Corrupted, Robustness, check_severities, choose_corruptions, robustness
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.images.corruptions.catalog import CORRUPTIONS, corrupt
 from vitreous.images.preprocess import preprocess_image
@@ -108,15 +108,15 @@ def test_nothing_right_at_all(predictor, source):
 
 
 def test_names_and_severities():
-    assert chosen(("all",)) == tuple(CORRUPTIONS)
-    assert chosen(("snow", "fog", "snow")) == ("snow", "fog")
-    assert checked((3, 1, 3)) == (1, 3)
+    assert choose_corruptions(("all",)) == tuple(CORRUPTIONS)
+    assert choose_corruptions(("snow", "fog", "snow")) == ("snow", "fog")
+    assert check_severities((3, 1, 3)) == (1, 3)
     with pytest.raises(UnknownName, match="did you mean 'fog'"):
-        chosen(("fogg",))
+        choose_corruptions(("fogg",))
     with pytest.raises(ConfigError, match="severities are 0, 7; they must be 1 to 5"):
-        checked((0, 3, 7))
+        check_severities((0, 3, 7))
     with pytest.raises(ConfigError, match="severities are none at all"):
-        checked(())
+        check_severities(())
 
 
 def test_unknown_classes_are_told_before_anything_is_measured(predictor, source):

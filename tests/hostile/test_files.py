@@ -156,7 +156,7 @@ FULL_DISK = """
     record = read_run(disk / "run")
     subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
     with Run.open(disk / "run") as run:
-        said["step"] = run.latest_checkpoint().step
+        said["step"] = run.find_latest_checkpoint().step
         said["notices"] = run.notices
     said["metrics"] = [item["step"] for item in record.metrics]
     said["left"] = [path.name for path in disk.rglob(".*") if path.name != ".lock"]

@@ -88,7 +88,7 @@ def test_no_more_weights_at_once_than_a_chunk(name, monkeypatch):
 
 def test_pixels_are_those_of_the_resolution_that_is_seen():
     model = random_model()
-    model.at_resolution(Size(8, 8))
+    model.set_resolution(Size(8, 8))
     assert float(measure_attention_distance(model, images(1, 8, 8)).distance.max()) < math.hypot(8, 8)
 
 

@@ -11,7 +11,7 @@ from vitreous.images.preprocess import preprocess_image
 from vitreous.insight import explanation as room
 from vitreous.insight.activations import compute_activation_map, grad_cam
 from vitreous.insight.attention import pool_maps, read_attention
-from vitreous.insight.explanation import explain, opened
+from vitreous.insight.explanation import explain, open_inside
 from vitreous.insight.methods import METHODS, MapOptions, list_fitting, settle_options
 from vitreous.insight.relevance import compute_gradient_attention, compute_relevance
 from vitreous.insight.rollout import compute_rollout
@@ -38,7 +38,7 @@ def test_which_methods_fit(kind):
 def test_each_method_is_its_function():
     made, resnet, pooling = folder("plain"), folder("resnet"), folder("pooling")
     pixels, model = explain(made, pictures()).pixels, made.model
-    images = opened(made).images(pixels)
+    images = open_inside(made).images(pixels)
     best = model(images).argmax(1).tolist()
     expected = {
         ("relevance",): compute_relevance(model, images, best),
@@ -54,10 +54,10 @@ def test_each_method_is_its_function():
     assert found.targets.tolist() == [2, 2, 2]
     np.testing.assert_allclose(found.maps, compute_relevance(model, images, 2).numpy(), atol=1e-6)
     found = explain(resnet, pictures(), layer=0, target=1)
-    images = opened(resnet).images(found.pixels)
+    images = open_inside(resnet).images(found.pixels)
     np.testing.assert_allclose(found.maps, grad_cam(resnet.model, images, 1, 0).numpy(), atol=1e-6)
     found = explain(pooling, pictures(), "pooling", head=1)
-    images = opened(pooling).images(found.pixels)
+    images = open_inside(pooling).images(found.pixels)
     np.testing.assert_allclose(found.maps, pool_maps(pooling.model, images)[:, 1].numpy(), atol=1e-6)
 
 

@@ -61,7 +61,7 @@ def test_relative_embeddings_of_offsets():
 def test_biases_are_what_is_added_to_the_logits():
     model = random_model(**VARIANTS["bias at layers"])
     for cells in (Size(4, 6), Size(2, 3)):
-        model.at_resolution(Size(4 * cells.rows, 4 * cells.cols))
+        model.set_resolution(Size(4 * cells.rows, 4 * cells.cols))
         relative = model.blocks[2].attention.relative
         bias = relative(torch.zeros(1, 2, cells.rows * cells.cols + 1, 16))[0, 1, 1:, 1:]
         found = next(one for one in compute_position_maps(model) if one.name == "layer 2, head 1")

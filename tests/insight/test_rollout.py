@@ -112,7 +112,7 @@ def test_chunks_change_nothing(monkeypatch):
 
 def test_another_resolution_has_another_grid():
     model = random_model()
-    model.at_resolution(Size(8, 12))
+    model.set_resolution(Size(8, 12))
     assert compute_rollout(model, images(1, 8, 12)).shape == (1, 2, 3)
     assert compute_attention_maps(model, images(1, 8, 12), queries=[-1])[0].shape == (1, 2, 1, 7)
 

@@ -14,13 +14,13 @@ from vitreous.metrics import bootstrap as room
 from vitreous.metrics.bootstrap import (
     auroc_statistic,
     average_precision_statistic,
-    balanced_statistic,
     bootstrap,
     difference_statistic,
     ece_statistic,
     index_statistic,
     macro_f1_statistic,
     mean_statistic,
+    recall_statistic,
 )
 from vitreous.metrics.classification import evaluate_logits
 
@@ -45,7 +45,7 @@ def test_each_statistic_equals_the_metric_of_the_images_drawn(seed):
 
     pairs = [
         (mean_statistic(right), lambda chosen: right[chosen].mean()),
-        (balanced_statistic(labels, right), lambda chosen: reference.recall_score(
+        (recall_statistic(labels, right), lambda chosen: reference.recall_score(
             labels[chosen], predicted[chosen], labels=np.unique(labels[chosen]), average="macro", zero_division=0)),
         (macro_f1_statistic(labels, predicted), lambda chosen: reference.f1_score(
             labels[chosen], predicted[chosen], labels=np.unique(labels[chosen]), average="macro", zero_division=0)),
@@ -87,7 +87,7 @@ def test_intervals_cover_what_they_should():
 
 def test_the_same_seed_and_any_portion(monkeypatch):
     labels, predicted, _ = drawn(0)
-    statistic = balanced_statistic(labels, labels == predicted)
+    statistic = recall_statistic(labels, labels == predicted)
     whole = bootstrap(statistic, 40, resamples=50, seed=7)
     assert bootstrap(statistic, 40, resamples=50, seed=7) == whole
     assert bootstrap(statistic, 40, resamples=50, seed=8) != whole

@@ -141,7 +141,7 @@ def test_a_class_without_examples_has_no_say():
 def test_batches_judged_apart_make_the_same_metrics():
     logits, labels = drawn(3, 100, 7)
     parts = [judge(logits[first : first + 32], labels[first : first + 32]) for first in range(0, 100, 32)]
-    assert measure(Judged.joined(parts), names(7)) == evaluate_logits(logits, labels, names(7))
+    assert measure(Judged.join(parts), names(7)) == evaluate_logits(logits, labels, names(7))
 
 
 def test_many_classes_take_no_matrix():

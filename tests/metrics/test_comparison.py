@@ -57,11 +57,11 @@ def test_the_other_way_round(seed, examples):
     first, second, labels, classes = drawn(seed, examples)
     found, turned = compare(first, second, labels, classes), compare(second, first, labels, classes)
     assert found.test.p == turned.test.p
-    np.testing.assert_array_equal(found.only(0), turned.only(1))
+    np.testing.assert_array_equal(found.select_only(0), turned.select_only(1))
     for one, other in zip(found.differences, turned.differences, strict=True):
         assert one.difference == pytest.approx(-other.difference)
         np.testing.assert_allclose(one.interval, [-end for end in reversed(other.interval)], atol=1e-12)
-    assert sum(one.only_first for one in found.per_class) == found.test.only_first == len(found.only(0))
+    assert sum(one.only_first for one in found.per_class) == found.test.only_first == len(found.select_only(0))
     assert sum(one.support for one in found.per_class) == examples
 
 
@@ -69,8 +69,8 @@ def test_the_most_decided_come_first():
     logits = np.log(np.array([[0.6, 0.4], [0.9, 0.1], [0.7, 0.3], [0.9, 0.1]]))
     against = np.log(np.array([[0.4, 0.6], [0.2, 0.8], [0.1, 0.9], [0.9, 0.1]]))
     found = compare(logits, against, np.array([0, 0, 0, 1]), ("a", "b"))
-    assert found.only(0).tolist() == [1, 2, 0]
-    assert found.only(1).tolist() == []
+    assert found.select_only(0).tolist() == [1, 2, 0]
+    assert found.select_only(1).tolist() == []
     assert (found.test.both, found.test.neither) == (0, 1)
 
 
@@ -135,7 +135,7 @@ def test_the_report_shows_where_they_differ(predictor, source):
     assert f"p = {found.test.p:.2g}" in words
     text = render_markdown(report)
     assert "| metric | \\<b>one | other & more | difference | 95% interval |" in text
-    assert f"- \\<i>{found.only(0)[0]}\\</i>.png: true: " in text
+    assert f"- \\<i>{found.select_only(0)[0]}\\</i>.png: true: " in text
 
 
 def test_nothing_to_show_is_said(predictor, source):
@@ -153,7 +153,7 @@ def test_bare_decisions_have_no_confidence(predictor, source):
     first, second = np.eye(len(HOSTILE))[rng.integers(len(HOSTILE), size=(2, len(source.labels)))]
     found = compare(first, second, source.labels, HOSTILE, sure=False)
     assert [one.metric for one in found.differences] == ["top1", "balanced", "macro_f1"]
-    assert found.only(0).tolist() == sorted(found.only(0).tolist())
+    assert found.select_only(0).tolist() == sorted(found.select_only(0).tolist())
     text = render_markdown(Report("t", "l", build_sections(found, NAMES, predictor.folder, source)))
     assert "loss" not in text
     assert "% (" not in text

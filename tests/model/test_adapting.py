@@ -80,7 +80,7 @@ def test_a_grown_kernel_embeds_a_grown_patch_alike() -> None:
 
 
 def test_another_patch_size_on_the_same_grid() -> None:
-    model = random_model().repatched((8, 6))
+    model = random_model().repatch((8, 6))
     assert model.config.image == (32, 36)
     assert model(images(rows=32, cols=36)).shape == (2, 5)
 
@@ -102,7 +102,7 @@ def test_packed_images_are_classified_as_each_by_itself(settings: dict) -> None:
     several = [images(1, *size)[0] + number for number, size in enumerate(sizes)]
     with torch.no_grad():
         found = forward_packed(model, several)
-        expected = torch.cat([model.resized(size)(image[None]) for size, image in zip(sizes, several, strict=True)])
+        expected = torch.cat([model.resize(size)(image[None]) for size, image in zip(sizes, several, strict=True)])
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 

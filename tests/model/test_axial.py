@@ -45,7 +45,7 @@ def masked_attention(attention: Attention, tokens: Tensor, along: str, places: P
             if same:
                 logits[key] = q[image, head, query] @ k[image, head, key] / q.shape[3] ** 0.5
         gathered[image, head, query] = torch.softmax(logits, dim=0) @ v[image, head]
-    return attention.mixed(gathered)
+    return attention.mix(gathered)
 
 
 def brute_force(model: ViT, pixels: Tensor) -> Tensor:
@@ -124,8 +124,8 @@ def test_another_resolution_has_other_lines() -> None:
     model = random_model(**AXIAL | {"positions": "none"}).eval()
     small = images(rows=8, cols=12)
     with torch.no_grad():
-        expected = model.resized((8, 12))(small)
-        model.at_resolution(Size(8, 12))
+        expected = model.resize((8, 12))(small)
+        model.set_resolution(Size(8, 12))
         torch.testing.assert_close(model(small), expected)
 
 

@@ -62,25 +62,25 @@ def test_an_example_is_the_same_whatever_shares_its_batch(settings: dict[str, fl
     model, keys = regularised(**settings).double(), KEYS[:6]
     model.recompute = recompute
     images = torch.randn(6, 3, 16, 16, dtype=torch.float64)
-    model.at_examples(keys)
+    model.set_examples(keys)
     whole = model(images)
     whole.square().sum().backward()
     gradient = model.patches.embed.weight.grad
     model.zero_grad()
     order = [4, 0, 5, 2, 1, 3]
     for part in (order[:2], order[2:]):
-        model.at_examples(keys[part])
+        model.set_examples(keys[part])
         found = model(images[part])
         found.square().sum().backward()
         torch.testing.assert_close(found, whole[part])
     torch.testing.assert_close(model.patches.embed.weight.grad, gradient)
-    model.at_examples(keys + 1)
+    model.set_examples(keys + 1)
     assert not torch.allclose(model(images), whole)
 
 
 def test_layers_and_uses_draw_anew() -> None:
     model = regularised(dropout=0.5, drop_path=0.5)
-    model.at_examples(KEYS)
+    model.set_examples(KEYS)
     ones = torch.ones(40, 4, model.config.width)
     masks = [layer.dropout(ones, use) for layer in (model.blocks[1].mlp, model.blocks[2].mlp) for use in (0, 1)]
     masks += [block.dropout(ones) for block in model.blocks]

@@ -61,10 +61,10 @@ def test_parameters_are_counted_declared_and_learn(case: str) -> None:
 @pytest.mark.parametrize("case", list(CASES))
 def test_other_resolutions(case: str) -> None:
     model = create(ViTConfig(**SMALL | CASES[case]), seed=1)
-    model.at_resolution(Size(16, 24))
+    model.set_resolution(Size(16, 24))
     assert model(torch.randn(2, 3, 16, 24)).shape == (2, 5)
-    model.at_resolution(None)
-    assert model.resized((64, 32))(torch.randn(1, 3, 64, 32)).shape == (1, 5)
+    model.set_resolution(None)
+    assert model.resize((64, 32))(torch.randn(1, 3, 64, 32)).shape == (1, 5)
 
 
 def test_class_of_several_blocks_is_what_stands_there() -> None:

@@ -144,9 +144,9 @@ COPIES = {
     "pickle": lambda model: pickle.loads(pickle.dumps(model)),
     "average": lambda model: build_average(model, 0.9).module,
     "float64": lambda model: model.double(),
-    "larger image": lambda model: model.resized((32, 24)),
-    "larger patch": lambda model: model.repatched((8, 8)),
-    "low resolution": lambda model: model.at_resolution(None) or model,
+    "larger image": lambda model: model.resize((32, 24)),
+    "larger patch": lambda model: model.repatch((8, 8)),
+    "low resolution": lambda model: model.set_resolution(None) or model,
     "new head": other_head,
 }
 

@@ -126,10 +126,10 @@ def test_each_images_patches_depend_on_that_image_alone() -> None:
 def test_hybrids_are_resized_and_repatched() -> None:
     model = small(stem=EARLY)
     torch.nn.init.normal_(model.head.weight)
-    assert model.resized((48, 32)).patches.patch == Size(2, 2)
-    finer = model.repatched((4, 8))
+    assert model.resize((48, 32)).patches.patch == Size(2, 2)
+    finer = model.repatch((4, 8))
     assert (finer.config.image, finer.patches.patch) == ((16, 48), Size(1, 2))
-    for other in (finer, model.resized((48, 32))):
+    for other in (finer, model.resize((48, 32))):
         assert other(images(other.config)).shape == (2, 5)
 
 

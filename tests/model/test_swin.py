@@ -133,10 +133,10 @@ def test_any_size_of_images_goes_through_whatever_masks_are_kept() -> None:
         for name, parameter in model.named_parameters():
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(len(name))) * 0.1)
         expected = model(pixels)
-        model.at_resolution(Size(37, 22))
+        model.set_resolution(Size(37, 22))
         assert torch.equal(model(pixels), expected)
-        assert torch.equal(model.resized((37, 22))(pixels), expected)
-        model.at_resolution(None)
+        assert torch.equal(model.resize((37, 22))(pixels), expected)
+        model.set_resolution(None)
         assert model.image == Size(32, 48)
         assert [tuple(one.shape[1:]) for one in model.maps(pixels, [0, -1])] == [(10, 6, 16), (5, 3, 32)]
     with pytest.raises(UnknownName, match="stage"):
@@ -147,18 +147,18 @@ def test_any_size_of_images_goes_through_whatever_masks_are_kept() -> None:
 
 def test_other_windows_resize_the_table_by_the_rule_and_scale_offsets_by_those_of_training() -> None:
     first = create(tiny(image=(32, 32), windows=((4, 4), (2, 2))), seed=2).eval()
-    other = first.rewindowed((8, 8), "bicubic")
+    other = first.rewindow((8, 8), "bicubic")
     assert other.config.windows == ((8, 8), (4, 4))
     table = first.stages[0].blocks[0].attention.relative.table.detach().T.view(1, 2, 7, 7)
     expected = torch.nn.functional.interpolate(table, size=(15, 15), mode="bicubic")[0].flatten(1).T
     found = other.stages[0].blocks[0].attention.relative.table
     assert torch.allclose(found, expected, atol=1e-6)
     with pytest.raises(UnknownName, match="resize rule"):
-        first.rewindowed((8, 8), "cubic")
-    second = create(tiny(version="v2", image=(32, 32), windows=((4, 4), (2, 2)))).rewindowed((8, 8)).rewindowed((4, 4))
+        first.rewindow((8, 8), "cubic")
+    second = create(tiny(version="v2", image=(32, 32), windows=((4, 4), (2, 2)))).rewindow((8, 8)).rewindow((4, 4))
     assert second.config.trained_windows == ((4, 4), (2, 2)) and second.config.windows == ((4, 4), (4, 4))
     small, large = (
-        second.rewindowed(side).stages[0].blocks[0].attention.relative.biases()[0] for side in ((4, 4), (8, 8))
+        second.rewindow(side).stages[0].blocks[0].attention.relative.biases()[0] for side in ((4, 4), (8, 8))
     )
     assert torch.allclose(small[:, 0, :4], large[:, 0, :4], atol=1e-6)  # offsets mean the same patches
 

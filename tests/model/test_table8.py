@@ -32,7 +32,7 @@ def test_a_step_of_training_lowers_the_loss(cell: str) -> None:
 
 @pytest.mark.parametrize("cell", [*CELLS, *LATER])
 def test_it_comes_back_from_its_folder_to_the_bit(cell: str, tmp_path: Path) -> None:
-    for number, model in enumerate((model_of(cell), model_of(cell).resized(FAR))):
+    for number, model in enumerate((model_of(cell), model_of(cell).resize(FAR))):
         folder = ModelFolder(model, PreprocessConfig(size=model.image), DecodeConfig(), ("a", "b", "c"))
         save_model(tmp_path / str(number), folder)
         back = load_model(tmp_path / str(number)).model

@@ -84,12 +84,12 @@ def test_builds_counts_trains_and_resizes(name: str) -> None:
     with torch.no_grad():
         once = model(images())
         assert torch.equal(once, model(images()))
-        assert model.resized((24, 16))(images(rows=24, cols=16)).shape == (2, 5)
-        again = model.resized((16, 24))
+        assert model.resize((24, 16))(images(rows=24, cols=16)).shape == (2, 5)
+        again = model.resize((16, 24))
         assert torch.equal(again(images()), once)
-        model.at_resolution(Size(8, 12))
+        model.set_resolution(Size(8, 12))
         assert model(images(rows=8, cols=12)).shape == (2, 5)
-        model.at_resolution(None)
+        model.set_resolution(None)
         assert torch.equal(model(images()), once)
 
 
@@ -195,7 +195,7 @@ def test_maps_are_the_patches_of_a_block() -> None:
 @pytest.mark.parametrize("rule", RULES)
 def test_rows_and_columns_are_resized_each_as_a_line(rule: str) -> None:
     model = random_model(positions="learned2d")
-    other = model.resized((28, 12), rule)
+    other = model.resize((28, 12), rule)
     rows = resize_grid(model.positions.row_embedding.detach()[:, None].expand(-1, 2, -1), Size(7, 2), rule)
     cols = resize_grid(model.positions.col_embedding.detach()[None].expand(2, -1, -1), Size(2, 3), rule)
     torch.testing.assert_close(other.positions.row_embedding.detach(), rows[:, 0])
@@ -206,7 +206,7 @@ def test_rows_and_columns_are_resized_each_as_a_line(rule: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_kind_of_positions_takes_a_rule_that_there_is_not(kind: str) -> None:
     with pytest.raises(UnknownName, match="did you mean 'bicubic'"):
-        random_model(positions=kind).resized((24, 16), "cubic")
+        random_model(positions=kind).resize((24, 16), "cubic")
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ def test_a_rebuilt_model_is_trained_as_before() -> None:
     model = small()
     model.regularise(RegularisationConfig(0.1, 0.2, "constant", 0.5))
     model.recompute = True
-    for other in (model.resized((16, 20)), model.repatched((8, 8))):
+    for other in (model.resize((16, 20)), model.repatch((8, 8))):
         assert other.regularisation == model.regularisation
         assert other.recompute
         assert [block.drop_path.rate for block in other.blocks] == [0.2] * 3
@@ -220,7 +220,7 @@ def test_resizing_keeps_the_function_of_a_constant_grid_and_the_class_position()
     model = small()
     with torch.no_grad():
         model.positions.embedding[1:] = 0.5
-    other = model.resized((16, 20), rule="bicubic")
+    other = model.resize((16, 20), rule="bicubic")
     assert other.config.image == (16, 20)
     torch.testing.assert_close(other.positions.embedding[1:], torch.full((20, 32), 0.5))
     assert torch.equal(other.positions.embedding[0], model.positions.embedding[0])
@@ -230,12 +230,12 @@ def test_resizing_keeps_the_function_of_a_constant_grid_and_the_class_position()
 def test_a_low_resolution_trains_the_full_grid() -> None:
     model = small(image=(16, 16))
     torch.nn.init.ones_(model.head.weight)
-    model.at_resolution(Size(8, 8))
+    model.set_resolution(Size(8, 8))
     with torch.no_grad():
         model.head.weight += torch.randn(model.head.weight.shape, generator=torch.Generator().manual_seed(0))
     model(torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))).square().sum().backward()
     assert bool(model.positions.embedding.grad.any(dim=1).all())
-    model.at_resolution(None)
+    model.set_resolution(None)
     assert model(images(model)).shape == (2, 5)
     assert "positions.matrix" not in model.state_dict()
 

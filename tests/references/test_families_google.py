@@ -227,7 +227,7 @@ def test_flexivit_in_patches_and_grids_of_other_sizes(settings: dict[str, Any], 
     assert (folder.model.config.patch, folder.model.config.grid) == ((16, 16), (7, 7))
     assert difference(folder.model, timm_twin(path, model)) < CLOSE
     for patch, image in (((8, 8), (56, 56)), ((8, 8), (80, 72)), ((24, 24), (240, 120))):
-        ours = folder.model.repatched(patch, "bilinear").resized(image, folder.resize)
+        ours = folder.model.repatch(patch, "bilinear").resize(image, folder.resize)
         twin = timm_twin(path, ours)
         assert twin.patch_embed.proj.weight.shape[2:] == patch
         assert difference(ours, twin) < CLOSE

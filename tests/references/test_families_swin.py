@@ -70,7 +70,7 @@ def logits(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 def at(folder: ModelFolder, image: tuple[int, int]) -> nn.Module:
-    return folder.model.resized(image)
+    return folder.model.resize(image)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from vitreous.model.attention import SHORT, Heads, attend, attention_weights, small_products_are_slow
+from vitreous.model.attention import SHORT, Heads, attend, attention_weights, has_slow_small_products
 from vitreous.runtime import device
 
 
@@ -56,7 +56,7 @@ def test_what_the_environment_says_of_the_allocator_stays(monkeypatch, products,
 @pytest.mark.parametrize("tokens", [17, SHORT[torch.float32] + 1])
 def test_either_kernel_gives_equation_7(products, precision, tokens):
     products(precision)
-    assert small_products_are_slow(torch.float32) == (precision == "medium")
+    assert has_slow_small_products(torch.float32) == (precision == "medium")
     q, k, v = (torch.randn(2, 3, tokens, 8, generator=torch.Generator().manual_seed(n)) * 1.5 for n in range(3))
     expected = attention_weights(q.double(), k.double()) @ v.double()
     torch.testing.assert_close(attend(Heads(q, k, v, None)).double(), expected, atol=2e-6, rtol=1e-5)

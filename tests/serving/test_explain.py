@@ -12,7 +12,7 @@ from tests.serving.conftest import draw_image, refused
 
 import vitreous
 from vitreous.insight.attention import compute_attention_maps
-from vitreous.insight.explanation import opened
+from vitreous.insight.explanation import open_inside
 
 PNG = draw_image(5)
 FILES = [("images", ("a.png", PNG)), ("images", ("b.png", draw_image(6)))]
@@ -50,7 +50,7 @@ def test_maps_are_those_of_vitreous_explain(client, predictor, options):
 
 @pytest.mark.parametrize("layer", [0, -1])
 def test_what_a_patch_attends_to(client, predictor, layer):
-    ready = opened(predictor)
+    ready = open_inside(predictor)
     pixels = vitreous.explain(predictor, PNG).pixels
     prefix, (rows, cols) = predictor.model.config.prefix, predictor.model.grid
     (weights,) = compute_attention_maps(predictor.model, ready.images(pixels), [layer]).values()

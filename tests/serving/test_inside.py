@@ -11,7 +11,7 @@ from tests.serving.conftest import CLASSES, draw_image, refused
 
 import vitreous
 from vitreous.insight.attention import compute_attention_maps
-from vitreous.insight.explanation import opened
+from vitreous.insight.explanation import open_inside
 from vitreous.insight.patch_features import compute_patch_features, compute_token_norms
 from vitreous.insight.relevance import compute_relevance
 from vitreous.insight.rollout import compute_rollout, compute_rollout_depths, compute_rollout_matrix
@@ -23,7 +23,7 @@ PNG = {"Content-Type": "image/png"}
 
 @pytest.fixture(scope="module")
 def model(folder):
-    return opened(vitreous.load(folder))
+    return open_inside(vitreous.load(folder))
 
 
 @pytest.fixture(scope="module")

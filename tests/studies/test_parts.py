@@ -75,7 +75,7 @@ def vit(side, **fields):
 
 def test_positions_along_the_sequence_and_anew():
     old = vit(4)
-    new = old.resized((8, 8))
+    new = old.resize((8, 8))
     resolution.replace_positions(old, new, resolution.interpolate_sequence, torch.Generator())
     before, after = old.positions.embedding.detach(), new.positions.embedding.detach()
     assert torch.equal(after[0], before[0]), "[class] keeps its own"

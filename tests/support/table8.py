@@ -113,10 +113,10 @@ def far(name: str, found: Tensor, expected: Tensor) -> str | None:
 def check(cell: str, thorough: bool = False) -> list[str]:
     """Say what goes wrong; thoroughly: at every resolution."""
     model = model_of(cell)
-    resized = model.resized(FAR)
+    resized = model.resize(FAR)
     problems = [compiled(model), exported(resized)]
     if thorough:
         placed = model_of(cell)
-        placed.at_resolution(Size(8, 8))
+        placed.set_resolution(Size(8, 8))
         problems += [exported(model), compiled(resized), exported(placed)]
     return [f"{cell}: {problem}" for problem in problems if problem]

@@ -204,7 +204,7 @@ def go_on(folder: Path, config: RunConfig, size: int) -> None:
 
 def read_whole(checkpoint: Path) -> dict[str, torch.Tensor]:
     tensors = read_snapshot(checkpoint)[0]
-    return {name: one.whole() if isinstance(one, Pieces) else one for name, one in tensors.items()}
+    return {name: one.join() if isinstance(one, Pieces) else one for name, one in tensors.items()}
 
 
 def lose_after(folder: Path, step: int) -> None:
@@ -301,7 +301,7 @@ def test_what_several_processes_refuse_is_said_once(tmp_path: Path, monkeypatch:
             if rank == 1:
                 raise ConfigError("something is wrong here")
             world.share(None)
-            world.total(torch.ones(1))
+            world.add_up(torch.ones(1))
 
     codes, lines = told_by(fail, 2)
     assert codes == [2, 2]

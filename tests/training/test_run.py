@@ -187,7 +187,7 @@ def test_a_gain_too_small_does_not_count(go):
 def test_the_average_is_what_is_evaluated_and_exported(go, low):
     result = go(ema=0.8, low_resolution=low, low_resolution_duration="50%", checkpoint_every="1st")
     with Run.open(result.run) as run:
-        tensors = run.latest_checkpoint().tensors
+        tensors = run.find_latest_checkpoint().tensors
     averages = {
         name.removeprefix("average.module."): tensor for name, tensor in tensors.items() if "average.module" in name
     }
@@ -201,7 +201,7 @@ def test_the_average_follows_its_definition(go):
     """With a decay of 0 the average is the model itself; one update of 0.5 lies halfway."""
     result = go(ema=1e-9, duration="5st")
     with Run.open(result.run) as run:
-        tensors = run.latest_checkpoint().tensors
+        tensors = run.find_latest_checkpoint().tensors
     for name, tensor in exported(result.run).items():
         torch.testing.assert_close(tensor, tensors[f"model.{name}"], atol=1e-7, rtol=1e-6)
 
@@ -232,7 +232,7 @@ def test_divergence_stops_before_anything_is_ruined(go, tmp_path):
     ended = read_run(run).metrics[-1]
     assert (ended["kind"], ended["why"]) == ("stopped", "diverged")
     with Run.open(run) as opened:
-        checkpoint = opened.latest_checkpoint()
+        checkpoint = opened.find_latest_checkpoint()
     assert ended["step"] >= checkpoint.step >= 1
     assert all(tensor.isfinite().all() for tensor in checkpoint.tensors.values())
     assert all(tensor.isfinite().all() for tensor in exported(run).values())

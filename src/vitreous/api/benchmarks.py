@@ -204,7 +204,7 @@ def check_request(name: str | None, protocol: str, tasks: tuple[str, ...], steps
         raise ConfigError(
             "the protocol fine-tune is for the benchmark vtab; elsewhere: vitreous train --recipe finetune"
         )
-    elif protocol != "accuracy" or how.differing():
+    elif protocol != "accuracy" or how.list_changed():
         raise ConfigError(f"{name} is measured by the model's own head; leave out the protocol and options of probes")
 
 
@@ -218,8 +218,8 @@ def check_vtab(protocol: str, tasks: tuple[str, ...], steps: int, how: ProbeOpti
         )
     if protocol not in (*PROBES, FINE_TUNE):
         raise UnknownName("protocol", protocol, (*PROBES, FINE_TUNE))
-    if protocol == FINE_TUNE and how.differing():
-        raise ConfigError(f"{how.differing()[0]} is for a probe, not for fine-tune; leave it out")
+    if protocol == FINE_TUNE and how.list_changed():
+        raise ConfigError(f"{how.list_changed()[0]} is for a probe, not for fine-tune; leave it out")
     if steps < 1:
         raise ConfigError(f"steps is {steps}; it must be at least 1")
     if how.shots not in (ProbeOptions.shots, ("all",)):

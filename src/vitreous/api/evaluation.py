@@ -28,7 +28,7 @@ from vitreous.evaluation.accuracy import evaluate_multilabel, outputs
 from vitreous.evaluation.details import Details, details
 from vitreous.evaluation.merge_curve import MergeCurve, choose_merges, measure_merge_curve
 from vitreous.evaluation.overlap import Overlap
-from vitreous.evaluation.robustness import Robustness, checked, chosen, robustness
+from vitreous.evaluation.robustness import Robustness, check_severities, choose_corruptions, robustness
 from vitreous.evaluation.throughput import Cost, cost
 from vitreous.images.corruptions.catalog import SEVERITIES
 from vitreous.metrics.classification import Metrics
@@ -326,7 +326,7 @@ def check_corruptions(
             raise ConfigError("severities are those of corruptions; give corruptions too: all, or some by name")
         return None
     names = (corruptions,) if isinstance(corruptions, str) else corruptions
-    return chosen(names), checked(SEVERITIES if severities is None else severities)
+    return choose_corruptions(names), check_severities(SEVERITIES if severities is None else severities)
 
 
 def compare_with(

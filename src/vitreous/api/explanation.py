@@ -12,7 +12,7 @@ from vitreous.api.results import Result
 from vitreous.errors import ConfigError
 from vitreous.images.inputs import Image, is_single
 from vitreous.images.video import check_every, expand_videos
-from vitreous.insight.explanation import Explanation, opened
+from vitreous.insight.explanation import Explanation, open_inside
 from vitreous.insight.explanation import explain as look
 from vitreous.insight.methods import MapOptions, settle_options
 from vitreous.predictor import Predictor
@@ -136,7 +136,7 @@ def explain(
     predictor = as_predictor(model, device)
     if out is None:
         return look(predictor, expand(images, every, predictor), method, layer, head, target)
-    ready, display = opened(predictor), reporter or Silent()
+    ready, display = open_inside(predictor), reporter or Silent()
     map_options = settle_options(MapOptions(method, layer, head, target), ready.folder)
     many, given = expand(images, every, predictor), [images] if is_single(images) else images
     total = len(given) if isinstance(given, list | tuple) else 0

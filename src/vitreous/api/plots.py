@@ -20,7 +20,7 @@ from vitreous.drawing.images import draw_mosaic, map_colours
 from vitreous.drawing.matrices import COUNTED, find_strength
 from vitreous.errors import ConfigError, DataError, RunError, UnknownName
 from vitreous.images.inputs import Image, prepare_all
-from vitreous.insight.explanation import Explanation, opened
+from vitreous.insight.explanation import Explanation, open_inside
 from vitreous.insight.positions import compute_position_maps
 from vitreous.insight.windows import measure_distances
 from vitreous.metrics.classification import Metrics
@@ -235,7 +235,7 @@ def plot_attention_distance(model: ModelLike, images: Image | Iterable[Image], *
         ConfigError: a ResNet, or matplotlib is not installed. DataError: no images. ImageError: an image that can't be
             read.
     """
-    ready = opened(as_predictor(model))
+    ready = open_inside(as_predictor(model))
     every = [pixels for _, pixels in prepare_all(images, ready.folder)]
     if not every:
         raise DataError("there are no images")

@@ -107,7 +107,7 @@ def sort_into(
         sorter = Sorter(predictor, Path(folder), link)
         paths = [str(images)] if isinstance(images, (str, Path)) else [str(path) for path in images]
         sorter.refuse_inside(paths)
-        files = count_files(sorter.outside(expand_paths(paths)), reporter or Silent())
+        files = count_files(sorter.select_outside(expand_paths(paths)), reporter or Silent())
         for one in predictor.predict_many(files, every):
             sorter.put(one)
         return sorter.result
@@ -162,7 +162,7 @@ class Sorter:
                     f"{path} is in {self.folder}, where the images are to be put; name another folder for them"
                 )
 
-    def outside(self, paths: Iterable[Path]) -> Iterator[Path]:
+    def select_outside(self, paths: Iterable[Path]) -> Iterator[Path]:
         """Yield the paths outside the target folder, so that no image is met again."""
         return filter(self._is_outside, paths)
 

@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from types import FrameType
 
-from vitreous.cli.streams import find_lost_output, standard_streams
+from vitreous.cli.streams import find_lost_output, replace_streams
 from vitreous.errors import ReportedElsewhere, Signalled, UnknownName, VitreousError, explain_exhaustion
 from vitreous.runtime.collection import pause_collection
 from vitreous.runtime.preload import preload_torch
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if os.environ.get("WORLD_SIZE"):  # one process of several: what torch logs of the others' end, our own line says
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
     product = not arguments or arguments[0] not in COMMANDS or arguments[0] in PRODUCTS
-    with standard_streams(endures=not product):
+    with replace_streams(endures=not product):
         code = run_to_code(arguments)
         if (failure := find_lost_output()) is not None:
             print(f"vitreous: not all output could be written: {failure.strerror}", file=sys.stderr)

@@ -122,7 +122,7 @@ def refuse_former(kind: type, arguments: Sequence[str]) -> None:
                 number = value or following
                 given[name] = int(number) if number.isdecimal() else before[name]
         if given:
-            today = settings.renewed(**before | given)  # type: ignore[attr-defined]
+            today = settings.renew(**before | given)  # type: ignore[attr-defined]
             raise ConfigError(
                 f"{format_options(prefix, given)} is on a former scale; today's equivalent is {format_options(prefix, today)}"
             )

@@ -39,7 +39,7 @@ def predict(arguments: list[str]) -> int:
     if sorter is None:
         source = expand_images(options.paths, sys.stdin, options.null, passed)
     else:
-        source = sorter.outside(expand_paths(options.paths, sys.stdin, options.null, passed))
+        source = sorter.select_outside(expand_paths(options.paths, sys.stdin, options.null, passed))
     with ExitStack() as stack:
         if is_unseen(options):
             source = count_paths(source, stack)

@@ -52,7 +52,7 @@ class Outlet(io.RawIOBase):
 
 
 @contextmanager
-def standard_streams(endures: bool) -> Iterator[None]:
+def replace_streams(endures: bool) -> Iterator[None]:
     """Replace the standard streams by ones that can be written to in any state.
 
     Closed ones lead to the null device, so that no file of ours gets their numbers. Streams that aren't the process's

@@ -61,7 +61,7 @@ class Words:
             return lambda name, values: [RENAMED[name], get_value(name, values)]
         return None
 
-    def known(self) -> Iterator[str]:
+    def list_names(self) -> Iterator[str]:
         """Yield all names that the command knows, its own first."""
         yield from self.own
         yield from (name for name in (*RENAMED, *CONVERTED, *PLACES) if self.convert(name) and name not in self.own)
@@ -123,7 +123,7 @@ def split_argument(words: Words, argument: str) -> tuple[str | None, str | None]
                 f"{name} was fixed when the run began, and can't change; what may change is {may_change()}. To train on "
                 "with another, begin a new run from its weights: vitreous train DATA --weights RUN"
             )
-        raise explain_unknown(words.command, name, words.known())
+        raise explain_unknown(words.command, name, words.list_names())
     return name, value
 
 

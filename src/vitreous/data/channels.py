@@ -31,7 +31,7 @@ def format_channel_counts(found: Mapping[int, int]) -> str:
     return ", ".join(f"{count:,} of {channels}" for channels, count in sorted(found.items()))
 
 
-def common_channels(path: str, modes: Mapping[str, int]) -> int:
+def find_common_channels(path: str, modes: Mapping[str, int]) -> int:
     """Return 1 if all images are grey, 3 if they can be shown in colours, or else the number of channels that all have.
 
     Raises:

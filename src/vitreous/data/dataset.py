@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitreous.data.channels import common_channels
+from vitreous.data.channels import find_common_channels
 from vitreous.data.config import DataConfig
 from vitreous.data.folds import ALL, ALL_NOTE, refuse_folds, take_array_fold, take_fold
 from vitreous.data.listing.listing import Listing, format_names
@@ -269,7 +269,7 @@ def assemble(
         ignored=dict(Counter(train.listing.ignored) + Counter(validation.listing.ignored if own_files else {})),
         notes=tuple(notes),
     )
-    channels = common_channels(config.path, report.modes)
+    channels = find_common_channels(config.path, report.modes)
     each = tuple(counts[label] for label in classes)
     facts = Facts(classes, len(train), len(validation), channels, median, each, multilabel)
     sources = (build_source(part, classes, decode, broken) for part in (train, validation))

@@ -70,7 +70,7 @@ class OnnxInt8:
         else:
             quantise_calibrated(self.folder, self.pixels, nodes, self.work)
 
-    def with_float(self, kept: Sequence[str]) -> Any:
+    def restore(self, kept: Sequence[str]) -> Any:
         """Return the model with these layers, named by their nodes, in float32 as they were."""
         import onnx
 
@@ -100,13 +100,13 @@ class OnnxInt8:
         """Return the nodes whose layers hurt, the worst first: those that in float32 bring the outputs closest to the model's."""
         inputs = normalize_array(self.pixels[: 4 * BATCH], self.folder.preprocess)
         wanted = run(self.original, inputs)
-        return rank_by_distance(self.layers, wanted, lambda name: run(self.with_float([name]), inputs))
+        return rank_by_distance(self.layers, wanted, lambda name: run(self.restore([name]), inputs))
 
     def write(self, path: Path, kept: Sequence[str]) -> ExportedFolder:
         """Write an exported folder with these layers in float32; the folder must be there."""
         import onnx
 
-        model = self.with_float(kept) if kept else self.whole
+        model = self.restore(kept) if kept else self.whole
         graph = replace(self.folder.graph, precision="int8")
         onnx.helper.set_model_props(model, read_facts(model) | {"vitreous.graph": json.dumps(to_dict(graph))})
         onnx.save(model, path / "model.onnx")

@@ -56,7 +56,7 @@ def trace(graph: Graph) -> torch.export.ExportedProgram:
         with torch.no_grad(), quiet():
             return torch.export.export(graph, (example,), dynamic_shapes=(open_axes,))
     except Exception as error:
-        raise ConfigError(f"this model can't be traced: {_first_line(error)}") from error
+        raise ConfigError(f"this model can't be traced: {_shorten(error)}") from error
 
 
 def write_onnx(
@@ -78,7 +78,7 @@ def write_onnx(
                 verbose=False,
             )
         except Exception as error:
-            raise ConfigError(f"ONNX can't express this model: {_first_line(error)}") from error
+            raise ConfigError(f"ONNX can't express this model: {_shorten(error)}") from error
         assert written is not None
         written.model.producer_name, written.model.producer_version = "vitreous", str(facts["versions"]["vitreous"])
         for name, value in facts.items():
@@ -125,7 +125,7 @@ def write_package(
         with quiet():
             torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=options)
     except Exception as error:
-        raise ConfigError(f"AOTInductor can't compile this model: {_first_line(error)}") from error
+        raise ConfigError(f"AOTInductor can't compile this model: {_shorten(error)}") from error
     return [path.name]
 
 
@@ -138,7 +138,7 @@ WRITERS: dict[str, Callable[[torch.export.ExportedProgram, Graph, Path, Mapping[
 """By target: each returns the names of its files, the one to open first."""
 
 
-def _first_line(error: Exception) -> str:
+def _shorten(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:300]
 

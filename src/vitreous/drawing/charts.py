@@ -187,7 +187,7 @@ def draw_legend(lines: Sequence[Series], layout: Layout) -> tuple[str, float]:
     begin, down, row = (16.0, 22.0, 20.0) if layout.alone else (layout.left, 14.5, 15.0)
     body, across, first = "", begin, down
     for one in lines:
-        wide = 2.6 * font + layout.long(one.name)
+        wide = 2.6 * font + layout.measure(one.name)
         if across > begin and across + wide > layout.width - 4:
             across, down = begin, down + row
         middle = down - 0.33 * font
@@ -210,7 +210,7 @@ def draw_dots(rows: Sequence[Row], label: str, name: str, form: Format = format_
     rows = [row for row in rows if len(row.values)]
     if not rows:
         return draw_empty(label, LARGE)
-    left = 24 + max(LARGE.long(row.name) for row in rows)
+    left = 24 + max(LARGE.measure(row.name) for row in rows)
     layout = replace(LARGE, height=34.0 * len(rows) + 76, left=left, top=22)
     every = [value for row in rows for value in (*row.values, *find_bounds(row.interval))]
     frame = Frame(layout, find_span(every), (0.0, float(len(rows))))

@@ -94,7 +94,7 @@ class Layout:
     alone: bool = False
     """Whether it is a file of its own: with style and background, and rules in both directions."""
 
-    def long(self, words: str) -> float:
+    def measure(self, words: str) -> float:
         """Return the approximate width of words."""
         return 0.56 * self.font * len(words)
 

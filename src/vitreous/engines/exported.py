@@ -62,19 +62,19 @@ class ExportedEngine(ABC):
 
     def logits(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch label"]:
         """Return the model's outputs; raises ConfigError for an export of features alone."""
-        return self._only("logits", pixels)
+        return self._pick("logits", pixels)
 
     def probabilities(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch label"]:
         """Return what they say of each class, at the model's temperature; raises ConfigError as `logits` does."""
         if "probabilities" in self.folder.graph.outputs:
-            return self._only("probabilities", pixels)
-        return self.folder.probabilities(self._only("logits", pixels))
+            return self._pick("probabilities", pixels)
+        return self.folder.probabilities(self._pick("logits", pixels))
 
     def features(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch features"]:
         """Return what represents each image; raises ConfigError for an export without features."""
-        return self._only("features", pixels)
+        return self._pick("features", pixels)
 
-    def _only(self, name: str, pixels: np.ndarray) -> np.ndarray:
+    def _pick(self, name: str, pixels: np.ndarray) -> np.ndarray:
         if name not in self.folder.graph.outputs:
             kept = "features" if name == "features" else "logits"
             raise ConfigError(

@@ -82,7 +82,7 @@ class FastPath:
             self.notes = (f"torch's own layers: {self._refusal(packing)}",)
             if packing is None or self._refusal(packing):
                 return
-            packed = pack_model(self.model, packing, self._folded(pixels))
+            packed = pack_model(self.model, packing, self._find_folded(pixels))
             far = measure_distance(see(packed.model, pixels[: self._each]), see(self.model, pixels[: self._each]))
         except (RuntimeError, IndexError, AttributeError) as error:  # an operator that this build of torch lacks
             self.notes = (f"torch's own layers: packing failed: {' '.join(str(error).split())[:200]}",)
@@ -98,7 +98,7 @@ class FastPath:
         done = f"{count_packed(packed.model)} dense layers packed by {packing.library}, images {way}"
         self.notes = (done, *(f"torch's own layer: {one}" for one in packed.left))
 
-    def _folded(self, pixels: Tensor) -> PreprocessConfig | None:
+    def _find_folded(self, pixels: Tensor) -> PreprocessConfig | None:
         """Return how the twin normalises images, if it does it."""
         return self.preprocess if pixels.dtype == torch.uint8 and isinstance(self.model, ViT) else None
 

@@ -16,7 +16,7 @@ from vitreous.engines.packed_linear import PackedLinear, Packing
 from vitreous.images.config import PreprocessConfig
 from vitreous.images.scaling import compute_scale
 from vitreous.images.tensors import normalize
-from vitreous.model.attention import NOWHERE, SHORT, Attention, Places, small_products_are_slow
+from vitreous.model.attention import NOWHERE, SHORT, Attention, Places, has_slow_small_products
 from vitreous.model.encoder import Block
 from vitreous.model.patches import PatchEmbedding
 
@@ -89,7 +89,7 @@ class PackedBlock(nn.Module):
         assert block.mlp_norm is not None
         out, contract = cast("PackedLinear", block.attention.out), cast("PackedLinear", block.mlp.contract)
         z = out.add(block.attention.gather(block.attention_norm(z), places), z)
-        return contract.add(block.mlp.hidden(block.mlp_norm(z)), z)
+        return contract.add(block.mlp.compute_hidden(block.mlp_norm(z)), z)
 
 
 class PlainBlock(nn.Module):
@@ -117,7 +117,9 @@ class PlainBlock(nn.Module):
         self.norms = (keep_norm(block.attention_norm, packing.dtype), keep_norm(block.mlp_norm, packing.dtype))
         self.out, self.contract = cast("PackedLinear", block.attention.out), cast("PackedLinear", block.mlp.contract)
         self.mlp = block.mlp
-        self.hidden = block.mlp.hidden if needs_module(block) else cast("PackedLinear", block.mlp.expand)
+        self.compute_hidden = (
+            block.mlp.compute_hidden if needs_module(block) else cast("PackedLinear", block.mlp.expand)
+        )
         width = len(qkv) // 3
         scale = torch.ones(len(qkv), 1)
         scale[:width] = (width // self.heads) ** -0.5
@@ -142,7 +144,7 @@ class PlainBlock(nn.Module):
             gathered = attend_from_first(self.query(normed[:, :1].contiguous()), projected, self.heads)
             z = z[:, :1].contiguous()
         z = self.out.add(gathered, z)
-        return self.contract.add(self.hidden(run_norm(z, self.norms[1])), z)
+        return self.contract.add(self.compute_hidden(run_norm(z, self.norms[1])), z)
 
 
 Norm = tuple[list[int], Tensor | None, Tensor | None, float] | nn.Module
@@ -182,7 +184,7 @@ def attend_to_all(projected: Float[Tensor, "batch token dim3"], heads: int) -> F
     batch, tokens, width = projected.shape
     width, per_head = width // 3, width // 3 // heads
     cut = projected.view(batch, tokens, 3, heads, per_head).permute(2, 0, 3, 1, 4)
-    if not (small_products_are_slow(projected.dtype) and tokens <= SHORT[projected.dtype]):
+    if not (has_slow_small_products(projected.dtype) and tokens <= SHORT[projected.dtype]):
         gathered = F.scaled_dot_product_attention(*cut.unbind(0), scale=1.0)
         return gathered.transpose(1, 2).reshape(batch, tokens, width)
     each = max(1, ATTENTION_BYTES // (heads * tokens * tokens * projected.itemsize))

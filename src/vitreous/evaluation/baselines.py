@@ -11,7 +11,7 @@ from jaxtyping import Float32
 
 from vitreous.data.dataset import Source
 from vitreous.data.sources.subset import Subset
-from vitreous.evaluation.probes.features import Features, matched
+from vitreous.evaluation.probes.features import Features, match
 from vitreous.evaluation.probes.logistic import fit_logistic_head
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.images.preprocess import preprocess_image
@@ -53,7 +53,7 @@ def measure_baselines(train: Source, validation: Source, decode: DecodeConfig) -
         Features(count_colours(part, decode), np.asarray(part.labels), tuple(part.names), tuple(part.classes))
         for part in parts
     )
-    held = matched(learned, held)
+    held = match(learned, held)
     head = fit_logistic_head([learned])
     right = (held.vectors @ head.weight.T + head.bias).argmax(1) == held.labels
     commonest = np.bincount(learned.labels).argmax()

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from vitreous.evaluation.throughput import Cost
-from vitreous.metrics.bootstrap import Interval, balanced_statistic, bootstrap_all, macro_f1_statistic, mean_statistic
+from vitreous.metrics.bootstrap import Interval, bootstrap_all, macro_f1_statistic, mean_statistic, recall_statistic
 from vitreous.metrics.calibration import Scaled, cross_fit_temperature
 from vitreous.metrics.classification import check_finite, log_sum_exp
 from vitreous.metrics.ranking import Ranking, rank_classes
@@ -60,7 +60,7 @@ def details(
     predicted = scores.argmax(1).astype(np.int64)
     loss = (log_sum_exp(scores) - np.take_along_axis(scores, labels[:, None], 1))[:, 0]
     statistics = {
-        "balanced": balanced_statistic(labels, predicted == labels),
+        "balanced": recall_statistic(labels, predicted == labels),
         "macro_f1": macro_f1_statistic(labels, predicted),
         "nll": mean_statistic(loss),
     }

@@ -53,22 +53,22 @@ def overlap(model: Path, source: Source, decode: DecodeConfig) -> Overlap | None
 
     A run whose data is gone, or comes from formulas, can't be compared.
     """
-    data = seen_by(model, decode)
-    return None if data is None else compared(source, data, refitted=read_refit(model) is not None)
+    data = find_data(model, decode)
+    return None if data is None else compare(source, data, refitted=read_refit(model) is not None)
 
 
 def overlap_of_files(model: Path, root: Path, decode: DecodeConfig) -> Overlap | None:
     """Return how many of the image files in a folder a model's run has seen; None as for `overlap`."""
-    data = seen_by(model, decode)
+    data = find_data(model, decode)
     if data is None:
         return None
     try:
-        return counted(list(expand_paths([str(root.resolve())])), data, read_refit(model) is not None)
+        return count(list(expand_paths([str(root.resolve())])), data, read_refit(model) is not None)
     except UserError:  # no image files
         return None
 
 
-def seen_by(model: Path, decode: DecodeConfig) -> Dataset | None:
+def find_data(model: Path, decode: DecodeConfig) -> Dataset | None:
     """Return the data of a model's run; None if it belongs to no run, or its data is gone."""
     from vitreous.data.dataset import open_dataset
 
@@ -81,15 +81,15 @@ def seen_by(model: Path, decode: DecodeConfig) -> Dataset | None:
         return None
 
 
-def compared(source: Source, data: Dataset, *, refitted: bool = False) -> Overlap | None:
+def compare(source: Source, data: Dataset, *, refitted: bool = False) -> Overlap | None:
     """Return how many images of a source are among the training and the validation images; None if none were trained
     on. `refitted`: whether the validation images were trained on too."""
-    return counted(items(source), data, refitted)
+    return count(items(source), data, refitted)
 
 
-def counted(mine: Sequence[Item], data: Dataset, refitted: bool) -> Overlap | None:
+def count(mine: Sequence[Item], data: Dataset, refitted: bool) -> Overlap | None:
     """Return how many of some images are among the training and the validation images; None if none were trained on."""
-    trained, held_out = among(mine, items(data.train)), among(mine, items(data.validation))
+    trained, held_out = find_shared(mine, items(data.train)), find_shared(mine, items(data.validation))
     if refitted:
         trained = [one or other for one, other in zip(trained, held_out, strict=True)]
     return Overlap(len(mine), sum(trained), sum(held_out), refitted) if any(trained) else None
@@ -112,7 +112,7 @@ def items(source: Source) -> list[Item]:
     return []
 
 
-def among(mine: Sequence[Item], theirs: Sequence[Item]) -> list[bool]:
+def find_shared(mine: Sequence[Item], theirs: Sequence[Item]) -> list[bool]:
     """Return for each image whether it is among others: the same file, or one of the same length and bytes.
 
     Only files as long as one of the others are read.

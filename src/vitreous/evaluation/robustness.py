@@ -30,10 +30,10 @@ class Cell:
     top1: float
 
 
-def lost(before: float, after: float) -> str:
+def format_change(before: float, after: float) -> str:
     """Format the share of an accuracy that is lost, or gained; a dash if there was none.
 
-    >>> lost(0.8, 0.6), lost(0.8, 0.8152), lost(0.8, 0.80001), lost(0.0, 0.1)
+    >>> format_loss(0.8, 0.6), format_loss(0.8, 0.8152), format_loss(0.8, 0.80001), format_loss(0.0, 0.1)
     ('25.0% lost', '1.9% gained', '0.0% lost', '–')
     """
     if not before:
@@ -138,7 +138,7 @@ def robustness(
             f"corruptions need colours in 8 bits, but this model sees {predictor.folder.preprocess.mode} channels "
             "as they are; leave out --corruptions"
         )
-    kinds = [(name, severity) for name in chosen(names) for severity in checked(severities)]
+    kinds = [(name, severity) for name in choose_corruptions(names) for severity in check_severities(severities)]
     folder, (batch, workers) = predictor.folder, batches
     labels = class_indices(source, folder.classes)[source.labels]
     kept = remember(source, folder.decode, folder.preprocess)
@@ -164,7 +164,7 @@ def robustness(
     return Robustness(len(labels), float(clean.mean()), found.value, (found.low, found.high), cells)
 
 
-def chosen(names: Sequence[str]) -> tuple[str, ...]:
+def choose_corruptions(names: Sequence[str]) -> tuple[str, ...]:
     """Return the requested corruptions, in the catalogue's order; raises UnknownName, or ConfigError if there are
     none."""
     if not names:
@@ -175,7 +175,7 @@ def chosen(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in CORRUPTIONS if name in names or "all" in names)
 
 
-def checked(severities: Sequence[int]) -> tuple[int, ...]:
+def check_severities(severities: Sequence[int]) -> tuple[int, ...]:
     """Return the severities, ascending, each once; raises ConfigError."""
     wrong = [one for one in severities if one not in SEVERITIES]
     if wrong or not severities:

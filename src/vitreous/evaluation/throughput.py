@@ -77,10 +77,10 @@ def compare_costs(predictors: Sequence[Predictor], batch: int = 64) -> list[Cost
     every = [make_noise(predictor, batch) for predictor in predictors]
     seconds: list[list[float]] = [[] for _ in predictors]
     for predictor, pixels in zip(predictors, every, strict=True):
-        _timed(predictor, pixels)
+        _time(predictor, pixels)
     while waiting := [place for place, one in enumerate(seconds) if not _is_enough(one)]:
         for place in waiting:
-            seconds[place].append(_timed(predictors[place], every[place]))
+            seconds[place].append(_time(predictors[place], every[place]))
     return [_describe(predictor, batch, one) for predictor, one in zip(predictors, seconds, strict=True)]
 
 
@@ -113,7 +113,7 @@ def _describe(predictor: Predictor, batch: int, seconds: list[float]) -> Cost:
     )
 
 
-def _timed(predictor: Predictor, pixels: torch.Tensor) -> float:
+def _time(predictor: Predictor, pixels: torch.Tensor) -> float:
     """Return the seconds of one pass; moving the logits to the CPU waits for any device."""
     start = time.perf_counter()
     predictor.logits(pixels).cpu()

@@ -151,6 +151,6 @@ class AugmentConfig:
     """Settings of earlier versions, with their defaults: a magnitude of 30 was full strength."""
 
     @staticmethod
-    def renewed(randaugment_layers: int, randaugment_magnitude: int) -> dict[str, Any]:
+    def renew(randaugment_layers: int, randaugment_magnitude: int) -> dict[str, Any]:
         """Return today's equivalent of settings of earlier versions."""
         return {"randaugment": [randaugment_layers, randaugment_magnitude / 3]}

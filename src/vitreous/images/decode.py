@@ -262,7 +262,7 @@ def _decode_pillow_kept(
 ) -> Num[np.ndarray, "row col channel"]:
     """Decode with Pillow, upright; a 16-bit PNG is unpacked once for the high and once for the low bytes."""
 
-    def loaded(mode: str = "", raw: str = "") -> Num[np.ndarray, "row col channel"]:
+    def load(mode: str = "", raw: str = "") -> Num[np.ndarray, "row col channel"]:
         with open_limited(kind, replace(survey, working=survey.working + 16), length, config) as image:
             if raw:
                 image.tile, image._mode = [image.tile[0]._replace(args=raw)], mode
@@ -273,12 +273,12 @@ def _decode_pillow_kept(
     with open_limited(kind, survey, length, config) as image:
         name = name_mode(image, kind)
     if name == "2;16":  # grey and alpha, as four bytes
-        return np.ascontiguousarray(loaded("RGBA", "RGBA")).view(">u2").astype(np.uint16)
+        return np.ascontiguousarray(load("RGBA", "RGBA")).view(">u2").astype(np.uint16)
     if name in ("3;16", "4;16"):
         colours = {"3": "RGB", "4": "RGBA"}[name[0]]
-        high = loaded(colours, f"{colours};16B").astype(np.uint16)
-        return high << 8 | loaded(colours, f"{colours};16L")
-    return loaded()
+        high = load(colours, f"{colours};16B").astype(np.uint16)
+        return high << 8 | load(colours, f"{colours};16L")
+    return load()
 
 
 def _find_band_layout(kind: str, survey: Survey, length: int, config: DecodeConfig) -> bands.Layout | None:

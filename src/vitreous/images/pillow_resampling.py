@@ -75,7 +75,11 @@ def resample_matrix(
         "bicubic": (2, lambda away: _weigh_cubic(away, parameter)),
         "lanczos": (3, _weigh_lanczos),
     }[interpolation]
-    return _widened(centres, old, scale, (reach, kernel)) if antialias else _plain(centres, old, (reach, kernel))
+    return (
+        _build_widened(centres, old, scale, (reach, kernel))
+        if antialias
+        else _build_plain(centres, old, (reach, kernel))
+    )
 
 
 def find_nearest(old: int, new: int) -> Int64[np.ndarray, " new"]:
@@ -84,7 +88,9 @@ def find_nearest(old: int, new: int) -> Int64[np.ndarray, " new"]:
     return np.minimum(places.astype(np.int64), old - 1)
 
 
-def _widened(centres: np.ndarray, old: int, scale: float, kernel: tuple[int, Kernel]) -> Float32[np.ndarray, "new old"]:
+def _build_widened(
+    centres: np.ndarray, old: int, scale: float, kernel: tuple[int, Kernel]
+) -> Float32[np.ndarray, "new old"]:
     widened, (reach, weigh) = max(scale, 1.0), kernel
     place = np.arange(old)
     first = np.maximum((centres - reach * widened + 0.5).astype(int), 0)[:, None]
@@ -93,7 +99,7 @@ def _widened(centres: np.ndarray, old: int, scale: float, kernel: tuple[int, Ker
     return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 
-def _plain(centres: np.ndarray, old: int, kernel: tuple[int, Kernel]) -> Float32[np.ndarray, "new old"]:
+def _build_plain(centres: np.ndarray, old: int, kernel: tuple[int, Kernel]) -> Float32[np.ndarray, "new old"]:
     reach, weigh = kernel
     places = centres - 0.5
     if reach == 1:

@@ -112,7 +112,7 @@ def frames(path: str | Path, every: float = 1.0, max_pixels: int = MOST_PIXELS) 
         ConfigError: every is out of range.
     """
     check_every(every)
-    return _told(Path(path), every, min(max_pixels, MOST_PIXELS))
+    return _report(Path(path), every, min(max_pixels, MOST_PIXELS))
 
 
 def expand_videos(images: Iterable[Any], every: float, max_pixels: int = MOST_PIXELS) -> Iterator[Any]:
@@ -156,7 +156,7 @@ def write_frame(name: str, folder: Path) -> Path:
     raise ImageError(f"{name} can't be found any more")
 
 
-def _told(path: Path, every: float, max_pixels: int) -> Iterator[Frame]:
+def _report(path: Path, every: float, max_pixels: int) -> Iterator[Frame]:
     """Yield frames, and at the end what went wrong."""
     found = 0
     try:
@@ -257,7 +257,7 @@ class _Walk:
         """Yield the frames that are due; raises ImageError at the end for what couldn't be read."""
         self.stream.codec_context.options = {"max_pixels": str(2 * self.max_pixels + 2**16)}  # it counts margins too
         self.stream.thread_type, self.stream.codec_context.thread_count = "AUTO", THREADS
-        for decoded in self._decoded(container):
+        for decoded in self._decode(container):
             seconds = self.last
             if seconds < due - 1e-6:
                 if self._is_far(due):
@@ -299,7 +299,7 @@ class _Walk:
             self.key_distance = max(known, seconds - self.key)
         self.key = seconds if frame.key_frame else self.key
 
-    def _decoded(self, container: Any) -> Iterator[Any]:
+    def _decode(self, container: Any) -> Iterator[Any]:
         """Yield every sound frame, and keep its time; what is damaged is noted."""
         from av.error import FFmpegError
 

@@ -92,7 +92,7 @@ class Opened:
         return normalize(stacked, self.folder.preprocess)
 
 
-def opened(model: Predictor | ModelFolder | str | Path, device: str = "auto") -> Opened:
+def open_inside(model: Predictor | ModelFolder | str | Path, device: str = "auto") -> Opened:
     """Prepare any form of a model for looking inside; a predictor stays on its own device."""
     if isinstance(model, Predictor):
         _ = model.model  # an export has none, and says so
@@ -132,7 +132,7 @@ def explain(
         ImageError: an image that can't be read. DataError: no images.
         ConfigError: something that the model or the method doesn't have.
     """
-    ready = opened(model)
+    ready = open_inside(model)
     options = settle_options(MapOptions(method, layer, head, target), ready.folder)
     names, pixels = [], []
     for name, one in prepare_all(images, ready.folder):
@@ -140,7 +140,7 @@ def explain(
         pixels.append(one)
     if not pixels:
         raise DataError("there are no images to explain; give at least one")
-    parts = [looked(ready, np.stack(pixels[start : start + BATCH]), options) for start in range(0, len(pixels), BATCH)]
+    parts = [look_at(ready, np.stack(pixels[start : start + BATCH]), options) for start in range(0, len(pixels), BATCH)]
     scores, targets, maps, heads = ([part[index] for part in parts] for index in range(4))
     return Explanation(
         options.method, options.layer, tuple(names), np.stack(pixels), ready.folder.classes,
@@ -149,7 +149,7 @@ def explain(
     )  # fmt: skip
 
 
-def looked(
+def look_at(
     ready: Opened, pixels: Pixels[np.ndarray, "image row col channel"], options: MapOptions
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
     """Return probabilities, targets, maps and maps by head of one batch, for settled options."""

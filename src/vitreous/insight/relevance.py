@@ -29,7 +29,7 @@ class Step(NamedTuple):
     gradient: Float[Tensor, "batch head query head_dim"]
     """Of the target's logit with respect to each query's output."""
 
-    def positive(self) -> Iterator[tuple[slice, Float[Tensor, "batch head query key"]]]:
+    def select_positive(self) -> Iterator[tuple[slice, Float[Tensor, "batch head query key"]]]:
         """Yield weights times gradients where that raises the logit, else 0: a few queries at a time, with their
         position.
 
@@ -42,7 +42,7 @@ class Step(NamedTuple):
     def read(self, share: Float[Tensor, "batch query"]) -> Float[Tensor, "batch head key"]:
         """Return the sum of the positive part's rows, each weighted by its query's share."""
         return torch.stack(
-            [torch.einsum("bq,bhqk->bhk", share[:, rows].to(part.dtype), part) for rows, part in self.positive()]
+            [torch.einsum("bq,bhqk->bhk", share[:, rows].to(part.dtype), part) for rows, part in self.select_positive()]
         ).sum(dim=0)
 
 
@@ -69,7 +69,7 @@ def compute_relevance(
     for part, chosen in _split_parts(vit, images, targets):
         way = _forward(vit, part)
         row = None if vit.config.pool == "map" else way.read
-        for step in _back(vit, way, chosen):
+        for step in _walk_back(vit, way, chosen):
             if row is None:
                 one = torch.ones_like(step.gradient[:, 0, :, 0])
                 unseen = 0 if vit.config.pool_prefix else vit.config.prefix
@@ -92,7 +92,7 @@ def compute_gradient_attention(
     wanted, found = resolve_index(layer, vit.config.depth, "layer"), []
     for part, chosen in _split_parts(vit, images, targets):
         way = _forward(vit, part)
-        step = next(step for step in _back(vit, way, chosen) if step.layer == wanted)
+        step = next(step for step in _walk_back(vit, way, chosen) if step.layer == wanted)
         found.append(step.read(way.read)[:, :, vit.config.prefix :])
     return torch.cat(found).unflatten(2, tuple(vit.grid))
 
@@ -126,20 +126,20 @@ def _forward(model: ViT, images: Tensor) -> _Way:
     return _Way(inputs, last[0], read[0])
 
 
-def _back(model: ViT, way: _Way, targets: Sequence[int]) -> Iterator[Step]:
+def _walk_back(model: ViT, way: _Way, targets: Sequence[int]) -> Iterator[Step]:
     """Yield each layer's step from the last to the first.
 
     Every block is run once more from its input with its heads' outputs recorded, and its gradient passed down.
     """
-    gradient, step = _through_head(model, way.last, targets)
+    gradient, step = _pass_head(model, way.last, targets)
     if step is not None:
         yield step
     for layer in reversed(range(model.config.depth)):
-        gradient, step = _through_block(model, layer, way.inputs.pop(), gradient)
+        gradient, step = _pass_block(model, layer, way.inputs.pop(), gradient)
         yield step
 
 
-def _through_head(model: ViT, z: Tensor, targets: Sequence[int]) -> tuple[Tensor, Step | None]:
+def _pass_head(model: ViT, z: Tensor, targets: Sequence[int]) -> tuple[Tensor, Step | None]:
     """Return the gradient at the last block's output, and the step of the pooling's attention if there is one."""
     kept: list[tuple[Heads, Tensor]] = []
     z = z.detach().requires_grad_()
@@ -152,7 +152,7 @@ def _through_head(model: ViT, z: Tensor, targets: Sequence[int]) -> tuple[Tensor
     return gradient, step
 
 
-def _through_block(model: ViT, layer: int, given: tuple[Tensor, Places], gradient: Tensor) -> tuple[Tensor, Step]:
+def _pass_block(model: ViT, layer: int, given: tuple[Tensor, Places], gradient: Tensor) -> tuple[Tensor, Step]:
     """Return the gradient at a block's input, and the block's step."""
     kept: list[tuple[Heads, Tensor]] = []
     z = given[0].detach().requires_grad_()
@@ -184,22 +184,22 @@ def watch_attention(
         layers: blocks to watch, besides the pooling's attention; None: all of them.
     """
 
-    def watched(layer: int) -> Callable[..., Tensor]:
+    def build_hook(layer: int) -> Callable[..., Tensor]:
         def replace(attention: Any, inputs: tuple[Any, ...], _output: Tensor) -> Tensor:
             pooling = layer == model.config.depth
             heads = attention.heads_of(inputs[0] if pooling else attention.project(inputs[0]), *inputs[1:])
             gathered = attend(heads)
             keep(layer, heads, gathered)
-            return attention.mixed(gathered)
+            return attention.mix(gathered)
 
         return replace
 
     with ExitStack() as stack:
         for layer in range(model.config.depth) if layers is None else layers:
             attention = model.get_submodule(f"blocks.{layer}.attention")
-            stack.enter_context(remove_after(attention.register_forward_hook(watched(layer))))
+            stack.enter_context(remove_after(attention.register_forward_hook(build_hook(layer))))
         if model.pool.attention is not None:
-            hook = model.pool.attention.register_forward_hook(watched(model.config.depth))
+            hook = model.pool.attention.register_forward_hook(build_hook(model.config.depth))
             stack.enter_context(remove_after(hook))
         yield
 

@@ -194,7 +194,7 @@ def compute_window_gradient(
     """
     place, found = resolve_index(layer, model.config.depth, "layer"), []
     for part, chosen in _split(model, images, targets):
-        ((watched, gradient),) = _through(model, part, chosen, [place])
+        ((watched, gradient),) = _watch_gradients(model, part, chosen, [place])
         rows, cols = watched.grid
         found.append(watched.place(_read(watched, gradient, watched.share_evenly())).unflatten(2, (rows, cols)))
     return torch.cat(found)
@@ -218,7 +218,7 @@ def compute_window_relevance(
     """
     last, found = range(model.config.depth - model.config.depths[-1], model.config.depth), []
     for part, chosen in _split(model, images, targets):
-        steps = _through(model, part, chosen, last)
+        steps = _watch_gradients(model, part, chosen, last)
         rows, cols = steps[0][0].grid
         row = torch.full((len(part), rows * cols), 1 / (rows * cols), device=part.device)
         for watched, gradient in reversed(steps):
@@ -231,11 +231,13 @@ def compute_window_relevance(
 def _read(watched: Watched, gradient: Tensor, share: Tensor) -> Float[Tensor, "batch window_head place"]:
     """Return the positive part of weights times gradients, summed over queries by their share."""
     step = Step(0, Heads(*(part if part is None else part.detach() for part in watched.heads)), gradient)
-    parts = [torch.einsum("bhq,bhqk->bhk", share[:, :, rows].to(one.dtype), one) for rows, one in step.positive()]
+    parts = [
+        torch.einsum("bhq,bhqk->bhk", share[:, :, rows].to(one.dtype), one) for rows, one in step.select_positive()
+    ]
     return torch.stack(parts).sum(dim=0)
 
 
-def _through(
+def _watch_gradients(
     model: Swin, images: Tensor, targets: Sequence[int], layers: Sequence[int]
 ) -> list[tuple[Watched, Tensor]]:
     """Return some layers' attention, and the gradient of the targets' logits with respect to each query's output."""
@@ -249,7 +251,7 @@ def _through(
         heads = attention.window_heads(tokens, places)
         gathered = attend(heads)
         kept.append((Watched(attention, heads, places.grid), gathered))
-        return attention.mixed(attention.join(gathered, places.grid))
+        return attention.mix(attention.join(gathered, places.grid))
 
     with torch.enable_grad(), evaluation_mode(model), ExitStack() as stack:
         for layer in layers:

@@ -96,7 +96,7 @@ def mean_statistic(values: Float[np.ndarray, " example"] | Bool[np.ndarray, " ex
     return lambda weights: weights @ plain / weights.sum(1)
 
 
-def balanced_statistic(labels: Integer[np.ndarray, " example"], right: Bool[np.ndarray, " example"]) -> Statistic:
+def recall_statistic(labels: Integer[np.ndarray, " example"], right: Bool[np.ndarray, " example"]) -> Statistic:
     """Return the mean recall over the classes that were drawn."""
     sums = _sum_groups(labels)
 

@@ -12,8 +12,8 @@ from vitreous.metrics.classification import (
     Bin,
     calibration,
     check_finite,
+    compute_calibration_error,
     compute_log_likelihood,
-    expected_calibration_error,
 )
 
 LEAST = 50
@@ -126,4 +126,4 @@ def _measure(
     """Return ECE, negative log-likelihood and the bins of reliability."""
     log_probability, own = compute_log_likelihood(scores, labels)
     bins = calibration(np.exp(log_probability.max(1)), scores.argmax(1) == labels)
-    return expected_calibration_error(bins), -float(own.mean()), bins
+    return compute_calibration_error(bins), -float(own.mean()), bins

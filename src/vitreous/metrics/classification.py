@@ -118,7 +118,7 @@ class Judged:
     """Negative log-likelihood of the label, in nats."""
 
     @classmethod
-    def joined(cls, parts: "Sequence[Judged]") -> "Judged":
+    def join(cls, parts: "Sequence[Judged]") -> "Judged":
         """Put the examples of several batches together."""
         return cls(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(cls)))
 
@@ -160,7 +160,7 @@ def measure(judged: Judged, classes: tuple[str, ...]) -> Metrics:
         balanced=float(np.mean([one.recall for one in per_class if one.support])),
         macro_f1=float(np.mean([one.f1 for one in per_class if one.support])),
         nll=float(judged.loss.mean()),
-        ece=expected_calibration_error(reliability),
+        ece=compute_calibration_error(reliability),
         per_class=per_class,
         confusions=count_confusions(judged, len(classes)),
         reliability=reliability,
@@ -259,7 +259,7 @@ def assign_bins(confidence: Float64[np.ndarray, " example"]) -> Int64[np.ndarray
     return np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
 
 
-def expected_calibration_error(bins: tuple[Bin, ...]) -> float:
+def compute_calibration_error(bins: tuple[Bin, ...]) -> float:
     """Return the expected calibration error: the gap of each bin, weighted by its count."""
     return sum(one.count * abs(one.accuracy - one.confidence) for one in bins) / sum(one.count for one in bins)
 

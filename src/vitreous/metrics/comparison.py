@@ -10,12 +10,12 @@ from jaxtyping import Bool, Float, Float64, Int64, Integer
 from vitreous.errors import DataError
 from vitreous.metrics.bootstrap import (
     Statistic,
-    balanced_statistic,
     bootstrap_all,
     difference_statistic,
     ece_statistic,
     macro_f1_statistic,
     mean_statistic,
+    recall_statistic,
 )
 from vitreous.metrics.classification import Metrics, check_finite, compute_log_likelihood, evaluate_logits, find_indices
 from vitreous.metrics.mcnemar import McNemar, mcnemar
@@ -73,7 +73,7 @@ class Comparison:
     sure: bool = True
     """Whether the answers come with probabilities; otherwise they are bare decisions."""
 
-    def only(self, right: int) -> Int64[np.ndarray, " image"]:
+    def select_only(self, right: int) -> Int64[np.ndarray, " image"]:
         """Return the images that only the given model (0 or 1) classifies correctly, the most decided ones first.
 
         Most decided by the product of the two models' probabilities for their own answers; bare decisions keep their
@@ -172,7 +172,7 @@ def _build_statistics(answers: Answers, labels: Integer[np.ndarray, " example"])
     """Return the compared statistics by the name of their field in Metrics."""
     return {
         "top1": mean_statistic(answers.right),
-        "balanced": balanced_statistic(labels, answers.right),
+        "balanced": recall_statistic(labels, answers.right),
         "macro_f1": macro_f1_statistic(labels.astype(np.int64), answers.predicted),
         "nll": mean_statistic(answers.loss),
         "ece": ece_statistic(answers.probability.max(1), answers.right),

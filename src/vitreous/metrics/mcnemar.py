@@ -40,12 +40,12 @@ def mcnemar(first: Bool[np.ndarray, " example"], second: Bool[np.ndarray, " exam
     one, other = int((first & ~second).sum()), int((~first & second).sum())
     both, neither = int((first & second).sum()), int((~first & ~second).sum())
     if one + other < FEW:
-        return McNemar(both, one, other, neither, exact_p(one, other), "exact")
+        return McNemar(both, one, other, neither, compute_exact_p(one, other), "exact")
     statistic = max(0, abs(one - other) - 1) ** 2 / (one + other)
     return McNemar(both, one, other, neither, math.erfc(math.sqrt(statistic / 2)), "chi-squared")
 
 
-def exact_p(one: int, other: int) -> float:
+def compute_exact_p(one: int, other: int) -> float:
     """Return the two-sided p of a fair coin that landed `one` times on one side and `other` times on the other."""
     count = one + other
     tail = sum(math.comb(count, fewer) for fewer in range(min(one, other) + 1))

@@ -144,12 +144,12 @@ def weigh_claim(found: Sequence[float], expected: Literal["more", "less"], margi
     if len(found) < 2:
         return NOTHING
     shown = floor_rounding(found if expected == "more" else [-value for value in found])
-    opposite = two_sided_probability(shown.below())
+    opposite = double_tail(shown.below())
     against = opposite if margin is None else min(1.0, 2 * min(opposite, equivalence_probability(found, margin)))
-    return Evidence(two_sided_probability(shown.above()), against)
+    return Evidence(double_tail(shown.above()), against)
 
 
-def two_sided_probability(probability: float) -> float:
+def double_tail(probability: float) -> float:
     """Return the probability of a difference as large in either direction."""
     return min(1.0, 2 * probability)
 
@@ -163,7 +163,7 @@ def equivalence_probability(found: Sequence[float], margin: float) -> float:
 def difference_probability(found: Sequence[float], margin: float) -> float:
     """Return the probability of differences beyond ± margin if they are within it."""
     shown = floor_rounding(found)
-    return two_sided_probability(min(shown.above(margin), shown.below(-margin))) if len(found) > 1 else 1.0
+    return double_tail(min(shown.above(margin), shown.below(-margin))) if len(found) > 1 else 1.0
 
 
 def weigh_equivalence(found: Sequence[Sequence[float]], margin: float) -> Evidence:

@@ -74,13 +74,13 @@ class Attention(nn.Module):
         self, tokens: Float[Tensor, "batch token dim"], places: Places = NOWHERE
     ) -> Float[Tensor, "batch token inner"]:
         """Return the heads' outputs side by side, which `out` mixes (equation 8)."""
-        return self.joined(attend(self.heads_of(self.project(tokens), places)))
+        return self.concatenate(attend(self.heads_of(self.project(tokens), places)))
 
-    def mixed(self, gathered: Float[Tensor, "batch head token head_dim"]) -> Float[Tensor, "batch token dim"]:
+    def mix(self, gathered: Float[Tensor, "batch head token head_dim"]) -> Float[Tensor, "batch token dim"]:
         """Mix the heads' outputs (equation 8)."""
-        return self.out(self.joined(gathered))
+        return self.out(self.concatenate(gathered))
 
-    def joined(self, gathered: Float[Tensor, "batch head token head_dim"]) -> Float[Tensor, "batch token inner"]:
+    def concatenate(self, gathered: Float[Tensor, "batch head token head_dim"]) -> Float[Tensor, "batch token inner"]:
         """Put the heads' outputs side by side."""
         return self.norm(gathered.transpose(1, 2).flatten(2))
 
@@ -117,13 +117,13 @@ def attend(heads: Heads) -> Float[Tensor, "batch head query head_dim"]:
     q, k, v, bias = heads
     if bias is not None and torch.compiler.is_exporting():
         return attention_weights(q, k, bias) @ v
-    if q.device.type == "cpu" and small_products_are_slow(q.dtype) and q.shape[2] <= SHORT[q.dtype]:
+    if q.device.type == "cpu" and has_slow_small_products(q.dtype) and q.shape[2] <= SHORT[q.dtype]:
         with torch.autocast("cpu", enabled=False):  # it would widen the weights to float32 and back, for no gain
             return attention_weights(q, k, bias) @ v
     return F.scaled_dot_product_attention(q, k, v, None if bias is None else bias.to(q.dtype))
 
 
-def small_products_are_slow(dtype: torch.dtype) -> bool:
+def has_slow_small_products(dtype: torch.dtype) -> bool:
     """Return whether products of this precision go through oneDNN on a CPU, which prepares each of them anew.
 
     During compilation, float32 isn't checked: the tracer can't follow the check.

@@ -34,7 +34,7 @@ class AxialAttention(Attention):
         assert places.grid is not None
         q, k, v, _ = super().heads_of(self.project(tokens), places)
         lines = Heads(*(split_lines(part, places.grid, self.axis) for part in (q, k, v)), bias=None)
-        return self.joined(join_lines(attend(lines), places.grid, self.axis))
+        return self.concatenate(join_lines(attend(lines), places.grid, self.axis))
 
     def heads_of(self, projected: Float[Tensor, "batch token dim3"], places: Places) -> Heads:
         """Return the input of full attention's kernel that gives the same result: minus infinity off each query's line.
@@ -42,7 +42,7 @@ class AxialAttention(Attention):
         For looking inside only: `forward` makes no token x token matrix.
         """
         assert places.grid is not None
-        mask = same_line_mask(places.grid, self.axis, projected.device)
+        mask = build_line_mask(places.grid, self.axis, projected.device)
         return super().heads_of(projected, places._replace(mask=mask))
 
 
@@ -61,7 +61,7 @@ def join_lines(
     return rearrange(lines, f"{LINES[axis]} -> {WHOLE}", row=grid.rows, col=grid.cols)
 
 
-def same_line_mask(grid: Size, axis: Axis, device: torch.device) -> Bool[Tensor, "query key"]:
+def build_line_mask(grid: Size, axis: Axis, device: torch.device) -> Bool[Tensor, "query key"]:
     """Return which patches are in the same row, or column."""
     place = torch.arange(grid.rows * grid.cols, device=device)
     line = place // grid.cols if axis == "rows" else place % grid.cols

@@ -40,9 +40,9 @@ class MLP(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "... dim"]) -> Float[Tensor, "... dim"]:
         """Transform every token on its own."""
-        return self.dropout(self.contract(self.hidden(tokens)), 1)
+        return self.dropout(self.contract(self.compute_hidden(tokens)), 1)
 
-    def hidden(self, tokens: Float[Tensor, "... dim"]) -> Float[Tensor, "... hidden"]:
+    def compute_hidden(self, tokens: Float[Tensor, "... dim"]) -> Float[Tensor, "... hidden"]:
         """Return what `contract` maps back. A gated layer's first half is the gate, its second the value."""
         hidden = self.expand(tokens)
         if self.gated:

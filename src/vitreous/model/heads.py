@@ -75,8 +75,8 @@ class AttentionPool(nn.Module):
         """Attend to all patches, to one of several merged ones as often as `sizes` says."""
         q, k, v, _ = self.heads_of(patches)
         if sizes is None:
-            return self.mixed(F.scaled_dot_product_attention(q, k, v))
-        return self.mixed(attention_weights(q, k, sizes.log().mT[:, None]) @ v)
+            return self.mix(F.scaled_dot_product_attention(q, k, v))
+        return self.mix(attention_weights(q, k, sizes.log().mT[:, None]) @ v)
 
     def heads_of(self, patches: Float[Tensor, "batch patch dim"]) -> Heads:
         """Return the kernel's input."""
@@ -84,7 +84,7 @@ class AttentionPool(nn.Module):
         k, v = self.kv(patches).chunk(2, dim=2)
         return Heads(*(part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (q, k, v)), None)
 
-    def mixed(self, gathered: Float[Tensor, "batch head 1 head_dim"]) -> Float[Tensor, "batch dim"]:
+    def mix(self, gathered: Float[Tensor, "batch head 1 head_dim"]) -> Float[Tensor, "batch dim"]:
         """Mix the heads' outputs, and add the output of the MLP."""
         pooled = self.out(gathered.transpose(1, 2).flatten(2))[:, 0]
         return pooled if self.mlp is None else pooled + self.mlp(self.norm(pooled))

@@ -19,7 +19,7 @@ def forward_packed(
 ) -> Float[Tensor, "batch label"]:
     """Return the model's logits for images of any sizes, which pass through the encoder as one sequence.
 
-    The same function as `model.resized(size, rule)` on each image by itself; the mask of the attention is block-diagonal.
+    The same function as `model.resize(size, rule)` on each image by itself; the mask of the attention is block-diagonal.
 
     Args:
         model: a ViT; rows and columns of each image must be multiples of its patch.
@@ -43,7 +43,7 @@ def forward_packed(
         )
     if model.config.block.attention == "axial":
         raise ConfigError("axial attention runs along the lines of one grid, so images with several can't be packed")
-    sized = {size: model.resized(size, rule) for size in {get_size(image) for image in images}}
+    sized = {size: model.resize(size, rule) for size in {get_size(image) for image in images}}
     parts = [sized[get_size(image)].embed(image[None]) for image in images]
     lengths = [part.shape[1] for part in parts]
     z = torch.cat(parts, dim=1)
@@ -51,7 +51,7 @@ def forward_packed(
     for index, block in enumerate(model.blocks):
         if index and model.config.position_placement != "input":
             owners = zip(images, z.split(lengths, dim=1), strict=True)
-            z = torch.cat([sized[get_size(image)].placed(part, index) for image, part in owners], dim=1)
+            z = torch.cat([sized[get_size(image)].add_positions(part, index) for image, part in owners], dim=1)
         z = block(z, places)
     z = model.norm(z) if model.config.final_norm == "tokens" else z
     return torch.cat([model.logits(part) for part in z.split(lengths, dim=1)])

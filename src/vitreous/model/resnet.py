@@ -113,17 +113,17 @@ class ResNet(nn.Module):
         found = self.intermediates(images, names)
         return [found[name].permute(0, 2, 3, 1) for name in names]
 
-    def resized(self, image: tuple[int, int], rule: str = "", *, share: bool = False) -> "ResNet":
+    def resize(self, image: tuple[int, int], rule: str = "", *, share: bool = False) -> "ResNet":
         """Return this model, meant for images of another size. No weight changes, so the rule has no effect.
 
         `share` reuses the tensors themselves instead of copies.
         """
         return rebuild(self, replace(self.config, image=tuple(image)), self.state_dict(), share=share)
 
-    def at_resolution(self, image: Size | None) -> None:
+    def set_resolution(self, image: Size | None) -> None:
         """Accept images of another size: nothing changes, since a ResNet accepts any."""
 
-    def at_examples(self, keys: Int32[Tensor, " batch"] | None) -> None:
+    def set_examples(self, keys: Int32[Tensor, " batch"] | None) -> None:
         """Say which examples come next: nothing changes, since a ResNet leaves nothing out."""
 
     def intermediates(

@@ -91,7 +91,7 @@ class Swin(nn.Module):
         super().__init__()
         self.config = config
         self.image = Size(*config.image)
-        """Rows and columns of the images that masks are kept for; see `at_resolution`."""
+        """Rows and columns of the images that masks are kept for; see `set_resolution`."""
         self.recompute = False
         """Activation checkpointing: recompute blocks in the backward pass, for less memory. Changes no number."""
         self.regularisation = RegularisationConfig()
@@ -99,7 +99,7 @@ class Swin(nn.Module):
         last = config.stage(len(config.depths) - 1)
         self.patches = PatchEmbedding(config.front)
         self.keys = Keys()
-        """Which examples come next; see `at_examples`."""
+        """Which examples come next; see `set_examples`."""
         self.dropout = Dropout()
         self.stages = nn.ModuleList(SwinStage(config, index) for index in range(len(config.depths)))
         self.norm = build_norm(last)
@@ -190,12 +190,12 @@ class Swin(nn.Module):
         found = self.intermediates(images, names)
         return [found[name].unflatten(1, tuple(grids[place])) for name, place in zip(names, places, strict=True)]
 
-    def resized(self, image: tuple[int, int], rule: str = "", *, share: bool = False) -> "Swin":
+    def resize(self, image: tuple[int, int], rule: str = "", *, share: bool = False) -> "Swin":
         """Return this model, meant for images of another size. Windows stay, so no weight changes, and the rule has no
-        effect; see `rewindowed`. `share` reuses the tensors themselves instead of copies."""
+        effect; see `rewindow`. `share` reuses the tensors themselves instead of copies."""
         return self._rebuild(replace(self.config, image=tuple(image)), share=share)
 
-    def rewindowed(self, window: tuple[int, int], rule: str = DEFAULT_RULE) -> "Swin":
+    def rewindow(self, window: tuple[int, int], rule: str = DEFAULT_RULE) -> "Swin":
         """Return this model with other windows, cut to the maps of its images.
 
         Version 1 resizes its tables of offsets by the named rule. Version 2 computes biases from offsets, which stay
@@ -214,7 +214,7 @@ class Swin(nn.Module):
             for index, block in enumerate(stage.blocks):
                 table = cast("Block", block).attention.relative
                 if isinstance(table, Relative):
-                    resized = table.resized(Size(*config.windows[place]), rule)
+                    resized = table.resize(Size(*config.windows[place]), rule)
                     name = f"stages.{place}.blocks.{index}.attention.relative"
                     weights |= {f"{name}.{key}": tensor for key, tensor in resized.items()}
         return self._rebuild(config, weights)
@@ -235,11 +235,11 @@ class Swin(nn.Module):
                 module.rate = config.dropout
         set_drop_path(self.blocks, config)
 
-    def at_examples(self, keys: Int32[Tensor, " batch"] | None) -> None:
-        """Say which examples the next images are, by a number each; see `ViT.at_examples`."""
+    def set_examples(self, keys: Int32[Tensor, " batch"] | None) -> None:
+        """Say which examples the next images are, by a number each; see `ViT.set_examples`."""
         self.keys.of_examples = keys
 
-    def at_resolution(self, image: Size | None) -> None:
+    def set_resolution(self, image: Size | None) -> None:
         """Keep masks for images of this size; None: the configured one. No parameter changes: windows stay as they are."""
         image = image or Size(*self.config.image)
         if image != self.image:

@@ -61,7 +61,7 @@ class Merging(nn.Module):
         heads = attention.heads_of(attention.project(block.attention_norm(z)), NOWHERE)
         if merged:  # a token weighs as much as all that it is made of (section 3, proportional attention)
             heads = heads._replace(bias=weigh(size, z.shape[1]))
-        z = z + block.attention_scale(attention.mixed(attend(heads)))
+        z = z + block.attention_scale(attention.mix(attend(heads)))
         z, size = merge_pairs(z, size, heads.k.mean(dim=1), self.each, self.model.config.prefix)
         assert block.mlp_norm is not None
         return z + block.mlp_scale(block.mlp(block.mlp_norm(z))), size

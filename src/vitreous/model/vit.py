@@ -40,7 +40,7 @@ class ViT(nn.Module):
         token = TABLE if config.init == "mae" else ZEROS
         self.roles = {"class_token": token, "distillation_token": token, "registers": TABLE}
         self.image = Size(*config.image)
-        """Rows and columns of the model's current input; see `at_resolution`."""
+        """Rows and columns of the model's current input; see `set_resolution`."""
         self.regularisation = RegularisationConfig()
         """What training leaves out at random; see `regularise`."""
         self.recompute = False
@@ -59,7 +59,7 @@ class ViT(nn.Module):
         self.rotary = Rotary(config) if config.rotary.kind in ("cells", "centred") else None
         self.embed_norm = build_norm(config) if config.embed_norm else nn.Identity()
         self.keys = Keys()
-        """Which examples come next; see `at_examples`."""
+        """Which examples come next; see `set_examples`."""
         self.dropout, self.patch_dropout = Dropout(), PatchDropout()
         self.blocks = build_blocks(config)
         self.norm = build_norm(config, config.features if config.final_norm == "pooled" else None)
@@ -137,7 +137,7 @@ class ViT(nn.Module):
         places = Places(angles, self.relative, grid=self.grid)
         first, earlier = self.config.depth - self.config.pool_layers, []
         for index, block in enumerate(self.blocks):
-            z = self._run(block, self.placed(z, index), places)
+            z = self._run(block, self.add_positions(z, index), places)
             if first <= index < self.config.depth - 1:
                 earlier.append(z[:, :1])
         z = torch.cat([z, *earlier], dim=1) if earlier else z
@@ -163,22 +163,22 @@ class ViT(nn.Module):
             z = torch.cat([*(part if part.ndim == 3 else part.unsqueeze(1) for part in prefix), z], dim=1)
         if self.positions is not None:
             z = self.positions(z)
-        z = self._thinned(z) if kept is None else self.thinned(z, kept)
+        z = self._drop_patches(z) if kept is None else self.select_patches(z, kept)
         return self.dropout(self.embed_norm(z))
 
-    def placed(self, z: Float[Tensor, "batch token dim"], index: int) -> Float[Tensor, "batch token dim"]:
+    def add_positions(self, z: Float[Tensor, "batch token dim"], index: int) -> Float[Tensor, "batch token dim"]:
         """Add positions before a block, if every layer adds them; the first block has them from the input."""
         if index == 0 or self.config.position_placement == "input" or self.positions is None:
             return z
         return self.positions(z) if self.config.position_placement == "shared" else self.layer_positions[index - 1](z)
 
-    def _thinned(self, z: Tensor) -> Tensor:
+    def _drop_patches(self, z: Tensor) -> Tensor:
         """Leave out a share of the patches of each image, in training."""
         if not self.training or self.regularisation.patch_dropout == 0:
             return z
-        return self.thinned(z, self.patch_dropout(z[:, self.config.prefix :]))
+        return self.select_patches(z, self.patch_dropout(z[:, self.config.prefix :]))
 
-    def thinned(
+    def select_patches(
         self, z: Float[Tensor, "batch token dim"], kept: Int64[Tensor, "batch kept"]
     ) -> Float[Tensor, "batch token2 dim"]:
         """Return the sequence with only these patches of each image, and all prefix tokens."""
@@ -220,7 +220,7 @@ class ViT(nn.Module):
         through = self.norm if norm and self.config.final_norm == "tokens" else nn.Identity()
         return [through(found[name])[:, self.config.prefix :].unflatten(1, self.grid) for name in names]
 
-    def repatched(self, patch: tuple[int, int], rule: str = DEFAULT_RULE) -> "ViT":
+    def repatch(self, patch: tuple[int, int], rule: str = DEFAULT_RULE) -> "ViT":
         """Return this model for patches of another size, on the same grid: images grow or shrink with the patch.
 
         The kernel is resampled by FlexiViT's pseudo-inverse (2212.08013, section 3.4), so that a patch and its resized
@@ -234,7 +234,7 @@ class ViT(nn.Module):
         kernel = resample_kernel(self.patches.kernel.detach(), Size(*config.patch_shape[1:]), rule)
         return self._rebuild(config, self.state_dict() | {"patches.embed.weight": kernel.flatten(1)})
 
-    def resized(self, image: tuple[int, int], rule: str = DEFAULT_RULE, *, share: bool = False) -> "ViT":
+    def resize(self, image: tuple[int, int], rule: str = DEFAULT_RULE, *, share: bool = False) -> "ViT":
         """Return this model for images of another size; learned positions are interpolated by a named rule.
 
         `share` reuses all unchanged tensors instead of copying them.
@@ -248,7 +248,7 @@ class ViT(nn.Module):
         config, weights = replace(self.config, image=tuple(image)), self.state_dict()
         for name, module in self.named_modules():
             if isinstance(module, (AddedPositions, Relative)):
-                resized = module.resized(config.grid, rule)
+                resized = module.resize(config.grid, rule)
                 weights |= {f"{name}.{key}": tensor for key, tensor in resized.items()}
         return self._rebuild(config, weights, share=share)
 
@@ -274,12 +274,12 @@ class ViT(nn.Module):
         self.patch_dropout.rate = config.patch_dropout
         set_drop_path(self.blocks, config)
 
-    def at_examples(self, keys: Int32[Tensor, " batch"] | None) -> None:
+    def set_examples(self, keys: Int32[Tensor, " batch"] | None) -> None:
         """Say which examples the next images are, by a number each: what `regularise` leaves out of an example is a
         function of it. None: nobody says so, and torch's generator draws."""
         self.keys.of_examples = keys
 
-    def at_resolution(self, image: Size | None) -> None:
+    def set_resolution(self, image: Size | None) -> None:
         """Switch to images of this size, with the same patch size; None: the configured one. No parameter changes.
 
         The positions are averaged over the cells that each coarser cell covers, by a constant matrix that gradients
@@ -305,5 +305,5 @@ class ViT(nn.Module):
         if tuple(images.shape[1:]) != expected:
             raise ConfigError(
                 f"the model expects images of (channel, row, col) = {expected}, not {tuple(images.shape[1:])}; "
-                "resize the images, or the model with model.resized((rows, cols))"
+                "resize the images, or the model with model.resize((rows, cols))"
             )

@@ -85,7 +85,7 @@ class WindowAttention(Attention):
     ) -> Float[Tensor, "batch token inner"]:
         """Let every patch attend to those of its window."""
         assert places.grid is not None
-        return self.joined(self.join(attend(self.window_heads(tokens, places)), places.grid))
+        return self.concatenate(self.join(attend(self.window_heads(tokens, places)), places.grid))
 
     def window_heads(self, tokens: Float[Tensor, "batch token dim"], places: Places) -> Heads:
         """Return the kernel's input: the heads of the first window, then those of the next; the bias holds the mask."""

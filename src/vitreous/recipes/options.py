@@ -60,7 +60,7 @@ class RecipeOptions:
         """Return a recipe's batch, or the number of training images if that is smaller: no step sees an image twice."""
         return min(wanted, self.facts.train)
 
-    def seen(self, default: Size, patch: Size) -> Size:
+    def choose_size(self, default: Size, patch: Size) -> Size:
         """Return the size that the model sees: the requested one unchanged, or the default rounded to whole patches."""
         if self.image is not None:
             return self.image

@@ -30,7 +30,7 @@ def pretrain(options: RecipeOptions) -> RunConfig:
     if kind != "vit":
         return {"resnet": pretrain_resnet, "swin": pretrain_swin}[kind](options, str(options.model))
     _, patch = parse_name(options.model or "B/16")
-    size = options.seen(Size(224, 224), patch)
+    size = options.choose_size(Size(224, 224), patch)
     batch = options.batch(4096)
     return RunConfig(
         recipe="pretrain",
@@ -64,7 +64,7 @@ def pretrain_resnet(options: RecipeOptions, name: str) -> RunConfig:
 
     Reached: by BiT-S R152x4 81.3% on ImageNet after fine-tuning (1912.11370, table 2). Not run here.
     """
-    size, batch = options.seen(Size(224, 224), Size(1, 1)), options.batch(4096)
+    size, batch = options.choose_size(Size(224, 224), Size(1, 1)), options.batch(4096)
     return RunConfig(
         recipe="pretrain",
         data=options.data,
@@ -91,7 +91,7 @@ def pretrain_swin(options: RecipeOptions, name: str) -> RunConfig:
     256 px (their repository). Not run here.
     """
     model = build_swin_config(name)  # refuses an unknown name
-    size, batch = options.seen(Size(*model.image), Size(1, 1)), options.batch(1024)
+    size, batch = options.choose_size(Size(*model.image), Size(1, 1)), options.batch(1024)
     return RunConfig(
         recipe="pretrain",
         data=options.data,

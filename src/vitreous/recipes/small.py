@@ -169,12 +169,12 @@ def choose_shape(
     details = {**given, "pool": "mean", "class_token": False, "position_init": "sincos2d"}
     details["position_temperature"] = position_temperature
     if options.model is not None:
-        size = options.seen(Size(rows, cols), parse_name(options.model)[1])
+        size = options.choose_size(Size(rows, cols), parse_name(options.model)[1])
         return build_vit_config(options.model, image=tuple(size), **details)
     patch = max(1, min(rows, cols) // grid)
     if options.image is not None:
         patch = next((side for side in range(patch, patch // 2, -1) if rows % side == cols % side == 0), patch)
-    size = options.seen(Size(rows, cols), Size(patch, patch))
+    size = options.choose_size(Size(rows, cols), Size(patch, patch))
     layers = {"width": width, "depth": depth, "heads": heads, "mlp_width": 4 * width}
     return ViTConfig(image=tuple(size), patch=(patch, patch), **layers, **details)
 

@@ -38,7 +38,7 @@ def retarget_model(model: ModelConfig, options: RecipeOptions, image: Size) -> M
     A ViT's tanh layer is dropped.
     """
     patch = Size(1, 1) if isinstance(model, ResNetConfig) else Size(*model.patch)
-    changed = replace(model, image=tuple(options.seen(image, patch)), classes=len(options.facts.classes))
+    changed = replace(model, image=tuple(options.choose_size(image, patch)), classes=len(options.facts.classes))
     return replace(changed, pre_logits=False) if isinstance(changed, ViTConfig) else changed
 
 

@@ -22,7 +22,7 @@ def build_model(options: RecipeOptions, **settings: Any) -> ViTConfig:
     """Return the papers' model without a head: ViT-B/16, unless another is named."""
     refuse_others(options)
     name = options.model or "B/16"
-    size = options.seen(Size(224, 224), parse_name(name)[1])
+    size = options.choose_size(Size(224, 224), parse_name(name)[1])
     return build_vit_config(name, image=size, channels=options.planes, classes=0, **settings)
 
 

@@ -9,7 +9,7 @@ from vitreous.drawing.images import draw_overlay, encode_png
 from vitreous.errors import ConfigError
 from vitreous.images.pixels import select_visible
 from vitreous.insight.attention import compute_attention_maps, resolve_index
-from vitreous.insight.explanation import Opened, array, looked, opened
+from vitreous.insight.explanation import Opened, array, look_at, open_inside
 from vitreous.insight.methods import MapOptions, settle_options
 from vitreous.insight.tokens import require_vit
 from vitreous.predictor import Predictor
@@ -46,13 +46,13 @@ def explain(predictor: Predictor, pixels: np.ndarray, options: MapOptions, query
     Raises:
         ConfigError: an exported model, or something that the model or the method doesn't have.
     """
-    ready = opened(predictor)
+    ready = open_inside(predictor)
     settled = settle_options(options, ready.folder)
     if query is None:
-        return Maps(settled, *looked(ready, pixels, settled))
+        return Maps(settled, *look_at(ready, pixels, settled))
     if settled.method != "attention":
         raise ConfigError(f"{settled.method} takes no query; it is for attention: give method=attention")
-    scores, targets, _, _ = looked(ready, pixels, settled)
+    scores, targets, _, _ = look_at(ready, pixels, settled)
     weights = attend(ready, pixels, settled, query)
     maps = weights.mean(1) if settled.head is None else weights[:, settled.head]
     return Maps(settled, scores, targets, maps, weights)

@@ -13,7 +13,7 @@ from vitreous.errors import ConfigError
 from vitreous.images.pixels import select_visible
 from vitreous.insight.attention import resolve_index
 from vitreous.insight.attention_weights import iterate_rows
-from vitreous.insight.explanation import Opened, opened
+from vitreous.insight.explanation import Opened, open_inside
 from vitreous.insight.methods import compute_probabilities, find_target
 from vitreous.insight.patch_features import compute_patch_features, compute_token_norms, find_nearest_patches
 from vitreous.insight.positions import compute_similarity
@@ -42,7 +42,7 @@ def look_inside(predictor: Predictor, pixels: np.ndarray, layer: int, target: st
     Raises:
         ConfigError: another kind of model, no such layer or class, or too many patches.
     """
-    ready = opened(predictor)
+    ready = open_inside(predictor)
     model = require_vit(ready.model)
     layer = resolve_index(layer, model.config.depth, "layer")
     if model.config.heads * count_tokens(model) ** 2 > MOST_WEIGHTS:

@@ -48,7 +48,7 @@ class Loaded:
 
     def warm_up(self) -> None:
         """Compute once, so that the first request doesn't pay for it; raises CheckpointError for outputs that aren't numbers."""
-        pixels = self.predictor.black_images(1)
+        pixels = self.predictor.make_black_images(1)
         found = [self.predictor.probabilities(pixels)] if self.classifies else []
         try:
             found.append(self.predictor.engine.features(pixels))

@@ -95,7 +95,7 @@ class Supervisor(Multiprocess):
 
 
 @contextmanager
-def shared_measurements() -> Iterator[None]:
+def share_measurements() -> Iterator[None]:
     """Let processes that are started within add up what they measure."""
     with tempfile.TemporaryDirectory(prefix="vitreous-metrics-") as folder:
         os.environ[SHARED] = folder
@@ -111,7 +111,7 @@ def supervise(work: Work, listening: socket.socket) -> None:
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = threads
     try:
-        with shared_measurements():
+        with share_measurements():
             Supervisor(work, [listening]).run()
     finally:
         if before is None:

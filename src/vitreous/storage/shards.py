@@ -45,7 +45,7 @@ class Pieces:
                 found[there] = piece[here]
         return found
 
-    def whole(self) -> Tensor:
+    def join(self) -> Tensor:
         """Return the tensor."""
         return self.cut([0] * len(self.shape), self.shape)
 

@@ -103,7 +103,7 @@ def write_resized(setting: Setting, start: str, how: str, to: Path, seed: int) -
     assert isinstance(folder.model, ViT)
     image = tuple(configure_runs(setting)[1].model.image)
     torch_seed = torch.Generator().manual_seed(seed)
-    model = folder.model.resized(image, how if how in RULES else RULES[0])
+    model = folder.model.resize(image, how if how in RULES else RULES[0])
     if how not in RULES:
         replace_positions(folder.model, model, WAYS[how], torch_seed)
     save_model(to, replace(folder, model=model, preprocess=replace(folder.preprocess, size=image)))

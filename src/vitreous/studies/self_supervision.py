@@ -64,22 +64,22 @@ def cells(setting: Setting) -> list[Cell]:
     prepare = partial(write_split, labelled=labelled)
     found = []
 
-    def trained(way: str, config: RunConfig, needs: tuple[str, ...] = ()) -> None:
+    def add_training(way: str, config: RunConfig, needs: tuple[str, ...] = ()) -> None:
         for rate in list_rates(setting):
             own = config if setting.scale == "paper" else replace(config, optimizer=base_runs.configure_adam(rate))
             group = name_condition(way, rate)
             found.append(Cell(f"{base_runs.build_slug(group)}-{own.seed}", group, own, needs=needs, prepare=prepare))
 
     for seed in setting.seeds(laptop=3, gpu=4, paper=1):
-        trained(SCRATCH, replace(configure_target(target, None), seed=seed))
+        add_training(SCRATCH, replace(configure_target(target, None), seed=seed))
         if setting.scale != "paper":
-            trained(SHORT, replace(configure_target(target, None), duration=choose_lengths(setting)[1], seed=seed))
+            add_training(SHORT, replace(configure_target(target, None), duration=choose_lengths(setting)[1], seed=seed))
         for way in WAYS:
             start = f"pre-trained-{base_runs.build_slug(way)}-{seed}"
             measure = measure_accuracy if way == SUPERVISED else measure_loss
             config = replace(configure_pretraining(source, way), seed=seed)
             found.append(Cell(start, f"pre-trained, {way}", config, measure, prepare=prepare))
-            trained(way, replace(configure_target(target, str(setting.run(start))), seed=seed), (start,))
+            add_training(way, replace(configure_target(target, str(setting.run(start))), seed=seed), (start,))
     return found
 
 

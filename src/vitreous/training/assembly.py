@@ -98,7 +98,7 @@ def count_low_steps(config: RunConfig, examples: int, total: int) -> int:
     if config.low_resolution == 1:
         return 0
     scale, until = Scale(examples, config.batch, total), Duration.parse(config.low_resolution_duration)
-    return min(until.steps(scale), total if until.exact(scale) >= total else total - 1)
+    return min(until.steps(scale), total if until.convert(scale) >= total else total - 1)
 
 
 def choose_low_size(config: RunConfig) -> Size:

@@ -98,7 +98,7 @@ class World:
         dist.gather_object(value, found, dst=0)
         return found or []
 
-    def total(self, values: Tensor) -> Tensor:
+    def add_up(self, values: Tensor) -> Tensor:
         """Return the sum over the processes of some numbers, the same bits in all of them."""
         if self.together:
             dist.all_reduce(values)
@@ -107,7 +107,7 @@ class World:
     def agree(self, interrupt: Interrupt) -> None:
         """Let the run stop if any process was asked to."""
         if self.together:
-            interrupt.adopt(self.total(torch.tensor(interrupt.ballot())).tolist())
+            interrupt.adopt(self.add_up(torch.tensor(interrupt.ballot())).tolist())
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:

@@ -41,7 +41,7 @@ def check_weights(job: Job, world: World | None = None) -> None:
     models = [job.objective] if job.average is None else [job.objective, job.average.module]
     weights = take_local(weight for model in models for weight in model.parameters())
     ruined = sum(not bool(torch.isfinite(weight).all()) for weight in weights)
-    if (world or job.world).total(torch.tensor(float(ruined))):
+    if (world or job.world).add_up(torch.tensor(float(ruined))):
         raise explain_divergence("the weights became infinite or NaN", job.progress.step)
 
 

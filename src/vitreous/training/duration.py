@@ -53,14 +53,14 @@ class Duration:
 
     def steps(self, scale: Scale) -> int:
         """Convert to whole optimizer steps, rounded to the nearest."""
-        return round(self.exact(scale))
+        return round(self.convert(scale))
 
-    def exact(self, scale: Scale) -> float:
+    def convert(self, scale: Scale) -> float:
         """Convert to optimizer steps and fractions of them."""
-        own = self._own(scale)
-        return own if self.most is None else min(own, self.most.exact(scale))
+        own = self._convert_own(scale)
+        return own if self.most is None else min(own, self.most.convert(scale))
 
-    def _own(self, scale: Scale) -> float:
+    def _convert_own(self, scale: Scale) -> float:
         if self.unit == "%":
             if scale.total is None:
                 raise ConfigError(f"{self.amount:g}% is a share of the run, so it can't set the run's own length")

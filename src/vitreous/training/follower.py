@@ -22,7 +22,7 @@ class Follower(Run):
     notices: list[str] = field(default_factory=list)
     leads: ClassVar[bool] = False
 
-    def still_there(self, every: float = 0.0) -> None:
+    def check_presence(self, every: float = 0.0) -> None:
         """Leave that to the first process."""
 
     def rewrite(self, config: Mapping[str, Any]) -> None:
@@ -72,7 +72,7 @@ def open_checkpoint(run: Run, world: World) -> Checkpoint | None:
     Raises:
         RunError: there are checkpoints, but every one is damaged. CheckpointError: this process doesn't see the folder.
     """
-    checkpoint = run.latest_checkpoint() if run.leads else None
+    checkpoint = run.find_latest_checkpoint() if run.leads else None
     step = world.share(None if checkpoint is None else checkpoint.step)
     if run.leads or step is None:
         return checkpoint

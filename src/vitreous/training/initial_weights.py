@@ -88,7 +88,7 @@ def start_from(
             reporter.message(
                 f"positions resized from a grid of {old.config.grid} to {new.grid} by the rule {folder.resize}"
             )
-        old = old.resized(tuple(new.image), folder.resize)
+        old = old.resize(tuple(new.image), folder.resize)
     if getattr(old.config, "pre_logits", False) and not getattr(new, "pre_logits", False):
         reporter.message("the tanh pre-logits layer is dropped, as in the paper's fine-tuning")
     weights, kept = old.state_dict(), config.head not in ANEW and folder.classes == classes

@@ -104,8 +104,8 @@ def take_steps(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt, che
         if progress.evaluated < progress.step and is_evaluation_due(progress.step, evaluations, total):
             evaluate_and_keep(job, run, reporter, interrupt, checkpoints)
             continue
-        run.still_there(PRESENCE)
-        if checkpoints.due(progress.step):
+        run.check_presence(PRESENCE)
+        if checkpoints.is_due(progress.step):
             checkpoints.save(job, run)
         job.world.pulse.beat()
         started = time.perf_counter()
@@ -163,7 +163,7 @@ def train_step(job: Job, batch: Batch, votes: "Votes | None" = None) -> tuple[Te
     objective = next(one for one in (job.runner, job.compiled, job.objective) if one is not None)
     job.objective.train()
     resolution = job.resolution(step)
-    job.model.at_resolution(resolution)
+    job.model.set_resolution(resolution)
     size = len(batch.labels)
     losses: list[Tensor] = []
     counted: list[dict[str, Tensor]] = []
@@ -171,7 +171,7 @@ def train_step(job: Job, batch: Batch, votes: "Votes | None" = None) -> tuple[Te
     draws = (split.split(micro) for split in draw_step(job, size))
     for last, part, noise, keys in mark_last(zip(batch.split(micro), *draws, strict=True)):
         part = part.to(job.device)
-        job.model.at_examples(keys.to(job.device))
+        job.model.set_examples(keys.to(job.device))
         with accumulate(job.runner, last):
             with autocast_context(job):
                 images = normalize(part.pixels, config.preprocess)
@@ -222,7 +222,7 @@ def add_up(
     """Return the mean of the processes' losses and the sums of their totals, and take the votes."""
     ballot = votes.ballot() if votes is not None else []
     values = [loss / world.size, *totals.values(), *torch.tensor(ballot).to(loss.device).unbind()]
-    found = world.total(torch.stack([value.double() for value in values]))
+    found = world.add_up(torch.stack([value.double() for value in values]))
     if votes is not None:
         votes.adopt(found[-len(ballot) :].tolist())
     return found[0], dict(zip(totals, found[1:], strict=False))
@@ -328,7 +328,7 @@ class Cadence:
         """Whether it is time by this process's clock."""
         return time.monotonic() - self.saved_at >= self.seconds
 
-    def due(self, step: int) -> bool:
+    def is_due(self, step: int) -> bool:
         """Return whether this step ends with a checkpoint."""
         by_steps = step > self.saved_step and self.steps > 0 and step % self.steps == 0
         return by_steps or (self.late if self.voted is None else self.voted)

@@ -76,7 +76,7 @@ def load_exported(run: Run, *, measured: bool = False) -> ModelFolder | None:
 
 def export_model(job: Job, run: Run, model: Model) -> None:
     """Write `model/` of the run, atomically, from the current model, whole; raises StorageError."""
-    run.still_there()
+    run.check_presence()
     config, progress = job.config, job.progress
     origin = {
         "recipe": config.recipe,

@@ -44,7 +44,7 @@ def refit_exported(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt)
     refit = Refit(len(views[0]), len(held_out[0]))
     reporter.phase(f"fitting the head to all {refit.images:,} images")
     put_head(model, *fit_at(views, head["l2"]))
-    run.still_there()
+    run.check_presence()
     save_model(run.path / MEASURED, folder)
     save_model(run.model_path, replace(folder, model=model.cpu(), origin={**folder.origin, **refit.to_origin()}))
     return True

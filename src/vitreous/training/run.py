@@ -293,7 +293,7 @@ def carry_out_run(job: Job, run: Run, reporter: Reporter) -> TrainResult:
     fitted = fit(job, run, reporter)
     if not run.leads:
         return TrainResult(run.path, None, None, {}, fitted.stopped, fitted.signal)
-    run.still_there()
+    run.check_presence()
     report = None
     if fitted.stopped != "interrupted":
         note_baselines(job, run, reporter)

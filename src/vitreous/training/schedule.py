@@ -28,7 +28,7 @@ class Schedule:
         milestones = tuple(max(1, Duration.parse(milestone).steps(scale)) for milestone in config.milestones)
         if not 0 <= config.final <= 1:
             raise ConfigError(f"schedule.final is {config.final}; it is a share of the peak rate, from 0 to 1")
-        if warming.exact(scale) + cooling.exact(scale) > scale.total:
+        if warming.convert(scale) + cooling.convert(scale) > scale.total:
             raise ConfigError(
                 f"warm-up ({warmup} steps) and cool-down ({cooldown} steps) are longer than the run "
                 f"({scale.total} steps); shorten them (schedule.warmup, schedule.cooldown) or train longer (duration)"

@@ -92,7 +92,7 @@ def divide_like(whole: Tensor | Pieces, like: Tensor) -> Tensor:
     """Return a tensor divided as another one of its shape is; whole where that one isn't. No process sends anything, and of a
     tensor in pieces each reads its own part."""
     if not isinstance(like, DTensor) or tuple(whole.shape) != tuple(like.shape):
-        return whole.whole() if isinstance(whole, Pieces) else whole
+        return whole.join() if isinstance(whole, Pieces) else whole
     if isinstance(whole, Tensor):
         return distribute_tensor(whole.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
     sizes, offsets = compute_local_shape_and_global_offset(like.shape, like.device_mesh, like.placements)

@@ -34,7 +34,7 @@ def validate(job: Job, reporter: Reporter, interrupt: Interrupt) -> dict[str, fl
     Without labels, only the loss and seconds: see `measure_loss`. Always in float32, like `vitreous evaluate` and
     `predict`, so that one model has one number.
     """
-    job.model.at_resolution(None)
+    job.model.set_resolution(None)
     reporter.phase(f"evaluating on {len(job.validation):,} images")
     started = time.perf_counter()
     labelled = measure_multilabel if job.objective.multilabel else measure_accuracy
@@ -90,7 +90,7 @@ def measure_accuracy(job: Job, interrupt: Interrupt) -> dict[str, float] | None:
     judged = collect_batches(job, interrupt, judge)
     if not judged:
         return None if judged is None else {}
-    metrics = measure(Judged.joined(judged), job.classes)
+    metrics = measure(Judged.join(judged), job.classes)
     figures = {"loss": metrics.nll, "top1": metrics.top1, "top5": metrics.top5, "ece": metrics.ece}
     return {name: value for name, value in figures.items() if value is not None}
 

@@ -55,7 +55,7 @@ def adapt(folder: ModelFolder, options: LoadOptions) -> tuple[ModelFolder, Chang
 def resize_model(folder: ModelFolder, image: Size) -> tuple[ModelFolder, str]:
     """Return a model for images of another size, and a description of how its position grid was resized."""
     rule = folder.resize
-    old, model = folder.model.config, folder.model.resized(image, rule, share=True)
+    old, model = folder.model.config, folder.model.resize(image, rule, share=True)
     said = ""
     if isinstance(model, ViT):
         learned = model.config.positions in ("learned", "learned2d", "relative", "bias")

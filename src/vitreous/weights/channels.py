@@ -81,7 +81,7 @@ def place_kernel(
         shift = (kernel * ((m - mean) / std).view(-1, 1, 1)).flatten(1).sum(1)
         kernel = kernel * (s / std).view(-1, 1, 1)
         mean, std = m.expand(old), s.expand(old)
-    mixed = torch.einsum("nc,ochw->onhw", mixing_matrix(rule, old, channels), kernel)
+    mixed = torch.einsum("nc,ochw->onhw", build_mixing_matrix(rule, old, channels), kernel)
     images = replace(
         images,
         mode=choose_mode(channels, images),
@@ -114,7 +114,7 @@ def expand_channels(values: tuple[float, ...], channels: int) -> Float64[Tensor,
     return told if len(told) == channels else told.mean().repeat(channels)
 
 
-def mixing_matrix(rule: str, old: int, new: int) -> Float64[Tensor, "new old"]:
+def build_mixing_matrix(rule: str, old: int, new: int) -> Float64[Tensor, "new old"]:
     """Return the share of each old kernel in each new one."""
     mix = torch.zeros(new, old, dtype=torch.float64)
     for row in range(new):

@@ -71,14 +71,14 @@ def convert(folder: ModelFolder, path: str | Path, to: str = OURS) -> Proof:
         save_model(path, folder)
     else:
         write_foreign(folder, path, family)
-    options = None if family is None else LoadOptions(family=family.name + back(folder, family))
+    options = None if family is None else LoadOptions(family=family.name + choose_variant(folder, family))
     try:
         again, _ = open_model(path, options)
-        proof = prove(folder, again, other_epsilons(folder, again, to))
+        proof = prove(folder, again, describe_epsilons(folder, again, to))
     except CheckpointError:
         remove_folder(path)
         raise
-    lost = [other_epsilons(folder, again, to), other_transform(folder.preprocess, again.preprocess, to)]
+    lost = [describe_epsilons(folder, again, to), describe_transform(folder.preprocess, again.preprocess, to)]
     if folder.multilabel and not again.multilabel:
         lost.append(f"that an image may have several classes: {to} doesn't record it; apply a sigmoid")
     if folder.temperature != again.temperature:
@@ -88,7 +88,7 @@ def convert(folder: ModelFolder, path: str | Path, to: str = OURS) -> Proof:
     return replace(proof, lost="; ".join(filter(None, lost)))
 
 
-def back(folder: ModelFolder, family: Family) -> str:
+def choose_variant(folder: ModelFolder, family: Family) -> str:
     """Return the variant under which the written file is read back, if the format is ambiguous."""
     config = folder.model.config
     exact = isinstance(config, ViTConfig) and config.block.activation == "gelu"
@@ -102,13 +102,13 @@ def epsilons(config: Config) -> EpsilonConfig | None:
     return config.epsilons if isinstance(config, ResNetConfig) else None
 
 
-def other_epsilons(folder: ModelFolder, again: ModelFolder, to: str) -> str:
+def describe_epsilons(folder: ModelFolder, again: ModelFolder, to: str) -> str:
     """Describe where a format's own code uses other epsilons than the model; "" if nowhere."""
     here, there = epsilons(folder.model.config), epsilons(again.model.config)
     return f"the epsilons: the model has {here}, but {to}'s own code {there}" if here != there else ""
 
 
-def other_transform(here: PreprocessConfig, there: PreprocessConfig, to: str) -> str:
+def describe_transform(here: PreprocessConfig, there: PreprocessConfig, to: str) -> str:
     """Describe the parts of the images' transform that a format doesn't record, or its own code does differently; ""
     if none."""
     found = []
@@ -129,7 +129,7 @@ def spread(values: tuple[float, ...]) -> list[float]:
     return [round(value, 4) for value in (values * 3 if len(values) == 1 else values)]
 
 
-def unfit(config: Config, family: Family) -> str | None:
+def explain_unfit(config: Config, family: Family) -> str | None:
     """Name the formats that hold this model, if this one doesn't hold its kind."""
     kind = get_kind(config)
     if kind == family.kind:
@@ -146,7 +146,7 @@ def write_foreign(folder: ModelFolder, path: Path, family: Family) -> None:
     """Write a model folder of another code base: weights and the JSON files that go with them."""
     config = folder.model.config
     assert family.unwritable is not None
-    reason = unfit(config, family) or family.unwritable(config)
+    reason = explain_unfit(config, family) or family.unwritable(config)
     if reason:
         raise CheckpointError(f"the format {family.name} can't express this model: {reason}")
     tensors, left = write_tensors(family.table(config), folder.model.state_dict(), config.depth)

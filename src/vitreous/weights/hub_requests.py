@@ -74,7 +74,7 @@ def ask_hub(repository: str, revision: str | None) -> Remote:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError, HTTPError
 
-    with explained(repository, revision):
+    with translate_errors(repository, revision):
         try:
             info = HfApi().model_info(repository, revision=revision, timeout=timeouts(), files_metadata=True)
             files = {one.rfilename: one.size or 0 for one in info.siblings or () if "/" not in one.rfilename}
@@ -111,7 +111,7 @@ def endpoint() -> str:
 
 
 @contextmanager
-def explained(repository: str, revision: str | None = None) -> Iterator[None]:
+def translate_errors(repository: str, revision: str | None = None) -> Iterator[None]:
     """Turn any error of the Hub's library into one line of ours, with the remedy."""
     from huggingface_hub.errors import HFValidationError, HTTPError
 

@@ -55,7 +55,7 @@ class Rule:
     """Where one of theirs stacks several of ours: (first, end, count); ours is the parts from first to before end of
     count equal ones."""
 
-    def numbered(self, index: int) -> "Rule":
+    def number(self, index: int) -> "Rule":
         """Return the rule of one block."""
         theirs = tuple(name.replace("{i}", str(index)) for name in self.theirs)
         return replace(self, ours=self.ours.replace("{i}", str(index)), theirs=theirs)
@@ -69,7 +69,7 @@ def dense_rules(ours: str, theirs: str, layout: Layout = SAME) -> list[Rule]:
     return [Rule(f"{ours}.weight", (f"{theirs}.weight",), layout), Rule(f"{ours}.bias", (f"{theirs}.bias",))]
 
 
-def stacked_rule(ours: str, theirs: Sequence[str], suffix: str, layout: Layout = SAME) -> Rule:
+def stack_rule(ours: str, theirs: Sequence[str], suffix: str, layout: Layout = SAME) -> Rule:
     """Return the rule of one tensor of ours that stacks several of theirs."""
     return Rule(f"{ours}.{suffix}", tuple(f"{name}.{suffix}" for name in theirs), layout)
 
@@ -78,7 +78,7 @@ def expand_table(table: Table, depth: int) -> list[Rule]:
     """Expand the rules of blocks for each block."""
     rules = []
     for rule in table:
-        rules += [rule.numbered(index) for index in range(depth)] if "{i}" in rule.ours else [rule]
+        rules += [rule.number(index) for index in range(depth)] if "{i}" in rule.ours else [rule]
     return rules
 
 

@@ -79,7 +79,13 @@ def write_card(repository: str, licence: str, folder: ModelFolder, training: Tra
         metrics=sorted({one.kind for one in training.figures}) or None,
     )
     parts = [f"---\n{data.to_yaml()}\n---\n", f"# {repository.partition('/')[2]}\n"]
-    parts += _what(folder) + _training(training) + _results(training) + _classes(folder) + _use(repository, folder)
+    parts += (
+        _describe_model(folder)
+        + _describe_training(training)
+        + _results(training)
+        + _classes(folder)
+        + _use(repository, folder)
+    )
     return "\n".join([*parts, *_limits(folder, training)])
 
 
@@ -97,13 +103,13 @@ def _result(figure: Figure, task: str, training: Training) -> Any:
     )
 
 
-def _what(folder: ModelFolder) -> list[str]:
+def _describe_model(folder: ModelFolder) -> list[str]:
     rows, cols = folder.model.config.image
     does = "classifies images" if folder.classes else "turns images into features; it has no head"
     return [f"{describe(folder.model.config)} that {does}, of {rows}x{cols} pixels.\n"]
 
 
-def _training(training: Training) -> list[str]:
+def _describe_training(training: Training) -> list[str]:
     if not training.recipe:
         return ["## Training\n", f"Converted from {training.weights or 'weights of another origin'}.\n"]
     told = f"Recipe `{training.recipe}` of [vitreous](https://pypi.org/project/vitreous/)"
@@ -158,7 +164,7 @@ def name_place(text: str) -> str:
     return text if not Path(text).is_absolute() and text.count("/") <= 1 else Path(text).name
 
 
-def without_places(origin: Mapping[str, Any]) -> dict[str, Any]:
+def remove_places(origin: Mapping[str, Any]) -> dict[str, Any]:
     """Return the origin of a model without paths of somebody's machine."""
     return {
         key: name_place(value) if key in ("data", "weights", "file") and isinstance(value, str) else value

@@ -156,7 +156,7 @@ def load_model(path: str | Path, *, verify: bool | None = None) -> ModelFolder:
     """
     path = Path(path)
     while True:
-        with _watched(path) as unchanged:
+        with _watch(path) as unchanged:
             try:
                 folder = _load(_locate(path), verify)
             except CheckpointError:
@@ -309,7 +309,7 @@ def _keys(path: Path) -> set[str]:
 
 
 @contextmanager
-def _watched(path: Path) -> Iterator[Callable[[], bool]]:
+def _watch(path: Path) -> Iterator[Callable[[], bool]]:
     """Detect whether a newer model replaced a folder in the meantime, as a run in training does: never mix the two.
 
     The folder is held open, so that its inode number can't be reused.

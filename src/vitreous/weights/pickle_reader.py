@@ -164,7 +164,7 @@ class Machine:
         elif name not in ("PROTO", "FRAME"):
             raise Unfit(f"its description has the instruction {name}")
 
-    def marked(self) -> list[Any]:
+    def pop_marked(self) -> list[Any]:
         """Pop everything pushed onto the stack since the last mark."""
         start = self.marks.pop()
         values = self.stack[start:]
@@ -179,19 +179,19 @@ class Machine:
         del self.stack[-count:]
         return values
 
-    def called(self) -> None:
+    def record_call(self) -> None:
         """Describe a tensor, make a dict, or record a call; call nothing."""
         function, arguments = self.pop_values(2)
         self.stack.append(emulate_call(function, arguments))
 
-    def created(self, keywords: bool = False) -> None:
+    def record_object(self, keywords: bool = False) -> None:
         """Record an object of some class."""
         kind, *arguments = self.pop_values(3 if keywords else 2)
         if not isinstance(kind, Name) or is_harmful(kind):
             raise Harmful(f"it makes a {str(kind)[:80]!r}")
         self.stack.append({} if kind in DICTS else Inert(kind, arguments[0]))
 
-    def filled(self) -> None:
+    def fill(self) -> None:
         """Give an object its attributes; those of a dict are left out."""
         made, attributes = self.pop_values(2)
         if isinstance(made, Inert):
@@ -200,7 +200,7 @@ class Machine:
             raise TypeError("attributes for something that has none")
         self.stack.append(made)
 
-    def stored(self) -> None:
+    def interpret_reference(self) -> None:
         """Interpret a reference to a record."""
         reference = self.stack.pop()
         if reference[0] == "module":  # a class with its source, in older files
@@ -224,17 +224,17 @@ class Machine:
         self.storages[key] = storage
         self.stack.append(storage)
 
-    def itemised(self, items: list[Any]) -> None:
+    def put_items(self, items: list[Any]) -> None:
         """Put pairs into a dict, or into any other object made to hold them."""
         if isinstance(self.stack[-1], dict):
             self.stack[-1].update(dict(zip(items[::2], items[1::2], strict=True)))
 
-    def listed(self, items: list[Any]) -> None:
+    def append_all(self, items: list[Any]) -> None:
         """Put values into a list, or into any other object made to hold them."""
         if isinstance(self.stack[-1], list):
             self.stack[-1].extend(items)
 
-    def named(self) -> None:
+    def join_name(self) -> None:
         """Combine the name of a class or function from its two words."""
         module, name = self.pop_values(2)
         self.stack.append(Name(f"{module} {name}"))
@@ -307,27 +307,27 @@ CONSTANTS: dict[str, Any] = {
 }
 ACTIONS: dict[str, Any] = {
     "POP": lambda machine: machine.pop_values(1),
-    "POP_MARK": Machine.marked,
+    "POP_MARK": Machine.pop_marked,
     "DUP": lambda machine: machine.stack.append(machine.stack[-1]),
-    "TUPLE": lambda machine: machine.stack.append(tuple(machine.marked())),
+    "TUPLE": lambda machine: machine.stack.append(tuple(machine.pop_marked())),
     "TUPLE1": lambda machine: machine.stack.append(tuple(machine.pop_values(1))),
     "TUPLE2": lambda machine: machine.stack.append(tuple(machine.pop_values(2))),
     "TUPLE3": lambda machine: machine.stack.append(tuple(machine.pop_values(3))),
-    "LIST": lambda machine: machine.stack.append(machine.marked()),
-    "FROZENSET": lambda machine: machine.stack.append(machine.marked()),
-    "DICT": lambda machine: (items := machine.marked(), machine.stack.append({}), machine.itemised(items)),
-    "APPEND": lambda machine: machine.listed(machine.pop_values(1)),
-    "APPENDS": lambda machine: machine.listed(machine.marked()),
-    "ADDITEMS": lambda machine: machine.listed(machine.marked()),
-    "SETITEM": lambda machine: machine.itemised(machine.pop_values(2)),
-    "SETITEMS": lambda machine: machine.itemised(machine.marked()),
+    "LIST": lambda machine: machine.stack.append(machine.pop_marked()),
+    "FROZENSET": lambda machine: machine.stack.append(machine.pop_marked()),
+    "DICT": lambda machine: (items := machine.pop_marked(), machine.stack.append({}), machine.put_items(items)),
+    "APPEND": lambda machine: machine.append_all(machine.pop_values(1)),
+    "APPENDS": lambda machine: machine.append_all(machine.pop_marked()),
+    "ADDITEMS": lambda machine: machine.append_all(machine.pop_marked()),
+    "SETITEM": lambda machine: machine.put_items(machine.pop_values(2)),
+    "SETITEMS": lambda machine: machine.put_items(machine.pop_marked()),
     "MEMOIZE": lambda machine: machine.memo.__setitem__(len(machine.memo), machine.stack[-1]),
-    "STACK_GLOBAL": Machine.named,
-    "REDUCE": Machine.called,
-    "NEWOBJ": Machine.created,
-    "NEWOBJ_EX": lambda machine: machine.created(keywords=True),
-    "BUILD": Machine.filled,
-    "BINPERSID": Machine.stored,
+    "STACK_GLOBAL": Machine.join_name,
+    "REDUCE": Machine.record_call,
+    "NEWOBJ": Machine.record_object,
+    "NEWOBJ_EX": lambda machine: machine.record_object(keywords=True),
+    "BUILD": Machine.fill,
+    "BINPERSID": Machine.interpret_reference,
 }
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from vitreous.errors import DownloadFailed
-from vitreous.weights.hub_requests import explained, timeouts
+from vitreous.weights.hub_requests import timeouts, translate_errors
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 """The ETag of a large file is its hash."""
@@ -38,7 +38,7 @@ def fetch_file(repository: str, name: str, commit: str, progress: Progress) -> P
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
     from huggingface_hub.utils import build_hf_headers
 
-    with explained(repository, commit):
+    with translate_errors(repository, commit):
         held = try_to_load_from_cache(repository, name, revision=commit)
         if isinstance(held, str):
             return Path(held)

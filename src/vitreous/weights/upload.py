@@ -17,9 +17,9 @@ from vitreous.weights.hub_requests import (
     ask_hub,
     choose_files,
     endpoint,
-    explained,
+    translate_errors,
 )
-from vitreous.weights.model_card import without_places
+from vitreous.weights.model_card import remove_places
 from vitreous.weights.model_folder import ModelFolder, save_model
 
 
@@ -61,11 +61,11 @@ def upload(
     check_free(repository, overwrite)
     with TemporaryDirectory() as place:
         path = Path(place) / "model"
-        save_model(path, replace(folder, origin=without_places(folder.origin)))
+        save_model(path, replace(folder, origin=remove_places(folder.origin)))
         size = sum(file.stat().st_size for file in path.iterdir())
         listener.message(f"uploading {repository} to {endpoint()}: {size / 1e6:,.1f} MB")
         listener.phase(f"uploading {repository}")
-        with explained(repository):
+        with translate_errors(repository):
             return commit(repository, path, card, private)
 
 

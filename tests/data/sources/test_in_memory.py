@@ -116,7 +116,7 @@ def test_crops_of_reduced_jpegs_are_left_to_the_files(source):
 def test_not_a_bit_of_an_example_depends_on_it(source, crop, size):
     augment = AugmentConfig(crop=crop, crop_pad=2, mixup=0.3, randaugment=(1, 5.0))
     stream = TrainStream(source, 1, augment, PreprocessConfig(size=size), LIMITS)
-    kept = stream.remembering()
+    kept = stream.remember()
     for sample in range(2 * len(source)):  # from the files, then from memory
         np.testing.assert_array_equal(kept.example(sample).pixels, stream.example(sample).pixels)
 

@@ -13,7 +13,7 @@ from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_digits
 from vitreous.errors import ConfigError, DataError, StorageError, UnknownName
 from vitreous.evaluation.probes import features as room
-from vitreous.evaluation.probes.feature_cache import cache_folder, cache_key, keep, kept
+from vitreous.evaluation.probes.feature_cache import cache_folder, cache_key, find, keep
 from vitreous.evaluation.probes.features import FeatureOptions, features
 from vitreous.evaluation.probes.few_shot import few_shot
 from vitreous.evaluation.probes.knn import knn
@@ -159,7 +159,7 @@ def test_nobodys_code_is_run(source, cache):
     from vitreous.storage.hashing import file_hash
 
     (entry / "vectors.sha256").write_text(file_hash(entry / "vectors.npy"))
-    assert kept(key, 37) is None
+    assert find(key, 37) is None
 
 
 def test_a_place_that_can_not_be_written_costs_only_time(source, tmp_path, monkeypatch):

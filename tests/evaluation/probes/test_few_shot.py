@@ -8,7 +8,7 @@ from tests.support.features import clouds
 
 from vitreous.errors import ConfigError, DataError
 from vitreous.evaluation.probes.features import Features
-from vitreous.evaluation.probes.few_shot import draw, few_shot, held_out, interval_of
+from vitreous.evaluation.probes.few_shot import draw, few_shot, hold_out, interval_of
 from vitreous.metrics.classification import wilson_interval
 from vitreous.metrics.seeds_and_images import estimate_crossed
 
@@ -143,6 +143,6 @@ def test_the_interval_holds_seeds_and_images():
 
 def test_a_share_of_each_class_is_held_out_but_never_all():
     labels = np.repeat(np.arange(3), [1, 5, 10])
-    held = held_out(labels, 0.2, seed=0)
+    held = hold_out(labels, 0.2, seed=0)
     assert np.bincount(labels[held], minlength=3).tolist() == [0, 1, 2]
-    assert held_out(labels, 1.0, seed=0).sum() == 13
+    assert hold_out(labels, 1.0, seed=0).sum() == 13

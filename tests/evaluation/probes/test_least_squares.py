@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitreous.errors import ConfigError
-from vitreous.evaluation.probes.least_squares import Readout, chunked, fit, fit_streaming
+from vitreous.evaluation.probes.least_squares import Readout, fit, fit_streaming, split_chunks
 
 
 def reference(vectors, labels, classes, l2, test):
@@ -69,7 +69,7 @@ def test_prediction_goes_by_chunks_and_takes_the_first_of_equals(monkeypatch):
     rng = np.random.default_rng(0)
     readout = Readout(np.zeros(2), np.ones(2), rng.normal(size=(3, 3)))
     vectors = rng.normal(size=(11, 2)).astype(np.float32)
-    assert [len(chunk) for chunk in chunked(vectors)] == [4, 4, 3]
+    assert [len(chunk) for chunk in split_chunks(vectors)] == [4, 4, 3]
     np.testing.assert_array_equal(readout.predict(vectors), readout.scores(vectors).argmax(1))
     assert Readout(np.zeros(2), np.ones(2), np.zeros((3, 3))).predict(vectors).tolist() == [0] * 11
     assert len(readout.predict(vectors[:0])) == 0

@@ -7,7 +7,7 @@ from tests.support.features import clouds
 
 from vitreous.errors import ConfigError, DataError
 from vitreous.evaluation.probes.features import Features
-from vitreous.evaluation.probes.few_shot import held_out
+from vitreous.evaluation.probes.few_shot import hold_out
 from vitreous.evaluation.probes.linear import L2_GRID, RATES, LinearOptions, linear_probe
 from vitreous.metrics.classification import wilson_interval
 
@@ -52,7 +52,7 @@ def test_l2_is_chosen_on_training_images_that_are_held_out():
     train, test = clouds(seed=1, spread=9), clouds(seed=2, spread=9)
     found = linear_probe(train, test)
     assert [value for value, _ in found.sweep] == list(L2_GRID)
-    held = held_out(train.labels, 0.2, seed=0)
+    held = hold_out(train.labels, 0.2, seed=0)
     learn, choose = train.take(np.flatnonzero(~held)), train.take(np.flatnonzero(held))
     for l2, share in found.sweep[3:]:  # weaker ones are next to no regularisation, which takes scikit-learn long
         assert share == pytest.approx((scikit(learn, choose, l2).argmax(1) == choose.labels).mean())

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from vitreous.evaluation.review.checks import BLURRED, DUPLICATE, FLAT, SMALL, find_duplicates, find_unusable
-from vitreous.evaluation.review.duplicates import SIDE, near_duplicates, perceptual_hash
+from vitreous.evaluation.review.duplicates import SIDE, find_near_duplicates, perceptual_hash
 from vitreous.evaluation.review.pictures import Look
 from vitreous.shapes import Size
 
@@ -43,7 +43,7 @@ CHANGES = {
 def test_the_same_picture_is_found_among_others(change):
     scenes = [scene(seed) for seed in range(40)]
     pictures = [*map(grey, scenes), *(grey(change(scenes[number])) for number in range(5))]
-    found = near_duplicates(pictures)
+    found = find_near_duplicates(pictures)
     assert {pair[1:] for pair in found} == {(number, 40 + number) for number in range(5)}
     assert [score for score, _, _ in found] == sorted((score for score, _, _ in found), reverse=True)
 
@@ -54,13 +54,13 @@ def test_ten_planted_among_five_hundred_are_the_first_ten():
     rng = np.random.default_rng(0)
     chosen, changes = rng.choice(490, 10, replace=False), list(CHANGES.values())
     pictures = [*map(grey, scenes), *(grey(changes[n % 5](scenes[one])) for n, one in enumerate(chosen))]
-    found = [pair[1:] for pair in near_duplicates(pictures)[:20]]
+    found = [pair[1:] for pair in find_near_duplicates(pictures)[:20]]
     assert sum((int(one), 490 + n) in found for n, one in enumerate(chosen)) >= 9
 
 
 def test_pictures_that_show_nothing_are_like_no_other():
     plain = [np.full((SIDE, SIDE), value, np.uint8) for value in (0, 0, 128, 129)]
-    assert near_duplicates(plain) == []
+    assert find_near_duplicates(plain) == []
     assert perceptual_hash(plain[0]).dtype == np.uint64
 
 

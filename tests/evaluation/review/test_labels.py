@@ -21,7 +21,7 @@ def planted(seed, wrong=10, count=500, noise=2.2):
 
 def test_planted_mistakes_are_among_the_first_twenty():
     found, true, bad = planted(1)
-    listed = checks.wrong_labels(checks.out_of_fold(found), found.labels)
+    listed = checks.find_wrong_labels(checks.out_of_fold(found), found.labels)
     first = listed[:20]
     assert sum(one.index in bad for one in first) >= 9
     assert [one.confidence for one in listed] == sorted(one.confidence for one in listed)

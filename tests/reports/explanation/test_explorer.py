@@ -10,7 +10,7 @@ from tests.support.explanations import folder, pictures
 from vitreous.drawing.images import STEPS
 from vitreous.images.preprocess import preprocess_image
 from vitreous.insight.attention import compute_attention_maps
-from vitreous.insight.explanation import opened
+from vitreous.insight.explanation import open_inside
 from vitreous.insight.methods import MapOptions, settle_options
 from vitreous.reports.explanation.contents import PageOptions
 from vitreous.reports.explanation.page import write_explanation
@@ -22,7 +22,7 @@ ROWS, COLS = 4, 6
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     """Return a page on two images, and the attention that it shows: (image, layer, head with the mean first, query, patch)."""
-    ready = opened(folder("registers"))
+    ready = open_inside(folder("registers"))
     prefix = ready.model.config.prefix
     assert tuple(ready.model.config.grid) == (ROWS, COLS)
     out = tmp_path_factory.mktemp("page") / "out"

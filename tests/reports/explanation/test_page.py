@@ -14,7 +14,7 @@ from tests.support.explanations import KINDS, folder, pictures
 from vitreous.errors import DataError
 from vitreous.insight.attention import compute_attention_maps
 from vitreous.insight.attention_distance import measure_attention_distance
-from vitreous.insight.explanation import opened
+from vitreous.insight.explanation import open_inside
 from vitreous.insight.methods import MapOptions, settle_options
 from vitreous.model.names import build_vit_config
 from vitreous.model.vit import ViT
@@ -24,7 +24,7 @@ from vitreous.reports.explanation.page import name_file, write_explanation
 
 
 def written(place, kind, images, **options):
-    ready = opened(folder(kind))
+    ready = open_inside(folder(kind))
     options = PageOptions(settle_options(MapOptions(), ready.folder), **options)
     return write_explanation(place, ready, images, options, "a <model>", lambda _doing, _done: None)
 
@@ -87,7 +87,7 @@ def unpacked(text, maps, tokens, patches):
 @pytest.mark.parametrize("kind", ["plain", "registers", "pooling"])
 def test_the_page_holds_the_attention_to_8_bits(kind):
     made = folder(kind)
-    ready, prefix = opened(made), made.model.config.prefix
+    ready, prefix = open_inside(made), made.model.config.prefix
     images = ready.images(np.stack([image[:16, :24] for image in pictures(2)]))
     rows, maps = compute_attention_rows(made.model, images), compute_attention_maps(made.model, images)
     assert rows.kept == Kept(2, (0, 1, 2), (0, 1))
@@ -124,7 +124,7 @@ def test_a_large_model_is_thinned_and_says_so():
     ("map_options", "start"), [(MapOptions("attention", 1, 0), [1, 1]), (MapOptions("rollout"), [2, 0])]
 )
 def test_the_page_begins_where_it_was_asked_to(map_options, start, tmp_path):
-    ready = opened(folder("plain"))
+    ready = open_inside(folder("plain"))
     options = PageOptions(settle_options(map_options, ready.folder), faithful=0)
     write_explanation(tmp_path / "out", ready, pictures(1), options, "model", lambda _doing, _done: None)
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
@@ -154,7 +154,7 @@ def test_names_are_as_short_as_they_stay_different():
 
 
 def test_all_images_count_and_the_first_are_shown():
-    ready, many = opened(folder("plain")), pictures(20)
+    ready, many = open_inside(folder("plain")), pictures(20)
     kept = []
     found = gather(
         ready, [*many[:5], b"broken", *many[5:]], PageOptions(MapOptions("rollout"), page=4, faithful=2),

@@ -26,7 +26,7 @@ def check(options: Evaluate) -> None:
 def check_protocol(options: Evaluate) -> None:
     """Raise ConfigError for an option that the protocol doesn't read."""
     given = [("train", PROBES)] if options.train is not None else []
-    given += [(name, READERS.get(name, PROBES)) for name in options.probe.differing()]
+    given += [(name, READERS.get(name, PROBES)) for name in options.probe.list_changed()]
     given += [(name, ("accuracy",)) for name in find_changes(options, Evaluate("")) if name in OF_ACCURACY]
     for name, readers in given:
         if options.protocol not in readers:

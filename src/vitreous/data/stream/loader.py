@@ -101,22 +101,22 @@ class TrainStream:
             epoch, index = find_position(sample, len(self.source))
             chosen = find_example(self.seed, epoch, index, len(self.source))
             label = read_label(self.source, chosen)
-            pixels = self._augmented(chosen, restart_generator(own, self.seed, epoch, index, OWN))
+            pixels = self._augment(chosen, restart_generator(own, self.seed, epoch, index, OWN))
             partner, weight = label, 1.0
             if self.augment.mixup or self.augment.cutmix:
                 rng = restart_generator(mixing, self.seed, epoch, index, MIXING)
                 other = int(rng.integers(len(self.source)))
                 if rng.random() < self.augment.mix_probability:
                     partner = read_label(self.source, other)
-                    second = self._augmented(other, restart_generator(own, self.seed, epoch, index, PARTNER))
+                    second = self._augment(other, restart_generator(own, self.seed, epoch, index, PARTNER))
                     pixels, weight = mix(pixels, second, self.augment, rng)
             yield Example(pixels, label, partner, weight, chosen)
 
-    def remembering(self) -> "TrainStream":
+    def remember(self) -> "TrainStream":
         """Return the same stream, with a small source kept decoded in memory."""
         return replace(self, source=remember(self.source, self.decode, self.preprocess, self.augment))
 
-    def _augmented(self, index: int, rng: np.random.Generator) -> Pixels[np.ndarray, "row col channel"]:
+    def _augment(self, index: int, rng: np.random.Generator) -> Pixels[np.ndarray, "row col channel"]:
         data, name = self.source.read(index), self.source.names[index]
         return augment(data, self.augment, self.preprocess, self.decode, rng, name)
 
@@ -145,9 +145,9 @@ class Share:
         places = ((sample // own) * self.batch + self.rank * own + sample % own for sample in samples)
         return self.stream.examples(places)
 
-    def remembering(self) -> "Share":
+    def remember(self) -> "Share":
         """Return the same, with a small source kept decoded in memory."""
-        return replace(self, stream=self.stream.remembering())
+        return replace(self, stream=self.stream.remember())
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class Examples:
             label = read_label(self.source, index)
             yield Example(preprocess_image(data, self.decode, self.preprocess, name), label, label, 1.0, index)
 
-    def remembering(self) -> "Examples":
+    def remember(self) -> "Examples":
         """Return the same, with a small source kept decoded in memory."""
         return replace(self, source=remember(self.source, self.decode, self.preprocess))
 
@@ -253,7 +253,7 @@ def _load_batches(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*worker processes in total.*")  # the user asked for that many
         loader = DataLoader(
-            _Keyed(examples.remembering(), shared),
+            _Keyed(examples.remember(), shared),
             batch_sampler=keys,  # type: ignore[arg-type]
             collate_fn=_return_item,
             num_workers=count,

@@ -11,9 +11,9 @@ from jaxtyping import Bool, Int64
 from vitreous.data.sources.base import FileSource, Source
 from vitreous.errors import DataError
 from vitreous.evaluation.accuracy import Progress, outputs
-from vitreous.evaluation.benchmarks.imagenet_c import BaselineErrors, corrupted_folders, corruption_errors
+from vitreous.evaluation.benchmarks.imagenet_c import BaselineErrors, corruption_errors, find_folders
 from vitreous.evaluation.benchmarks.imagenet_classes import CLASSES, outputs_of, subset
-from vitreous.evaluation.benchmarks.imagenet_sets import open_classes, open_validation, real_labels, set_named
+from vitreous.evaluation.benchmarks.imagenet_sets import open_classes, open_validation, read_real_labels, set_named
 from vitreous.images.config import PreprocessConfig
 from vitreous.metrics.classification import wilson_interval
 from vitreous.predictor import Predictor
@@ -86,7 +86,7 @@ def score(predictor: Predictor, name: str, root: Path, batches: BatchOptions = B
         return score_corrupted(predictor, root, columns, batches)
     chosen = subset(mark)
     source, labels = open_classes(root, predictor.folder.decode, batches.broken, chosen)
-    best = ranked(predictor, source, columns, chosen, batches)
+    best = rank(predictor, source, columns, chosen, batches)
     right = best == labels[:, None]
     hits = int(right[:, 0].sum())
     top5 = float(right.any(1).mean())
@@ -100,7 +100,7 @@ def score(predictor: Predictor, name: str, root: Path, batches: BatchOptions = B
     )
 
 
-def ranked(
+def rank(
     predictor: Predictor,
     source: Source,
     columns: Int64[np.ndarray, " label"],
@@ -123,12 +123,12 @@ def score_real(
 ) -> Score:
     """Measure on the reassessed labels."""
     source, numbers = open_validation(root, predictor.folder.decode, batches.broken)
-    labels = real_labels(root)
+    labels = read_real_labels(root)
     labelled = np.array([bool(labels[number]) for number in numbers])
     if not labelled.any():
         raise DataError(f"none of the {len(source):,} images in {root} has a label in the reassessed list")
     kept = take_images(source, labelled)
-    best = ranked(predictor, kept, columns, np.arange(CLASSES), batches)[:, 0]
+    best = rank(predictor, kept, columns, np.arange(CLASSES), batches)[:, 0]
     hits = sum(int(choice) in labels[number] for choice, number in zip(best, numbers[labelled], strict=True))
     left_out = int((~labelled).sum())
     return Score(
@@ -158,11 +158,11 @@ def score_corrupted(
     """
     every, images, hits, skipped = {}, 0, 0, []
     whole = replace(predictor.folder.preprocess, crop=1.0)
-    for (corruption, severity), folder in corrupted_folders(root).items():
+    for (corruption, severity), folder in find_folders(root).items():
         if batches.phase is not None:
             batches.phase(f"evaluating on {corruption}, severity {severity}")
         source, labels = open_classes(folder, predictor.folder.decode, batches.broken, subset(""))
-        right = ranked(predictor, source, columns, subset(""), batches, whole)[:, 0] == labels
+        right = rank(predictor, source, columns, subset(""), batches, whole)[:, 0] == labels
         every[corruption, severity] = 1 - float(right.mean())
         images, hits = images + len(source), hits + int(right.sum())
         skipped += getattr(source, "skipped", ())

@@ -55,7 +55,7 @@ class BaselineErrors:
     """What the copy lacks for the mCE: corruptions, or corruption/severity."""
 
 
-def corrupted_folders(root: Path) -> dict[tuple[str, int], Path]:
+def find_folders(root: Path) -> dict[tuple[str, int], Path]:
     """Find the folder of each corruption and severity, below root/CORRUPTION/ or root/GROUP/CORRUPTION/.
 
     Raises:

@@ -163,7 +163,7 @@ def number_of(name: str) -> int:
     return int(match[1]) - 1 if match else -1
 
 
-def real_labels(root: Path) -> list[frozenset[int]]:
+def read_real_labels(root: Path) -> list[frozenset[int]]:
     """Read the user's real.json, from the folder of the validation images or the one above: a set for each image.
 
     Raises:

@@ -81,7 +81,7 @@ def open_task(
     )
     lost = sum(sizes) - sum(map(len, parts))
     notes += [f"{lost:,} images that can't be read were left out"] if lost else []
-    notes += _counted(task, len(test))
+    notes += _compare_count(task, len(test))
     sources = [build_source(part, classes, decode, ()) for part in (train, validation, both, test)]
     return Opened(task, *sources, tuple(notes))
 
@@ -96,20 +96,20 @@ def open_packed(
         list_contents([one() for name in names for one in found.get(name, ())], folder, str(folder), False)
         for names in (("train", "validation"), ("test",))
     )
-    classes = _numbered(folder, task, (pool, test))
+    classes = _name_classes(folder, task, (pool, test))
     order = tuple(sorted(pool.rows, key=lambda row: _draw(seed, row.name))[:MORE])
-    first = _first(len(order))
+    first = _count_training(len(order))
     parts = [replace(pool, rows=rows) for rows in (order[:first], order[first:], order)]
     sources = [build_unscanned_source(part, classes, decode) for part in (*parts, test)]
     notes = [f"{len(order):,} of {len(pool):,} training images were drawn by seed {seed}"]
-    return Opened(task, *sources, (*notes, *_counted(task, len(test))))
+    return Opened(task, *sources, (*notes, *_compare_count(task, len(test))))
 
 
-def _numbered(folder: Path, task: str, parts: Sequence[Listing]) -> tuple[str, ...]:
+def _name_classes(folder: Path, task: str, parts: Sequence[Listing]) -> tuple[str, ...]:
     """Return the classes of packed images: the numbers up to the highest, or their names, sorted; raises DataError."""
     found = {label for part in parts for label in part.labels}
     if not all(label.isascii() and label.isdigit() for label in found):
-        return _sorted(task, found)
+        return _sort_classes(task, found)
     highest = max((row for part in parts for row in part.rows), key=lambda row: int(row.label))
     if int(highest.label) >= TASKS[task].classes:
         raise DataError(
@@ -118,7 +118,7 @@ def _numbered(folder: Path, task: str, parts: Sequence[Listing]) -> tuple[str, .
     return tuple(str(number) for number in range(int(highest.label) + 1))
 
 
-def _counted(task: str, test: int) -> list[str]:
+def _compare_count(task: str, test: int) -> list[str]:
     """Note it if the test split differs in size from the benchmark's."""
     right = test == TASKS[task].test
     return [] if right else [f"the test split has {test:,} images; the benchmark's has {TASKS[task].test:,}"]
@@ -189,7 +189,7 @@ def _from_lists(folder: Path, task: str, seed: int) -> tuple[list[Listing], list
         if listed != {row.name for row in both.rows}:
             raise DataError(f"{folder}: {TRAINING} and {VALIDATION} together don't list the images of {BOTH}")
         return [train, validation, test], []
-    train, validation = _divided(both, seed)
+    train, validation = _divide(both, seed)
     return [train, validation, test], [f"{BOTH} was divided by seed {seed}: there is no {TRAINING} with {VALIDATION}"]
 
 
@@ -225,26 +225,26 @@ def _from_folders(folder: Path, task: str, seed: int) -> tuple[list[Listing], li
             "see docs/evaluation.md"
         )
     pools = [train, *(named[name] for name in ("val", "valid", "validation") if name in named)]
-    rows = [row for pool in pools for row in _below(folder, pool)]
+    rows = [row for pool in pools for row in _list_below(folder, pool)]
     chosen = sorted(rows, key=lambda row: _draw(seed, row.name))[:MORE]
     notes = [f"{len(chosen):,} of {len(rows):,} training images were drawn by seed {seed}"]
-    parts = _divided(Listing(folder, tuple(chosen)), seed)
-    return [*parts, Listing(folder, tuple(_below(folder, named["test"])))], notes
+    parts = _divide(Listing(folder, tuple(chosen)), seed)
+    return [*parts, Listing(folder, tuple(_list_below(folder, named["test"])))], notes
 
 
-def _below(folder: Path, pool: Path) -> list[Row]:
+def _list_below(folder: Path, pool: Path) -> list[Row]:
     """List a pool's images in class folders, with names relative to the task's folder."""
     return [row._replace(name=f"{pool.name}/{row.name}") for row in list_classes(pool).rows]
 
 
-def _divided(both: Listing, seed: int) -> tuple[Listing, Listing]:
+def _divide(both: Listing, seed: int) -> tuple[Listing, Listing]:
     """Draw 800 of 1,000, or four fifths of fewer, by a hash of the seed and the names."""
     order = sorted(both.rows, key=lambda row: _draw(seed, row.name))
-    first = _first(len(order))
+    first = _count_training(len(order))
     return replace(both, rows=tuple(order[:first])), replace(both, rows=tuple(order[first:]))
 
 
-def _first(count: int) -> int:
+def _count_training(count: int) -> int:
     return min(FEW, count * FEW // MORE) or 1
 
 
@@ -254,10 +254,10 @@ def _draw(seed: int, name: str) -> bytes:
 
 def _classes(task: str, parts: Sequence[ScannedListing]) -> tuple[str, ...]:
     """Return the class names of the parts, numbers in numerical order; raises DataError for too many."""
-    return _sorted(task, {label for part in parts for label in part.listing.labels})
+    return _sort_classes(task, {label for part in parts for label in part.listing.labels})
 
 
-def _sorted(task: str, found: Collection[str]) -> tuple[str, ...]:
+def _sort_classes(task: str, found: Collection[str]) -> tuple[str, ...]:
     """Return class names, numbers in numerical order; raises DataError for more than the benchmark has."""
     if len(found) > TASKS[task].classes:
         raise DataError(

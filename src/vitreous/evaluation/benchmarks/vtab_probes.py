@@ -31,7 +31,7 @@ def vtab_probe(kind: str, options: ProbeOptions) -> Probe:
     near.check(nearest, MORE)
 
     def least_squares(train: Features, test: Features, held: np.ndarray) -> tuple[float, str]:
-        strength = strengths[0] if len(strengths) == 1 else few.best_strength(train, strengths, held)
+        strength = strengths[0] if len(strengths) == 1 else few.choose_strength(train, strengths, held)
         found = few.few_shot(train, test, None, ("all",), strength, 1).at("all")
         return found.mean, f"l2 {strength:g}"
 

@@ -83,7 +83,7 @@ def task_named(name: str) -> str:
 
 def clevr_count(objects: int) -> int:
     """Return the class of a scene with this many objects, 3 to 10."""
-    return _within("objects of a CLEVR scene", objects, 3, 10) - 3
+    return _check_within("objects of a CLEVR scene", objects, 3, 10) - 3
 
 
 def clevr_distance(depths: Sequence[float]) -> int:
@@ -108,24 +108,24 @@ def kitti_distance(vehicles: Sequence[float]) -> int:
 
 def dsprites_location(place: int) -> int:
     """Return the class of a sprite at one of the 32 horizontal positions, 0 to 31."""
-    return _within("horizontal position of a sprite", place, 0, 31) // 2
+    return _check_within("horizontal position of a sprite", place, 0, 31) // 2
 
 
 def dsprites_orientation(orientation: int) -> int:
     """Return the class of a sprite in one of the 40 orientations, 0 to 39: floor(orientation / 2.5)."""
-    return _within("orientation of a sprite", orientation, 0, 39) * 2 // 5
+    return _check_within("orientation of a sprite", orientation, 0, 39) * 2 // 5
 
 
 def smallnorb_azimuth(azimuth: int) -> int:
     """Return the class of smallNORB's own azimuth, an even number from 0 to 34 (tens of degrees)."""
     if azimuth % 2:
         raise ConfigError(f"azimuth of smallNORB is {azimuth}; it must be an even number from 0 to 34")
-    return _within("azimuth of smallNORB", azimuth, 0, 34) // 2
+    return _check_within("azimuth of smallNORB", azimuth, 0, 34) // 2
 
 
 def smallnorb_elevation(elevation: int) -> int:
     """Return the class of smallNORB's own elevation, 0 to 8 (30 to 70 degrees)."""
-    return _within("elevation of smallNORB", elevation, 0, 8)
+    return _check_within("elevation of smallNORB", elevation, 0, 8)
 
 
 DERIVED: dict[str, Callable[..., int]] = {
@@ -140,7 +140,7 @@ DERIVED: dict[str, Callable[..., int]] = {
 """The class for an annotation, by task; for preparing a copy from the originals."""
 
 
-def _within(what: str, value: int, low: int, high: int) -> int:
+def _check_within(what: str, value: int, low: int, high: int) -> int:
     if not low <= value <= high:
         raise ConfigError(f"{what} is {value}; it must be {low} to {high}")
     return value

@@ -52,15 +52,15 @@ def linear_cka(x: Vectors, y: Vectors) -> float:
 def layers_cka(rows: Sequence[Vectors], cols: Sequence[Vectors]) -> Float64[np.ndarray, "row col"]:
     """Return the linear CKA of each pair, from the smaller products: of features, or of images."""
     matrix = np.zeros((len(rows), len(cols)))
-    lengths = [np.sqrt(_overlap(_centred(x), _centred(x))) for x in chain(rows, cols)]
+    lengths = [np.sqrt(_overlap(_centre(x), _centre(x))) for x in chain(rows, cols)]
     for row, x in enumerate(rows):
         for col, y in enumerate(cols):
             length = lengths[row] * lengths[len(rows) + col]
-            matrix[row, col] = _overlap(_centred(x), _centred(y)) / length if length > 0 else 0.0
+            matrix[row, col] = _overlap(_centre(x), _centre(y)) / length if length > 0 else 0.0
     return matrix
 
 
-def _centred(x: Vectors) -> Float64[np.ndarray, "example _"]:
+def _centre(x: Vectors) -> Float64[np.ndarray, "example _"]:
     wide = x.astype(np.float64)
     return wide - wide.mean(0)
 
@@ -101,7 +101,7 @@ class Minibatches:
 
 def _kernel(x: Vectors) -> Float64[np.ndarray, "example example"]:
     """Return X X^T with a zero diagonal. Centring doesn't change the estimate, but preserves digits."""
-    centred = _centred(x)
+    centred = _centre(x)
     kernel = centred @ centred.T
     np.fill_diagonal(kernel, 0)
     return kernel
@@ -146,7 +146,7 @@ def cka(
     layers = [[find_layer(folder.model, name) for name in own] for folder, own in zip(models, names, strict=True)]
     streams = [layer_chunks(folder, source, own, options) for folder, own in zip(models, layers, strict=True)]
     both = zip(*streams, strict=True)
-    matrix = (_estimated if unbiased else _exact)(both, len(source), progress)
+    matrix = (_estimate if unbiased else _compute)(both, len(source), progress)
     return CKA(*names, matrix, len(source), unbiased)
 
 
@@ -156,7 +156,7 @@ def _batch(count: int, wanted: int) -> int:
     return next((size for size in sizes if count % size == 0 or count % size >= LEAST), count)
 
 
-def _estimated(both: Iterable, count: int, progress: Progress | None) -> Float64[np.ndarray, "row col"]:
+def _estimate(both: Iterable, count: int, progress: Progress | None) -> Float64[np.ndarray, "row col"]:
     sums, done = None, 0
     for rows, cols in both:
         sums = sums or Minibatches(len(rows), len(cols))
@@ -168,7 +168,7 @@ def _estimated(both: Iterable, count: int, progress: Progress | None) -> Float64
     return sums.matrix()
 
 
-def _exact(both: Iterable, count: int, progress: Progress | None) -> Float64[np.ndarray, "row col"]:
+def _compute(both: Iterable, count: int, progress: Progress | None) -> Float64[np.ndarray, "row col"]:
     kept: tuple[list, list] = ([], [])
     done = 0
     for chunk in both:

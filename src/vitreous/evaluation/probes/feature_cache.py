@@ -79,7 +79,7 @@ def model_hash(folder: ModelFolder | ExportedFolder) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def kept(key: str, count: int) -> Float32[np.ndarray, "example features"] | None:
+def find(key: str, count: int) -> Float32[np.ndarray, "example features"] | None:
     """Return the vectors under a key, mapped from disk, or None if there are no complete ones."""
     entry = cache_folder() / key
     try:
@@ -102,8 +102,8 @@ def keep(
         StorageError: the disk became full, or failed, during writing.
     """
     entry = cache_folder() / key if key is not None else None
-    if entry is None or not _writable(entry):
-        return _gathered(chunks, count)
+    if entry is None or not _make_room(entry):
+        return _gather(chunks, count)
     with atomic_folder(entry) as partial:
         with (partial / VECTORS).open("xb") as file:
             _write(file, chunks, count)
@@ -122,7 +122,7 @@ def _write(file: BinaryIO, chunks: Iterable[Float32[np.ndarray, "batch features"
         file.write(np.ascontiguousarray(chunk, dtype="<f4").data)
 
 
-def _gathered(
+def _gather(
     chunks: Iterable[Float32[np.ndarray, "batch features"]], count: int
 ) -> Float32[np.ndarray, "example features"]:
     """Combine the vectors into one array, without ever holding them twice."""
@@ -135,7 +135,7 @@ def _gathered(
     return whole
 
 
-def _writable(entry: Path) -> bool:
+def _make_room(entry: Path) -> bool:
     """Make room for an entry; return whether it can be written."""
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)

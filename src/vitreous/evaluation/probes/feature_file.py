@@ -49,7 +49,7 @@ def write_features(path: Path, parts: Mapping[str, Features], facts: Mapping[str
         write(file, parts, facts)
 
 
-def _labelled(parts: Mapping[str, Features]) -> bool:
+def _encode_labels(parts: Mapping[str, Features]) -> bool:
     return any(found.classes != ("",) for found in parts.values())
 
 
@@ -79,7 +79,7 @@ def _write_parquet(file: Any, parts: Mapping[str, Features], facts: Mapping[str,
 
 def _columns(parts: Mapping[str, Features]) -> list[str]:
     """Return the names of the columns that are present."""
-    return ["name", *["label"] * _labelled(parts), *["part"] * (set(parts) != {""}), "vector"]
+    return ["name", *["label"] * _encode_labels(parts), *["part"] * (set(parts) != {""}), "vector"]
 
 
 def _groups(parts: Mapping[str, Features]) -> Iterator[tuple[str, Features, slice]]:
@@ -92,7 +92,7 @@ def _write_npz(file: Any, parts: Mapping[str, Features], facts: Mapping[str, str
     classes = sorted({name for found in parts.values() for name in found.classes})
     arrays = {key: np.array(replace_bytes(value)) for key, value in facts.items()}
     arrays["name"] = np.array([replace_bytes(name) for found in parts.values() for name in found.names])
-    if _labelled(parts):
+    if _encode_labels(parts):
         own = [find_indices(found.classes, classes)[found.labels] for found in parts.values()]
         arrays |= {
             "label": np.concatenate(own).astype(np.int64),

@@ -16,7 +16,7 @@ from vitreous.engines.base import PRECISIONS_OF, check_precision
 from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.errors import ConfigError, DataError, ImageError
 from vitreous.evaluation.accuracy import Progress
-from vitreous.evaluation.probes.feature_cache import cache_key, keep, kept
+from vitreous.evaluation.probes.feature_cache import cache_key, find, keep
 from vitreous.evaluation.probes.layers import Layer, find_layer, read_layers
 from vitreous.evaluation.probes.least_squares import CHUNK
 from vitreous.images.inputs import Image, prepare
@@ -103,7 +103,7 @@ def features(
     device = choose_device(options.device)
     bf16 = _takes_bf16(options.precision, device)
     key = cache_key(folder, source, str(layer), bf16, device.type) if options.cache else None
-    vectors = kept(key, len(source)) if key is not None else None
+    vectors = find(key, len(source)) if key is not None else None
     if vectors is None:
         chunks = (vectors for (vectors,) in layer_chunks(folder, source, [layer], options, progress))
         vectors = keep(key, chunks, len(source))
@@ -224,7 +224,7 @@ def check_batch(options: FeatureOptions) -> None:
         raise ConfigError(f"batch is {options.batch}; it must be at least 1")
 
 
-def matched(train: Features, test: Features) -> Features:
+def match(train: Features, test: Features) -> Features:
     """Return `test` with its labels as indices into `train`'s classes, matched by name.
 
     Raises:

@@ -14,8 +14,8 @@ from jaxtyping import Bool, Int64
 
 from vitreous.data.sources.base import Source
 from vitreous.errors import ConfigError, DataError
-from vitreous.evaluation.probes.features import Features, matched
-from vitreous.evaluation.probes.least_squares import CHUNK, Readout, check_l2, fit, fit_streaming, whitened
+from vitreous.evaluation.probes.features import Features, match
+from vitreous.evaluation.probes.least_squares import CHUNK, Readout, check_l2, fit, fit_streaming, whiten
 from vitreous.metrics.classification import find_indices, wilson_interval
 from vitreous.metrics.seeds_and_images import Scores, estimate
 
@@ -83,14 +83,14 @@ def few_shot(
         ConfigError: shots, seeds or l2 out of range.
     """
     if classes is not None:
-        train, test = only(train, classes), only(test, classes)
-    test = matched(train, test)
+        train, test = select_classes(train, classes), select_classes(test, classes)
+    test = match(train, test)
     grid = sorted([l2] if isinstance(l2, (int, float)) else l2)
     check_l2(grid)
     check_shots(train, shots, seeds)
     found = []
     for one in shots:
-        draws = [every(train, grid)] if one == ALL else [drawn(train, one, grid, seed) for seed in range(seeds)]
+        draws = [fit_all(train, grid)] if one == ALL else [fit_drawn(train, one, grid, seed) for seed in range(seeds)]
         predicted = tuple(readout.predict(test.vectors) for readout, _ in draws)
         accuracies = tuple(float((labels == test.labels).mean()) for labels in predicted)
         interval = interval_of([labels == test.labels for labels in predicted])
@@ -99,7 +99,7 @@ def few_shot(
     return FewShot(tuple(found), len(test))
 
 
-def only(part: Features, classes: Sequence[str]) -> Features:
+def select_classes(part: Features, classes: Sequence[str]) -> Features:
     """Return the images of some classes; raises ConfigError for an unknown class."""
     unknown = [name for name in classes if name not in part.classes]
     if unknown:
@@ -136,28 +136,28 @@ def draw(train: Features, shots: int, seed: int) -> Int64[np.ndarray, " chosen"]
     return np.concatenate([indices[:shots] for indices in by_class])
 
 
-def drawn(train: Features, shots: int, grid: Sequence[float], seed: int) -> tuple[Readout, float]:
+def fit_drawn(train: Features, shots: int, grid: Sequence[float], seed: int) -> tuple[Readout, float]:
     """Fit the images drawn with a seed; return the readout and its l2."""
     chosen = draw(train, shots, seed)
     readouts = fit(train.vectors[chosen], train.labels[chosen], len(train.classes), grid)
     if len(grid) == 1:
         return readouts[0], grid[0]
     rest = np.setdiff1d(np.arange(len(train)), chosen)
-    best = best_of(readouts, train, rest)
+    best = choose_best(readouts, train, rest)
     return readouts[best], grid[best]
 
 
-def every(train: Features, grid: Sequence[float]) -> tuple[Readout, float]:
+def fit_all(train: Features, grid: Sequence[float]) -> tuple[Readout, float]:
     """Fit all training images in one pass, choosing the l2 that is best on a fifth of each class."""
-    strength = best_strength(train, grid, held_out(train.labels, 0.2, seed=0)) if len(grid) > 1 else grid[0]
+    strength = choose_strength(train, grid, hold_out(train.labels, 0.2, seed=0)) if len(grid) > 1 else grid[0]
     return fit_streaming(pieces(train, np.arange(len(train))), len(train.classes), [strength])[0], strength
 
 
-def best_strength(train: Features, grid: Sequence[float], held: Bool[np.ndarray, " example"]) -> float:
+def choose_strength(train: Features, grid: Sequence[float], held: Bool[np.ndarray, " example"]) -> float:
     """Return the l2 that is best on the held-out images when the others are fitted."""
     indices = np.arange(len(train))
     readouts = fit_streaming(pieces(train, indices[~held]), len(train.classes), grid)
-    return grid[best_of(readouts, train, indices[held])]
+    return grid[choose_best(readouts, train, indices[held])]
 
 
 def pieces(train: Features, indices: Int64[np.ndarray, " chosen"]):
@@ -167,7 +167,7 @@ def pieces(train: Features, indices: Int64[np.ndarray, " chosen"]):
         yield train.vectors[chunk], train.labels[chunk]
 
 
-def best_of(readouts: Sequence[Readout], train: Features, held: Int64[np.ndarray, " held"]) -> int:
+def choose_best(readouts: Sequence[Readout], train: Features, held: Int64[np.ndarray, " held"]) -> int:
     """Return the best readout on these training images, the last (largest l2) among equal ones; raises DataError.
 
     The readouts are of one fit, so they share the same whitening.
@@ -176,12 +176,12 @@ def best_of(readouts: Sequence[Readout], train: Features, held: Int64[np.ndarray
         raise DataError("no training images are left to choose l2 by; give a single l2, or fewer shots")
     right = np.zeros(len(readouts), np.int64)
     for vectors, labels in pieces(train, held):
-        x = whitened(vectors, readouts[0].mean, readouts[0].std)
+        x = whiten(vectors, readouts[0].mean, readouts[0].std)
         right += [int(((x @ one.weights).argmax(1) == labels).sum()) for one in readouts]
     return int(len(right) - 1 - right[::-1].argmax())
 
 
-def held_out(labels: Int64[np.ndarray, " example"], share: float, seed: int) -> np.ndarray:
+def hold_out(labels: Int64[np.ndarray, " example"], share: float, seed: int) -> np.ndarray:
     """Return which images are held out: a share of each class, rounded, but never all of it."""
     rng = np.random.default_rng(seed)
     held = np.zeros(len(labels), bool)

@@ -14,7 +14,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from vitreous.errors import ConfigError, UnknownName
-from vitreous.evaluation.probes.features import Features, matched
+from vitreous.evaluation.probes.features import Features, match
 from vitreous.metrics.classification import wilson_interval
 
 KS = (1, 5, 10, 20)
@@ -74,15 +74,15 @@ def knn(train: Features, test: Features, options: KNNOptions = KNNOptions()) -> 
         DataError: parts that don't match, a single class, a test class without training images.
         ConfigError: more neighbours than training images, or incompatible settings.
     """
-    test = matched(train, test)
+    test = match(train, test)
     ks = check(options, len(train))
     found = neighbours(train.vectors, test.vectors, ks[-1], options.metric)
-    best = {k: voted(train, found, k, options) for k in ks}
+    best = {k: vote(train, found, k, options) for k in ks}
     turns = np.sort(np.random.default_rng(0).permutation(len(train))[:LEFT_OUT])
     others = neighbours(train.vectors, train.vectors[turns], min(ks[-1], len(train) - 1), options.metric, turns)
     rows = []
     for k in ks:
-        own = voted(train, others, min(k, len(train) - 1), options)
+        own = vote(train, others, min(k, len(train) - 1), options)
         rows.append((k, float((best[k] == test.labels).mean()), float((own == train.labels[turns]).mean())))
     chosen = max(rows, key=lambda row: (row[2], -row[0]))[0]
     right = int((best[chosen] == test.labels).sum())
@@ -124,11 +124,11 @@ def neighbours(
     indices, closeness = np.empty((len(queries), k), np.int64), np.empty((len(queries), k))
     for first in range(0, len(queries), QUERIES):
         rows = slice(first, first + QUERIES)
-        block = _prepared(queries[rows], centre, metric)
+        block = _prepare(queries[rows], centre, metric)
         near = torch.full((len(block), 0), -torch.inf, dtype=torch.float64)
         which = torch.empty((len(block), 0), dtype=torch.int64)
         for start in range(0, len(train), KEYS):
-            keys = _prepared(train[start : start + KEYS], centre, metric)
+            keys = _prepare(train[start : start + KEYS], centre, metric)
             close = _close(block, keys, metric)
             if own is not None:
                 here = np.flatnonzero((own[rows] >= start) & (own[rows] < start + len(keys)))
@@ -150,7 +150,7 @@ def _close(
     return 2 * products - (queries**2).sum(1, keepdim=True) - (keys**2).sum(1)
 
 
-def _prepared(vectors: np.ndarray, centre: np.ndarray, metric: str) -> Float64[Tensor, "example features"]:
+def _prepare(vectors: np.ndarray, centre: np.ndarray, metric: str) -> Float64[Tensor, "example features"]:
     """Return rows of length 1 for cosine (0 stays 0), and shifted ones for Euclid, where a distant origin would cost
     digits."""
     rows = torch.from_numpy(vectors.astype(np.float64) - centre)
@@ -164,7 +164,7 @@ def _mean(vectors: np.ndarray) -> Float64[np.ndarray, " features"]:
     return total / len(vectors)
 
 
-def voted(train: Features, found: Neighbours, k: int, options: KNNOptions) -> Int64[np.ndarray, " example"]:
+def vote(train: Features, found: Neighbours, k: int, options: KNNOptions) -> Int64[np.ndarray, " example"]:
     """Return the class with most votes of the k nearest, the first among equal ones."""
     winners = np.empty(len(found.indices), np.int64)
     for first in range(0, len(winners), QUERIES):

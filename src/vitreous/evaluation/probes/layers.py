@@ -97,10 +97,10 @@ def read_layers(
     places = ["pre_logits" if isinstance(model, ViT) else "pooled", *(one.name for one in layers)]
     found = model.intermediates(images, list(dict.fromkeys(one for one in places if one != "features")))
     found["features"] = found[places[0]]
-    return [one_vector(model, layer, found[layer.name]).float() for layer in layers]
+    return [reduce(model, layer, found[layer.name]).float() for layer in layers]
 
 
-def one_vector(model: Model, layer: Layer, found: Tensor) -> Float[Tensor, "batch features"]:
+def reduce(model: Model, layer: Layer, found: Tensor) -> Float[Tensor, "batch features"]:
     """Turn a layer's output into one vector: (batch dim), (batch token dim) or (batch channel row col)."""
     if found.ndim == 4:
         return found.mean((2, 3))

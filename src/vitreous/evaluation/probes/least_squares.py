@@ -38,20 +38,20 @@ class Readout:
 
     def scores(self, vectors: Float[np.ndarray, "example features"]) -> Float64[np.ndarray, "example label"]:
         """Return each class's value for each example, in float64."""
-        return whitened(vectors, self.mean, self.std) @ self.weights
+        return whiten(vectors, self.mean, self.std) @ self.weights
 
     def predict(self, vectors: Float[np.ndarray, "example features"]) -> Int64[np.ndarray, " example"]:
         """Return the class with the highest value, the first among equal ones; a chunk of examples at a time."""
-        found = [self.scores(chunk).argmax(1) for chunk in chunked(vectors)]
+        found = [self.scores(chunk).argmax(1) for chunk in split_chunks(vectors)]
         return np.concatenate(found) if found else np.empty(0, np.int64)
 
 
-def chunked(vectors: Float[np.ndarray, "example features"]) -> Iterator[Float[np.ndarray, "chunk features"]]:
+def split_chunks(vectors: Float[np.ndarray, "example features"]) -> Iterator[Float[np.ndarray, "chunk features"]]:
     """Yield consecutive pieces of at most CHUNK examples."""
     yield from (vectors[first : first + CHUNK] for first in range(0, len(vectors), CHUNK))
 
 
-def whitened(
+def whiten(
     vectors: Float[np.ndarray, "example features"],
     mean: Float64[np.ndarray, " features"],
     std: Float64[np.ndarray, " features"],
@@ -81,7 +81,7 @@ def fit(
     check_l2(l2)
     x64 = vectors.astype(np.float64)
     mean, std = x64.mean(0), x64.std(0) + STD_EPS
-    x = whitened(x64, mean, std)
+    x = whiten(x64, mean, std)
     y = 2.0 * np.eye(classes)[labels] - 1.0
     if x.shape[0] >= x.shape[1]:
         values, q = np.linalg.eigh(x.T @ x)

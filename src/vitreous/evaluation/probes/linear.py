@@ -24,8 +24,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError, UnknownName
-from vitreous.evaluation.probes.features import Features, matched
-from vitreous.evaluation.probes.few_shot import held_out
+from vitreous.evaluation.probes.features import Features, match
+from vitreous.evaluation.probes.few_shot import hold_out
 from vitreous.evaluation.probes.least_squares import CHUNK, STD_EPS, check_l2
 from vitreous.metrics.classification import wilson_interval
 
@@ -88,9 +88,9 @@ class Whitened:
         """Yield whitened features and labels, a chunk at a time."""
         for first in range(0, len(indices), CHUNK):
             chunk = indices[first : first + CHUNK]
-            yield self.white(self.part.vectors[chunk]), torch.from_numpy(self.part.labels[chunk])
+            yield self.whiten(self.part.vectors[chunk]), torch.from_numpy(self.part.labels[chunk])
 
-    def white(self, vectors: np.ndarray) -> Float64[Tensor, "chunk features"]:
+    def whiten(self, vectors: np.ndarray) -> Float64[Tensor, "chunk features"]:
         """Centre vectors and divide them by the deviations."""
         return torch.from_numpy((vectors.astype(np.float64) - self.mean) / self.std)
 
@@ -113,22 +113,22 @@ def linear_probe(
         DataError: parts that don't match, a single class, a test class without training images.
         UnknownName, ConfigError: an unknown solver, or a setting out of range.
     """
-    test = matched(train, test)
+    test = match(train, test)
     grid = check(options)
     everything = np.arange(len(train))
-    held = held_out(train.labels, HELD_OUT, options.seed) if held is None else held
+    held = hold_out(train.labels, HELD_OUT, options.seed) if held is None else held
     solve = {"lbfgs": lbfgs, "sgd": sgd}[options.solver]
     sweep: tuple[tuple[float, float], ...] = ()
     chosen = grid[0]
     if len(grid) > 1 and held.any():
-        problem = whitening(train, everything[~held])
+        problem = build_problem(train, everything[~held])
         weights = solve(problem, everything[~held], grid, options)
         shares = [accuracy_of(problem, one, everything[held]) for one in weights]
         sweep = tuple(zip(grid, shares, strict=True))
         chosen = max(sweep, key=lambda one: (one[1], one[0] if options.solver == "lbfgs" else -one[0]))[0]
-    problem = whitening(train, everything)
+    problem = build_problem(train, everything)
     (weights,) = solve(problem, everything, [chosen], options)
-    logits = scored(problem, weights, test.vectors)
+    logits = score(problem, weights, test.vectors)
     right = int((logits.argmax(1) == test.labels).sum())
     return Linear(right / len(test), wilson_interval(right, len(test)), options.solver, chosen, sweep, logits)
 
@@ -148,7 +148,7 @@ def check(options: LinearOptions) -> list[float]:
     return grid
 
 
-def whitening(part: Features, indices: Indices) -> Whitened:
+def build_problem(part: Features, indices: Indices) -> Whitened:
     """Return a problem whose features are whitened by these images' mean and standard deviation, a chunk at a time."""
     shift = part.vectors[indices[:1]].astype(np.float64)[0]
     total, squares = np.zeros_like(shift), np.zeros_like(shift)
@@ -204,7 +204,7 @@ def sgd(
         order = rng.permutation(indices)
         for first in range(0, len(order), options.batch):
             chunk = np.sort(order[first : first + options.batch])
-            x = F.pad(problem.white(problem.part.vectors[chunk]).float(), (0, 1), value=1.0)
+            x = F.pad(problem.whiten(problem.part.vectors[chunk]).float(), (0, 1), value=1.0)
             labels = torch.from_numpy(problem.part.labels[chunk])
             error = (x @ weights).softmax(2)
             error[:, torch.arange(len(labels)), labels] -= 1
@@ -225,12 +225,12 @@ def accuracy_of(problem: Whitened, weights: Float64[Tensor, "column label"], ind
     return right / len(indices)
 
 
-def scored(
+def score(
     problem: Whitened, weights: Float64[Tensor, "column label"], vectors: np.ndarray
 ) -> Float32[np.ndarray, "example label"]:
     """Return the logits for any images' features, a chunk at a time."""
     found = np.empty((len(vectors), problem.outputs), np.float32)
     for first in range(0, len(vectors), CHUNK):
-        chunk = problem.white(vectors[first : first + CHUNK])
+        chunk = problem.whiten(vectors[first : first + CHUNK])
         found[first : first + CHUNK] = (chunk @ weights[:-1] + weights[-1]).numpy()
     return found

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 
 from vitreous.errors import DataError
 from vitreous.evaluation.probes.features import Features
-from vitreous.evaluation.probes.linear import Whitened, whitening
+from vitreous.evaluation.probes.linear import Whitened, build_problem
 from vitreous.metrics.classification import compute_log_likelihood, wilson_interval
 
 FOLDS = 5
@@ -153,10 +153,10 @@ class _Fold:
     def __init__(
         self, learned: Features, chosen: Bool[np.ndarray, " view"], first: Features, held: Bool[np.ndarray, " image"]
     ) -> None:
-        self.problem = whitening(learned, np.flatnonzero(chosen))
-        self.inputs = self.problem.white(learned.vectors[chosen]).numpy()
+        self.problem = build_problem(learned, np.flatnonzero(chosen))
+        self.inputs = self.problem.whiten(learned.vectors[chosen]).numpy()
         self.labels = learned.labels[chosen]
-        self.held, self.held_vectors = held, self.problem.white(first.vectors[held]).numpy()
+        self.held, self.held_vectors = held, self.problem.whiten(first.vectors[held]).numpy()
         self.start = np.zeros((self.inputs.shape[1] + 1, len(first.classes)))
 
     def fit(self, l2: float, tolerance: float) -> Float64[np.ndarray, "column label"]:

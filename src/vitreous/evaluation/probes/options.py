@@ -57,7 +57,7 @@ class ProbeOptions:
     def __post_init__(self) -> None:
         check_settings(self)
 
-    def differing(self) -> list[str]:
+    def list_changed(self) -> list[str]:
         """Return the names of the settings that differ from their defaults."""
         return [one.name for one in fields(self) if getattr(self, one.name) != one.default]
 
@@ -98,7 +98,7 @@ def check_read(kind: str, options: ProbeOptions) -> None:
     """Raise UnknownName for an unknown probe, and ConfigError for a setting that it would not read."""
     if kind not in PROBES:
         raise UnknownName("kind of probe", kind, PROBES)
-    for name in options.differing():
+    for name in options.list_changed():
         readers = READERS.get(name, PROBES)
         if kind not in readers:
             raise ConfigError(f"{name} is for a probe of kind {' or '.join(readers)}, not for {kind}; leave it out")

@@ -9,8 +9,8 @@ import numpy as np
 
 from vitreous.data.sources.files import FileSource
 from vitreous.evaluation.probes.features import Features
-from vitreous.evaluation.review.duplicates import near_duplicates
-from vitreous.evaluation.review.labels import nearest_pairs, out_of_fold, outliers, wrong_labels
+from vitreous.evaluation.review.duplicates import find_near_duplicates
+from vitreous.evaluation.review.labels import find_wrong_labels, out_of_fold, outliers, pair_nearest
 from vitreous.evaluation.review.pictures import Look
 
 WRONG, DUPLICATE, OUTLIER = "label", "near-duplicate", "outlier"
@@ -75,12 +75,12 @@ def review_images(
     names = tuple(name for source in sources.values() for name in source.names)
     labels = tuple(source.classes[label] for source in sources.values() for label in source.labels)
     tell("looking for near-duplicates")
-    findings = find_duplicates(looks, splits, nearest_pairs(features) if features is not None else [])
+    findings = find_duplicates(looks, splits, pair_nearest(features) if features is not None else [])
     confused: tuple[tuple[str, str, int], ...] = ()
     if features is not None:
         tell("predicting each label from the other images")
         probabilities = out_of_fold(features)
-        wrong = wrong_labels(probabilities, features.labels)
+        wrong = find_wrong_labels(probabilities, features.labels)
         findings += [Finding(WRONG, one.index, one.confidence, one.other, one.confident) for one in wrong]
         findings += [Finding(OUTLIER, index, distance) for distance, index in outliers(features)]
         pairs = Counter(zip(features.labels.tolist(), probabilities.argmax(1).tolist(), strict=True))
@@ -102,7 +102,7 @@ def find_duplicates(
     same = [(first.setdefault(look.digest, index), index) for index, look in enumerate(looks)]
     exact = [(1.0, one, other) for one, other in same if one != other]
     known = {pair[1:] for pair in exact}
-    near = near_duplicates([look.grey for look in looks], candidates)
+    near = find_near_duplicates([look.grey for look in looks], candidates)
     found = []
     for score, one, other in [*exact, *(pair for pair in near if pair[1:] not in known)]:
         gone, stays = (one, other) if rank_split(splits[one]) < rank_split(splits[other]) else (other, one)

@@ -32,12 +32,12 @@ def perceptual_hash(picture: Grey) -> np.uint64:
     """Return 64 bits that hardly change when a picture is re-encoded or resized."""
     from scipy.fft import dctn
 
-    low = dctn(_resized(picture, None, 32), norm="ortho")[:8, :8].ravel()
+    low = dctn(_resize(picture, None, 32), norm="ortho")[:8, :8].ravel()
     bits = low > np.median(low[1:])
     return np.packbits(bits).view(np.uint64)[0]
 
 
-def near_duplicates(
+def find_near_duplicates(
     pictures: list[Grey], candidates: Iterable[tuple[int, int]] = (), flat: float = 2.0
 ) -> list[tuple[float, int, int]]:
     """Return (correlation, first, second) of the pairs that show the same, the most similar first.
@@ -49,7 +49,7 @@ def near_duplicates(
     """
     shows = np.array([picture.std() >= flat for picture in pictures], bool)
     hashes = np.array([perceptual_hash(picture) for picture in pictures], np.uint64)
-    pairs = dict.fromkeys((*_near(hashes), *((min(pair), max(pair)) for pair in candidates)))
+    pairs = dict.fromkeys((*_pair_near(hashes), *((min(pair), max(pair)) for pair in candidates)))
     windows: dict[int, np.ndarray] = {}
     found = []
     for first, second in pairs:
@@ -64,7 +64,7 @@ def near_duplicates(
     return sorted(found, key=lambda one: (-one[0], one[1:]))
 
 
-def _near(hashes: UInt64[np.ndarray, " image"]) -> list[tuple[int, int]]:
+def _pair_near(hashes: UInt64[np.ndarray, " image"]) -> list[tuple[int, int]]:
     """Return the pairs whose hashes differ in few bits, the nearest first."""
     found: list[tuple[int, int, int]] = []
     for start in range(0, len(hashes), CHUNK):
@@ -82,12 +82,12 @@ def _windows(picture: Grey) -> Float32[np.ndarray, "window pixel"]:
     for margin, down, right in product(MARGINS, (0.0, 0.5, 1.0), (0.0, 0.5, 1.0)):
         size, free = SIDE * (1 - margin), SIDE * margin
         boxes.append((free * right, free * down, free * right + size, free * down + size))
-    flat = np.stack([_resized(picture, box, SMALL).ravel() for box in boxes])
+    flat = np.stack([_resize(picture, box, SMALL).ravel() for box in boxes])
     flat -= flat.mean(1, keepdims=True)
     return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
 
 
-def _resized(
+def _resize(
     picture: Grey, box: tuple[float, float, float, float] | None, side: int
 ) -> Float32[np.ndarray, "row2 col2"]:
     from PIL import Image

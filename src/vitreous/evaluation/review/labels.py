@@ -60,7 +60,7 @@ class WrongLabel:
     """Whether it is at least the mean over that class's own images."""
 
 
-def wrong_labels(
+def find_wrong_labels(
     probabilities: Float64[np.ndarray, "example label"], labels: Int64[np.ndarray, " example"]
 ) -> list[WrongLabel]:
     """Return the images for which another class is more probable, the least probable label first."""
@@ -98,7 +98,7 @@ def outliers(found: Features) -> list[tuple[float, int]]:
     return sorted(((float(distance[index]), int(index)) for index in far), reverse=True)
 
 
-def nearest_pairs(found: Features) -> list[tuple[int, int]]:
+def pair_nearest(found: Features) -> list[tuple[int, int]]:
     """Return each image with the one whose features are most similar."""
     vectors = found.vectors / np.maximum(np.linalg.norm(found.vectors, axis=1, keepdims=True), 1e-12)
     pairs = []

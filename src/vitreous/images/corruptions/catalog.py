@@ -33,17 +33,17 @@ class Corruption:
     """The same for 32 pixels (CIFAR-10-C)."""
 
 
-def _each(*values: float) -> tuple[Setting, ...]:
+def _map_each(*values: float) -> tuple[Setting, ...]:
     return tuple((value,) for value in values)
 
 
 CORRUPTIONS: dict[str, Corruption] = {
     "gaussian_noise": Corruption(
-        "noise", noise.gaussian_noise, _each(0.08, 0.12, 0.18, 0.26, 0.38), _each(0.04, 0.06, 0.08, 0.09, 0.10)
+        "noise", noise.gaussian_noise, _map_each(0.08, 0.12, 0.18, 0.26, 0.38), _map_each(0.04, 0.06, 0.08, 0.09, 0.10)
     ),
-    "shot_noise": Corruption("noise", noise.shot_noise, _each(60, 25, 12, 5, 3), _each(500, 250, 100, 75, 50)),
+    "shot_noise": Corruption("noise", noise.shot_noise, _map_each(60, 25, 12, 5, 3), _map_each(500, 250, 100, 75, 50)),
     "impulse_noise": Corruption(
-        "noise", noise.impulse_noise, _each(0.03, 0.06, 0.09, 0.17, 0.27), _each(0.01, 0.02, 0.03, 0.05, 0.07)
+        "noise", noise.impulse_noise, _map_each(0.03, 0.06, 0.09, 0.17, 0.27), _map_each(0.01, 0.02, 0.03, 0.05, 0.07)
     ),
     "defocus_blur": Corruption(
         "blur",
@@ -100,10 +100,10 @@ CORRUPTIONS: dict[str, Corruption] = {
         ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)),
     ),
     "brightness": Corruption(
-        "weather", weather.brightness, _each(0.1, 0.2, 0.3, 0.4, 0.5), _each(0.05, 0.1, 0.15, 0.2, 0.3)
+        "weather", weather.brightness, _map_each(0.1, 0.2, 0.3, 0.4, 0.5), _map_each(0.05, 0.1, 0.15, 0.2, 0.3)
     ),
     "contrast": Corruption(
-        "digital", digital.contrast, _each(0.4, 0.3, 0.2, 0.1, 0.05), _each(0.75, 0.5, 0.4, 0.3, 0.15)
+        "digital", digital.contrast, _map_each(0.4, 0.3, 0.2, 0.1, 0.05), _map_each(0.75, 0.5, 0.4, 0.3, 0.15)
     ),
     "elastic_transform": Corruption(
         "digital",
@@ -112,10 +112,10 @@ CORRUPTIONS: dict[str, Corruption] = {
         ((0, 0, 2.56), (1.6, 6.4, 2.24), (2.56, 1.92, 1.92), (3.2, 1.28, 1.6), (3.2, 0.96, 0.96)),
     ),
     "pixelate": Corruption(
-        "digital", digital.pixelate, _each(0.6, 0.5, 0.4, 0.3, 0.25), _each(0.95, 0.9, 0.85, 0.75, 0.65)
+        "digital", digital.pixelate, _map_each(0.6, 0.5, 0.4, 0.3, 0.25), _map_each(0.95, 0.9, 0.85, 0.75, 0.65)
     ),
     "jpeg_compression": Corruption(
-        "digital", digital.jpeg_compression, _each(25, 18, 15, 10, 7), _each(80, 65, 58, 50, 40)
+        "digital", digital.jpeg_compression, _map_each(25, 18, 15, 10, 7), _map_each(80, 65, 58, 50, 40)
     ),
 }
 """The fifteen of ImageNet-C (1903.12261, figure 1), in its order."""

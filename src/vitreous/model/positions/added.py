@@ -57,7 +57,7 @@ class AddedPositions(nn.Module):
         matrix = None if grid == self.grid else resize_matrix(self.grid, grid, "area").to(self.vectors())
         self.matrix = matrix
 
-    def resized(self, to: Size, rule: str) -> dict[str, Tensor]:
+    def resize(self, to: Size, rule: str) -> dict[str, Tensor]:
         """Return this module's state for another grid."""
         return {}
 
@@ -79,7 +79,7 @@ class Learned(AddedPositions):
         """Return the learned vectors."""
         return self.embedding
 
-    def resized(self, to: Size, rule: str) -> dict[str, Tensor]:
+    def resize(self, to: Size, rule: str) -> dict[str, Tensor]:
         """Interpolate the patches' vectors as a grid; the prefix tokens' stay."""
         vectors = self.embedding.detach()
         grid = resize_grid(vectors[self.prefix :].view(*self.grid, -1), to, rule).flatten(0, 1)
@@ -105,7 +105,7 @@ class Learned2D(AddedPositions):
         grid = grid.flatten(0, 1)
         return grid if self.prefix_embedding is None else torch.cat([self.prefix_embedding, grid])
 
-    def resized(self, to: Size, rule: str) -> dict[str, Tensor]:
+    def resize(self, to: Size, rule: str) -> dict[str, Tensor]:
         """Interpolate rows and columns, each as a line."""
         cols = resize_grid(self.col_embedding.detach()[None], Size(1, to.cols), rule)[0]
         rows = resize_grid(self.row_embedding.detach()[:, None], Size(to.rows, 1), rule)[:, 0]

@@ -48,7 +48,7 @@ class Relative(nn.Module):
         """Serve another grid over the same picture from the same table, by interpolation between offsets."""
         self._serve(grid)
 
-    def resized(self, to: Size, rule: str) -> dict[str, Tensor]:
+    def resize(self, to: Size, rule: str) -> dict[str, Tensor]:
         """Return this module's state for another grid."""
         return {
             "table": (

@@ -50,9 +50,9 @@ class Rotary(nn.Module):
         if config.rounded:
             wavelengths = wavelengths.bfloat16().double()
         if config.kind == "cells":
-            angles = cell_angles(rows, cols, self.grid, 1 / wavelengths, config)
+            angles = compute_cell_angles(rows, cols, self.grid, 1 / wavelengths, config)
         else:
-            angles = centred_angles(rows, cols, self.grid, 1 / wavelengths)
+            angles = compute_centred_angles(rows, cols, self.grid, 1 / wavelengths)
         old = self.cos
         device = old.device if old is not None else angles.device
         self.cos, self.sin = (wave.float().to(device) for wave in (angles.cos(), angles.sin()))
@@ -98,7 +98,7 @@ class MixedRotary(nn.Module):
         frequencies.copy_(torch.stack([across, down]))
 
 
-def cell_angles(
+def compute_cell_angles(
     rows: Tensor, cols: Tensor, grid: Size, frequencies: Tensor, config: RotaryConfig
 ) -> Float[Tensor, "patch head_dim"]:
     """EVA-02: a cell's row and column times falling frequencies, each for two neighbouring values; rows first by
@@ -106,18 +106,20 @@ def cell_angles(
     rows, cols = rows + config.offset, cols + config.offset
     if config.reference is not None:
         rows, cols = rows * config.reference[0] / grid.rows, cols * config.reference[1] / grid.cols
-    outer = _outer(rows, cols, frequencies)
+    outer = _multiply_outer(rows, cols, frequencies)
     outer = outer.flip(2) if config.columns_first else outer
     return outer.flatten(2).repeat_interleave(2, dim=2).flatten(0, 1)
 
 
-def centred_angles(rows: Tensor, cols: Tensor, grid: Size, frequencies: Tensor) -> Float[Tensor, "patch head_dim"]:
+def compute_centred_angles(
+    rows: Tensor, cols: Tensor, grid: Size, frequencies: Tensor
+) -> Float[Tensor, "patch head_dim"]:
     """DINOv3: coordinates from -1 to 1 at the outer edges, times 2 pi and falling frequencies; both halves the same."""
     rows, cols = (2 * (part + 0.5) / count - 1 for part, count in ((rows, grid.rows), (cols, grid.cols)))
-    return _outer(rows, cols, 2 * math.pi * frequencies).flatten(2).repeat(1, 1, 2).flatten(0, 1)
+    return _multiply_outer(rows, cols, 2 * math.pi * frequencies).flatten(2).repeat(1, 1, 2).flatten(0, 1)
 
 
-def _outer(rows: Tensor, cols: Tensor, frequencies: Tensor) -> Float[Tensor, "row col axis quarter"]:
+def _multiply_outer(rows: Tensor, cols: Tensor, frequencies: Tensor) -> Float[Tensor, "row col axis quarter"]:
     shape = (len(rows), len(cols), len(frequencies))
     down, across = (rows[:, None, None] * frequencies).expand(shape), (cols[None, :, None] * frequencies).expand(shape)
     return torch.stack([down, across], dim=2)

@@ -150,7 +150,7 @@ def _build_images(
     found: Comparison, right: int, names: tuple[str, str], folder: ModelFolder, source: Source
 ) -> list[Block]:
     """Return the images that only the given model classifies correctly."""
-    every = found.only(right)
+    every = found.select_only(right)
     if not len(every):
         return [Words(f"There is no image that only {names[right]} has right.")]
     shown = every[:SHOWN]

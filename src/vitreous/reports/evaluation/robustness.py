@@ -3,7 +3,7 @@
 from vitreous.data.sources.base import Source
 from vitreous.drawing.charts import Series, draw_lines
 from vitreous.drawing.svg import Axis, format_percent
-from vitreous.evaluation.robustness import Robustness, lost
+from vitreous.evaluation.robustness import Robustness, format_change
 from vitreous.images.corruptions.catalog import CORRUPTIONS, corrupt
 from vitreous.metrics.headline import format_interval
 from vitreous.predictor import Predictor
@@ -42,7 +42,7 @@ def list_figures(found: Robustness) -> Numbers:
             ("clean accuracy", f"{found.clean:.1%}", f"{found.examples:,} images"),
             (
                 "relative to clean",
-                lost(found.clean, found.mean),
+                format_change(found.clean, found.mean),
                 f"{len(found.names)} corruptions, {len(found.severities)} severities",
             ),
         ]
@@ -55,9 +55,11 @@ def tabulate_corruptions(found: Robustness) -> Table:
     for name in sorted(found.names, key=found.mean_of):
         mean = found.mean_of(name)
         cells = [f"{found.mean_of(name, severity):.1%}" for severity in found.severities]
-        rows.append((name.replace("_", " "), CORRUPTIONS[name].group, f"{mean:.1%}", lost(found.clean, mean), *cells))
+        rows.append(
+            (name.replace("_", " "), CORRUPTIONS[name].group, f"{mean:.1%}", format_change(found.clean, mean), *cells)
+        )
     cells = [f"{found.mean_of(None, severity):.1%}" for severity in found.severities]
-    rows.append(("all", "", f"{found.mean:.1%}", lost(found.clean, found.mean), *cells))
+    rows.append(("all", "", f"{found.mean:.1%}", format_change(found.clean, found.mean), *cells))
     heads = ("corruption", "group", "mean", "relative to clean", *map(str, found.severities))
     return Table("Top-1 accuracy by corruption and severity, the hardest first", heads, rows, words=2)
 
@@ -98,7 +100,7 @@ def build_strips(found: Robustness, predictor: Predictor, source: Source) -> lis
 def format_lines(measured: Robustness) -> list[str]:
     """Format accuracy under each corruption, the hardest first."""
     low, high = measured.interval
-    share, _, verb = lost(measured.clean, measured.mean).partition(" ")
+    share, _, verb = format_change(measured.clean, measured.mean).partition(" ")
     change = f", {share} of clean accuracy {verb}" if verb else ""
     said = ["", f"corrupted  {measured.mean:.2%}   ({format_interval((low, high), 2)}){change}"]
     heads = "  ".join(f"{severity:7}" for severity in measured.severities)

@@ -14,7 +14,7 @@ from vitreous.errors import DataError
 from vitreous.images.inputs import Image, Ready, prepare
 from vitreous.images.pixels import select_visible
 from vitreous.insight.attention_distance import AttentionDistance, join_distances
-from vitreous.insight.explanation import BATCH, Opened, array, looked
+from vitreous.insight.explanation import BATCH, Opened, array, look_at
 from vitreous.insight.faithfulness import Curve, draw_random_heat, measure_deletion, measure_insertion
 from vitreous.insight.methods import MapOptions, compute_heat, list_fitting
 from vitreous.insight.patch_features import colour_features, compute_patch_features, compute_token_norms
@@ -112,7 +112,7 @@ def gather(
     found, measured = ExplanationContents(ready, options.map_options), []
     for batch in _iterate_batches(images, found):
         pixels = np.stack([one.pixels for one in batch])
-        scores, targets, maps, _ = looked(ready, pixels, options.map_options)
+        scores, targets, maps, _ = look_at(ready, pixels, options.map_options)
         for place, one in enumerate(batch):
             shown = select_visible(pixels[place], ready.folder.preprocess)
             seen = ExplainedImage(one.name, pixels[place], shown, scores[place], int(targets[place]), maps[place])

@@ -188,9 +188,9 @@ class Runs:
         evaluated = run.metrics.last.get("evaluation", {}).get("step")
         if is_number(evaluated) and evaluated >= run.steps and "steps" in run.document:
             return True
-        return self._stopped_early(run)
+        return self._has_stopped_early(run)
 
-    def _stopped_early(self, run: BoardRun) -> bool:
+    def _has_stopped_early(self, run: BoardRun) -> bool:
         """Return whether the newest checkpoint is of a run that stopped since evaluations no longer improved."""
         patience = run.settings.get("early_stop.patience")
         evaluated = run.metrics.last.get("evaluation", {}).get("step")

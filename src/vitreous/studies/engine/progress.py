@@ -32,7 +32,7 @@ class Clock:
         self.finished: list[str] = []
         self.started = time.monotonic()
 
-    def done(self, cell: Cell) -> None:
+    def finish(self, cell: Cell) -> None:
         """Count a cell as finished."""
         self.finished.append(cell.name)
 
@@ -40,7 +40,7 @@ class Clock:
         """Return a cell's position: "cell 3 of 40"."""
         return f"cell {self.order.index(cell.name) + 1} of {len(self.order)}"
 
-    def left(self) -> float | None:
+    def estimate_left(self) -> float | None:
         """Return the remaining seconds, or None before the first cell is finished."""
         spent = sum(self.costs[name] for name in self.finished)
         if not spent:
@@ -53,7 +53,7 @@ class CellReporter:
 
     def __init__(self, reporter: Reporter, clock: Clock, cell: Cell) -> None:
         self.reporter, self.cell = reporter, cell
-        left = clock.left()
+        left = clock.estimate_left()
         minutes = "" if left is None else f", about {max(1, round(left / 60))} min left"
         reporter.message(f"{clock.place(cell)}: {cell.name}{minutes}")
 

@@ -89,7 +89,7 @@ def run_study(study: Study, setting: Setting, reporter: Reporter | None = None, 
             signal = run_cells(cell, setting, CellReporter(reporter, clock, cell))
             if signal is not None:
                 return StudyResult(setting.folder, None, count_finished(setting, cells), len(cells), signal)
-            clock.done(cell)
+            clock.finish(cell)
         reporter.close()
         conclusion = write_conclusion(study, setting, read_results(setting, cells))
         return StudyResult(setting.folder, conclusion, count_finished(setting, cells), len(cells))

@@ -39,7 +39,7 @@ GATED = ("mlp.w",)
 """Names of gated MLPs only: timm's fc2 is fc2 elsewhere."""
 
 
-def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def simplify_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Remove the number of a chunk of blocks: blocks.0.5. is block 5."""
     return {re.sub(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.", name): tensor for name, tensor in tensors.items()}
 
@@ -88,27 +88,27 @@ def read_as_timm(weights: Weights, tensors: dict[str, Tensor], names: Names, lik
 
 def recognise_dino(weights: Weights) -> float:
     """A ViT beside DINO's projection head: more certain than timm's names alone."""
-    tensors = plain_names(weights.tensors)
+    tensors = simplify_names(weights.tensors)
     named = is_encoder(tensors) and has_tensor(tensors, PROJECTION) and "mask_token" not in tensors
     return 1.5 if named else 0.0
 
 
 def interpret_dino(weights: Weights, name: str | None) -> ForeignModel:
     """Read DINO."""
-    found = read_as_timm(weights, plain_names(weights.tensors), (), "dino")
+    found = read_as_timm(weights, simplify_names(weights.tensors), (), "dino")
     return replace(found, resize="bicubic-offset", ignored=TRAINING)
 
 
 def recognise_dinov2(weights: Weights) -> float:
     """A ViT with layer scale and a mask token of one row."""
-    tensors = plain_names(weights.tensors)
+    tensors = simplify_names(weights.tensors)
     mask = tensors.get("mask_token")
     return float(is_encoder(tensors) and mask is not None and mask.ndim == 2 and "pos_embed" in tensors)
 
 
 def interpret_dinov2(weights: Weights, name: str | None) -> ForeignModel:
     """Read DINOv2; with registers the positions are resized with antialias, without them by DINO's rule."""
-    found = read_as_timm(weights, plain_names(weights.tensors), DINOV2, "dinov2")
+    found = read_as_timm(weights, simplify_names(weights.tensors), DINOV2, "dinov2")
     rule = "bicubic-antialias" if found.model.registers else "bicubic-offset"
     return replace(found, resize=rule, ignored=(r"^mask_token$", *TRAINING))
 
@@ -120,13 +120,13 @@ def dinov2_table(config: ViTConfig) -> Table:
 
 def recognise_dinov3(weights: Weights) -> float:
     """A ViT with storage tokens or the wavelengths of rotary positions."""
-    tensors = plain_names(weights.tensors)
+    tensors = simplify_names(weights.tensors)
     return float(is_encoder(tensors) and ("storage_tokens" in tensors or "rope_embed.periods" in tensors))
 
 
 def interpret_dinov3(weights: Weights, name: str | None) -> ForeignModel:
     """Read DINOv3: its keys' biases are masked, its wavelengths are in the file, and [class] represents the image."""
-    tensors, where = plain_names(weights.tensors), str(weights.path)
+    tensors, where = simplify_names(weights.tensors), str(weights.path)
     masked = {}
     for key, tensor in tensors.items():
         if key.endswith("qkv.bias") and f"{key}_mask" in tensors:
@@ -172,26 +172,26 @@ def dinov3_table(config: ViTConfig) -> Table:
 
 def recognise_mae(weights: Weights) -> float:
     """A ViT beside MAE's decoder."""
-    tensors = plain_names(weights.tensors)
+    tensors = simplify_names(weights.tensors)
     return float(is_encoder(tensors) and "decoder_embed.weight" in tensors)
 
 
 def interpret_mae(weights: Weights, name: str | None) -> ForeignModel:
     """Read MAE's encoder, or a model fine-tuned from one (which pools by the mean, and normalises afterwards)."""
-    found = read_as_timm(weights, plain_names(weights.tensors), (), "mae")
+    found = read_as_timm(weights, simplify_names(weights.tensors), (), "mae")
     return replace(found, resize="bicubic", ignored=(r"^decoder_", r"^mask_token$"))
 
 
 def recognise_deit(weights: Weights) -> float:
     """DeiT-III's spelling of LayerScale; DeiT's names are timm's."""
-    tensors = plain_names(weights.tensors)
+    tensors = simplify_names(weights.tensors)
     return float(is_encoder(tensors) and eva.is_deit3(tensors) and "architecture" not in weights.config)
 
 
 def interpret_deit(weights: Weights, name: str | None) -> ForeignModel:
     """Read DeiT or DeiT-III."""
-    tensors = plain_names(weights.tensors)
-    found = read_as_timm(weights, vit.plain_names(tensors), (), "deit")
+    tensors = simplify_names(weights.tensors)
+    found = read_as_timm(weights, vit.simplify_names(tensors), (), "deit")
     crop = 1.0 if found.model.block.layer_scale else 0.875
     assumed = (*found.assumed, DEIT3) if eva.is_deit3(tensors) else found.assumed
     return replace(found, resize="bicubic", preprocess=replace(found.preprocess, crop=crop), assumed=assumed)

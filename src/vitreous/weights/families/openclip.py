@@ -70,7 +70,7 @@ def trunk_table(config: ViTConfig) -> Table:
     return [Rule("head.weight", (f"{ROOT}head.proj.weight",)), *rules]
 
 
-def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def simplify_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Give the image tower's names their prefix, if the file holds it alone, and remove those that training added."""
     found = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     alone = "conv1.weight" in found and "class_embedding" in found
@@ -79,7 +79,7 @@ def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def recognise(weights: Weights) -> float:
     """Their names; certain if there is an open_clip_config.json."""
-    tensors = plain_names(weights.tensors)
+    tensors = simplify_names(weights.tensors)
     named = f"{ROOT}conv1.weight" in tensors and f"{ROOT}class_embedding" in tensors
     return (2.0 if "model_cfg" in weights.config else 1.0) if named else 0.0
 
@@ -127,7 +127,7 @@ def read_pooling(vision: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 def interpret(weights: Weights, name: str | None) -> ForeignModel:
     """Read the architecture from shapes and open_clip_config.json."""
-    tensors, where = plain_names(weights.tensors), str(weights.path)
+    tensors, where = simplify_names(weights.tensors), str(weights.path)
     _, vision = read_description(weights)
     width, channels, rows, cols = get_shape(tensors, f"{ROOT}conv1.weight", where)
     heads, assumed = find_heads(weights, width, width // int(vision.get("head_width", 64)) if vision else None)

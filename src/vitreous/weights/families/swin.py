@@ -280,7 +280,7 @@ def interpret_torchvision(weights: Weights, name: str | None) -> ForeignModel:
     return ForeignModel(config, images, RESIZE, weights.tensors, tuple(assumed), ignored=CONSTANTS)
 
 
-def unwritable_torchvision(config: SwinConfig) -> str | None:
+def explain_unwritable_torchvision(config: SwinConfig) -> str | None:
     """Say what torchvision's model can't express, if anything."""
     if len(set(config.windows)) > 1:
         return f"torchvision has the same windows in every stage, not {config.windows}"
@@ -315,7 +315,7 @@ TORCHVISION_FAMILY = Family(
     recognise_torchvision,
     interpret_torchvision,
     lambda config: build_table(config, TORCHVISION),
-    unwritable=unwritable_torchvision,
+    unwritable=explain_unwritable_torchvision,
     constants=build_constants,
     kind="swin",
 )

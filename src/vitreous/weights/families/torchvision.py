@@ -108,7 +108,7 @@ FIXED = (
 """Settings with only one possible value in torchvision's model."""
 
 
-def unwritable(config: ViTConfig) -> str | None:
+def explain_unwritable(config: ViTConfig) -> str | None:
     """Say what torchvision's model, the paper's on square images, can't express, if anything."""
     unlike = explain_not_plain(config, FIXED, "torchvision")
     if unlike:
@@ -125,4 +125,4 @@ def unwritable(config: ViTConfig) -> str | None:
     return None if config.classes else "it has no head"
 
 
-FAMILY = Family("torchvision", "torchvision", recognise, interpret, table, unwritable=unwritable)
+FAMILY = Family("torchvision", "torchvision", recognise, interpret, table, unwritable=explain_unwritable)

@@ -34,7 +34,7 @@ SIDE = 224
 
 
 def table(config: ViTConfig) -> Table:
-    """Return the rules, for names as `plain_names` makes them."""
+    """Return the rules, for names as `simplify_names` makes them."""
     layer, flat = f"{LAYERS}.{{i}}", Layout(lambda tensor: tensor.reshape(-1, tensor.shape[-1]), lambda tensor: tensor)
     vector = Layout(lambda tensor: tensor.flatten(), lambda tensor: tensor[None])
     before = channels_first_layout(config)
@@ -75,7 +75,7 @@ TODAY = ((".1.net.3.", ".1.net.4."),)
 current ViT."""
 
 
-def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def simplify_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Convert the names of all versions to those of the current ViT, with the head named head."""
     found, normed = {}, "to_patch_embedding.2.weight" in tensors
     swaps = EARLIER if any(".fn." in name for name in tensors) else TODAY
@@ -95,7 +95,7 @@ def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def recognise(weights: Weights) -> float:
     """Its names for patches, q, k and v, and the MLP, in plain blocks only."""
-    tensors = plain_names(weights.tensors)
+    tensors = simplify_names(weights.tensors)
     needed = ("to_patch_embedding.2.weight", f"{LAYERS}.0.0.to_qkv.weight", f"{LAYERS}.0.1.net.1.weight")
     return 1.0 if all(name in tensors and tensors[name].ndim == 2 for name in needed) else 0.0
 
@@ -118,7 +118,7 @@ def find_patch(values: int, where: str) -> tuple[int, int]:
 
 def interpret(weights: Weights, name: str | None) -> ForeignModel:
     """Read the architecture from shapes."""
-    tensors, where = plain_names(weights.tensors), str(weights.path)
+    tensors, where = simplify_names(weights.tensors), str(weights.path)
     width, values = get_shape(tensors, "to_patch_embedding.2.weight", where)
     channels, side = find_patch(values, where)
     inner = get_shape(tensors, f"{LAYERS}.0.0.to_qkv.weight", where)[0] // 3

@@ -110,7 +110,7 @@ def preprocess(config: ResNetConfig, given: Mapping[str, Any]) -> PreprocessConf
     )
 
 
-def unwritable(config: ResNetConfig) -> str | None:
+def explain_unwritable(config: ResNetConfig) -> str | None:
     """Say what BiT's files can't express, if anything."""
     if config.unit != "bottleneck" or config.groups != GROUPS:
         return (
@@ -124,10 +124,10 @@ def unwritable(config: ResNetConfig) -> str | None:
     return None
 
 
-def unwritable_timm(config: ResNetConfig) -> str | None:
+def explain_unwritable_timm(config: ResNetConfig) -> str | None:
     """Say what timm can't express, if anything."""
     if (config.units, config.width) in TIMM_NAMES:
-        return unwritable(config)
+        return explain_unwritable(config)
     return f"timm has only {', '.join(TIMM_NAMES.values())}"
 
 
@@ -206,7 +206,7 @@ FAMILY = Family(
     interpret_google,
     google_table,
     VARIANTS,
-    unwritable,
+    explain_unwritable,
     container="npz",
     kind="resnet",
 )
@@ -216,7 +216,7 @@ TIMM_FAMILY = Family(
     recognise_timm,
     interpret_timm,
     timm_table,
-    unwritable=unwritable_timm,
+    unwritable=explain_unwritable_timm,
     sidecars=sidecars,
     kind="resnet",
 )

@@ -130,7 +130,7 @@ def pool_attention(theirs: str, heads: int) -> list[Rule]:
     ]
 
 
-def plain_names(weights: Weights) -> dict[str, Tensor]:
+def simplify_names(weights: Weights) -> dict[str, Tensor]:
     """Remove the optimizer's or the tower's prefix, and split blocks that a scan stacked."""
     names = weights.tensors
     for prefix in PREFIXES:
@@ -149,7 +149,7 @@ def plain_names(weights: Weights) -> dict[str, Tensor]:
 
 def interpret(weights: Weights, name: str | None) -> ForeignModel:
     """Read the architecture: npz files state their heads; GELU and the images' normalisation are defaults."""
-    tensors, where = plain_names(weights), str(weights.path)
+    tensors, where = simplify_names(weights), str(weights.path)
     rows, cols, channels, width = get_shape(tensors, "embedding/kernel", where)
     stem = read_stem(tensors, name == "timm")
     rows, cols, channels = read_patch(tensors, stem, rows, cols, channels)
@@ -221,14 +221,14 @@ def is_linen(tensors: Mapping[str, Tensor]) -> bool:
 
 def recognise_pre_linen(weights: Weights) -> float:
     """vision_transformer's published names, from before Linen."""
-    tensors = plain_names(weights)
+    tensors = simplify_names(weights)
     plain = "embedding/kernel" in tensors and "Transformer/posembed_input/pos_embedding" in tensors
     return 1.0 if plain and not is_linen(tensors) else 0.0
 
 
 def recognise_big_vision(weights: Weights) -> float:
     """big_vision's names, and vision_transformer's since Linen."""
-    tensors = plain_names(weights)
+    tensors = simplify_names(weights)
     return 1.0 if "embedding/kernel" in tensors and is_linen(tensors) else 0.0
 
 
@@ -246,7 +246,7 @@ FIXED = (
 """Settings with only one possible value in the authors' format."""
 
 
-def unwritable(config: ViTConfig) -> str | None:
+def explain_unwritable(config: ViTConfig) -> str | None:
     """Say what the authors' format can't express, if anything."""
     unlike = explain_not_plain(config, FIXED, "the format")
     if unlike:
@@ -269,7 +269,7 @@ FAMILY = Family(
     interpret,
     table,
     VARIANTS,
-    unwritable,
+    explain_unwritable,
     container="npz",
 )
 BIG_VISION_FAMILY = Family(

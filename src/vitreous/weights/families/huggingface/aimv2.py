@@ -33,7 +33,7 @@ from vitreous.weights.mapping import (
     count_blocks,
     dense_rules,
     leading_layout,
-    stacked_rule,
+    stack_rule,
 )
 
 HEAD_WIDTH = 128
@@ -90,7 +90,7 @@ def table(config: ViTConfig) -> Table:
         *dense_rules(f"{block}.attention.qkv", f"{block}.attn.qkv"),
         *dense_rules(f"{block}.attention.out", f"{block}.attn.proj"),
         *dense_rules(f"{block}.mlp_norm", f"{block}.norm2"),
-        *(stacked_rule(f"{block}.mlp.expand", gated, suffix) for suffix in ("weight", "bias")),
+        *(stack_rule(f"{block}.mlp.expand", gated, suffix) for suffix in ("weight", "bias")),
         *dense_rules(f"{block}.mlp.contract", f"{block}.mlp.fc2"),
         *dense_rules("norm", "norm"),
         *dense_rules("head", "head"),
@@ -157,34 +157,34 @@ def hf_table(config: ViTConfig) -> Table:
         *dense_rules("patches.norm", "embeddings.rms_norm"),
         Rule("positions.embedding", (PLACES,)),
         *dense_rules("blocks.{i}.attention_norm", f"{block}.rms_norm1"),
-        *(stacked_rule("blocks.{i}.attention.qkv", parts, suffix) for suffix in ("weight", "bias")),
+        *(stack_rule("blocks.{i}.attention.qkv", parts, suffix) for suffix in ("weight", "bias")),
         *dense_rules("blocks.{i}.attention.out", f"{block}.attention.out_proj"),
         *dense_rules("blocks.{i}.mlp_norm", f"{block}.rms_norm2"),
-        *(stacked_rule("blocks.{i}.mlp.expand", gated, suffix) for suffix in ("weight", "bias")),
+        *(stack_rule("blocks.{i}.mlp.expand", gated, suffix) for suffix in ("weight", "bias")),
         *dense_rules("blocks.{i}.mlp.contract", f"{block}.ffn.down_proj"),
         *dense_rules("norm", "rms_norm"),
         Rule(f"{pool}.probe", ("head.cls_token",), leading_layout(2)),
-        *(stacked_rule(f"{pool}.kv", pair_of, suffix) for suffix in ("weight", "bias")),
+        *(stack_rule(f"{pool}.kv", pair_of, suffix) for suffix in ("weight", "bias")),
         *dense_rules(f"{pool}.out", "head.output_proj"),
         Rule("head.weight", ("visual_projection.weight",)),
     ]
 
 
-def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def simplify_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Remove the image tower's prefix."""
     return {name.removeprefix(ROOT): tensor for name, tensor in tensors.items()}
 
 
 def recognise_hf(weights: Weights) -> float:
     """transformers' names, and no other model type in config.json."""
-    tensors = plain_names(weights.tensors)
+    tensors = simplify_names(weights.tensors)
     named = PATCHES in tensors and "embeddings.rms_norm.weight" in tensors
     return score_kind(weights, KINDS) if named else 0.0
 
 
 def interpret_hf(weights: Weights, name: str | None) -> ForeignModel:
     """Read transformers' files; the projection of a whole model becomes the head."""
-    tensors, where = plain_names(weights.tensors), str(weights.path)
+    tensors, where = simplify_names(weights.tensors), str(weights.path)
     document = weights.config.get("vision_config") or weights.config
     said = Said(document, DEFAULTS)
     width, channels, rows, cols = get_shape(tensors, PATCHES, where)

@@ -19,7 +19,7 @@ from vitreous.weights.families.huggingface.config_json import (
     Said,
     count_encoder_blocks,
     either_rules,
-    joined_rules,
+    join_rules,
     read_activation,
     read_heads,
     read_image,
@@ -40,7 +40,7 @@ IGNORED = (r"mask_token$", r"relative_position_index$", r"^lm_head\.")
 
 
 def table(config: ViTConfig) -> Table:
-    """Return the rules, for names as `plain_names` makes them."""
+    """Return the rules, for names as `simplify_names` makes them."""
     apart = tuple(f"{BLOCK}.attention.{part}" for part in ("query", "key", "value"))
     newer = tuple(f"{BLOCK}.attention.{part}_proj" for part in "qkv")
     norm = "pooler.layernorm" if config.final_norm == "pooled" else "layernorm"
@@ -52,7 +52,7 @@ def table(config: ViTConfig) -> Table:
         Rule("relative.table", (SHARED,), offsets_layout(config)),
         Rule("blocks.{i}.attention.relative.table", (f"{BLOCK}.{SHARED}",), offsets_layout(config)),
         *dense_rules("blocks.{i}.attention_norm", f"{BLOCK}.layernorm_before"),
-        *joined_rules("blocks.{i}.attention.qkv", apart, newer, suffixes=("weight",)),
+        *join_rules("blocks.{i}.attention.qkv", apart, newer, suffixes=("weight",)),
         *(
             Rule(f"blocks.{{i}}.attention.{ours}_bias", (f"{names[place]}.bias",))
             for names in (apart, newer)
@@ -85,7 +85,7 @@ def offsets_layout(config: ViTConfig) -> Layout:
     )
 
 
-def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def simplify_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Remove the prefix of the encoder's names, from any class and version that saved the file."""
     found = {}
     for name, tensor in tensors.items():
@@ -102,7 +102,7 @@ def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def recognise(weights: Weights) -> float:
     """BEiT's names, and no other model type in config.json."""
-    tensors = plain_names(weights.tensors)
+    tensors = simplify_names(weights.tensors)
     named = PATCHES in tensors and "layer.0.layernorm_before.weight" in tensors
     rooted = has_tensor(weights.tensors, rf"^({'|'.join(ROOTS)})".replace(".", r"\."))
     marked = has_tensor(tensors, r"relative_position_bias_table$|^layer\.0\.lambda_1$")
@@ -111,7 +111,7 @@ def recognise(weights: Weights) -> float:
 
 def interpret(weights: Weights, name: str | None) -> ForeignModel:
     """Read the architecture: config.json over transformers' defaults, widths from shapes."""
-    tensors, where = plain_names(weights.tensors), str(weights.path)
+    tensors, where = simplify_names(weights.tensors), str(weights.path)
     said = Said(weights.config, DEFAULTS)
     width, channels, rows, cols = get_shape(tensors, PATCHES, where)
     hidden = next(key for key in ("layer.0.intermediate.dense.weight", "layer.0.mlp.fc1.weight") if key in tensors)

@@ -19,7 +19,7 @@ from vitreous.weights.families.huggingface.config_json import (
     BASE,
     Said,
     count_encoder_blocks,
-    joined_rules,
+    join_rules,
     read_activation,
     read_heads,
     read_image,
@@ -65,7 +65,7 @@ def encoder(config: ViTConfig) -> list[Rule]:
         Rule("positions.embedding", (f"{ROOT}embeddings.position_embedding.weight",)),
         *dense_rules("embed_norm", f"{ROOT}pre_layrnorm"),
         *dense_rules("blocks.{i}.attention_norm", f"{block}.layer_norm1"),
-        *joined_rules("blocks.{i}.attention.qkv", parts),
+        *join_rules("blocks.{i}.attention.qkv", parts),
         *dense_rules("blocks.{i}.attention.out", f"{block}.self_attn.out_proj"),
         *dense_rules("blocks.{i}.mlp_norm", f"{block}.layer_norm2"),
         *dense_rules("blocks.{i}.mlp.expand", f"{block}.mlp.fc1"),
@@ -101,20 +101,20 @@ def naflex_table(config: ViTConfig) -> Table:
     return [Rule("patches.embed.weight", (PATCHES,), cut_patches(config)), *siglip_table(config)]
 
 
-def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def simplify_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Give the tower's names one prefix, for any class that saved the file."""
     return {ROOT + name if name.startswith(INSIDE) else name: tensor for name, tensor in tensors.items()}
 
 
 def recognise_clip(weights: Weights) -> float:
     """CLIP's names (its norm before the blocks), and no other model type in config.json."""
-    tensors = plain_names(weights.tensors)
+    tensors = simplify_names(weights.tensors)
     return score_kind(weights, CLIP_KINDS) if PATCHES in tensors and f"{ROOT}pre_layrnorm.weight" in tensors else 0.0
 
 
 def recognise_siglip(weights: Weights) -> float:
     """SigLIP's names (no norm before the blocks, no class token), and no other model type in config.json."""
-    tensors = plain_names(weights.tensors)
+    tensors = simplify_names(weights.tensors)
     named = PATCHES in tensors and tensors[PATCHES].ndim == 4
     clip = f"{ROOT}pre_layrnorm.weight" in tensors or f"{ROOT}embeddings.class_embedding" in tensors
     return score_kind(weights, SIGLIP_KINDS) if named and not clip else 0.0
@@ -122,7 +122,7 @@ def recognise_siglip(weights: Weights) -> float:
 
 def recognise_naflex(weights: Weights) -> float:
     """SigLIP's names with a patch embedding that is a matrix, and no other model type in config.json."""
-    tensors = plain_names(weights.tensors)
+    tensors = simplify_names(weights.tensors)
     named = PATCHES in tensors and tensors[PATCHES].ndim == 2 and PLACES in tensors
     return score_kind(weights, NAFLEX_KINDS) if named else 0.0
 
@@ -155,7 +155,7 @@ def read_config(weights: Weights, tensors: Mapping[str, Tensor], said: Said) -> 
 
 def interpret_clip(weights: Weights, name: str | None) -> ForeignModel:
     """Read CLIP: [class], normalised, then projected; a classifier sees the mean over patches, not normalised."""
-    tensors = plain_names(weights.tensors)
+    tensors = simplify_names(weights.tensors)
     said = Said(read_vision(weights.config), CLIP_DEFAULTS)
     config = replace(read_config(weights, tensors, said), embed_norm=True, final_norm="pooled")
     ignored, labels = IGNORED, ()
@@ -175,7 +175,7 @@ def interpret_clip(weights: Weights, name: str | None) -> ForeignModel:
 
 def interpret_siglip(weights: Weights, name: str | None) -> ForeignModel:
     """Read SigLIP: attention pooling, or the mean over patches under a classifier."""
-    tensors = plain_names(weights.tensors)
+    tensors = simplify_names(weights.tensors)
     said = Said(read_vision(weights.config), SIGLIP_DEFAULTS)
     classes = tensors[CLASSIFIER].shape[0] if CLASSIFIER in tensors else 0
     pool = "map" if PROBE in tensors and not classes else "mean"
@@ -193,7 +193,7 @@ def interpret_siglip(weights: Weights, name: str | None) -> ForeignModel:
 def interpret_naflex(weights: Weights, name: str | None) -> ForeignModel:
     """Read SigLIP 2 NaFlex at the grid of its positions, which it resizes to each image's own."""
     where, said = str(weights.path), Said(read_vision(weights.config), NAFLEX_DEFAULTS)
-    tensors = plain_names(weights.tensors)
+    tensors = simplify_names(weights.tensors)
     width, values = get_shape(tensors, PATCHES, where)
     patch = read_pair(said("patch_size"))
     channels, rest = divmod(values, patch[0] * patch[1])

@@ -130,7 +130,7 @@ def either_rules(ours: str, *theirs: str, suffixes: tuple[str, ...] = ("weight",
     return [Rule(f"{ours}.{suffix}", (f"{name}.{suffix}",)) for suffix in suffixes for name in theirs]
 
 
-def joined_rules(ours: str, *theirs: tuple[str, ...], suffixes: tuple[str, ...] = ("weight", "bias")) -> list[Rule]:
+def join_rules(ours: str, *theirs: tuple[str, ...], suffixes: tuple[str, ...] = ("weight", "bias")) -> list[Rule]:
     """Return the rules of a layer of ours that is several of theirs, under any of several names."""
     return [
         Rule(f"{ours}.{suffix}", tuple(f"{name}.{suffix}" for name in names)) for suffix in suffixes for names in theirs

@@ -14,7 +14,7 @@ from vitreous.weights.families.huggingface.config_json import (
     Said,
     count_encoder_blocks,
     either_rules,
-    joined_rules,
+    join_rules,
     read_activation,
     read_heads,
     read_image,
@@ -44,10 +44,10 @@ def table2(config: ViTConfig) -> Table:
         *tokens(),
         Rule("positions.embedding", ("embeddings.position_embeddings",), leading_layout(1)),
         *branches(block),
-        *joined_rules("blocks.{i}.attention.qkv", apart, tuple(f"{block}.attention.{part}_proj" for part in "qkv")),
+        *join_rules("blocks.{i}.attention.qkv", apart, tuple(f"{block}.attention.{part}_proj" for part in "qkv")),
         *either_rules("blocks.{i}.attention.out", f"{block}.attention.output.dense", f"{block}.attention.o_proj"),
         *either_rules("blocks.{i}.mlp.expand", f"{block}.mlp.fc1", f"{block}.mlp.weights_in"),
-        *joined_rules("blocks.{i}.mlp.expand", gated),
+        *join_rules("blocks.{i}.mlp.expand", gated),
         *either_rules(
             "blocks.{i}.mlp.contract", f"{block}.mlp.fc2", f"{block}.mlp.weights_out", f"{block}.mlp.down_proj"
         ),
@@ -67,11 +67,11 @@ def table3(config: ViTConfig) -> Table:
         Rule("patches.embed.bias", ("embeddings.patch_embeddings.bias",)),
         *tokens(),
         *branches(block),
-        *joined_rules("blocks.{i}.attention.qkv", parts),
+        *join_rules("blocks.{i}.attention.qkv", parts),
         Rule("blocks.{i}.attention.q_bias", (f"{parts[0]}.bias",)),
         Rule("blocks.{i}.attention.v_bias", (f"{parts[2]}.bias",)),
         *dense_rules("blocks.{i}.attention.out", f"{block}.attention.o_proj"),
-        *joined_rules("blocks.{i}.mlp.expand", expand),
+        *join_rules("blocks.{i}.mlp.expand", expand),
         *dense_rules("blocks.{i}.mlp.contract", f"{block}.mlp.down_proj"),
         *dense_rules("norm", "norm"),
     ]
@@ -95,7 +95,7 @@ def branches(block: str) -> list[Rule]:
     return rules + [Rule(f"blocks.{{i}}.{ours}.scale", (f"{block}.{theirs}.lambda1",)) for ours, theirs in scales]
 
 
-def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def simplify_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Remove the encoder's prefix, for any class that saved the file."""
     found = {}
     for name, tensor in tensors.items():
@@ -108,21 +108,21 @@ def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def recognise2(weights: Weights) -> float:
     """DINOv2's names, and no other model type in config.json."""
-    tensors = plain_names(weights.tensors)
+    tensors = simplify_names(weights.tensors)
     named = PATCHES in tensors and "encoder.layer.0.layer_scale1.lambda1" in tensors
     return score_kind(weights, KINDS2) if named else 0.0
 
 
 def recognise3(weights: Weights) -> float:
     """DINOv3's names, and no other model type in config.json."""
-    tensors = plain_names(weights.tensors)
+    tensors = simplify_names(weights.tensors)
     named = "embeddings.patch_embeddings.weight" in tensors and "layer.0.layer_scale1.lambda1" in tensors
     return score_kind(weights, KINDS3) if named else 0.0
 
 
 def interpret2(weights: Weights, name: str | None) -> ForeignModel:
     """Read DINOv2. Its classifiers see [class] and the mean over patches; registers determine the resize rule."""
-    tensors, where = plain_names(weights.tensors), str(weights.path)
+    tensors, where = simplify_names(weights.tensors), str(weights.path)
     said = Said(weights.config, DEFAULTS2)
     gated = has_tensor(tensors, r"^encoder\.layer\.0\.mlp\.(weights_in|gate_proj)\.")
     config = read_config(weights, tensors, said, PATCHES)
@@ -142,7 +142,7 @@ def interpret2(weights: Weights, name: str | None) -> ForeignModel:
 
 def interpret3(weights: Weights, name: str | None) -> ForeignModel:
     """Read DINOv3, which has rotary positions: no grid is resized."""
-    tensors, where = plain_names(weights.tensors), str(weights.path)
+    tensors, where = simplify_names(weights.tensors), str(weights.path)
     said = Said(weights.config, DEFAULTS3)
     gated = has_tensor(tensors, r"^layer\.0\.mlp\.gate_proj\.")
     act = read_activation(said("hidden_act"), where) if weights.config else "gelu"

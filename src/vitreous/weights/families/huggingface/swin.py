@@ -69,7 +69,7 @@ def table(config: SwinConfig) -> Table:
     return build_table(config, build_names(find_root(config.version)))
 
 
-def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def simplify_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Give the encoder's names the prefix of their version, for any class that saved the file, and those of version 4."""
     root = "swinv2" if any(name.endswith("logit_scale") for name in tensors) else "swin"
     found = {}
@@ -83,7 +83,7 @@ def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def recognise(weights: Weights) -> float:
     """Their names for patches and blocks, and no other model type in config.json."""
-    tensors = plain_names(weights.tensors)
+    tensors = simplify_names(weights.tensors)
     for root in KINDS:
         names = build_names(root)
         if f"{names.patches}.weight" in tensors and f"{names.block(0, 0)}.{names.attention_norm}.weight" in tensors:
@@ -93,7 +93,7 @@ def recognise(weights: Weights) -> float:
 
 def interpret(weights: Weights, name: str | None) -> ForeignModel:
     """Read the architecture: sizes from config.json over transformers' defaults, the rest from shapes."""
-    tensors, where = plain_names(weights.tensors), str(weights.path)
+    tensors, where = simplify_names(weights.tensors), str(weights.path)
     root = "swinv2" if any(key.endswith("logit_scale") for key in tensors) else "swin"
     said, names, stated = (
         Said(weights.config, DEFAULTS | {"window_size": WINDOW[root]}),
@@ -131,7 +131,7 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
     return ForeignModel(config, images, RESIZE, tensors, (*said.assumed, *assumed), labels, ignored)
 
 
-def unwritable(config: SwinConfig) -> str | None:
+def explain_unwritable(config: SwinConfig) -> str | None:
     """Say what transformers' Swin Transformers can't express, if anything."""
     first = config.windows[0]
     if first[0] != first[1] or config.windows != fit_windows(config, first):
@@ -176,7 +176,7 @@ FAMILY = Family(
     recognise,
     interpret,
     table,
-    unwritable=unwritable,
+    unwritable=explain_unwritable,
     sidecars=sidecars,
     kind="swin",
 )

@@ -16,7 +16,7 @@ from vitreous.weights.families.huggingface.config_json import (
     Said,
     count_encoder_blocks,
     either_rules,
-    joined_rules,
+    join_rules,
     read_activation,
     read_heads,
     read_image,
@@ -24,7 +24,7 @@ from vitreous.weights.families.huggingface.config_json import (
     score_kind,
 )
 from vitreous.weights.families.huggingface.preprocessor import read_preprocess
-from vitreous.weights.families.huggingface.write import sidecars, unwritable
+from vitreous.weights.families.huggingface.write import explain_unwritable, sidecars
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Rule, Table, convolution_rules, dense_rules, leading_layout
 
@@ -50,7 +50,7 @@ def table(config: ViTConfig) -> Table:
     root = get_root(config.distillation_token)
     old, new = f"{root}.encoder.layer.{{i}}", f"{root}.layers.{{i}}"
     apart = tuple(f"{old}.attention.attention.{part}" for part in QKV)
-    attention = joined_rules("blocks.{i}.attention.qkv", apart, tuple(f"{new}.attention.{part}_proj" for part in "qkv"))
+    attention = join_rules("blocks.{i}.attention.qkv", apart, tuple(f"{new}.attention.{part}_proj" for part in "qkv"))
     classifier = "cls_classifier" if config.distillation_token else "classifier"
     return [
         Rule("patches.embed.weight", (f"{root}.{PATCHES}.weight",), convolution_rules(config)),
@@ -72,7 +72,7 @@ def table(config: ViTConfig) -> Table:
     ]
 
 
-def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def simplify_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Give the encoder's names one prefix, for any class that saved the file."""
     root = get_root("distillation_classifier.weight" in tensors)
     found = {}
@@ -84,7 +84,7 @@ def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def recognise(weights: Weights) -> float:
     """Their names for patches and norms, and no other model type in config.json."""
-    tensors = plain_names(weights.tensors)
+    tensors = simplify_names(weights.tensors)
     named = has_tensor(tensors, rf"^(vit|deit)\.{PATCHES}\.weight$") and has_tensor(
         tensors, r"\.0\.layernorm_before\.weight$"
     )
@@ -95,7 +95,7 @@ def recognise(weights: Weights) -> float:
 
 def interpret(weights: Weights, name: str | None) -> ForeignModel:
     """Read the architecture: config.json over transformers' defaults, widths from shapes."""
-    tensors, where = plain_names(weights.tensors), str(weights.path)
+    tensors, where = simplify_names(weights.tensors), str(weights.path)
     kind = str(weights.config.get("model_type"))
     said = Said(weights.config, DEFAULTS | {"layer_norm_eps": EPSILONS.get(kind, DEFAULTS["layer_norm_eps"])})
     distilled = "distillation_classifier.weight" in tensors
@@ -158,6 +158,6 @@ FAMILY = Family(
     recognise,
     interpret,
     table,
-    unwritable=unwritable,
+    unwritable=explain_unwritable,
     sidecars=sidecars,
 )

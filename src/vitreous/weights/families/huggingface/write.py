@@ -30,7 +30,7 @@ FIXED = (
 assert set(NAMES.values()) <= set(ACTIVATIONS)
 
 
-def unwritable(config: ViTConfig) -> str | None:
+def explain_unwritable(config: ViTConfig) -> str | None:
     """Say what transformers' ViT and DeiT can't express, if anything."""
     unlike = explain_not_plain(config, FIXED, "transformers' ViT")
     if unlike:

@@ -36,7 +36,7 @@ from vitreous.weights.mapping import (
     count_blocks,
     dense_rules,
     leading_layout,
-    stacked_rule,
+    stack_rule,
 )
 
 SIGNS = r"^blocks\.0\.(gamma_1|attn\.q_bias|attn\.q_proj\.weight)$"
@@ -75,11 +75,11 @@ def table(config: ViTConfig) -> Table:
     apart = [f"{attention}.{part}_proj" for part in "qkv"]
     joined = [Rule("blocks.{i}.attention.qkv.weight", (f"{attention}.qkv.weight",))]
     biases = [Rule(f"blocks.{{i}}.attention.{part}_bias", (f"{attention}.{part}_bias",)) for part in "qv"]
-    split = [stacked_rule("blocks.{i}.attention.qkv", apart, "weight")]
+    split = [stack_rule("blocks.{i}.attention.qkv", apart, "weight")]
     split += [Rule(f"blocks.{{i}}.attention.{part}_bias", (f"{attention}.{part}_proj.bias",)) for part in "qv"]
     packed = dense_rules("blocks.{i}.mlp.expand", f"{mlp}.fc1")
     gated = [
-        stacked_rule("blocks.{i}.mlp.expand", (f"{mlp}.fc1_g", f"{mlp}.fc1_x"), suffix) for suffix in ("weight", "bias")
+        stack_rule("blocks.{i}.mlp.expand", (f"{mlp}.fc1_g", f"{mlp}.fc1_x"), suffix) for suffix in ("weight", "bias")
     ]
     aligned = config.block.mlp == "swiglu" and (config.block.mlp_inner_norm or config.rotary.kind == "centred")
     return [

@@ -76,7 +76,7 @@ def stem_rules(config: ViTConfig) -> list[Rule]:
     return rules
 
 
-def unwritable_stem(config: ViTConfig) -> str | None:
+def explain_unwritable_stem(config: ViTConfig) -> str | None:
     """Say why timm has no such hybrid, if it doesn't."""
     stem = config.stem
     if stem.kind == "none":

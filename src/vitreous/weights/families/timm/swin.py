@@ -116,7 +116,7 @@ def build_preprocess(config: SwinConfig, given: Mapping[str, Any]) -> Preprocess
     )
 
 
-def unwritable(config: SwinConfig) -> str | None:
+def explain_unwritable(config: SwinConfig) -> str | None:
     """Say what timm can't express, if anything."""
     if config.norm_eps != 1e-5:
         return f"its norms have epsilon {config.norm_eps:g}, and a config.json can't say so"
@@ -172,7 +172,7 @@ FAMILY = Family(
     recognise,
     interpret,
     table,
-    unwritable=unwritable,
+    unwritable=explain_unwritable,
     sidecars=sidecars,
     kind="swin",
 )

@@ -35,7 +35,7 @@ from vitreous.weights.families.timm.arguments import (
     read_size,
 )
 from vitreous.weights.families.timm.hybrid import read_channels, read_stem, stem_rules
-from vitreous.weights.families.timm.write import sidecars, unwritable
+from vitreous.weights.families.timm.write import explain_unwritable, sidecars
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Rule, Table, convolution_rules, count_blocks, dense_rules, leading_layout
 
@@ -117,7 +117,7 @@ def table(config: ViTConfig) -> Table:
     ]
 
 
-def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def simplify_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Give LayerScale timm's name, in any spelling."""
     return {LAYER_SCALE.sub(r"\1.ls\2.gamma", name): tensor for name, tensor in tensors.items()}
 
@@ -137,7 +137,7 @@ def name_architecture(weights: Weights, name: str | None) -> str:
 
 def interpret(weights: Weights, name: str | None) -> ForeignModel:
     """Read the architecture from shapes, the rest from config.json or from the name."""
-    tensors, where = plain_names(weights.tensors), str(weights.path)
+    tensors, where = simplify_names(weights.tensors), str(weights.path)
     width, channels, rows, cols = get_shape(tensors, "patch_embed.proj.weight", where)
     stem = read_stem(tensors, where)
     if stem.kind != "none":
@@ -359,6 +359,6 @@ FAMILY = Family(
     recognise,
     interpret,
     table,
-    unwritable=unwritable,
+    unwritable=explain_unwritable,
     sidecars=sidecars,
 )

@@ -7,7 +7,7 @@ from vitreous.images.config import PreprocessConfig
 from vitreous.images.scaling import compute_uncropped
 from vitreous.model.config import BlockConfig, ViTConfig
 from vitreous.model.kinds import Config
-from vitreous.weights.families.timm.hybrid import ENTRIES, find_first_conv, unwritable_stem
+from vitreous.weights.families.timm.hybrid import ENTRIES, explain_unwritable_stem, find_first_conv
 from vitreous.weights.model_folder import ModelFolder
 
 POOLS = {"class": "token", "mean": "avg", "max": "max", "map": "map"}
@@ -21,7 +21,7 @@ CROP_MODES = {"short": "center", "squash": "squash", "border": "border"}
 ACTIVATIONS = {"gelu": "gelu", "gelu-tanh": "gelu_tanh", "quick-gelu": "quick_gelu", "silu": "silu"}
 
 
-def unwritable(config: ViTConfig) -> str | None:
+def explain_unwritable(config: ViTConfig) -> str | None:
     """Say what timm's VisionTransformer can't express, if anything."""
     made, plain = config.block, BlockConfig()
     for name in ("attention", "norm", "mlp", "mlp_inner_norm", "attention_inner_norm", "parallel", "biases"):
@@ -45,7 +45,7 @@ def unwritable(config: ViTConfig) -> str | None:
         return "it has a tanh layer before the head; fine-tune it first, or leave the layer out"
     if config.norm_eps != 1e-6:
         return f"its norms have epsilon {config.norm_eps:g}, and a config.json can't say so"
-    return unwritable_stem(config)
+    return explain_unwritable_stem(config)
 
 
 def find_timm_name(config: ViTConfig) -> str:
