@@ -53,7 +53,7 @@ def brute_force(model: ViT, pixels: Tensor) -> Tensor:
     z = model.embed(pixels)
     places = Places(model.rotary() if model.rotary is not None else None)
     for index, block in enumerate(model.blocks):
-        z = model.placed(z, index)
+        z = model.add_positions(z, index)
         along = ("rows", "cols")[index % 2]
         z = z + masked_attention(block.attention, block.attention_norm(z), along, places)
         z = z + block.mlp(block.mlp_norm(z))

@@ -177,7 +177,7 @@ def test_a_patch_embedding_is_a_convolution_and_can_be_undone() -> None:
 
 
 def test_a_wrong_image_gets_one_clear_line() -> None:
-    with pytest.raises(ConfigError, match=r"expects images .*\(3, 8, 12\).*resized"):
+    with pytest.raises(ConfigError, match=r"expects images .*\(3, 8, 12\).*resize"):
         small()(torch.zeros(1, 3, 12, 8))
 
 
