@@ -5,6 +5,9 @@ import json
 import pytest
 from tests.serving.conftest import draw_image, refused
 
+from vitreous.serving.bodies import read_json
+from vitreous.serving.problems import Problem
+
 PNG = draw_image(1)
 FORM = {"Content-Type": "multipart/form-data; boundary=x"}
 PART = b'--x\r\nContent-Disposition: form-data; name="images"; filename="a.png"\r\n\r\n' + PNG
@@ -23,7 +26,10 @@ JSON = {"Content-Type": "application/json"}
         (b'--x\r\nContent-Disposition: form-data; name="top"\r\n\r\n3\r\n--x--\r\n', FORM, 400, "malformed", "'top'"),
         (b"--x\r\n" + b"a" * 5000 + b": b\r\n\r\n--x--\r\n", FORM, 400, "malformed", "header size"),
         (b"{", JSON, 400, "malformed", "not JSON"),
-        (b"[" * 100_000, JSON, 400, "malformed", "not JSON"),
+        (b"[" * 900, JSON, 400, "malformed", "not JSON"),
+        (b"[" * 100_000, JSON, 413, "too-large", "100,000 commas and brackets"),
+        (b'{"images": [' + b"{}," * 60_000 + b"{}]}", JSON, 413, "too-large", "for 4 images"),
+        (json.dumps(dict.fromkeys(map(str, range(10_000)), 0)).encode(), JSON, 413, "too-large", "10,000"),
         (b"\xff", JSON, 400, "malformed", "not JSON"),
         (b"[]", JSON, 400, "malformed", "a list"),
         (b'{"images": []}', JSON, 400, "malformed", "no image"),
@@ -40,6 +46,13 @@ JSON = {"Content-Type": "application/json"}
 )  # fmt: skip
 def test_bodies(client, body, headers, status, kind, words):
     refused(client.post("/v1/predict", content=body, headers=headers), status, kind, words)
+
+
+def test_json_is_taken_with_names_full_of_commas_and_not_with_nesting_that_the_parser_gives_up():
+    entry = {"name": "a, b, [c] {d}" * 7, "data": "data:image/png;base64,aaaa"}
+    assert [one.data for one in read_json(json.dumps({"images": [entry] * 64}).encode(), 64)] == [b"i\xa6\x9a"] * 64
+    with pytest.raises(Problem, match="not JSON"):
+        read_json(b"[" * 10_000, 64)
 
 
 @pytest.mark.parametrize(

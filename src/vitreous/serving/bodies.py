@@ -19,6 +19,8 @@ TAKEN = (
     "an image as it is (image/jpeg, image/png, ..., application/octet-stream), multipart/form-data, or application/json"
 )
 LONGEST_NAME = 100
+MARKS_AN_IMAGE = 200
+"""Brackets and commas of JSON that an image may take, its name's and data URI's own included."""
 DATA_URI = re.compile(r"data:[\w.+/-]*(;[\w.+-]+=[\w.+-]+)*;base64,")
 
 
@@ -136,6 +138,12 @@ class _Form:
 
 def read_json(body: bytes, most: int) -> list[Upload]:
     """Return the images of {"images": [base64, ...]}, each text or {"name": ..., "data": base64}; raises Problem."""
+    marks = sum(body.count(mark) for mark in (b",", b"[", b"{"))
+    if marks > MARKS_AN_IMAGE * (most + 1):  # millions of values would be built, while nobody else is answered
+        raise Problem(
+            "too-large",
+            f'the JSON has {marks:,} commas and brackets, too many for {most} images; send {{"images": [base64, ...]}} alone',
+        )
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
