@@ -12,7 +12,7 @@ def pixels(number):
     return np.full((2, 2, 3), number, np.uint8)
 
 
-def run(work, most=4, wait=0.05, computes=None):
+def run(work, most=4, wait=0.05, computes=None, accepted=100):
     """Run a coroutine with a batcher whose rows are the images' means; return what it returns and the passes' sizes."""
     passes = []
 
@@ -23,6 +23,7 @@ def run(work, most=4, wait=0.05, computes=None):
             most,
             wait,
             lambda n, _: passes.append(n),
+            lambda: accepted,
         )
         batcher.start()
         try:
@@ -55,6 +56,15 @@ def test_an_image_waits_no_longer_than_its_deadline():
 
     queued, passes = run(work, wait=0.05)
     assert passes == [1] and queued >= 0.045
+
+
+def test_nobody_waits_where_no_other_image_is_on_its_way():
+    async def work(batcher):
+        answers = await asyncio.gather(*(batcher.ask("mean", pixels(number)) for number in range(3)))
+        return max(one.queued for one in answers)
+
+    queued, passes = run(work, wait=5, accepted=3)
+    assert passes == [3] and queued < 1
 
 
 def test_who_leaves_takes_his_image_out_of_the_queue():

@@ -1,4 +1,4 @@
-"""Images of several requests in one pass through a model: as many as have come, none later than a deadline."""
+"""Images of several requests in one pass through a model: as many as have come; those on their way are waited for, up to a deadline."""
 
 import asyncio
 import time
@@ -43,12 +43,18 @@ class Batcher:
         most: images in a pass.
         wait: seconds that an image waits for others at most.
         observe: told of each pass: images and seconds.
+        accepted: how many images are in this queue or on their way to it; none waits for others where none is on its way.
     """
 
     def __init__(
-        self, computes: dict[str, Compute], most: int, wait: float, observe: Callable[[int, float], None]
+        self,
+        computes: dict[str, Compute],
+        most: int,
+        wait: float,
+        observe: Callable[[int, float], None],
+        accepted: Callable[[], int],
     ) -> None:
-        self.computes, self.most, self.wait, self.observe = computes, most, wait, observe
+        self.computes, self.most, self.wait, self.observe, self.accepted = computes, most, wait, observe, accepted
         self.waiting: deque[_Waiting] = deque()
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._came = asyncio.Event()
@@ -103,12 +109,12 @@ class Batcher:
                     one.future.set_result(Answer(row, began - one.arrived, took, len(group)))
 
     async def _fill(self) -> None:
-        """Wait until there is an image and its pass is full or due."""
+        """Wait until there is an image and its pass is full or due, or no other one is on its way."""
         while not self.waiting:
             self._came.clear()
             await self._came.wait()
         due = self.waiting[0].arrived + self.wait
-        while self.waiting and len(self.waiting) < self.most and (left := due - time.monotonic()) > 0:
+        while 0 < len(self.waiting) < min(self.most, self.accepted()) and (left := due - time.monotonic()) > 0:
             self._came.clear()
             try:
                 async with asyncio.timeout(left):

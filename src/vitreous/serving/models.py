@@ -3,12 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from importlib import import_module
-from typing import Any
 
 import numpy as np
 
@@ -30,9 +29,12 @@ USUAL = 0.02
 
 
 class Loaded:
-    """One version of a model, ready to answer."""
+    """One version of a model, ready to answer; `observe` and `accepted` as in `Batcher`."""
 
-    def __init__(self, predictor: Predictor, version: int, options: ServiceOptions, measured: Any) -> None:
+    def __init__(
+        self, predictor: Predictor, version: int, options: ServiceOptions,
+        observe: Callable[[int, float], None], accepted: Callable[[], int],
+    ) -> None:  # fmt: skip
         decode = predictor.folder.decode
         decode = replace(
             decode,
@@ -43,7 +45,7 @@ class Loaded:
         self.predictor, self.version, self.since = predictor, version, time.time()
         self.classifies, self.embeds = bool(predictor.folder.classes), True
         computes = {"probabilities": predictor.probabilities, "features": predictor.engine.features}
-        self.batcher = Batcher(computes, options.batch, options.wait_ms / 1000, measured)
+        self.batcher = Batcher(computes, options.batch, options.wait_ms / 1000, observe, accepted)
         self.busy = 0
 
     def warm_up(self) -> None:
@@ -78,7 +80,7 @@ class ServedModel:
         self.fingerprint = take_fingerprint(self.source.path)
         predictor = self.source.open()
         self.version += 1
-        loaded = Loaded(predictor, self.version, self.options, self.observe)
+        loaded = Loaded(predictor, self.version, self.options, self.observe, lambda: self.pending)
         loaded.warm_up()
         return loaded
 

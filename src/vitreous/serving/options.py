@@ -25,7 +25,7 @@ class ServiceLimits:
     batch: int = 32
     """Most images in one pass through a model."""
     wait_ms: float = 2.0
-    """Longest that an image waits for others to share its pass, in milliseconds."""
+    """Longest that an image waits for others, which are being decoded, to share its pass, in milliseconds."""
     queue: int = 256
     """Most images of a model that wait for their answer; more are refused with 429."""
     timeout: float = 30.0
