@@ -21,20 +21,16 @@ PNG, KIND = draw_image(1), {"Content-Type": "image/png"}
 
 @contextmanager
 def served(log, *arguments):
-    """Run `vitreous serve` on a free port, its log in a file; yield its address and the process."""
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "vitreous", "serve", *map(str, arguments), "--port", str(port)]
+    """Run `vitreous serve` on a free port, which it tells, and its log in a file; yield its address and the process."""
+    command = [sys.executable, "-m", "vitreous", "serve", *map(str, arguments), "--port", "0"]
     with log.open("w") as file:
         process = subprocess.Popen(command, stderr=file)
-    url = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + 120
-        while not is_ready(url):
+        while not (told := re.search(r"serving at +(http://127.0.0.1:\d+) ", log.read_text())) or not is_ready(told[1]):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.1)
+        url = told[1]
         yield url, process
     finally:
         process.terminate()

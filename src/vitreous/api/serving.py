@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import stat
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -95,7 +96,7 @@ def serve(
         port: 0: any that is free.
         processes: processes that share the port, each with its own copy of the models.
         batch: most images in one pass through a model.
-        wait_ms: longest that an image waits for others, in milliseconds.
+        wait_ms: longest that an image waits for others that are being decoded, in milliseconds.
         queue: most images of a model that wait for their answer; more are refused with 429.
         timeout: seconds until a request is given up with 503.
         keys: API keys, or the file that holds them, one a line; None: those in $VITREOUS_API_KEYS, and if there are
@@ -103,7 +104,8 @@ def serve(
         allow_origin: origins, such as https://example.com, whose pages may ask from a browser.
         limits: any of `ServiceLimits`, such as read_timeout, max_body, max_images, max_pixels, reload_every.
         log: write a line of JSON to standard error for each request.
-        block: return only when a signal or Ctrl-C has ended the service; else it answers from a thread until `.stop()`.
+        block: tell the address on standard error, and return only when a signal or Ctrl-C has ended the service; else it
+            answers from a thread until `.stop()`.
         load_options: how the models are loaded, as `vitreous.load` has it: device, engine, precision, labels, ...
 
     Raises:
@@ -152,6 +154,8 @@ def run(
             "everyone who reaches this address may ask; --keys FILE asks for a key, --host 127.0.0.1 keeps it to this machine"
         )
     LOG.info("listening", extra={"facts": {"address": result.url}})
+    sys.stderr.write(f"serving at  {result.url}   (Ctrl-C ends it)\n")
+    sys.stderr.flush()
     if options.processes > 1:
         supervise((sources, options), listening)
         return result

@@ -1,6 +1,5 @@
 """`vitreous serve`: serve models over HTTP."""
 
-import sys
 from dataclasses import fields
 
 from vitreous.cli.load_model import keywords
@@ -21,7 +20,6 @@ def serve(arguments: list[str]) -> int:
 
     limits = {one.name: getattr(options, one.name) for one in fields(ServiceLimits)}
     load = {name: getattr(options, name) for name in HOW} | keywords(options.load)
-    print(f"serving at  http://{options.host}:{options.port or '...'}   (Ctrl-C ends it)", file=sys.stderr)
     answer(
         options.models, host=options.host, port=options.port, keys=options.keys, allow_origin=options.allow_origin, limits=limits, log=options.log, block=True,
         load_options=load,

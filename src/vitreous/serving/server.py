@@ -41,9 +41,10 @@ class PatientProtocol(H11Protocol):
         self._wait()
 
     def data_received(self, data: bytes) -> None:
-        """Read on; a request whose headers are whole has all the time that the guard gives it."""
+        """Read on; a request whose headers are whole has all the time that the guard gives it, until it is answered."""
         super().data_received(data)
-        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+        answered = self.cycle is not None and self.cycle.response_complete  # a body that nobody asked for may go on
+        if (self.conn.their_state is h11.IDLE or answered) and not self.transport.is_closing():
             self._wait()
         else:
             self._stop_waiting()

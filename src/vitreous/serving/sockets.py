@@ -19,7 +19,9 @@ def listen(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65535:
         raise ConfigError(f"port is {port}; it must be 0 (any free one) to 65535")
     try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        family, *_, address = socket.getaddrinfo(
+            strip_brackets(host), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
         # asyncio sends at once (TCP_NODELAY) only where the protocol is named; otherwise answers wait 40 ms for the client's system
         found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError as error:
@@ -40,4 +42,10 @@ def listen(host: str, port: int) -> socket.socket:
 
 def format_url(host: str, listening: socket.socket) -> str:
     """Return the address in a browser of a socket that `listen` bound."""
-    return f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+    name = strip_brackets(host)
+    return f"http://{f'[{name}]' if ':' in name else name}:{listening.getsockname()[1]}"
+
+
+def strip_brackets(host: str) -> str:
+    """Return an IPv6 address as the system takes it, also where it stands in brackets as in an address of the web."""
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
