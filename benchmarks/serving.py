@@ -8,7 +8,8 @@ torch. The model is Ti/16 with 1,000 classes and random weights.
 limit   images a second of a Predictor that is called with the bytes themselves, and of the service, in turns; the share is the median of
         the rounds' ratios.
 load    latency and refusals at 50, 90, 110 and 200% of the service's images a second, at a steady rate, whether answers come or not.
-memory  resident memory before and after 100,000 requests, after 10,000 to warm up; a small model, so that it ends.
+memory  resident memory over 100,000 requests of every kind, a quarter of them such as can't be answered, from the 10,000th on; a small
+        model, so that it ends.
 peers   throughput, latency of one client, time from the start to the first answer, and memory of all processes (PSS), of the service and of
         the same Predictor behind LitServe and Gradio, in turns; who isn't measured is stopped. Makes environments for the peers.
 page    on all cores: first paint of the service's page, from the choice of a file to its labels, and an answer to one client.
@@ -197,10 +198,15 @@ def measure_growth(folder: Path, requests: int) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)).save(image)
     with serve_own(model, image) as server:
         sizes = []
-        for most in (requests // 10, *[requests * 9 // 40] * 4):
-            found = ask(server, [image], "--clients", "16", "--seconds", "1000", "--most", str(most))
+        for _ in range(10):
+            found = ask(
+                server, [image], "--way", "mixed", "--clients", "8", "--seconds", "1000", "--most", str(requests // 10)
+            )
             sizes.append(server.measure_memory())
-            print(f"  {most:6} requests {found['statuses']}, {found['rate']:.0f}/s, {sizes[-1]:.1f} MiB", flush=True)
+            print(
+                f"  {sum(found['statuses'].values()):6} requests {found['statuses']} in {found['seconds']:.0f} s, {sizes[-1]:.1f} MiB",
+                flush=True,
+            )
     print(f"  growth after warm-up {sizes[-1] - sizes[0]:+.1f} MiB", flush=True)
 
 
@@ -249,7 +255,11 @@ def measure_peers(model: Path, images: list[Path], environments: Path, rounds: i
                 server.stop()
     for name, figures in found.items():
         print(
-            f"  {name:9}" + "   ".join(f"{key} {statistics.median(values):.4g}" for key, values in figures.items()),
+            f"  {name:9}"
+            + "   ".join(
+                f"{key} {statistics.median(values):.4g} ({min(values):.4g} to {max(values):.4g})"
+                for key, values in figures.items()
+            ),
             flush=True,
         )
 

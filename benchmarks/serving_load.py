@@ -14,7 +14,7 @@ import json
 import time
 from collections import Counter
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 
 class Connection:
@@ -64,8 +64,14 @@ async def read_body(reader: asyncio.StreamReader, fields: dict[bytes, bytes]) ->
     await reader.readline()
 
 
-WAYS = ("bytes", "form", "litserve", "gradio")
-"""How an image is sent: as it is; as a file of form data, called as the service or as its peer wants it; as JSON."""
+WAYS = ("bytes", "form", "litserve", "gradio", "mixed")
+"""How an image is sent: as it is; as a file of form data, called as the service or as its peer wants it; as JSON; in all ways of the service."""
+MIX = (
+    *[("/v1/predict", "form", 1.0)] * 9, ("/v1/embed", "bytes", 1.0), ("/v1/embed", "json", 1.0), ("/v1/explain?method=rollout", "bytes", 1.0),
+    ("/v1/explain?format=png", "form", 1.0), ("/v1/inside", "bytes", 1.0), ("/v1/predict", "bytes", 0.5), ("/v1/predict", "form", 0.5),
+    ("/v1/predict?tops=3", "bytes", 1.0), ("/v1/predict?model=none", "bytes", 1.0), ("/v1/embed", "text", 1.0), ("/none", "json", 0.5),
+)  # fmt: skip
+"""Of 20 requests: the address, how its image is sent, and what share of the image's bytes; a quarter of them can't be answered."""
 
 
 def build_body(image: bytes, way: str) -> tuple[str, bytes]:
@@ -75,11 +81,22 @@ def build_body(image: bytes, way: str) -> tuple[str, bytes]:
     if way == "gradio":
         data = f"data:image/jpeg;base64,{base64.b64encode(image).decode()}"
         return "application/json", json.dumps({"data": [{"url": data, "meta": {"_type": "gradio.FileData"}}]}).encode()
+    if way in ("json", "text"):
+        return f"{'application' if way == 'json' else 'text'}/json", json.dumps(
+            {"images": [base64.b64encode(image).decode()]}
+        ).encode()
     field = "images" if way == "form" else "request"
     head = (
         f'--cut\r\nContent-Disposition: form-data; name="{field}"; filename="a.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
     )
     return "multipart/form-data; boundary=cut", head.encode() + image + b"\r\n--cut--\r\n"
+
+
+def build_requests(url: str, image: bytes, way: str) -> list[bytes]:
+    """Return the bytes of a POST of one image, or of one for each line of the mix."""
+    if way != "mixed":
+        return [build_request(url, image, way)]
+    return [build_request(urljoin(url, address), image[: int(share * len(image))], one) for address, one, share in MIX]
 
 
 def build_request(url: str, image: bytes, way: str) -> bytes:
@@ -151,7 +168,8 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=10**9)
     parser.add_argument("--way", choices=WAYS, default="bytes")
     given = parser.parse_args()
-    load = Load(given.url, [build_request(given.url, path.read_bytes(), given.way) for path in given.images])
+    requests = [one for path in given.images for one in build_requests(given.url, path.read_bytes(), given.way)]
+    load = Load(given.url, requests)
     work = (
         load.ask_steadily(given.rate, given.seconds)
         if given.rate
