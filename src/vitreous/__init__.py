@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from vitreous.predictor import Predictor
     from vitreous.reports.evaluation.comparison import ComparisonResult
     from vitreous.studies.engine.run import StudyResult
+    from vitreous.training.callbacks import Callback
     from vitreous.training.config import RunConfig
 
 PLACES = {
@@ -130,6 +131,7 @@ PLACES = {
     "SwinConfig": "vitreous.model.swin_config",
     "ViT": "vitreous.model.vit",
     "ViTConfig": "vitreous.model.config",
+    "Callback": "vitreous.training.callbacks",
     "RunConfig": "vitreous.training.config",
     "VitreousError": "vitreous.errors",
 }
@@ -137,6 +139,7 @@ __all__ = [
     "BenchmarkResult",
     "BoardResult",
     "CKAResult",
+    "Callback",
     "ComparisonResult",
     "ConversionResult",
     "EmbeddingResult",

@@ -1,8 +1,6 @@
-"""The run folder, written and read. It is the truth about a run: whenever a process dies, the run can be opened and
-resumed.
+"""The run folder, written and read. It is the truth about a run: whenever a process dies, the run can be opened and resumed.
 
-    RUN/config.json               the complete configuration, the format, the versions and its own hash; what makes a
-        folder a run
+    RUN/config.json               the complete configuration, the format, the versions and its own hash; what makes it a run
     RUN/metrics.jsonl             one JSON record per line, in the order of the steps
     RUN/checkpoints/step-N/       tensors.safetensors, state.json and the SHA256SUMS of both
     RUN/model/                    the exported model, a model folder
@@ -16,7 +14,7 @@ One process writes (`Run`), holding the lock; any number read (`read_run`) witho
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,6 +113,8 @@ class Run:
     """Whether config.json is as a run last wrote it; None if it holds no hash, as in earlier versions."""
     looked: float = 0.0
     """When `check_presence` last looked, by the monotonic clock."""
+    listeners: list[Callable[[Mapping[str, Any]], None]] = field(default_factory=list)
+    """Called with each record once it is written."""
     leads: ClassVar[bool] = True
     """Whether this process writes the folder."""
 
@@ -207,6 +207,8 @@ class Run:
         """
         self.check_presence()
         self.metrics.append(dict(record))
+        for listen in self.listeners:
+            listen(record)
 
     def save_checkpoint(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Write a checkpoint, durably, and only then remove older ones beyond the newest `keep`.
@@ -309,11 +311,6 @@ class Run:
     def best_path(self) -> Path:
         """Where the model folder of the best evaluation goes, if another one is exported."""
         return self.path / BEST
-
-    @property
-    def report_path(self) -> Path:
-        """Where the report goes."""
-        return self.path / REPORT
 
     def close(self) -> None:
         """Release the lock. The run can't be written through this object any more; closing twice is fine."""

@@ -15,6 +15,7 @@ from vitreous.data.channels import check_same, format_values, measure_channels
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import Dataset, is_built_in, name_dataset, open_dataset
 from vitreous.data.sources.digits import DIGITS
+from vitreous.data.sources.objects import hold
 from vitreous.data.splits import check_there
 from vitreous.errors import ConfigError, RunError, UnknownName
 from vitreous.images.config import DecodeConfig
@@ -29,6 +30,8 @@ from vitreous.storage.atomic import claim_folder, find_free_folder, give_up_clai
 from vitreous.storage.lock import has_never_begun
 from vitreous.storage.presence import path_exists
 from vitreous.storage.run_config import METRICS
+from vitreous.training.assembly import find_held
+from vitreous.training.callbacks import Callback, calling
 from vitreous.training.changes import Changes, find_differences
 from vitreous.training.config import RunConfig
 from vitreous.training.config_file import read_config_file
@@ -48,7 +51,7 @@ WORDS = (("recipe", AUTO), ("weights", AUTO), ("weights", NONE))
 
 @overload
 def train(
-    data: str | Path | None = None,
+    data: str | Path | Any = None,
     *,
     config: str | Path | Mapping[str, Any] | RunConfig | None = None,
     recipe: str | None = None,
@@ -56,6 +59,7 @@ def train(
     settings: Mapping[str, Any] | None = None,
     progress: bool | None = None,
     reporter: Reporter | None = None,
+    callbacks: Sequence[Callback] = (),
     sweep: bool | Sequence[float] = False,
     folds: int | None = None,
     dry_run: Literal[False] = False,
@@ -63,7 +67,7 @@ def train(
 ) -> TrainResult: ...
 @overload
 def train(
-    data: str | Path | None = None,
+    data: str | Path | Any = None,
     *,
     config: str | Path | Mapping[str, Any] | RunConfig | None = None,
     recipe: str | None = None,
@@ -76,7 +80,7 @@ def train(
 ) -> DryRun: ...
 @shows_progress
 def train(
-    data: str | Path | None = None,
+    data: str | Path | Any = None,
     *,
     config: str | Path | Mapping[str, Any] | RunConfig | None = None,
     recipe: str | None = None,
@@ -84,6 +88,7 @@ def train(
     settings: Mapping[str, Any] | None = None,
     progress: bool | None = None,
     reporter: Reporter | None = None,
+    callbacks: Sequence[Callback] = (),
     sweep: bool | Sequence[float] = False,
     folds: int | None = None,
     dry_run: bool = False,
@@ -96,7 +101,8 @@ def train(
 
     Args:
         data: a folder of class folders, a CSV or JSONL manifest (with a column labels: several an image), "digits", or
-            a formula such as "formula:fractals". None: that of `config`, or digits.
+            a formula such as "formula:fractals"; or a torch Dataset, a Hugging Face dataset, or a dict of them by split
+            (see docs/data.md). None: that of `config`, or digits.
         config: settings that override the recipe's, all or a few: a run folder or its config.json, a file of JSON
             or TOML, a mapping, or a RunConfig. Other arguments override them.
         recipe: small, small-vit, probe, lp-ft, finetune, hyperrule, pretrain, masked-patches or mae (see
@@ -106,6 +112,7 @@ def train(
         settings: overrides of any setting, nested as in RunConfig: {"optimizer": {"lr": 1e-3}, "seed": 1}.
         progress: show progress; None: only in a notebook or on a terminal.
         reporter: receives the progress instead of that display.
+        callbacks: objects of subclasses of `vitreous.Callback`, which hear of each step, evaluation and checkpoint.
         sweep: choose the learning rate on part of the training images, then train on all. True: recipe finetune's
             rates, the paper's; or the rates to try. `out` then holds all these runs.
         folds: cross-validate first, with this many folds of all images, then train on all. `out` then holds all these
@@ -120,8 +127,9 @@ def train(
     """
     # These are resolved below; as overrides they would come back.
     settings = {name: value for name, value in (settings or {}).items() if (name, value) not in WORDS}
-    options = RunOptions(None if data is None else str(data), recipe, recipe_options, settings, folds)
-    with join() as world:
+    path = data if data is None else str(data) if isinstance(data, str | Path) else hold(data)
+    options = RunOptions(path, recipe, recipe_options, settings, folds)
+    with calling(callbacks), join() as world:
         reporter = world.hush(reporter or Silent())
         if world.together and (folds is not None or sweep is not False):
             raise ConfigError("--folds and --sweep train many models; several processes train one: leave out either")
@@ -350,7 +358,12 @@ def name_run(config: RunConfig) -> str:
 
 @shows_progress
 def resume(
-    run: str | Path, *, progress: bool | None = None, reporter: Reporter | None = None, **changes: Any
+    run: str | Path,
+    *,
+    progress: bool | None = None,
+    reporter: Reporter | None = None,
+    callbacks: Sequence[Callback] = (),
+    **changes: Any,
 ) -> TrainResult:
     """Continue an interrupted run, sweep or cross-validation, to the same bits as without the interruption.
 
@@ -360,8 +373,9 @@ def resume(
         run: the run folder.
         progress: show progress; None: only in a notebook or on a terminal.
         reporter: receives the progress instead of that display.
+        callbacks: as in `train`.
         changes: settings that differ from here on, such as duration, data or workers: see `training/changes.py`. They
-            are recorded in config.json.
+            are recorded in config.json. `data` may also be the object that the run was begun with.
 
     Raises:
         RunError: no run there, or one that is in use or of another version, or whose data or config.json has changed.
@@ -371,13 +385,16 @@ def resume(
     for name in changes:
         if name not in known:
             raise UnknownName("change on resume", name, known)
+    if not isinstance(changes.get("data"), str | Path | None):
+        changes |= find_held(Path(run), changes.pop("data"))
     requested = Changes(**changes)
     several = is_sweep(Path(run)), is_folds(Path(run))
-    if not any(several):
-        return resume_run(Path(run), reporter, requested)
-    if requested:
+    if requested and any(several):
         what = "sweep" if several[0] else "cross-validation"
         raise ConfigError(
             f"{run} is a {what}, which continues as it began; change its last run once it is done: {run}/final"
         )
-    return (continue_sweep if several[0] else continue_folds)(Path(run), reporter)
+    with calling(callbacks):
+        if not any(several):
+            return resume_run(Path(run), reporter, requested)
+        return (continue_sweep if several[0] else continue_folds)(Path(run), reporter)

@@ -1,4 +1,4 @@
-"""A data set's splits before any image is looked at, whatever form they have: files, a manifest, or packed files."""
+"""A data set's splits before any image is looked at, whatever form they have: files, a manifest, packed files, or an object."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -6,13 +6,14 @@ from pathlib import Path
 from vitreous.data.listing import discovery
 from vitreous.data.listing.discovery import NAMES, explain_no_split
 from vitreous.data.listing.listing import Listing, Splits
+from vitreous.data.sources.objects import is_object, list_objects
 from vitreous.data.sources.packed import is_packed, list_packed
 from vitreous.errors import DataError
 
 
 def check_there(path: Path) -> None:
     """Raise DataError unless there is something at a path that may be a data set."""
-    if not is_packed(path):
+    if not (is_object(path) or is_packed(path)):
         discovery.is_manifest(path)
 
 
@@ -27,7 +28,12 @@ def list_splits(path: Path, optional: bool = False, multilabel: bool = False) ->
     Raises:
         DataError: nothing there, or nothing that can be trained on.
     """
-    return list_packed(path, optional) or discovery.list_splits(path, optional, multilabel)
+    return list_stored(path, optional) or discovery.list_splits(path, optional, multilabel)
+
+
+def list_stored(path: Path, optional: bool = False) -> Splits | None:
+    """Return the images of packed files, or of an object, by split; None where neither is there; raises DataError."""
+    return list_objects(path, optional) if is_object(path) else list_packed(path, optional)
 
 
 def list_data(path: Path, optional: bool = False, multilabel: bool = False) -> tuple[Listing, Listing | None]:
@@ -50,7 +56,7 @@ def list_labelled(path: Path, known: Collection[str] = (), split: str | None = N
     Raises:
         DataError: nothing there, or nothing that can be used.
     """
-    splits = list_packed(path)
+    splits = list_stored(path)
     if splits is None:
         return discovery.list_labelled(path, known, split)
     listing = splits.pick(split)

@@ -85,10 +85,10 @@ def read_pixels(
         return preprocess_image(bytes(image), decode, preprocess, name, resizer)
     if isinstance(image, np.ndarray):
         image = (
-            _convert_kept(image, decode, preprocess, name) if preprocess.keeps_channels else _convert_array(image, name)
+            _convert_kept(image, decode, preprocess, name) if preprocess.keeps_channels else convert_array(image, name)
         )
-    elif _is_pillow(image):
-        image = _convert_pillow(image, name)
+    elif is_pillow(image):
+        image = convert_pillow(image, name)
     else:
         raise ImageError(f"{name} is a {type(image).__name__}; give bytes, a path, a uint8 array or a Pillow image")
     return preprocess_image(image, decode, preprocess, name, resizer)
@@ -98,7 +98,8 @@ _pillow_lock = threading.Lock()
 """Held while a Pillow image reads its file, since two threads may share the same image."""
 
 
-def _is_pillow(image: Image) -> bool:
+def is_pillow(image: Image) -> bool:
+    """Return whether this is a Pillow image."""
     return hasattr(image, "getexif") and hasattr(image, "mode")
 
 
@@ -106,7 +107,7 @@ def is_single(images: Image) -> bool:
     """Return whether the argument is one image rather than many."""
     if isinstance(images, np.ndarray):
         return images.ndim <= 3
-    single = isinstance(images, (str, Path, *FILE)) or _is_pillow(images)
+    single = isinstance(images, (str, Path, *FILE)) or is_pillow(images)
     return single or not isinstance(images, Iterable)
 
 
@@ -127,7 +128,7 @@ def _convert_kept(
         raise ImageError(f"{name}: {error}") from error
 
 
-def _convert_array(array: np.ndarray, name: str) -> Pixels[np.ndarray, "row col channel"] | bytes:
+def convert_array(array: np.ndarray, name: str) -> Pixels[np.ndarray, "row col channel"] | bytes:
     """Check an array and add its channel axis; with alpha, return the bytes of a PNG, which decoding composites."""
     if array.dtype != np.uint8:
         hint = "scale floats to 0..255 and convert, for example (a * 255).round().astype('uint8')"
@@ -147,7 +148,7 @@ def _convert_array(array: np.ndarray, name: str) -> Pixels[np.ndarray, "row col 
     return np.array(array)  # a copy: the caller's may be read-only or change meanwhile
 
 
-def _convert_pillow(image: Image, name: str) -> Pixels[np.ndarray, "row col channel"] | bytes:
+def convert_pillow(image: Image, name: str) -> Pixels[np.ndarray, "row col channel"] | bytes:
     """Turn a Pillow image upright; unusual modes become the bytes of a file, so that decoding treats them as usual."""
     from PIL import ImageOps
 

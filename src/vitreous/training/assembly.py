@@ -2,17 +2,22 @@
 
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from vitreous.data.dataset import Dataset, open_dataset
+from vitreous.data.sources.objects import hold, is_object
 from vitreous.data.stream.loader import TrainStream
 from vitreous.data.stream.order import hash_integers
 from vitreous.model.resnet_config import ResNetConfig
 from vitreous.objectives.build import build_objective as build_objective
 from vitreous.objectives.classification import choose_head_bias
 from vitreous.objectives.config import ClassifyConfig
+from vitreous.run_folder import is_run, read_run
 from vitreous.runtime.device import choose_device, tune_cpu
+from vitreous.settings import from_dict
 from vitreous.shapes import Size
 from vitreous.training.config import RunConfig
 from vitreous.training.distributed import ALONE, World
@@ -109,3 +114,10 @@ def choose_low_size(config: RunConfig) -> Size:
         for side, patch in zip(config.model.image, patches, strict=True)
     )
     return Size(rows, cols)
+
+
+def find_held(run: Path, data: Any) -> dict[str, str]:
+    """Let a data set have the name that it has in a run, or return a change of the data to it; raises RunError, DataError."""
+    known = from_dict(RunConfig, read_run(run).config["config"]).data.path if is_run(run) else ""
+    name = hold(data, known if is_object(known) else None)
+    return {} if name == known else {"data": name}

@@ -1,5 +1,6 @@
 """Checkpoints of a run: written at once by one process, or by several beside the training (torch.distributed.checkpoint)."""
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
@@ -31,11 +32,14 @@ class CheckpointWriter:
         """Its own, so that it can speak beside the training."""
         self.pending: Future[Any] | None = None
         self.folder = ExitStack()
+        self.announce: Callable[[], None] = lambda: None
+        """Tells callbacks of the newest checkpoint, once it is whole."""
 
     def save(self, job: Job, run: Run) -> None:
         """Write a checkpoint, once the one before it is written; raises StorageError, also that of the one before."""
         if not self.world.together:
             run.save_checkpoint(job.progress.step, job.tensors(), job.state())
+            announce(job, run, job.progress.step)
             return
         self.settle()
         step, partial, document = job.progress.step, None, {}
@@ -50,6 +54,7 @@ class CheckpointWriter:
             self.folder.pop_all().close()
             run.prune(step)
 
+        self.announce = lambda: announce(job, run, step)
         writer = ShardWriter(partial, complete)
         self.pending = cast("Future[Any]", async_save(job.tensors(), storage_writer=writer, process_group=self.group))
 
@@ -69,6 +74,13 @@ class CheckpointWriter:
             raise failure from error
         finally:
             self.pending = None
+        self.announce()
+
+
+def announce(job: Job, run: Run, step: int) -> None:
+    """Tell callbacks of a checkpoint."""
+    for one in job.callbacks:
+        one.on_checkpoint(step, run.checkpoint_path(step))
 
 
 def find_failure(error: BaseException) -> Exception:

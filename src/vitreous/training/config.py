@@ -155,6 +155,8 @@ class RunConfig:
     next step, ten times in a row at most. roll-back: the newest checkpoint, and from there all steps but that and the nine before it."""
     loss_spike: float = 6.0
     """Record the examples of a step whose loss is so many standard deviations above the running mean; 0: never. Changes no weight."""
+    layer_statistics: bool = False
+    """Record the norms of weights, gradients and updates of each layer with every training record. Changes no weight."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to train; auto prefers cuda, then mps, then cpu."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -23,13 +23,15 @@ from vitreous.training.divergence import NonFiniteStep, check_weights
 from vitreous.training.duration import Duration, Scale
 from vitreous.training.head_fit import fit_head
 from vitreous.training.interrupt import SIGNALS, Interrupt
+from vitreous.training.layer_statistics import observe_layers
 from vitreous.training.model_export import export_evaluated
-from vitreous.training.non_finite import pass_over, recover, watch_loss
+from vitreous.training.non_finite import pass_over, recover
 from vitreous.training.parallel import accumulate
 from vitreous.training.refit import refit_exported
 from vitreous.training.reporter import Reporter
 from vitreous.training.rescue import rescue_run
 from vitreous.training.state import Job, autocast_context
+from vitreous.training.step_records import StepTime, advance, read_shares
 from vitreous.training.validate import validate
 from vitreous.training.watch import Watch
 
@@ -39,9 +41,6 @@ GROUP = 2.0
 """Seconds that a signal to a whole process group may take to arrive here, after it ended a worker."""
 PRESENCE = 1.0
 """Seconds between checks that the run folder still exists."""
-RECORDS = 400
-"""Training records in metrics.jsonl over a whole run."""
-
 
 Stopped = Literal["finished", "early", "interrupted"]
 """finished: all steps were taken. early: evaluations no longer improved."""
@@ -110,11 +109,12 @@ def take_steps(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt, che
         job.world.pulse.beat()
         started = time.perf_counter()
         batch = next(batches)
+        waited = time.perf_counter() - started
         if pass_over(job):
             continue
         job.world.pulse.beat()
         loss, numbers = train_step(job, batch, Votes(interrupt, checkpoints))
-        advance(job, run, loss, numbers, time.perf_counter() - started)
+        advance(job, run, loss, numbers, StepTime(time.perf_counter() - started, waited))
         show_progress(job, reporter, float(loss))
 
 
@@ -154,7 +154,8 @@ def load_batches(job: Job, total: int) -> Iterator[Batch]:
 
 
 def train_step(job: Job, batch: Batch, votes: "Votes | None" = None) -> tuple[Tensor, dict[str, Tensor]]:
-    """Take one optimizer step; return the mean loss, and the totals that the objective counts, as scalar tensors.
+    """Take one optimizer step; return the mean loss, and as scalar tensors the totals that the objective counts and the gradient's
+    norm before clipping.
 
     Where there are several processes, each gives its share of the batch, the results are those of the whole batch, and
     `votes` are taken.
@@ -183,17 +184,18 @@ def train_step(job: Job, batch: Batch, votes: "Votes | None" = None) -> tuple[Te
             loss.backward()
         losses.append(loss.detach())
         counted.append(numbers)
-    loss, norm = torch.stack(losses).sum(), job.optimizer.clip()
-    totals = {name: torch.stack([numbers[name] for numbers in counted]).sum() for name in counted[0]}
-    if job.world.together:
-        loss, totals = add_up(job.world, loss, totals, votes)
-    if not torch.isfinite(loss + norm):
-        raise NonFiniteStep(float(loss), float(norm), step)
-    job.whole = False
-    job.optimizer.step(job.schedule.share(step))
+    with observe_layers(job):
+        loss, norm = torch.stack(losses).sum(), job.optimizer.clip()
+        totals = {name: torch.stack([numbers[name] for numbers in counted]).sum() for name in counted[0]}
+        if job.world.together:
+            loss, totals = add_up(job.world, loss, totals, votes)
+        if not torch.isfinite(loss + norm):
+            raise NonFiniteStep(float(loss), float(norm), step)
+        job.whole = False
+        job.optimizer.step(job.schedule.share(step))
     if job.average is not None:
         job.average.update_parameters(job.model)
-    return loss, totals
+    return loss, {**totals, "gradient_norm": norm}
 
 
 def draw_step(job: Job, size: int) -> tuple[Tensor, Tensor]:
@@ -228,42 +230,6 @@ def add_up(
     return found[0], dict(zip(totals, found[1:], strict=False))
 
 
-def advance(job: Job, run: Run, loss: Tensor, numbers: dict[str, Tensor], seconds: float) -> None:
-    """Count the step, and write a training record when one is due."""
-    progress, window, batch = job.progress, job.progress.window, job.config.batch
-    share = job.schedule.share(progress.step)
-    progress.step += 1
-    progress.seconds += seconds
-    window["loss"] += float(loss) * batch
-    for name in numbers:
-        window[name] = window.get(name, 0.0) + float(numbers[name])
-    window["samples"] += batch
-    job.whole = True
-    if progress.step % max(1, job.schedule.total // RECORDS) == 0 or progress.step == job.schedule.total:
-        samples = progress.step * batch
-        run.log(
-            {
-                "kind": "train",
-                "step": progress.step,
-                "epoch": samples / len(job.stream),
-                "samples": samples,
-                "loss": window["loss"] / window["samples"],
-                **read_shares(job),
-                "lr": job.config.optimizer.lr * share,
-                "images_per_second": samples / progress.seconds,
-                "seconds": progress.seconds,
-            }
-        )
-        window.update(dict.fromkeys(window, 0.0))
-    watch_loss(job, run, float(loss))
-
-
-def read_shares(job: Job) -> dict[str, float]:
-    """Return the objective's figures for the examples since the last record, besides the loss: accuracy, or F1."""
-    window = job.progress.window
-    return job.objective.shares(window) if window["samples"] else {}
-
-
 def show_progress(job: Job, reporter: Reporter, loss: float) -> None:
     """Report the run's progress."""
     progress, total = job.progress, job.schedule.total
@@ -296,6 +262,8 @@ def evaluate(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt) -> bo
     epoch = progress.step * job.config.batch / len(job.stream)
     run.log({"kind": "evaluation", "step": progress.step, "epoch": epoch, **metrics, "best": best})
     reporter.evaluation(progress.step, metrics, best)
+    for one in job.callbacks:
+        one.on_evaluation(progress.step, metrics, best)
     return best
 
 

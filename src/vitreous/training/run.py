@@ -13,6 +13,7 @@ from vitreous.data.content_sample import find_changed, hash_sample
 from vitreous.data.dataset import Dataset, is_built_in
 from vitreous.data.folds import is_learned
 from vitreous.data.listing.listing import format_names
+from vitreous.data.sources.objects import is_object
 from vitreous.errors import ConfigError, DataError, RunError, VitreousError
 from vitreous.evaluation.final_test import read_measurements
 from vitreous.evaluation.handover import describe_handover, read_step
@@ -25,6 +26,7 @@ from vitreous.storage.run_config import CONFIG
 from vitreous.storage.versions import read_versions
 from vitreous.training.assembly import build_job, open_data
 from vitreous.training.baseline_records import note_baselines, read_baselines
+from vitreous.training.callbacks import attend
 from vitreous.training.changes import (
     AS_BEFORE,
     ROUNDING,
@@ -290,7 +292,10 @@ def carry_out_run(job: Job, run: Run, reporter: Reporter) -> TrainResult:
         reporter.message(
             f"{job.world.size} processes, each with {job.world.divide(job.config.batch):,} examples of every batch"
         )
-    fitted = fit(job, run, reporter)
+    with attend(run, job.config, job.progress.step) as audience:
+        job.callbacks = audience.members
+        fitted = fit(job, run, reporter)
+        audience.stopped = fitted.stopped
     if not run.leads:
         return TrainResult(run.path, None, None, {}, fitted.stopped, fitted.signal)
     run.check_presence()
@@ -357,7 +362,8 @@ def open_located(config: RunConfig, run: Path, reporter: Reporter) -> Dataset:
     try:
         return open_data(config, reporter)
     except DataError as error:
-        if path_exists(config.data.path) or is_built_in(config.data.path):
+        path = config.data.path
+        if path_exists(path) or is_built_in(path) or is_object(path):
             raise
         raise DataError(f"{error}. If it was moved, say where it is: vitreous resume {run} --data PATH") from error
 

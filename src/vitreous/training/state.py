@@ -18,6 +18,7 @@ from vitreous.model.factory import Model
 from vitreous.objectives.base import Objective
 from vitreous.shapes import Size
 from vitreous.storage.shards import Pieces
+from vitreous.training.callbacks import Callback
 from vitreous.training.config import RunConfig
 from vitreous.training.distributed import ALONE, World
 from vitreous.training.optimizer import Optimizer
@@ -86,6 +87,10 @@ class Job:
     """What is called in place of the objective where there are several."""
     blueprint: Model | None = None
     """In the first process, where the model is divided among several: a whole one, to be filled."""
+    callbacks: tuple[Callback, ...] = ()
+    """Who hears of this run, in its first process."""
+    layers: dict[str, dict[str, float]] | None = None
+    """Norms of the newest step by layer, where they are measured: see `layer_statistics.py`."""
     views: list[Features] | None = None
     """Features of the training images, by view, that a head by logistic regression was fitted to; kept to fit it again."""
 

@@ -62,8 +62,8 @@ def scan(listing: Listing, config: DecodeConfig, verify: str, progress: Progress
         verify: "full" decodes every image, "header" reads headers (and bytes, for their hash).
         progress: called with (files done, files in all).
     """
-    cache = cache_file(listing, config, verify)
-    known = load_cache(cache)
+    cache, own = cache_file(listing, config, verify), getattr(listing.reader, "scans", None)
+    known = load_cache(cache) if own is None else own.get(cache, {})
     fresh: Known = {}
     records = [known.get((row.name, row.bytes, row.changed)) for row in listing.rows]
     todo = [index for index, record in enumerate(records) if record is None]
@@ -74,8 +74,10 @@ def scan(listing: Listing, config: DecodeConfig, verify: str, progress: Progress
             if row.changed >= 0:
                 fresh[row.name, row.bytes, row.changed] = record
     finally:  # an interrupted scan is not lost
-        if fresh:
+        if fresh and own is None:
             save_cache(cache, known, fresh, listing)
+        elif own is not None:
+            own[cache] = known | fresh
     if progress is not None:
         progress(len(listing), len(listing))
     return [record for record in records if record is not None]
