@@ -269,9 +269,9 @@ def test_nothing_is_left_when_creating_fails(tmp_path, monkeypatch):
     [
         (b'{"vitreous_run": 99}', "is a run folder of format 99; this vitreous reads formats 1 to 2"),
         (b'{"vitreous_run": null}', "format None"),
-        (b'{"vitreous_model": 1}', "is a model folder and no run folder"),
-        (b'{"model_type": "vit"}', "is no run folder"),
-        (b"[1]", "is no run folder"),
+        (b'{"vitreous_model": 1}', "is a model folder and not a run folder"),
+        (b'{"model_type": "vit"}', "is not a run folder"),
+        (b"[1]", "is not a run folder"),
         (b"{", "is damaged: it is not JSON"),
         (b"\xff\xfe\x00", "is damaged: it is not JSON"),
         (b"[" * 100_000, "is damaged: it is not JSON"),

@@ -311,5 +311,5 @@ def test_report_again(vitreous, run):
 
 
 def test_no_report_of_what_is_no_run(vitreous, here, trained):
-    vitreous("report", here).refused("is no run folder: it has no config.json")
-    vitreous("report", trained / "model").refused("is a model folder and no run folder; did you mean")
+    vitreous("report", here).refused("is not a run folder: it has no config.json")
+    vitreous("report", trained / "model").refused("is a model folder and not a run folder; did you mean")

@@ -130,9 +130,9 @@ def test_resume_of_a_finished_run_changes_nothing_but_its_report(vitreous, run):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda here: None, "is no run folder: there is no such folder"),
-        (lambda here: write(here / "run", b""), "is no run folder: it is a file"),
-        (lambda here: tree(here / "run", a=1), "is no run folder: it has no config.json"),
+        (lambda here: None, "is not a run folder: there is no such folder"),
+        (lambda here: write(here / "run", b""), "is not a run folder: it is a file"),
+        (lambda here: tree(here / "run", a=1), "is not a run folder: it has no config.json"),
         (lambda here: write(here / "run" / "config.json", b"{"), "is damaged: it is not JSON"),
         (
             lambda here: write(here / "run" / "config.json", b'{"vitreous_run": 99}'),
@@ -148,7 +148,7 @@ def test_what_can_not_be_resumed(vitreous, here, make, words):
 
 
 def test_a_model_folder_is_no_run(vitreous, trained):
-    vitreous("resume", trained / "model").refused("is a model folder and no run folder; did you mean", str(trained))
+    vitreous("resume", trained / "model").refused("is a model folder and not a run folder; did you mean", str(trained))
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_said(vitreous, run):

@@ -41,8 +41,8 @@ def export_model(
         folder: the model.
         path: the folder to write, new or empty.
         target: onnx, openvino, torch or aotinductor.
-        options: what goes into the graph, and what comes out.
-        images: what to run both on; None: crops of two photographs.
+        options: the graph's inputs and outputs.
+        images: images to run both on; None: crops of two photographs.
         source: where the model was loaded from.
 
     Raises:
@@ -81,7 +81,7 @@ def export_model(
 
 
 def describe_export(folder: ModelFolder, source: str) -> dict[str, Any]:
-    """Return what config.json and the exported file itself say of a model."""
+    """Return the description of a model for config.json and for the exported file itself."""
     config = folder.model.config
     shape = {
         "kind": get_kind(config),

@@ -21,9 +21,9 @@ from vitreous.shapes import Pixels
 from vitreous.weights.model_folder import Computing, ModelFolder
 
 OPSET = 20
-"""Of the ONNX that is written: the first with GELU as one operator."""
+"""ONNX operator set that is written: the first with GELU as one operator."""
 CHOICES = {"logits": ("logits",), "features": ("features",), "both": ("logits", "features")}
-"""What can be chosen to come out."""
+"""Choices of the outputs."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class GraphOptions:
     """What goes into the graph, and what comes out."""
 
     outputs: Literal["logits", "features", "both"] | None = None
-    """None: logits, or of a model without head its features."""
+    """None: logits, or features of a model without a head."""
     preprocess_inside: bool = False
-    """Normalising, and what makes probabilities of logits, are parts of the graph."""
+    """Include normalising, and the step from logits to probabilities, in the graph."""
     dynamic_image: bool = False
-    """Other rows and columns go through as well."""
+    """Accept images of other sizes too."""
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
-    """Of weights, and of what they are multiplied with."""
+    """Of the weights and of their factors."""
 
     def __post_init__(self) -> None:
         if self.outputs is not None and self.outputs not in CHOICES:
@@ -70,13 +70,13 @@ def fix_kernels(model: Computing) -> Computing:
 
 
 class Graph(nn.Module):
-    """A model with the ends that were chosen.
+    """A model with the chosen inputs and outputs.
 
     Args:
         folder: the model.
-        config: what goes in, and what comes out.
-        target: openvino: weights become narrower when they are written, not in the graph; onnx: attention is products and a
-            softmax, whose precision it names.
+        config: its inputs and outputs.
+        target: openvino narrows weights when they are written, not in the graph; onnx expresses attention as products
+        and a softmax of stated precision.
     """
 
     scale: Tensor
@@ -125,7 +125,7 @@ class Graph(nn.Module):
         return found
 
     def example(self) -> Pixels[Tensor, "batch ..."]:
-        """Return a batch of two: of one, the exporter would take the batch for a constant."""
+        """Return a batch of two: with one, the exporter would treat the batch size as a constant."""
         rows, cols = self.config.image
         channels = self.folder.preprocess.channels
         if self.config.inputs == "normalised":
@@ -135,7 +135,7 @@ class Graph(nn.Module):
 
 
 def plan_graph(folder: ModelFolder, options: GraphOptions, target: Target = "torch") -> GraphConfig:
-    """Return what goes in and what comes out.
+    """Return the settled inputs and outputs.
 
     Raises:
         ConfigError: logits of a model without head, other image sizes for a model whose positions belong to one grid, or a precision
@@ -157,7 +157,7 @@ def plan_graph(folder: ModelFolder, options: GraphOptions, target: Target = "tor
 
 
 def check_exportable(target: Target, precision: str) -> None:
-    """Refuse a precision that a target doesn't store, or that nothing here could run; raises UnknownName, ConfigError."""
+    """Refuse a precision that a target doesn't store, or that can't be run here; raises UnknownName, ConfigError."""
     if precision not in ("fp32", *DTYPES):
         raise UnknownName("precision of an export", precision, ("fp32", *DTYPES))
     if precision == "bf16" and target in ("onnx", "openvino"):
@@ -170,7 +170,7 @@ def check_exportable(target: Target, precision: str) -> None:
 
 
 def check_dynamic(folder: ModelFolder) -> None:
-    """Refuse rows and columns that are left open where a part of the model is made for one size; raises ConfigError."""
+    """Refuse images of any size if a part of the model is made for one size; raises ConfigError."""
     model = folder.model
     if isinstance(model, ResNet):
         return

@@ -1,4 +1,5 @@
-"""Programs whose products are of 16 bits: dense layers, convolutions and attention. Sums, norms and softmax stay in float32."""
+"""Programs whose products are computed in 16 bits: dense layers, convolutions and attention. Sums, norms and softmax
+stay in float32."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -24,7 +25,7 @@ def narrow_weights(model: Computing, dtype: torch.dtype) -> Computing:
 
 
 class NarrowProducts(TorchFunctionMode):
-    """While it is entered, whatever multiplies matrices gets its inputs in 16 bits, and its outputs go on in float32.
+    """While it is active, every product of matrices takes its inputs in 16 bits and returns float32.
 
     Args:
         dtype: float16 or bfloat16.
@@ -43,7 +44,7 @@ class NarrowProducts(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Call a function of torch's."""
+        """Call one of torch's functions."""
         if func is F.scaled_dot_product_attention and not self.fused:
             q, k, v, *mask = args
             with self:  # torch leaves a mode while it handles a call

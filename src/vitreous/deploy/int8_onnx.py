@@ -24,26 +24,26 @@ from vitreous.settings import to_dict
 
 DENSE = ("MatMul", "Gemm")
 QUANTISED = (*DENSE, "Conv")
-"""Operators of ONNX whose weights and inputs become int8. ONNX Runtime's convolution by ranges of each batch is slower than
-float32, so those are of calibrated models alone."""
+"""Operators of ONNX whose weights and inputs become int8. ONNX Runtime's convolution with each batch's own ranges is
+slower than float32, so convolutions become int8 only with calibration."""
 BATCH = 16
 """Calibration images in one pass."""
 SCOPES = "pkg.torch.onnx.name_scopes"
-"""Where the exporter notes the torch modules that a node comes from."""
+"""Key under which the exporter records the torch modules of a node."""
 HEAD = "head"
 
 
 class OnnxInt8:
-    """An exported model in int8, some of whose layers can be put back to float32.
+    """An exported model in int8, some of whose layers can be restored to float32.
 
     Args:
         folder: the export to ONNX, in float32, of normalised images.
         pixels: calibration images as the model sees them.
-        work: a folder for files in between.
+        work: a folder for temporary files.
         dynamic: ranges are each batch's own.
 
     Raises:
-        ConfigError: dynamic ranges for a model without dense layers but its head.
+        ConfigError: dynamic ranges for a model whose only dense layer is its head.
     """
 
     engine = "onnxruntime"
@@ -57,7 +57,7 @@ class OnnxInt8:
         """Torch's name of each layer that is quantised, by the name of its node."""
         if dynamic and not set(self.layers.values()) - {HEAD}:
             raise ConfigError(
-                "dynamic ranges are for dense layers, and this model has none but its head; leave out --dynamic"
+                "dynamic ranges are for dense layers, and this model's only one is its head; leave out --dynamic"
             )
         self.work = work / "int8.onnx"
         self._quantise(())
@@ -71,10 +71,10 @@ class OnnxInt8:
             quantise_calibrated(self.folder, self.pixels, nodes, self.work)
 
     def restore(self, kept: Sequence[str]) -> Any:
-        """Return the model with these layers, named by their nodes, in float32 as they were."""
+        """Return the model with these layers, named by their nodes, restored to float32."""
         import onnx
 
-        if self.dynamic:  # operators of other names: the weights' rounding is all that is done again
+        if self.dynamic:  # operators of other names: only the weights are rounded again
             self._quantise(kept)
             return onnx.load(self.work)
         model = onnx.ModelProto()
@@ -89,7 +89,7 @@ class OnnxInt8:
             for name in set(inputs) & set(weights) - held:
                 weight = model.graph.initializer.add()
                 weight.CopyFrom(weights[name])
-                weight.name = f"{name}.float32"  # the other name may be that of its int8 again
+                weight.name = f"{name}.float32"  # the other name may be that of its own int8
                 held.add(name)
             del node.input[:]
             node.input.extend(f"{name}.float32" if name in weights else name for name in inputs)
@@ -97,13 +97,14 @@ class OnnxInt8:
         return model
 
     def rank_layers(self) -> list[str]:
-        """Return the nodes whose layers hurt, the worst first: those that in float32 bring the outputs closest to the model's."""
+        """Return the nodes of harmful layers, the worst first: those that in float32 bring the outputs closest to the
+        model's."""
         inputs = normalize_array(self.pixels[: 4 * BATCH], self.folder.preprocess)
         wanted = run(self.original, inputs)
         return rank_by_distance(self.layers, wanted, lambda name: run(self.restore([name]), inputs))
 
     def write(self, path: Path, kept: Sequence[str]) -> ExportedFolder:
-        """Write an exported folder with these layers in float32; the folder must be there."""
+        """Write an export with these layers in float32 into an existing folder."""
         import onnx
 
         model = self.restore(kept) if kept else self.whole
@@ -114,7 +115,7 @@ class OnnxInt8:
 
 
 def read_facts(model: Any) -> dict[str, str]:
-    """Return what the file itself says of the model."""
+    """Return the model's description in the file itself."""
     return {one.key: one.value for one in model.metadata_props}
 
 
@@ -137,7 +138,7 @@ def iterate_batches(pixels: np.ndarray, preprocess: PreprocessConfig) -> Iterato
 
 
 def rank_by_distance(layers: Iterable[str], wanted: np.ndarray, run_without: Callable[[str], np.ndarray]) -> list[str]:
-    """Return the layers that hurt, the worst first: without whose rounding the outputs are closest to the wanted ones."""
+    """Return the layers, the most harmful first: without its rounding the outputs come closest to the wanted ones."""
     away = {name: float(np.square(run_without(name) - wanted).mean()) for name in layers}
     return sorted(away, key=lambda name: away[name])
 
@@ -155,7 +156,7 @@ def quantise_calibrated(folder: ExportedFolder, pixels: np.ndarray, nodes: list[
         def get_next(self) -> Any:
             return next(self.batches, None)
 
-    with quiet_logging():  # it asks for a preparation that the exporter has made
+    with quiet_logging():  # it asks for a preparation that the exporter has done
         quantize_static(
             str(folder.file), str(path), Reader(), quant_format=QuantFormat.QDQ, activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8, per_channel=True, reduce_range=True, op_types_to_quantize=list(QUANTISED),
@@ -168,7 +169,7 @@ def quantise_dynamic(file: Path, nodes: list[str], path: Path) -> None:
     """Write the model with these nodes in int8; the ranges of their inputs are found batch by batch as it runs."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    nodes = [*nodes, *(f"{name}_MatMul" for name in nodes)]  # what a Gemm is called once it is two operators
+    nodes = [*nodes, *(f"{name}_MatMul" for name in nodes)]  # the name of a Gemm once it is two operators
     with quiet_logging():
         quantize_dynamic(
             str(file), str(path), op_types_to_quantize=list(DENSE), per_channel=True, reduce_range=True,
@@ -187,7 +188,7 @@ def quiet_logging() -> Iterator[None]:
 
 
 def drop_unused(model: Any) -> None:
-    """Leave out nodes and constants that nothing reads any more."""
+    """Leave out nodes and constants that are no longer used."""
     graph, results = model.graph, {one.name for one in model.graph.output}
     while True:
         read = results.union(*(node.input for node in graph.node))

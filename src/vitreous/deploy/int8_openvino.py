@@ -1,7 +1,8 @@
 """int8 for OpenVINO, by NNCF: weights and inputs of dense layers and convolutions; all else stays in float.
 
-Ranges are those of calibration images, and biases are corrected by what rounding has shifted. NNCF's SmoothQuant is off: it moves
-scales from a layer's inputs to its weights, and of a ViT trained on CIFAR-10 it changed 4% of the classes, where 0.7% change without.
+Ranges are those of calibration images, and biases are corrected for the shift that rounding causes. NNCF's SmoothQuant,
+which moves scales from a layer's inputs to its weights, is off: with it 4% of the classes of a ViT trained on CIFAR-10
+changed, without it 0.7%.
 """
 
 import contextlib
@@ -25,13 +26,13 @@ from vitreous.settings import to_dict
 
 PRODUCTS = ("MatMul", "Convolution", "GroupConvolution")
 LAYOUT = ("Reshape", "Transpose", "Gather", "Slice", "StridedSlice", "Squeeze", "Unsqueeze")
-"""Operators that values pass unchanged: NNCF may round before them."""
+"""Operators that don't change values: NNCF may round before them."""
 FLOAT = ("Add", "Subtract", "Multiply", "Divide", "MVN", "GroupNormalization", "Softmax", "AvgPool", "ReduceMean")
 """Operators of OpenVINO whose inputs NNCF would round too: residual sums, norms, softmax, pooling."""
 
 
 class OpenVinoInt8:
-    """An exported model in int8, some of whose layers can be put back to float32.
+    """An exported model in int8, some of whose layers can be restored to float32.
 
     Args:
         folder: the export to ONNX, in float32, of normalised images.
@@ -73,8 +74,8 @@ class OpenVinoInt8:
             )
 
     def rank_layers(self) -> list[str]:
-        """Return the operators whose layers hurt, the worst first: those whose inputs, unrounded, bring the outputs closest to the
-        model's."""
+        """Return the operators of harmful layers, the worst first: those whose inputs, unrounded, bring the outputs
+        closest to the model's."""
         inputs = normalize_array(self.pixels[: 4 * BATCH], self.folder.preprocess)
         wanted = self._run(self.original, inputs)
         return rank_by_distance(self.layers, wanted, lambda name: self._run(unround_inputs(self.whole, name), inputs))
@@ -85,7 +86,7 @@ class OpenVinoInt8:
         return np.array(compiled(inputs)[0])
 
     def write(self, path: Path, kept: Sequence[str]) -> ExportedFolder:
-        """Write an exported folder with these layers in float32; the folder must be there."""
+        """Write an export with these layers in float32 into an existing folder."""
         import openvino
 
         model = self._quantise(kept) if kept else self.whole
@@ -94,7 +95,7 @@ class OpenVinoInt8:
             model.set_rt_info(value, name.split(".", 1))
         names = ("model.xml", "model.bin")
         for name in names:
-            (path / name).unlink(missing_ok=True)  # an engine may have mapped the one before
+            (path / name).unlink(missing_ok=True)  # an engine may have mapped the previous file
         openvino.save_model(model, path / "model.xml", compress_to_fp16=False)
         files = tuple(StoredFile.find(path, name) for name in names)
         return replace(self.folder, path=path, target="openvino", files=files, graph=graph)
@@ -106,7 +107,7 @@ def shorten(name: str) -> str:
 
 
 def unround_inputs(model: Any, name: str) -> Any:
-    """Return a quantised model in which one operator takes its inputs as they were before they were rounded."""
+    """Return a quantised model in which one operator takes its inputs unrounded."""
     changed = model.clone()
     (operator,) = (op for op in changed.get_ops() if op.get_friendly_name() == name)
     port = operator.input(0)
@@ -120,7 +121,7 @@ def unround_inputs(model: Any, name: str) -> Any:
 
 @contextmanager
 def import_nncf() -> Iterator[Any]:
-    """Import NNCF for a while, without what it prints, and without the module by which it reports each use to its makers."""
+    """Import NNCF within the block, without its output, and without the module that reports each use to its makers."""
     name, silent = "openvino_telemetry", logging.getLogger("nncf")
     before = sys.modules.get(name)
     sys.modules[name] = None  # type: ignore[assignment]  # importing it fails, and NNCF goes on without
@@ -132,7 +133,7 @@ def import_nncf() -> Iterator[Any]:
         if before is not None:
             sys.modules[name] = before
     reporter, level = decorator.telemetry, silent.level
-    decorator.telemetry = _Silent()  # where somebody else has imported NNCF before
+    decorator.telemetry = _Silent()  # if the caller has imported NNCF before
     silent.setLevel(logging.CRITICAL)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -143,7 +144,7 @@ def import_nncf() -> Iterator[Any]:
 
 
 class _Silent:
-    """In place of what NNCF reports its use with."""
+    """Stands in for the class by which NNCF reports its use."""
 
     def start_session(self, *_: Any, **__: Any) -> None:
         """Report nothing."""

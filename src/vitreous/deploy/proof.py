@@ -1,4 +1,4 @@
-"""An export against the model it was made of: the same real images through both."""
+"""An export compared with its model: the same real images through both."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +19,7 @@ from vitreous.weights.model_folder import ModelFolder
 TOLERANCES = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2}
 """Largest difference of an output that an export may have, as a share of the largest output, by precision."""
 MOST = 32
-"""Images of the user's that are run."""
+"""Most of the user's images that are run."""
 BATCHES = (1, 5)
 """Images in a batch, in turn: an export whose batch is not open fails on the second."""
 SAMPLES = ("china.jpg", "flower.jpg")
@@ -34,7 +34,7 @@ class Proof:
     source: str
     """Which images, in words."""
     engine: str
-    """What ran the export, with its version."""
+    """The engine that ran the export, with its version."""
     difference: float
     """Largest absolute difference of an output, as a share of the largest output of its kind."""
     scale: float
@@ -78,7 +78,7 @@ def sample_images(channels: int | None) -> list[np.ndarray]:
 
 
 def gather_pixels(folder: ModelFolder, images: Sequence[Image] | None) -> tuple[np.ndarray, str]:
-    """Return real images as the model sees them, and which they are, in words; raises DataError if none can be read."""
+    """Return real images as the model sees them, and their description; raises DataError if none can be read."""
     kept = folder.preprocess.channels if folder.preprocess.keeps_channels else None
     given = sample_images(kept) if images is None else list(islice(images, MOST))
     ready = [prepare(image, number, folder) for number, image in enumerate(given, start=1)]

@@ -1,4 +1,4 @@
-"""Models in int8, by the runtime that computes them, some of whose layers can be kept in float."""
+"""Models in int8 for each runtime, some of whose layers can be kept in float."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ NEEDED = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "openvino": ("onnx", "onnxscript", "onnxruntime", "openvino", "nncf"),
 }
-"""Packages that int8 for a runtime takes."""
+"""Packages that int8 for a runtime needs."""
 
 
 class Int8(Protocol):
@@ -28,21 +28,22 @@ class Int8(Protocol):
 
     @property
     def engine(self) -> str:
-        """Who computes it."""
+        """The runtime."""
 
     @property
     def layers(self) -> dict[str, str]:
         """Torch's name of each layer that is quantised, by the runtime's name."""
 
     def rank_layers(self) -> list[str]:
-        """Return the runtime's names of the layers, the one that hurts most first."""
+        """Return the runtime's names of the layers, the most harmful first."""
 
     def write(self, path: Path, kept: Sequence[str]) -> ExportedFolder:
-        """Write an exported folder with these layers, by the runtime's names, in float32; the folder must be there."""
+        """Write an export with these layers, by the runtime's names, in float32 into an existing folder."""
 
 
 def check_quantisable(to: Int8Target, dynamic: bool) -> None:
-    """Raise UnknownName for no such target, ConfigError for an option that it lacks, or where a package isn't installed."""
+    """Raise UnknownName for an unknown target, ConfigError for an option that it lacks or a package that isn't
+    installed."""
     if to not in NEEDED:
         raise UnknownName("target of quantising", to, NEEDED)
     if dynamic and to != "onnx":
@@ -58,7 +59,7 @@ def quantise_export(
     Args:
         folder: the export to ONNX, in float32, of normalised images.
         pixels: calibration images as the model sees them.
-        work: a folder for files in between.
+        work: a folder for temporary files.
         to: the runtime.
         dynamic: ranges are each batch's own.
     """
@@ -66,7 +67,7 @@ def quantise_export(
 
 
 def finish(written: ExportedFolder, source: Path, found: dict[str, Any]) -> None:
-    """Write config.json: that of the export in float32, with what differs, and what was found."""
+    """Write config.json: that of the export in float32, with the differences and the measurements."""
     document = read_json(source / CONFIG)
     document |= {"target": written.target, "files": [to_dict(one) for one in written.files]}
     document |= {"graph": to_dict(written.graph), "quantised": found}

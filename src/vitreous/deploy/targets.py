@@ -24,13 +24,13 @@ NEEDED = {
     "torch": (),
     "aotinductor": (),
 }
-"""Packages that writing and running a target takes."""
+"""Packages that writing and running a target needs."""
 LARGEST_FILE = 1_900_000_000
-"""Bytes of weights up to which they lie in the ONNX file itself: protobuf ends at 2 GiB."""
+"""Most bytes of weights in the ONNX file itself: protobuf ends at 2 GiB."""
 
 
 def check_installed(target: Target) -> None:
-    """Raise ConfigError where a package or a compiler that a target takes isn't installed."""
+    """Raise ConfigError if a package or a compiler that a target needs isn't installed."""
     missing = [name for name in NEEDED[target] if not find_spec(name)]
     if missing:
         raise ConfigError(f"exporting to {target} needs {', '.join(missing)}: pip install 'vitreous[export]'")
@@ -42,7 +42,7 @@ def check_installed(target: Target) -> None:
 
 
 def trace(graph: Graph) -> torch.export.ExportedProgram:
-    """Trace a graph with its batch left open, and rows and columns where they are to be.
+    """Trace a graph for any batch size and, if configured, for images of any size.
 
     Raises:
         ConfigError: a part of the model that can't be traced so; the message names it.
@@ -62,7 +62,7 @@ def trace(graph: Graph) -> torch.export.ExportedProgram:
 def write_onnx(
     program: torch.export.ExportedProgram, graph: Graph, folder: Path, facts: Mapping[str, Any]
 ) -> list[str]:
-    """Write model.onnx, its metadata inside, and where it is too large for one file its weights beside it."""
+    """Write model.onnx with its metadata, and its weights beside it if they are too large for one file."""
     import onnx
     import onnxscript
 
@@ -92,8 +92,7 @@ def write_openvino(
     program: torch.export.ExportedProgram, graph: Graph, folder: Path, facts: Mapping[str, Any]
 ) -> list[str]:
     """Write OpenVINO's IR, model.xml and model.bin, weights in float32 or float16, its metadata inside, by way of ONNX.
-
-    OpenVINO's own converter of torch programs reports each conversion to its makers unless somebody has opted out.
+    OpenVINO's own converter of torch programs reports each conversion to its makers unless the user has opted out.
     """
     import openvino
 
@@ -135,7 +134,7 @@ WRITERS: dict[str, Callable[[torch.export.ExportedProgram, Graph, Path, Mapping[
     "torch": write_program,
     "aotinductor": write_package,
 }
-"""By target: each returns the names of its files, the one to open first."""
+"""By target: each returns the names of its files, first the one to open."""
 
 
 def _shorten(error: Exception) -> str:

@@ -66,7 +66,7 @@ class Row:
 
 
 def find_bounds(y: float | Interval) -> tuple[float, float, float]:
-    """Return low, mean and high; three times the same for a number, or an interval without bounds."""
+    """Return low, mean and high; all the same for a number, or for an interval without bounds."""
     if not isinstance(y, Interval):
         return y, y, y
     return (y.low, y.mean, y.high) if math.isfinite(y.low) else (y.mean, y.mean, y.mean)
@@ -127,7 +127,7 @@ def draw_lines(series: Sequence[Series], label: str, x: Axis, y: Axis = UNNAMED,
 
 
 def _choose_span(y: Axis, layout: Layout) -> Callable[[Sequence[float]], tuple[float, float]]:
-    """Return the function that finds the range of a vertical axis."""
+    """Return the function that chooses the range of a vertical axis."""
     if layout.alone or y.log:
         return find_span
     return find_share_range if y.form is format_percent else find_span_from_zero

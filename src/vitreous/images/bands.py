@@ -2,7 +2,7 @@
 
 Pillow supports no image with more than four channels, and colours only in 8 bits. But its decoders (including
 libtiff's) do unpack any strip or tile: each plane is handed to them as if it were grey pixels of one byte, and the
-bytes are assembled here. So nothing is unpacked beyond what the size, which was checked before, requires.
+bytes are assembled here. The size is checked first, and nothing beyond it is unpacked.
 """
 
 import io
@@ -41,7 +41,7 @@ COMPRESSIONS = {
     34925: "LZMA",
     50000: "Zstandard",
 }
-"""How strips and tiles may be compressed so that they decode to bytes."""
+"""Compressions of strips and tiles that decode to bytes."""
 LARGEST_TILE = 64 * 2**20
 """Most bytes of a tile that is larger than the image."""
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3
@@ -63,7 +63,7 @@ class Layout:
     photometric: int
     compression: int
     planar: bool
-    """Whether one plane follows the other, rather than one pixel the other."""
+    """Whether the file stores plane after plane, rather than pixel after pixel."""
     predictor: int
     part: tuple[int, int]
     """Rows and columns of a strip or tile."""

@@ -17,7 +17,8 @@ MOST_CHANNELS = 1024
 """Most channels of an image; imaging spectrometers have a few hundred."""
 SCALES = ("exact", "reduced")
 MARGIN = 2
-"""Times the model's input that a JPEG decoded at reduced scale still has on each side, so that resizing has pixels to average."""
+"""A JPEG decoded at reduced scale keeps this many times the model's input on each side, so that resizing has pixels to
+average."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 

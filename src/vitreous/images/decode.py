@@ -70,12 +70,12 @@ class ImageInfo:
     complete: bool = True
     """Whether a JPEG has its last bytes."""
     reduction: int = 1
-    """What its size is divided by when it is decoded: 2, 4 or 8 for a large JPEG, where `DecodeConfig.at_least` lets it."""
+    """Divisor of its size in decoding: 2, 4 or 8 for a large JPEG if `DecodeConfig.at_least` allows it, otherwise 1."""
 
     @property
     def extent(self) -> tuple[float, float]:
-        """Rows and columns of the decoded pixels that show it; of an image that was turned, all of them."""
-        if self.orientation not in (1, 5):  # what is only filled in isn't at the end
+        """Rows and columns of the decoded pixels that show the image, without the filling at their end."""
+        if self.orientation not in (1, 5):  # turned: the filling is not at the end, and is counted
             return math.ceil(self.size.rows / self.reduction), math.ceil(self.size.cols / self.reduction)
         return self.size.rows / self.reduction, self.size.cols / self.reduction
 

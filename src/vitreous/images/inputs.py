@@ -33,7 +33,7 @@ FILES = {"PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"), "TIFF": ("CMYK", "
 
 @dataclass(frozen=True)
 class Packed:
-    """An image that lies with others in a file, read when it is its turn."""
+    """One of several images in a file, read only when it is needed."""
 
     name: str
     stamp: str
@@ -172,7 +172,7 @@ def _encode(image: Image, kind: str) -> bytes:
 
 def prepare(image: Image | Ready, number: int, folder: Preparation, resizer: Resizer | None = None) -> Ready:
     """Turn any image into the model's input pixels; never raises for an unreadable one. `number` names an image
-    without a path; `resizer` is who resizes, by default as the folder says."""
+    without a path; `resizer` names the library that resizes, by default the folder's."""
     if isinstance(image, Ready):
         return image
     if isinstance(image, Frame) and image.pixels is None:
@@ -206,7 +206,8 @@ def prepare_all(
 
 
 def describe_decoding(ready: Ready, image: Image, decode: DecodeConfig) -> Ready:
-    """Return what was made of a file with what its decoding left out, where the settings let it; raises ImageError."""
+    """Return a prepared image with what decoding filled in or reduced, if the settings allow that; raises
+    ImageError."""
     if not isinstance(image, FILE) or (decode.truncated == "refuse" and decode.at_least is None):
         return ready
     info = probe(bytes(image), decode)

@@ -1,7 +1,6 @@
-"""Resizing without torch: Pillow's pixels, and by matrices what Pillow has no kernel for.
-
-At most one grey level from what torch makes of the same image (`tensors.py`), at hard edges of images that are stretched rarely
-more; float32 channels are the same but for rounding.
+"""Resizing without torch: by Pillow, and by matrices where Pillow has no kernel. Pixels differ from torch's
+(`tensors.py`) by at most one grey level, rarely more at hard edges of stretched images; float32 channels differ by
+rounding alone.
 """
 
 from collections.abc import Callable
@@ -83,7 +82,7 @@ def resample_matrix(
 
 
 def find_nearest(old: int, new: int) -> Int64[np.ndarray, " new"]:
-    """Return which pixels of a line the nearest ones are: torch's nearest-exact, in float32 as there."""
+    """Return the index of the nearest old pixel for each new one: torch's nearest-exact, in float32 like torch's."""
     places = (np.arange(new, dtype=np.float32) + np.float32(0.5)) * (np.float32(old) / np.float32(new))
     return np.minimum(places.astype(np.int64), old - 1)
 

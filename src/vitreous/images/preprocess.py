@@ -14,7 +14,8 @@ from vitreous.images.scaling import centre_box, compute_scale, compute_scaled_si
 from vitreous.shapes import Box, Pixels, Size
 
 Resizer = Literal["torch", "pillow"]
-"""Who resizes: torch, or where a model runs without torch Pillow, to the same pixels but for a grey level."""
+"""The library that resizes: torch, or Pillow where a model runs without torch. Their pixels differ by about a grey
+level."""
 MOST_CROPPED = 64
 """A scaled image with more than MOST_CROPPED times the target's pixels is computed only where it is visible."""
 
@@ -70,8 +71,8 @@ def convert_to_pixels(
 ) -> Pixels[np.ndarray, "row2 col2 channel"]:
     """Resize and crop the centre to exactly `config.size`. `scaling.py` rounds to whole pixels.
 
-    `info` is of an image that was decoded at a fraction of its size: the crop is that of the whole image, where its last row and
-    column end too, which pixels of 2, 4 or 8 may reach beyond.
+    `info` describes an image that was decoded at a fraction of its size. The crop is that of the whole image and ends
+    where the image ends, although the last decoded pixels, each 2, 4 or 8 wide, may reach beyond.
     """
     target = Size(*config.size)
     if image.shape[:2] == tuple(target) and config.crop == 1:
@@ -105,7 +106,7 @@ def resize_part(
 ) -> Pixels[np.ndarray, "row2 col2 channel"]:
     """Compute only the pixels within `box` of an image whose first rows and columns (`extent`) are resized to `scaled`.
 
-    So extreme shapes stay small, and what ends within a pixel ends there.
+    Extreme shapes thus stay small, and an image may end within a pixel.
     """
     down, across = extent[0] / scaled.rows, extent[1] / scaled.cols
     top, left = box.top * down, box.left * across

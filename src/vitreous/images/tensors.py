@@ -56,5 +56,5 @@ def normalize(
         for values in compute_scale(config, pixels.shape[1])
     )
     floats = pixels.float()
-    scaled = floats.mul(scale) if floats is pixels else floats.mul_(scale)  # what was given stays as it is
+    scaled = floats.mul(scale) if floats is pixels else floats.mul_(scale)  # the argument stays unchanged
     return scaled.sub_(shift)

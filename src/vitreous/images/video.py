@@ -25,42 +25,43 @@ from vitreous.runtime.display import Shown, escape_text, format_text
 SUFFIXES = frozenset(
     (".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts", ".wmv", ".flv", ".ogv")
 )
-"""What is taken for a video."""
+"""Extensions of videos."""
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg"
 """ffmpeg's names for the formats that are read; none of them names other files."""
 MOST_PIXELS = 8192 * 4320
-"""Of a frame: 8K film, the largest that cameras write."""
+"""Largest frame: 8K film, the largest that cameras write."""
 MOST_SECONDS = 24 * 3600
 MOST_FRAMES = 100_000
-"""Frames of a video that are given."""
+"""Most frames read from a video."""
 LEAST_EVERY = 0.001
-"""Seconds: no camera's frames stand closer together."""
+"""Shortest interval in seconds: no camera's frames are closer together."""
 SEEKABLE = frozenset(("mov", "mp4", "matroska", "webm"))
 """Containers whose index leads to the key frames, by ffmpeg's names."""
 MARGIN = 16
-"""Frames before a time that is sought: a key frame may be shown so much later than it is decoded (H.264's largest delay)."""
+"""Frames to seek before a time: a key frame may be shown that much later than it is decoded (H.264's largest
+delay)."""
 THREADS = 4
 PREVIEW = 480
 """Pixels of the longer side of a frame that a notebook shows."""
 NAME = re.compile(r"(?P<path>.+)@(?P<seconds>\d+\.\d+)s", re.DOTALL)
-"""Of a frame."""
+"""The name of a frame."""
 REMEDY = "reading videos needs PyAV: pip install 'vitreous[video]'"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Frame(Shown):
-    """A frame of a video, or, once its frames were given, what kept it from being read to its end."""
+    """A frame of a video, or after the last one the reason why the video can't be read to its end."""
 
     name: str
-    """The path and the time, clip.mp4@12.0s; the path alone where there are no pixels."""
+    """The path and the time, clip.mp4@12.0s; the path alone if there are no pixels."""
     pixels: UInt8[np.ndarray, "row col 3"] | None
     """RGB, upright."""
     seconds: float = 0.0
-    """Since the video's beginning."""
+    """Time since the video's beginning."""
     error: str | None = None
     """Why there are no pixels, in one line."""
     partial: bool = False
-    """Frames before were read: the video is not whole."""
+    """Whether earlier frames were read: the video is incomplete or damaged."""
 
     def __str__(self) -> str:
         return self.error or f"{self.name}: {self.pixels.shape[1]} x {self.pixels.shape[0]} pixels"
@@ -79,23 +80,23 @@ class Frame(Shown):
 
 
 def is_video(path: str | Path) -> bool:
-    """Tell whether a file is taken for a video, by its extension."""
+    """Return whether a file is a video, by its extension."""
     return Path(path).suffix.lower() in SUFFIXES
 
 
 def is_installed() -> bool:
-    """Tell whether PyAV is there."""
+    """Return whether PyAV is installed."""
     return find_spec("av") is not None
 
 
 def check_every(every: float) -> None:
-    """Raise ConfigError unless frames can be so many seconds apart."""
+    """Raise ConfigError for an interval between frames that is out of range."""
     if not LEAST_EVERY <= every <= MOST_SECONDS:
         raise ConfigError(f"every is {every:g} seconds; it must be {LEAST_EVERY:g} to {MOST_SECONDS:,}")
 
 
 def frames(path: str | Path, every: float = 1.0, max_pixels: int = MOST_PIXELS) -> Iterator[Frame]:
-    """Yield a video's frames so many seconds apart: of each such time the first frame from then on.
+    """Yield a video's frames at a fixed interval: for each time the first frame at or after it.
 
     What can't be read is passed over, and told by a last Frame without pixels; so is a video that can't be read at all.
 
@@ -125,29 +126,29 @@ def expand_videos(images: Iterable[Any], every: float, max_pixels: int = MOST_PI
 
 
 def check_installed(paths: Iterable[str | Path]) -> None:
-    """Raise ConfigError where a video is among the paths and PyAV isn't there."""
+    """Raise ConfigError if a video is among the paths and PyAV isn't installed."""
     if any(map(is_video, paths)) and not is_installed():
         raise ConfigError(REMEDY)
 
 
 def find_frame_file(name: str) -> tuple[Path, float] | None:
-    """Return the video and the time that a frame's name says; None for the name of anything else."""
+    """Return the video and the time that a frame's name states; None for any other name."""
     match = NAME.fullmatch(name)
     return (Path(match["path"]), float(match["seconds"])) if match and is_video(match["path"]) else None
 
 
 def write_frame(name: str, folder: Path) -> Path:
-    """Read the frame of a name again, and write it into a folder as a PNG of that name.
+    """Read a frame again by its name, and write it into a folder as a PNG of that name.
 
     Raises:
         ImageError: it can't be read any more. OSError: it can't be written.
     """
     found = find_frame_file(name)
     if found is None:
-        raise ImageError(f"{name} is no frame of a video")
+        raise ImageError(f"{name} is not the name of a video's frame")
     from PIL import Image
 
-    for first in (found[1], None):  # where seeking leads past the frame, from the beginning
+    for first in (found[1], None):  # from the beginning if seeking goes past the frame
         frame = next(_read(found[0], MOST_SECONDS, MOST_PIXELS, found[1], first), None)
         if frame is not None and frame.pixels is not None and (first is None or abs(frame.seconds - first) < 1):
             target = folder / f"{Path(name).name}.png"
@@ -157,7 +158,7 @@ def write_frame(name: str, folder: Path) -> Path:
 
 
 def _report(path: Path, every: float, max_pixels: int) -> Iterator[Frame]:
-    """Yield frames, and at the end what went wrong."""
+    """Yield frames, and last a Frame that says what went wrong, if anything did."""
     found = 0
     try:
         for frame in _read(path, every, max_pixels):
@@ -169,9 +170,9 @@ def _report(path: Path, every: float, max_pixels: int) -> Iterator[Frame]:
 
 
 def _read(path: Path, every: float, max_pixels: int, due: float = 0.0, seek: float | None = None) -> Iterator[Frame]:
-    """Yield frames that can be read, from a time on, with a jump near that or from the beginning; raises ImageError.
+    """Yield the readable frames from a time on, decoding from a place near it or from the beginning; raises ImageError.
 
-    Between frames that are far apart it jumps too; where a jump leads past the time that it was for, all is decoded from there on.
+    Between frames that are far apart it seeks too. After a seek that went past its target, every frame is decoded.
     """
     try:
         for frame in _read_once(path, every, max_pixels, due, seek, jumps=seek is None):
@@ -182,7 +183,7 @@ def _read(path: Path, every: float, max_pixels: int, due: float = 0.0, seek: flo
 
 
 class _MissedError(Exception):
-    """A jump led past the time that it was for."""
+    """A seek went past its target."""
 
 
 def _read_once(
@@ -196,11 +197,11 @@ def _read_once(
 
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise ImageError(f"{path} is no regular file, so no video")
+            raise ImageError(f"{path} is not a regular file, so it can't be read as a video")
         with path.open("rb") as file, av.open(file, options={"format_whitelist": CONTAINERS}) as container:
             stream = container.streams.best("video")
             if stream is None:
-                raise ImageError(f"{path} has no pictures, only other streams")
+                raise ImageError(f"{path} has no video stream")
             walk = _Walk(path, stream, every, max_pixels)
             walk.jumps = jumps and bool(SEEKABLE & set(container.format.name.split(",")))
             if seek is not None:
@@ -230,17 +231,17 @@ class _Walk:
         self.last, self.given = 0.0, 0
         self.packets: Any = None
         self.broken: list[str] = []
-        """What couldn't be read, with the time of the frame before."""
+        """Places that can't be read, each with the time of the frame before it."""
         self.jumps = False
-        """Whether to seek where the next frame that is due is far."""
+        """Whether to seek when the next wanted frame is far away."""
         self.key: float | None = None
         """Time of the last key frame."""
         self.key_distance = math.inf
         """The longest time from one key frame to the next so far."""
         self.sought: float | None = None
-        """The time that a jump is for, until a frame before it is decoded."""
+        """Target of a seek, until a frame before it is decoded."""
         self.jumped = -1.0
-        """The time that the last jump was for."""
+        """Target of the last seek."""
         self._check_size(stream.codec_context.width or 0, stream.codec_context.height or 0)
         self.length = _length(stream)
         if self.length is not None and self.length > MOST_SECONDS:
@@ -282,25 +283,25 @@ class _Walk:
             raise ImageError(f"{self.path} has no frames")
 
     def seek(self, container: Any, seconds: float) -> None:
-        """Go on decoding at the key frame before a time."""
+        """Continue decoding at the key frame before a time."""
         container.seek(int((seconds + self.start) / self.stream.time_base), stream=self.stream)
         self.packets, self.key = container.demux(self.stream), None
 
     def _is_far(self, due: float) -> bool:
-        """Return whether it takes less to seek a time than to decode all frames until then."""
+        """Return whether seeking a time is cheaper than decoding all frames up to it."""
         if not self.jumps or self.length is None or due + self.step >= self.length or due == self.jumped:
             return False
         return due - self.last > 2 * self.key_distance + MARGIN * self.step
 
     def _note_key(self, frame: Any, seconds: float) -> None:
-        """Keep how far apart key frames are."""
+        """Record the distance between key frames."""
         if frame.key_frame and self.key is not None and seconds > self.key:
             known = 0.0 if math.isinf(self.key_distance) else self.key_distance
             self.key_distance = max(known, seconds - self.key)
         self.key = seconds if frame.key_frame else self.key
 
     def _decode(self, container: Any) -> Iterator[Any]:
-        """Yield every sound frame, and keep its time; what is damaged is noted."""
+        """Yield every intact frame and record its time; note what is damaged."""
         from av.error import FFmpegError
 
         self.packets = self.packets or container.demux(self.stream)
@@ -323,7 +324,8 @@ class _Walk:
                     break
 
     def _accept(self, frame: Any) -> bool:
-        """Keep a frame's time; return whether the frame is sound. Raises _MissedError after a jump that led past its time."""
+        """Record a frame's time; return whether the frame is intact. Raises _MissedError after a seek past its
+        target."""
         seconds = self.last + self.step if frame.time is None else frame.time - self.start
         if not seconds <= MOST_SECONDS or frame.is_corrupt:
             if self.sought is None:  # else it is shown before the key frame, and refers to frames before that
@@ -349,7 +351,7 @@ class _Walk:
 
 
 def _length(stream: Any) -> float | None:
-    """Return how many seconds a stream says that it lasts; None where it is the whole file that says so, sound and all."""
+    """Return a stream's own duration in seconds; None if only the file states one, which covers sound too."""
     if stream.duration is not None and stream.time_base:
         return float(stream.duration * stream.time_base)
     hours, _, rest = str(stream.metadata.get("DURATION", "")).partition(":")

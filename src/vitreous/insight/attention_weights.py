@@ -1,4 +1,5 @@
-"""Compute the weights that the attention kernel doesn't return from its input, in chunks that fit in memory."""
+"""Compute attention weights from the kernel's input, since the kernel doesn't return them, in chunks that fit in
+memory."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""Intervals by the bootstrap: images are drawn again, with replacement, and the metric is computed on each resample.
+"""Intervals by the bootstrap: images are drawn with replacement, and the metric is computed on each resample.
 
 A statistic is a function from weights (resample, example), which count how often each image was drawn, to one value per
 resample. `index_statistic` wraps metrics that can't be written this way.

@@ -64,7 +64,7 @@ def fit_temperature(logits: Float[np.ndarray, "example label"], labels: Integer[
     at_low, at_high = slope(low), slope(high)
     if at_low == at_high:
         return 1.0
-    if at_low <= 0:  # even at the coldest, more certainty would help
+    if at_low <= 0:  # more certainty would help even at the coldest
         return COLDEST
     if at_high >= 0:
         return HOTTEST

@@ -41,7 +41,7 @@ class Objective(nn.Module):
         return self
 
     def predict(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch label"]:
-        """Return what the model says of normalised images."""
+        """Return the model's output for normalised images."""
         return self.model(images)
 
     def noise(self, count: int, generator: torch.Generator) -> Float[Tensor, "batch draw token"]:
@@ -54,7 +54,7 @@ class Objective(nn.Module):
         raise NotImplementedError
 
     def shares(self, sums: Mapping[str, float]) -> dict[str, float]:
-        """Return the figures of a training record besides the loss.
+        """Return the figures of a training record other than the loss.
 
         Args:
             sums: totals of the numbers that `forward` returned, and the number of "samples" in them, at least one.

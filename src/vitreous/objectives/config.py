@@ -75,4 +75,4 @@ class MaskedAutoencoderConfig:
 
 
 ObjectiveConfig = ClassifyConfig | MaskedPatchesConfig | MaskedAutoencoderConfig
-"""The first is what a config.json without a kind holds."""
+"""A config.json without a kind holds the first."""

@@ -21,10 +21,10 @@ PAGE, DOCUMENT, MARKDOWN = "report.html", "report.json", "report.md"
 
 
 class Block:
-    """A piece of a section, which can be shown on a page and in plain Markdown."""
+    """A piece of a section, for a page and for plain Markdown."""
 
     def html(self) -> Markup:
-        """Return it for the page, escaped: the output of the macro with the class's name."""
+        """Return it for the page, escaped: the output of the macro that is named like the class."""
         return render_macro(type(self).__name__.lower(), self)
 
     def markdown(self) -> str:
@@ -132,7 +132,7 @@ class Code(Block):
 
 @dataclass(frozen=True)
 class Beside(Block):
-    """Blocks side by side where there is room."""
+    """Blocks side by side if there is room."""
 
     blocks: Sequence[Block]
     wide: bool = False

@@ -6,23 +6,23 @@ from html import escape
 from vitreous.runtime.display import escape_text
 
 HEIGHT = 640
-"""Pixels of a page's frame; what is longer scrolls."""
+"""Pixels of a page's frame; longer pages scroll."""
 PLAIN = "margin:0;padding:0;border:0;background:transparent;color:inherit;white-space:pre-wrap"
-"""A style that is readable in light and dark notebooks: that of the notebook."""
+"""The notebook's own style, readable in light and in dark."""
 
 
 def embed_page(page: str) -> str:
-    """Return a frame that shows a whole HTML page within another, so that the styles of the two don't meet."""
+    """Return a frame that shows a whole HTML page within another, so that their styles don't affect each other."""
     return f'<iframe srcdoc="{escape(page)}" style="width: 100%; height: {HEIGHT}px; border: 0"></iframe>'
 
 
 def draw_progress(phase: str | None, bar: tuple[int, int, str] | None, lines: Sequence[str]) -> dict[str, str]:
-    """Return how far work is, as HTML and as text, by their MIME types.
+    """Return the progress of some work, as HTML and as text, by their MIME types.
 
     Args:
-        phase: what is being waited for; None: nothing any more.
-        bar: how much is done, of how much, and figures in words.
-        lines: what was said, the last one at the bottom.
+        phase: the current wait; None: it is over.
+        bar: the amount done, the whole amount, and figures in words.
+        lines: the messages, the last one at the bottom.
     """
     figures = f"{bar[0]:,}/{bar[1]:,}  {bar[2]}".rstrip() if bar else "..."
     said = [] if phase is None else [f"{phase}  {figures}"]
@@ -32,7 +32,7 @@ def draw_progress(phase: str | None, bar: tuple[int, int, str] | None, lines: Se
         f'background:#8885"><div style="width:{share};height:5px;border-radius:3px;background:#2a78d6"></div></div>'
         for line in said
     )
-    box = "display:flex;flex-direction:column-reverse;max-height:15em;overflow:auto"  # the end is in view
+    box = "display:flex;flex-direction:column-reverse;max-height:15em;overflow:auto"  # the end is visible
     text = escape_text("\n".join(lines))
     drawn += f'<div style="{box}"><pre style="{PLAIN}">{text}</pre></div>' if lines else ""
     return {"text/html": drawn, "text/plain": "\n".join([*lines, *said])}

@@ -15,7 +15,7 @@ MOST = 4
 
 
 def build_position_maps(model: ViT) -> Sequence[Block]:
-    """Return the mosaics of a model's maps of places, with a sentence on how to read them."""
+    """Return the mosaics of a model's maps of places, with an explanation of how to read them."""
     every = compute_position_maps(model)
     if not every:
         return [Note("Nothing to show:", "this model has no position embedding.")]

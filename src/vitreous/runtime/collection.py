@@ -1,4 +1,4 @@
-"""Python's garbage collector, kept from traversing again and again what imports make. Imports no torch."""
+"""Keep Python's garbage collector from traversing again and again the objects that imports make. Imports no torch."""
 
 import gc
 from collections.abc import Iterator
@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 @contextmanager
 def pause_collection(*, keep: bool = False) -> Iterator[None]:
-    """Collect nothing within: importing torch and building a model make hundreds of thousands of objects that stay, and
-    the collector would traverse them several times, for a fifth of the time that `import torch` takes.
+    """Pause the collector within the block: importing torch and building a model make hundreds of thousands of lasting
+    objects, which it would traverse several times, a fifth of the time of `import torch`.
 
     Args:
-        keep: never traverse afterwards what is there at the end, not even when the process ends. For programs that are
-            this package's own: what a caller's program has let go of by then would never be freed.
+        keep: never traverse the objects that exist at the end of the block, not even when the process ends. Only for
+        this package's own programs: garbage of a caller's program would never be freed.
     """
     was = gc.isenabled()
     gc.disable()

@@ -18,7 +18,7 @@ MALLOC = (
     ("MALLOC_TRIM_THRESHOLD", M_TRIM_THRESHOLD, 2**31 - 1),
     ("MALLOC_TOP_PAD", M_TOP_PAD, 64 << 20),
 )
-"""What glibc's allocator is told, under the names that its environment variables have, but for their last underscore."""
+"""Settings of glibc's allocator, named as its environment variables are, without their last underscore."""
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -55,7 +55,7 @@ def tune_cpu() -> None:
     On AMD processors oneDNN is up to 1.2 times faster than MKL, still in fp32. On Intel's it is 0.8 to 0.9 times as
     fast (benchmarks/attention.py), and with AMX "medium" would round the factors to bfloat16, so torch is left as it is
     there. Activations of tens of megabytes would otherwise be mapped, faulted in page by page and unmapped again in
-    every step. What MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_, MALLOC_TOP_PAD_ or GLIBC_TUNABLES say goes before that.
+    every step. MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_, MALLOC_TOP_PAD_ and GLIBC_TUNABLES take precedence.
     """
     if "AuthenticAMD" in read_cpu_vendor() and not torch.cpu.get_capabilities().get("amx_bf16"):
         torch.set_float32_matmul_precision("medium")

@@ -1,4 +1,4 @@
-"""What an interactive session shows of a value: its text, escaped for a notebook, and a line of what it is made of."""
+"""How an interactive session shows a value: its text, escaped for a notebook, or its fields in a line."""
 
 import re
 import reprlib
@@ -12,7 +12,7 @@ HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u206
 """Characters of Unicode's categories Cc and Cs except tab and line feed, and those that change the direction of
 text."""
 PLAIN = (str, int, float, bool, tuple, list, dict, Path, type(None))
-"""Whose values stand in a line; of others, their kind."""
+"""Types whose values are written in a line; others are written by their type's name."""
 
 
 def strip_hidden(value: object) -> str:
@@ -33,12 +33,12 @@ def find_kernel() -> Any:
 
 
 def format_text(figures: object) -> str:
-    """Return figures that are aligned for a terminal, as HTML."""
+    """Return text that is aligned for a terminal, as HTML."""
     return f"<pre>{escape_text(figures)}</pre>"
 
 
 class Abbreviation(reprlib.Repr):
-    """Writes a dataclass in a line: short values as they are, of arrays the shape, of what else there is the kind."""
+    """Writes a dataclass in a line: short values as they are, arrays by their shape, anything else by its type."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,9 +52,9 @@ class Abbreviation(reprlib.Repr):
         return f"{type(value).__name__}({', '.join(shown)})"
 
     def repr1(self, x: Any, level: int) -> str:
-        """Write one of its values, so many levels deep."""
+        """Write one of its values, to this many levels."""
         if isinstance(x, Path):
-            return repr(x)  # cut in the middle, it leads nowhere
+            return repr(x)  # a path cut in the middle is useless
         if isinstance(x, PLAIN):
             return super().repr1(x, level)
         if hasattr(x, "shape") and hasattr(x, "dtype"):
@@ -63,7 +63,8 @@ class Abbreviation(reprlib.Repr):
 
 
 class Shown:
-    """A dataclass that people look at. A notebook shows its text; its repr (where the dataclass makes none) is a line."""
+    """A dataclass that is shown to people: in a notebook as its text, elsewhere as a line (unless the dataclass makes
+    its own repr)."""
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows."""

@@ -1,4 +1,4 @@
-"""Decoding, computing and whatever the caller does, side by side, with bounded memory and in order. Imports no torch."""
+"""Decoding, computing and the caller's own work, side by side, in order and with bounded memory. Imports no torch."""
 
 import os
 from collections import deque
@@ -21,13 +21,13 @@ def overlap(
     compute: Callable[[list[Decoded]], list[Result]],
     batch: int,
 ) -> Iterator[Result]:
-    """Decode on some threads, compute on one, and let the caller do with results what it likes meanwhile.
+    """Decode on several threads and compute on one, while the caller handles earlier results.
 
     At most two batches wait to be computed, one is computed, and the caller has one.
 
     Args:
-        source: what is decoded, taken as it is needed.
-        decode: called for each, in several threads.
+        source: the items to decode, taken as they are needed.
+        decode: called for each item, in several threads.
         compute: called for each batch, in one thread; returns a result for each.
         batch: most of them in one call.
     """

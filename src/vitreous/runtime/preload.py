@@ -8,14 +8,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 LIBRARY = "libtorch_cpu.so"
-"""By far torch's largest one, which needs nothing of Python."""
+"""By far torch's largest library; it needs nothing of Python."""
 
 
 def preload_torch() -> threading.Thread | None:
     """Begin to load torch's largest library, which `import torch` then finds loaded; return the thread that does.
 
-    Loading and linking it takes a sixth of that import, and needs no Python. A call through `ctypes` lets the other
-    threads go on meanwhile, as an import wouldn't. On other systems than Linux, and where there is no such file, nothing is done.
+    Loading and linking it takes a sixth of that import, and needs no Python. A call through `ctypes` lets other threads
+    run meanwhile, which an import wouldn't. Does nothing on systems other than Linux, or if there is no such file.
     """
     if sys.platform != "linux" or "torch" in sys.modules:
         return None

@@ -5,8 +5,8 @@ from pathlib import Path
 
 
 def read_cpu_vendor() -> str:
-    """Return the processor's maker and model as the system reports them, such as "AuthenticAMD"; empty where it
-    reports nothing."""
+    """Return the processor's maker and model as the system reports them, such as "AuthenticAMD"; empty if it reports
+    none."""
     try:
         return Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
     except OSError:
@@ -14,12 +14,12 @@ def read_cpu_vendor() -> str:
 
 
 def read_cpu_model() -> str:
-    """Return the processor's model in words; empty where the system reports nothing."""
+    """Return the processor's model in words; empty if the system reports none."""
     return _read_entry("model name") or platform.processor()
 
 
 def read_cpu_features() -> str:
-    """Return what the processor's instructions can do, in the system's short words; empty where it reports nothing."""
+    """Return the processor's instruction sets, by the system's short names; empty if it reports none."""
     return _read_entry("flags") or _read_entry("Features")
 
 

@@ -21,11 +21,12 @@ def _open_library() -> ctypes.CDLL:
 
 @contextmanager
 def keep_signal_stack() -> Iterator[None]:
-    """Leave this thread's alternate signal stack as it is, whatever the code within sets.
+    """Restore this thread's alternate signal stack at the end of the block, whatever the code within sets.
 
-    OpenVINO gives a thread that opens or runs a model a stack of its own of 12 KB, and sets the stack of before when it lets
-    go of it. Where several models overlap, that can be the stack of another model, which is gone: the next signal
-    (Ctrl-C, the end of a child) kills the process. Where every model finds the thread's own stack, each sets that one again. Seen with OpenVINO 2026.4 on Linux; elsewhere nothing is done.
+    OpenVINO gives a thread that opens or runs a model a stack of 12 KB, and afterwards restores the one before. If
+    several models overlap, that can be the freed stack of another model, and the next signal (Ctrl-C, the end of a
+    child) kills the process. If every model finds the thread's own stack, each restores that one. Seen with OpenVINO
+    2026.4 on Linux; elsewhere this does nothing.
     """
     if sys.platform != "linux":
         yield

@@ -4,7 +4,7 @@ import os
 
 
 def count_threads() -> int:
-    """Return the cores that this process may use, or what OMP_NUM_THREADS says, as torch goes by it."""
+    """Return the number of cores that this process may use, or OMP_NUM_THREADS if it is set, as torch does."""
     said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     if said.isdigit() and int(said):
         return int(said)

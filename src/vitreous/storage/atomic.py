@@ -39,7 +39,7 @@ REMEDIES = {
 }
 
 WITHOUT_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
-"""Errors of making a hard link on file systems that have none."""
+"""Errors of hard links on file systems without them."""
 
 
 @contextmanager
@@ -184,7 +184,7 @@ _claimed: list[Path] = []
 
 
 def claim_folder(parent: Path, stem: str) -> Path:
-    """Make the next free folder parent/<stem>-<n>; processes that ask at the same instant each get their own.
+    """Make the next free folder parent/<stem>-<n>; processes that do so at the same instant each get their own.
 
     A stem that no file system accepts, longer than STEM bytes or with a NUL, is shortened.
 
@@ -197,7 +197,7 @@ def claim_folder(parent: Path, stem: str) -> Path:
 
 
 def find_free_folder(parent: Path, stem: str) -> Path:
-    """Return the folder that `claim_folder` would make now."""
+    """Return the folder that `claim_folder` would make next."""
     names = (parent / f"{_is_possible(stem)}-{number}" for number in itertools.count(1))
     return next(path for path in names if not path_exists(path))
 
@@ -226,7 +226,7 @@ def _claim(name: Callable[[int], Path], make: Callable[[Path], None]) -> Path:
 
 
 def give_up_claims() -> None:
-    """Remove what was claimed but never written to, for example after a command was refused."""
+    """Remove a claimed file or folder that was never written to, for example after a command was refused."""
     while _claimed:
         path = _claimed.pop()
         with suppress(OSError):
@@ -261,7 +261,7 @@ def recover_all(parent: Path) -> None:
 
 
 def clear_partials(parent: Path, name: str | None = None) -> None:
-    """Remove what dead writers left behind in a folder, or under one name in it; what a living writer holds stays."""
+    """Remove the files that dead writers left in a folder, or under one name in it; those of living writers stay."""
     for partial in parent.iterdir() if is_folder(parent) else ():
         match = PARTIAL_NAME.fullmatch(partial.name)
         if match and name in (None, match["name"]) and _is_abandoned(partial):

@@ -1,4 +1,4 @@
-"""Where what can be computed again is kept: ~/.cache/vitreous, or $VITREOUS_CACHE. Imports no torch."""
+"""The cache of things that can be computed again: ~/.cache/vitreous, or $VITREOUS_CACHE. Imports no torch."""
 
 import fcntl
 import os
@@ -12,7 +12,7 @@ from vitreous.storage.atomic import atomic_file, translate_write_errors
 from vitreous.storage.hashing import hash_bytes
 
 LIMIT = "VITREOUS_CACHE_GIB"
-"""The variable that bounds what fetched and unpacked files take."""
+"""The environment variable that limits the space for fetched and unpacked files."""
 DEFAULT_GIB = 20.0
 
 
@@ -23,7 +23,7 @@ def find_cache() -> Path:
 
 
 def name_cached(kind: str, key: str) -> Path | None:
-    """Return the file that keeps what was found under a key; None on a machine without a home folder."""
+    """Return the file that keeps a key's result; None on a machine without a home folder."""
     name = hash_bytes(key.encode(errors="surrogateescape"))
     try:
         return find_cache() / kind / f"{name}.json"
@@ -32,7 +32,7 @@ def name_cached(kind: str, key: str) -> Path | None:
 
 
 def read_cached(cache: Path | None) -> bytes | None:
-    """Return what `write_cached` kept; None if there is nothing, or it is damaged."""
+    """Return the bytes that `write_cached` kept; None if there are none, or they are damaged."""
     if cache is None:
         return None
     try:
@@ -57,7 +57,8 @@ def write_cached(cache: Path | None, text: bytes) -> None:
 
 
 def cache_limit() -> int:
-    """Return how many bytes fetched and unpacked files may take; raises ConfigError for a variable that is no size."""
+    """Return the most bytes that fetched and unpacked files may take; raises ConfigError if the variable is not a
+    size."""
     given = os.environ.get(LIMIT, "")
     try:
         size = float(given) if given else DEFAULT_GIB
@@ -69,9 +70,8 @@ def cache_limit() -> int:
 
 
 def keep_file(name: str, size: int, write: Callable[[BinaryIO], None]) -> Path:
-    """Return a cached file, and write it first if it isn't there. One process writes, others wait for it.
-
-    The files that were used longest ago are removed until the new one fits. A file in use stays readable to whoever has
+    """Return a cached file, written first if it doesn't exist. One process writes, others wait for it. The least
+    recently used files are removed until the new one fits. A file in use stays readable for every process that has
     opened it.
 
     Args:
@@ -86,7 +86,7 @@ def keep_file(name: str, size: int, write: Callable[[BinaryIO], None]) -> Path:
     if _touch(path):
         return path
     if size > cache_limit():
-        raise ConfigError(f"the cache may take {cache_limit():,} bytes, but {size:,} are needed; raise {LIMIT}")
+        raise ConfigError(f"the cache is limited to {cache_limit():,} bytes, but {size:,} are needed; raise {LIMIT}")
     with translate_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.with_name(f".{name}.lock").open("wb") as lock:
@@ -99,7 +99,7 @@ def keep_file(name: str, size: int, write: Callable[[BinaryIO], None]) -> Path:
 
 
 def _touch(path: Path) -> bool:
-    """Note that a file is used now; return whether it is there."""
+    """Record that a file is used now; return whether it exists."""
     try:
         os.utime(path)
     except OSError:
@@ -108,7 +108,7 @@ def _touch(path: Path) -> bool:
 
 
 def _make_room(folder: Path, most: int) -> None:
-    """Remove the files that were used longest ago until the rest takes at most so many bytes."""
+    """Remove the least recently used files until the rest takes at most this many bytes."""
     found = []
     for entry in os.scandir(folder):
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Reading whole files, and what they hash to."""
+"""Reading whole files, and their hashes."""
 
 import hashlib
 from collections.abc import Iterator
@@ -18,12 +18,13 @@ def file_hash(path: Path) -> str:
 
 
 def hash_bytes(data: bytes) -> str:
-    """Return a short hash of some bytes, in hexadecimal, by which contents are told apart: BLAKE2b of 16 bytes."""
+    """Return a short hash of some bytes, in hexadecimal, that tells contents apart: BLAKE2b of 16 bytes."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def check_stored(path: Path, size: int, sha256: str | None, source: str) -> None:
-    """Compare a file with its size in bytes and, unless None, its SHA-256 as `source` has them; raises CheckpointError."""
+    """Compare a file with the size in bytes and, unless None, the SHA-256 that `source` records; raises
+    CheckpointError."""
     with translate_read_errors(path):
         found = path.stat().st_size
     if found != size:

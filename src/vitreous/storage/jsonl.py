@@ -32,7 +32,7 @@ class RecordWriter:
             end = os.fstat(self._handle).st_size
             try:
                 written = os.write(self._handle, line)
-                while written < len(line):  # the next write says why the last one fell short
+                while written < len(line):  # the next write raises the reason for the short one
                     written += os.write(self._handle, line[written:])
             except OSError:
                 os.ftruncate(self._handle, end)
@@ -90,7 +90,7 @@ def read_records(path: Path) -> list[tuple[Record, int]]:
         if record is None:
             damaged = damaged or number
         elif damaged:
-            raise RunError(f"{path} is damaged: line {damaged} is no JSON record; mend the line or remove it")
+            raise RunError(f"{path} is damaged: line {damaged} is not a JSON record; correct the line or remove it")
         else:
             records.append((record, end))
     return records

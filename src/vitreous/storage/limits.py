@@ -20,11 +20,11 @@ MOST_JSON = 16 * 2**20
 
 
 def check_claims(where: str, claimed: int, held: int) -> None:
-    """Refuse tensors that would take more than the file can mean or the machine can hold.
+    """Refuse tensors that take more than is plausible for the file, or than the machine can hold.
 
     Args:
         where: the file, for the message.
-        claimed: bytes of all tensors when they are written out.
+        claimed: bytes of all tensors in full.
         held: bytes of the file.
 
     Raises:
@@ -61,7 +61,7 @@ def format_bytes(size: int) -> str:
 
 
 def check_file(path: Path) -> None:
-    """Refuse anything that can't be read to an end: a folder, a pipe, a device.
+    """Refuse anything but a regular file: a folder, a pipe, a device.
 
     Raises:
         CheckpointError: it isn't a file; says what it is. OSError: it can't be examined.

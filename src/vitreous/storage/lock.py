@@ -1,4 +1,4 @@
-"""One writer at a time: a lock on a folder that ends with the process that holds it, however that ends."""
+"""One writer at a time: a lock on a folder that is released when its process ends, however that happens."""
 
 import errno
 import fcntl
@@ -73,7 +73,7 @@ class FolderLock:
         if self._handle in _held:
             _held.discard(self._handle)
             with suppress(OSError):
-                os.ftruncate(self._handle, 0)  # so that nobody is named who has let go
+                os.ftruncate(self._handle, 0)  # so that the file doesn't name a process that released it
                 fcntl.flock(self._handle, fcntl.LOCK_UN)
             os.close(self._handle)
 
@@ -89,7 +89,7 @@ def is_same_file(handle: int, path: Path) -> bool:
 
 
 def has_never_begun(folder: Path, *empty: str) -> bool:
-    """Return whether a folder holds only what a process leaves behind that died before its work began.
+    """Return whether a folder holds only the traces of a process that died before its work began.
 
     That is: nothing, a lock, unfinished files, and empty files with these names.
     """
@@ -120,10 +120,10 @@ def _parse_holder(holder: bytes) -> tuple[int, str] | None:
 
 
 def is_held(holder: bytes) -> bool | None:
-    """Tell from a lock's contents, without touching the lock, whether its folder is being written; None: by a process of
-    another machine, if at all.
+    """Return whether a folder is being written, from its lock's contents, without touching the lock; None if the
+    process would be on another machine.
 
-    The process must live, and hold a lock on some file where the system lists them (Linux): numbers are used again.
+    The process must be alive and, where the system lists locks (Linux), hold one, since process numbers are reused.
     """
     found = _parse_holder(holder)
     if found is None:

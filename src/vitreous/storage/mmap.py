@@ -15,8 +15,7 @@ from torch import Tensor
 WINDOW = 1 * 2**20
 """Bytes examined before their pages are released."""
 GRAIN = 2 * 2**20
-"""Bytes that the kernel may make resident together when one of them is touched: the largest folios of the page
-cache."""
+"""Bytes that the kernel may load together when one of them is touched: the largest folio of the page cache."""
 
 
 class FileMap:
@@ -33,7 +32,7 @@ class FileMap:
         self.start = torch.frombuffer(self.bytes, dtype=torch.uint8).data_ptr()
 
     def tensor(self, dtype: torch.dtype, shape: tuple[int, ...], offset: int, alignment: int = 1) -> Tensor:
-        """Return the tensor at an offset; one that isn't aligned as required, or not to its elements, is copied."""
+        """Return the tensor at an offset; it is copied if it isn't aligned as required, or not to its elements."""
         count = math.prod(shape)
         if not count:
             return torch.empty(shape, dtype=dtype)
@@ -45,7 +44,7 @@ class FileMap:
     def release(self, tensor: Tensor) -> None:
         """Release the pages under a contiguous tensor, if it lies in this file.
 
-        Only while nobody has written to any tensor of the file: such changes would be lost.
+        Call it only before any tensor of the file is written to: such changes would be lost.
         """
         first = tensor.data_ptr() - self.start
         if tensor.numel() and 0 <= first < len(self.bytes) and hasattr(mmap, "MADV_DONTNEED"):

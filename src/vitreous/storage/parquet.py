@@ -1,4 +1,4 @@
-"""What parquet files need: pyarrow, imported where it is used, and text that is UTF-8."""
+"""Requirements of parquet files: pyarrow, imported where it is used, and text in UTF-8."""
 
 from vitreous.errors import ConfigError
 

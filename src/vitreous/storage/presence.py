@@ -1,4 +1,4 @@
-"""What is at a path; tells apart links, pipes, URLs given as paths, and names that no file system accepts."""
+"""What is at a path: links, pipes, URLs given as paths, and names that no file system accepts are told apart."""
 
 import os
 import re
@@ -61,7 +61,8 @@ def is_link(path: Path) -> bool:
 
 
 def explain_irregular(path: Path) -> str | None:
-    """Say what is at a path, links followed, if it is no regular file: opening a pipe blocks, and a device never ends.
+    """Say what is at a path, links followed, unless it is a regular file: opening a pipe blocks, and a device never
+    ends.
 
     Raises:
         OSError: nothing is there, or it can't be examined.

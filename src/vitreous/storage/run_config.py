@@ -20,7 +20,7 @@ FORMAT_KEY = "vitreous_run"
 CONFIG, METRICS = "config.json", "metrics.jsonl"
 CHECKPOINTS, MODEL, BEST, MEASURED, REPORT = "checkpoints", "model", "best", "measured", "report.html"
 FINAL = "final"
-"""Of a sweep or a cross-validation, the folder of the run whose model is handed over."""
+"""The folder of the run whose model a sweep or a cross-validation hands over."""
 
 
 def is_run(path: str | Path) -> bool:
@@ -52,9 +52,9 @@ def strip_document(document: dict[str, Any]) -> dict[str, Any]:
 def read_config(path: Path) -> dict[str, Any]:
     """Read and check config.json; raises RunError."""
     if not path_exists(path):
-        raise RunError(f"{path} is no run folder: there is no such folder")
+        raise RunError(f"{path} is not a run folder: there is no such folder")
     if not path.is_dir():
-        raise RunError(f"{path} is no run folder: it is a file")
+        raise RunError(f"{path} is not a run folder: it is a file")
     try:
         document = json.loads((path / CONFIG).read_bytes(), object_pairs_hook=refuse_double_keys)
     except FileNotFoundError as error:
@@ -65,7 +65,7 @@ def read_config(path: Path) -> dict[str, Any]:
                 f"{path} holds a run that ended before its first step: there is nothing to resume. Give the "
                 f"`vitreous train` command again, with --out {path} if you like"
             ) from error
-        raise RunError(f"{path} is no run folder: it has no {CONFIG}; {hint}") from error
+        raise RunError(f"{path} is not a run folder: it has no {CONFIG}; {hint}") from error
     except OSError as error:
         raise RunError(f"can't read {path / CONFIG}: {error.strerror}") from error
     except ConfigError as error:
@@ -81,7 +81,7 @@ def _check_document(path: Path, document: Any) -> None:
         model = isinstance(document, dict) and "vitreous_model" in document
         above = path.resolve().parent
         hint = f"; did you mean {above}?" if is_run(above) else ""
-        raise RunError(f"{path} is {'a model folder and ' if model else ''}no run folder{hint}")
+        raise RunError(f"{path} is {'a model folder and ' if model else ''}not a run folder{hint}")
     if document[FORMAT_KEY] not in READABLE:
         raise RunError(
             f"{path} is a run folder of format {document[FORMAT_KEY]!r}; this vitreous reads formats {READABLE[0]} to {RUN_FORMAT}. "

@@ -137,9 +137,8 @@ def map_tensors(path: Path, alignment: int = ALIGNMENT) -> Loaded:
     Args:
         path: the file.
         alignment: tensors that don't begin at a multiple of this many bytes are copied, since some kernels round
-            differently on them. What `save_tensors` wrote is aligned but for a few small tensors; other code bases'
-                files
-            hardly ever are, and would be copied whole.
+            differently on them. Files written by `save_tensors` are aligned but for a few small tensors; other code
+            bases' files hardly ever are, and would be copied whole.
 
     Raises:
         CheckpointError: no such file, or not a sound safetensors file; the message says what is wrong with it.
@@ -189,13 +188,14 @@ def read_header(path: Path) -> Header:
 
 def _explain_other(path: Path, start: bytes, size: int, length: int) -> CheckpointError:
     if size < 8:
-        return CheckpointError(f"{path} is no safetensors file: it has only {size} bytes; was it cut short?")
+        return CheckpointError(f"{path} is not a safetensors file: it has only {size} bytes; was it cut short?")
     if start[:2] == b"PK" or start[:1] == b"\x80":
         return CheckpointError(
-            f"{path} is no safetensors file but looks like a pickle (.pth, .pt), which can run code when it is opened"
+            f"{path} is not a safetensors file but looks like a pickle (.pth, .pt), which can run code when "
+            "it is opened"
         )
     return CheckpointError(
-        f"{path} is no safetensors file, or was cut short: its header claims {length:,} bytes, the file has {size:,}"
+        f"{path} is not a safetensors file, or was cut short: its header claims {length:,} bytes, the file has {size:,}"
     )
 
 

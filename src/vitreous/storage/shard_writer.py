@@ -1,4 +1,5 @@
-"""The files of torch.distributed.checkpoint, which plans which process writes what of tensors that several have, or have parts of.
+"""Writer for torch.distributed.checkpoint, which decides which process writes which part of the tensors that several
+processes hold.
 
 torch's own files hold a pickle, which runs code when it is opened; these (`shards.py` lists them) hold none.
 """
@@ -27,15 +28,15 @@ class Written:
     name: str
     sizes: tuple[int, ...]
     sha256: str
-    """Of the file."""
+    """Hash of the file."""
 
 
 class ShardWriter(StorageWriter):
-    """Writes a snapshot's tensors into a folder that is there, each process its own file.
+    """Writes a snapshot's tensors into an existing folder, each process into its own file.
 
     Args:
-        folder: seen by all processes.
-        complete: called in the first process when all have written, with the hashes of all files by name.
+        folder: visible to all processes.
+        complete: called in the first process once all have written, with the hashes of all files by name.
     """
 
     def __init__(self, folder: Path, complete: Callable[[dict[str, str]], None]) -> None:
@@ -48,7 +49,7 @@ class ShardWriter(StorageWriter):
         """Need nothing."""
 
     def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
-        """Return the plan as it is."""
+        """Return the plan unchanged."""
         return plan
 
     def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
@@ -71,7 +72,7 @@ class ShardWriter(StorageWriter):
         return done
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
-        """Write down where every piece is, in the first process, and complete the snapshot."""
+        """Record where every piece is, in the first process, and complete the snapshot."""
         pieces: dict[str, list[dict[str, Any]]] = {}
         sums: dict[str, str] = {}
         for result in (one for part in results for one in part):

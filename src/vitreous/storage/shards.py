@@ -26,12 +26,12 @@ SHARDS = "shards.json"
 
 @dataclass(frozen=True)
 class Pieces:
-    """A tensor in pieces, mapped from their files: what is cut out of it is read, and nothing else."""
+    """A tensor in pieces, mapped from their files; only the part that is cut out is read."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
     pieces: Sequence[tuple[tuple[int, ...], Tensor]]
-    """Where each begins, and the piece."""
+    """Each piece with the place where it begins."""
 
     def cut(self, offsets: Sequence[int], sizes: Sequence[int]) -> Tensor:
         """Return the part of the tensor that begins at `offsets` and has these `sizes`, in memory of its own."""
@@ -51,7 +51,7 @@ class Pieces:
 
 
 def read_shards(folder: Path) -> dict[str, Pieces]:
-    """Map what a `ShardWriter` has written; raises CheckpointError if it isn't whole."""
+    """Map the files of a `ShardWriter`; raises CheckpointError if they are incomplete."""
     path = folder / SHARDS
     with translate_read_errors(path):
         text = path.read_bytes()
@@ -64,7 +64,7 @@ def read_shards(folder: Path) -> dict[str, Pieces]:
 
 
 def _read_pieces(entry: Mapping[str, Any], load: Callable[[str], dict[str, Tensor]]) -> Pieces:
-    """Read one tensor's entry; raises ValueError unless its pieces lie in it, and make up as many values as it has."""
+    """Read one tensor's entry; raises ValueError unless its pieces lie within it and add up to its number of values."""
     dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
     found = []
     for one in entry["pieces"]:

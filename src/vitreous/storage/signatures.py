@@ -1,4 +1,4 @@
-"""Say what a file is by its first bytes, where it is nothing that is read: archives, web pages, pointers of Git LFS."""
+"""Say by its first bytes what an unreadable file is: an archive, a web page, a pointer of Git LFS."""
 
 SIGNATURES = (
     (
@@ -14,11 +14,11 @@ SIGNATURES = (
     (b"Rar!", "it is a RAR archive; unpack it first"),
     (b"7z\xbc\xaf", "it is a 7z archive; unpack it first"),
 )
-"""What files begin with, and what they then are."""
+"""Beginnings of files, and what such files are."""
 
 
 def explain_start(start: bytes) -> str:
-    """Say what a file that begins so is; empty where that doesn't tell. 1,024 bytes are enough.
+    """Say what a file with this beginning is; empty if the beginning doesn't tell. 1,024 bytes are enough.
 
     >>> explain_start(b"PK\\3\\4..."), explain_start(b"hello")
     ('it is a ZIP archive; unpack it first', '')

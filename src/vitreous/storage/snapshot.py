@@ -39,7 +39,7 @@ def complete_snapshot(partial: Path, sums: Mapping[str, str], state: Mapping[str
 def read_snapshot(path: Path, *, verify: bool = True) -> tuple[dict[str, Tensor | Pieces], dict[str, Any]]:
     """Verify and read a snapshot: its tensors (mapped from the files) and its state. Raises CheckpointError.
 
-    `verify`: False where another process has just done so.
+    `verify`: False if another process has just verified it.
     """
     state, sharded = read_state(path), (path / SHARDS).exists()
     for name in list(_read_sums(path)) if verify and sharded else [TENSORS] if verify else []:
@@ -55,7 +55,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def _verify(path: Path, name: str) -> None:
-    """Check one file against the hash that was written with it."""
+    """Check one file against its recorded hash."""
     sums = _read_sums(path)
     if name not in sums:
         raise CheckpointError(f"{path / SUMS} is damaged: it has no hash of {name}")
@@ -64,7 +64,7 @@ def _verify(path: Path, name: str) -> None:
 
 
 def _read_sums(path: Path) -> dict[str, str]:
-    """Return the hashes that were written with a snapshot, by file."""
+    """Return the recorded hashes of a snapshot's files, by name."""
     with translate_read_errors(path / SUMS):
         lines = (path / SUMS).read_bytes().decode("ascii", "replace").splitlines()
     return {file: digest for digest, _, file in (line.partition("  ") for line in lines)}

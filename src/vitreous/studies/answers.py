@@ -1,4 +1,4 @@
-"""Each image's contribution to a cell's number, as result.json stores it."""
+"""Each image's contribution to a cell's number, in the form of result.json."""
 
 import base64
 import zlib
@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Float64
 
 EACH = "each"
-"""Key of a cell's numbers for each image's contributions, by the number that is their mean, packed."""
+"""Key in a cell's numbers of the packed contributions of each image, by the number that is their mean."""
 
 
 def pack_answers(each: np.ndarray, of: int = 1) -> dict[str, Any]:
-    """Return each image's share as a JSON value: whole numbers up to 255, to be divided by `of`, compressed.
+    """Return each image's share as a JSON value: compressed whole numbers up to 255, to be divided by `of`.
 
     >>> unpack_answers(pack_answers(np.array([True, False]))), unpack_answers(pack_answers(np.array([0.0, 1.0, 2 / 3]), of=3))
     (array([1., 0.]), array([0.        , 1.        , 0.66666667]))
@@ -23,5 +23,5 @@ def pack_answers(each: np.ndarray, of: int = 1) -> dict[str, Any]:
 
 
 def unpack_answers(each: Mapping[str, Any]) -> Float64[np.ndarray, " image"]:
-    """Return what `pack_answers` packed."""
+    """Return the shares that `pack_answers` packed."""
     return np.frombuffer(zlib.decompress(base64.b64decode(each["zlib"])), np.uint8) / float(each["of"])

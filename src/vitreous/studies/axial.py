@@ -62,7 +62,8 @@ def configure_base(setting: Setting) -> tuple[RunConfig, RunConfig]:
 
 
 def vary_model(model: object, kind: str) -> ViTConfig:
-    """Return the plain ViT, its axial counterpart, or a ViT with as many blocks as that; all pool by mean."""
+    """Return the plain ViT, its axial counterpart, or a ViT with as many blocks as the counterpart; all pool by
+    mean."""
     assert isinstance(model, ViTConfig)
     plain = replace(model, class_token=False, pool="mean")
     if kind == PLAIN:

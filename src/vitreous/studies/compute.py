@@ -258,7 +258,7 @@ def name_point(family: str, budget: float) -> str:
 
 
 def judge(reached: By, budgets: Sequence[float]) -> list[Verdict]:
-    """Judge the paper's findings by the envelopes at the first and the last budget, as far as they are known."""
+    """Judge the paper's findings by the envelopes at the first and the last budget, if these are known."""
     small, large = budgets[0], budgets[-1]
 
     def lead(one: str, other: str, budget: float) -> dict[int, float]:

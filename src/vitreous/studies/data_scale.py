@@ -176,7 +176,7 @@ def measure_unseen_classes(predictor: Predictor, trained: Trained, formula: Form
 
 
 def conclude(setting: Setting, results: CellResults) -> Conclusion:
-    """Compare the arms at both ends, and by what they gain between them."""
+    """Compare the arms at both ends, and by their gain between the ends."""
     classes, images = list_sizes(setting)
     steps = [classes * each for each in images]
     found = {
@@ -196,7 +196,7 @@ def conclude(setting: Setting, results: CellResults) -> Conclusion:
 
 
 def judge(found: By, steps: list[int], how: str) -> list[Verdict]:
-    """Judge the paper's findings by one measure, as far as it was measured."""
+    """Judge the paper's findings by one measure, if it was measured."""
     least, most = steps[0], steps[-1]
     behind = pair_differences(found[RESNET, least], found[VIT, least])
     ahead = pair_differences(found[VIT, most], found[RESNET, most])

@@ -84,7 +84,7 @@ def cells(setting: Setting) -> list[Cell]:
 
 
 def list_rates(setting: Setting) -> tuple[float, ...]:
-    """Return the rates that each way may choose from; the paper's own are in its configuration."""
+    """Return the rates that each way chooses from; at paper scale the configuration holds the paper's own."""
     return setting.choose(smoke=RATES[:2], laptop=RATES, gpu=RATES, paper=(0.0,))
 
 
@@ -109,7 +109,7 @@ def measure_loss(trained: Trained) -> dict[str, Any]:
 
 
 def configure_base(setting: Setting) -> RunConfig:
-    """Return the run that all share: 8 x 8 patches, so that hiding most of them leaves something to see."""
+    """Return the run that all share: 8 x 8 patches, so that something stays visible when most of them are hidden."""
     if setting.scale == "paper":
         return base_runs.configure_paper(setting)
     patches = 4 if min(setting.facts.size) < 16 else 8

@@ -60,7 +60,7 @@ def configure_base(setting: Setting) -> RunConfig:
 
 
 def scale_model(base: RunConfig, group: str) -> RunConfig | None:
-    """Return the base with one dimension scaled; None if the image can't be cut that way."""
+    """Return the base with one dimension scaled; None if the image can't be cut into such patches."""
     model = base.model
     assert isinstance(model, ViTConfig)
     if group == BASE:

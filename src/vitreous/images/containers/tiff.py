@@ -46,7 +46,7 @@ def read_first_directory(data: bytes) -> tuple[str, bool, int, dict[int, Entry],
         order, big, place = read_start(data)
         return order, big, place, *read_directory(data, place, order, big)
     except (KeyError, struct.error) as error:
-        raise ImageError("its first directory lies outside of the file") from error
+        raise ImageError("its first directory lies outside the file") from error
 
 
 def _check(entries: dict[int, Entry], length: int) -> None:

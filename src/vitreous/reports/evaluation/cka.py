@@ -43,7 +43,7 @@ def build_cka_sections(found: CKA, names: tuple[str, str]) -> list[Section]:
 
 
 def shorten_name(layers: Sequence[str]) -> list[str]:
-    """Return names without the way in which tokens become a vector, which is the same for all."""
+    """Return names without the reduction of tokens to a vector, which is the same for all."""
     return [name.removesuffix(":mean") for name in layers]
 
 

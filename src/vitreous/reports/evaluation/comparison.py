@@ -1,4 +1,4 @@
-"""Two models on the same images: what tells them apart, what each costs, and that as sections of a report."""
+"""Two models on the same images, as sections of a report: their differences and their costs."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ from vitreous.weights.model_folder import ModelFolder
 SHOWN = 24
 """Most images shown for each way of differing."""
 ALPHA = 0.05
-"""p below which chance is called a poor explanation."""
+"""The p below which the report says that chance explains the difference poorly."""
 SHARES = {"top1": "top-1 accuracy", "balanced": "balanced accuracy", "macro_f1": "macro F1"}
 NUMBERS = {"nll": "loss (less is better)", "ece": "calibration error (less is better)"}
 

@@ -80,7 +80,7 @@ class ExplanationContents:
 
 @dataclass(frozen=True)
 class PageOptions:
-    """How much goes on the page."""
+    """How much the page shows."""
 
     map_options: MapOptions
     """The settled options of the map that overlays each image."""
@@ -103,7 +103,7 @@ def gather(
         ready: the model.
         images: any number of them; unreadable ones are counted and left out.
         options: how much goes on the page.
-        keep: called with each image and its number, from 0, once it is explained.
+        keep: called with each image and its number, from 0, as soon as it is explained.
         progress: called during the work.
 
     Raises:

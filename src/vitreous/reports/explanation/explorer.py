@@ -76,7 +76,8 @@ def describe(found: ExplanationContents, one: ExplainedImage) -> str:
 
 
 def _choose_start(found: ExplanationContents, rows: Rows) -> list[int]:
-    """Return the positions of the layer and the map shown first: the requested ones, if they are kept."""
+    """Return the positions of the layer and the map that are shown first: the requested ones, if the page holds
+    them."""
     layer, head = found.map_options.layer, found.map_options.head
     place = rows.kept.layers.index(layer) if layer in rows.kept.layers else len(rows.kept.layers) - 1
     return [place, 1 + rows.kept.heads.index(head) if head in rows.kept.heads else 0]

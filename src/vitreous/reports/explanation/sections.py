@@ -138,7 +138,7 @@ def build_distances(found: ExplanationContents) -> list[Block]:
 
 
 def _describe_most(found: ExplanationContents) -> str:
-    """Say which entropy a patch has that attends to all tokens that it can, equally."""
+    """Describe the largest entropy: that of a patch which attends equally to all tokens within its reach."""
     config = found.ready.model.config
     if isinstance(config, SwinConfig):
         sizes = sorted({rows * cols for rows, cols in config.windows})

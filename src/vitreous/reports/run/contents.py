@@ -78,7 +78,7 @@ class RunContents:
 
     @property
     def steps(self) -> int | None:
-        """Planned steps of the run, if it says."""
+        """Planned steps of the run, if it states them."""
         return self.record.config.get("steps")
 
     @property
@@ -148,7 +148,7 @@ def gather(path: Path) -> RunContents:
 
 
 def attempt(found: RunContents, part: str, get: Callable[[], T]) -> T | None:
-    """Return what `get` returns, or None after recording why not."""
+    """Return the result of `get`, or None after recording why there is none."""
     try:
         return get()
     except EXPECTED as error:

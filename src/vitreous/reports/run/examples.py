@@ -115,7 +115,8 @@ def pick_examples(measured: Measured, most: int) -> list[int]:
 def find_last_layer(
     predictor: Predictor, pixels: Sequence[Pixels[np.ndarray, "row col channel"]]
 ) -> list[Float[np.ndarray, "head row2 col2"]]:
-    """Return each picture's attention in the last block, by head: from the head's input to the patches."""
+    """Return each picture's attention in the last block, by head: from the tokens that the classifier reads to the
+    patches."""
     stacked = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).to(predictor.device)
     images = normalize(stacked, predictor.folder.preprocess)
     _, heads = compute_heat(predictor.model, images, [], MapOptions("attention"))
@@ -124,9 +125,8 @@ def find_last_layer(
 
 
 def build_training_batch(found: RunContents) -> list[Block] | None:
-    """Return the first examples of the run's training stream, augmented and mixed as the model saw them.
-
-    A run without steps has none.
+    """Return the first examples of the run's training stream, augmented and mixed as the model saw them; none for a run
+    without steps.
     """
     if found.steps == 0:
         return None

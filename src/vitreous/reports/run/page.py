@@ -91,7 +91,7 @@ def name_kind(found: RunContents) -> str:
 
 
 def draw_sections(found: RunContents, draw: Draw) -> Sequence[Block] | None:
-    """Return a section's blocks; if something it needs is unavailable, say so in its place."""
+    """Return a section's blocks; if something that it needs is unavailable, a note that says so."""
     try:
         return draw(found)
     except EXPECTED as error:

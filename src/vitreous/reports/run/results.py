@@ -68,7 +68,7 @@ def _format_accuracy(found: RunContents, record: dict[str, Any] | None) -> list[
 
 
 def list_multilabel(found: RunContents, record: dict[str, Any] | None) -> list[tuple[str, str, str]]:
-    """Return the figures of a model that predicts several labels, as measured, or as the run recorded them."""
+    """Return the figures of a model that predicts several labels, measured now, or else recorded by the run."""
     if found.measured_multilabel is not None:
         every = figures_multilabel(found.measured_multilabel.metrics)
         return [one for one in every if one[0] not in ("loss", "Hamming loss")]

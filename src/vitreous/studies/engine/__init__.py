@@ -1,1 +1,1 @@
-"""The basis of all studies: cells, runs, measures, the page."""
+"""The machinery that all studies share: cells, runs, measures, the page."""

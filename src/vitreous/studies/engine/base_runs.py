@@ -66,12 +66,12 @@ def set_size(config: RunConfig, size: Size) -> RunConfig:
 
 
 def choose_workers(setting: Setting) -> int | str:
-    """Return how many processes load data: none for short runs on data in memory."""
+    """Return the number of processes that load data: none for short runs on data in memory."""
     return 0 if setting.scale in ("smoke", "laptop") else "auto"
 
 
 def configure_paper(setting: Setting, name: str = "B/16") -> RunConfig:
-    """Return recipe `pretrain` with a model of the paper's, on the data that is named."""
+    """Return recipe `pretrain` with a model of the paper's, on the named data."""
     return configure("pretrain", setting.make_recipe_options(model=name))
 
 

@@ -1,4 +1,4 @@
-"""One data set as two: pre-train on half of its classes, transfer to the other half.
+"""One data set split in two: pre-training on half of its classes, transfer to the other half.
 
 The source has the images of every second class in alphabetical order, and the target those of the others, optionally
 with a limited number of training images per class. Both are listed in the study's folder: source.csv, target.csv.

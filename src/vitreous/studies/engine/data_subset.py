@@ -50,7 +50,7 @@ def open_setting(scale: Scale, data: str, folder: Path, reporter: Reporter | Non
 
 
 def write_subset(dataset: Dataset, most: tuple[int, int], folder: Path) -> DataConfig:
-    """List at most `most` training and validation images in FOLDER/data.csv; return the data that this is."""
+    """List at most `most` training and validation images in FOLDER/data.csv; return the settings that open them."""
     text = io.StringIO()
     table = csv.writer(text)
     table.writerow(("path", "label", "split"))

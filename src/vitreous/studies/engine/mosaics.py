@@ -35,7 +35,7 @@ def draw_places(tiles: Float[np.ndarray, "row col row2 col2"], label: str, words
 def draw_filters(
     components: Float[np.ndarray, "component channel row col"], explained: Sequence[float], label: str, words: str
 ) -> Markup:
-    """Draw filters as pictures of their own range, seven per line, each with its share of the variance.
+    """Draw filters as pictures, each scaled to its own range, seven per line, with their share of the variance.
 
     Args:
         components: the filters; three channels are shown as colours, one as grey.

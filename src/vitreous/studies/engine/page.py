@@ -27,7 +27,7 @@ WORDS = {"seen": "Seen again", "not seen": "Not seen", "can't be told": "Can't b
 
 
 def write_conclusion(study: Study, setting: Setting, results: CellResults) -> Conclusion:
-    """Conclude from the finished cells, at scale smoke nothing, and write all to the study's folder, each file
+    """Conclude from the finished cells (nothing at scale smoke) and write everything to the study's folder, each file
     atomically."""
     conclusion = study.conclude(setting, results)
     conclusion = replace(conclusion, verdicts=settle_verdicts(conclusion.verdicts))

@@ -1,4 +1,4 @@
-"""The progress of a study: which cell of how many, and about how much time is left."""
+"""The progress of a study: the current cell, the number of cells, and the approximate time left."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -61,7 +61,7 @@ class CellReporter:
         """Suppress the messages of a single run."""
 
     def phase(self, name: str) -> None:
-        """Pass on the current wait, except for what every run does in a moment."""
+        """Pass on the current wait, except for those that last only a moment in every run."""
         if name.startswith(PASSED):
             self.reporter.phase(name)
 

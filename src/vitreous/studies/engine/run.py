@@ -3,7 +3,7 @@
 STUDY/study.json              what it is, its scale and data, and each cell's settings
 STUDY/data.csv                at laptop scale, the images that it uses
 STUDY/runs/CELL/              an ordinary run folder, and in it result.json once the cell is measured
-STUDY/results.json, table.md, figure.svg, report.html      what came of it
+STUDY/results.json, table.md, figure.svg, report.html      its conclusion
 """
 
 import json
@@ -103,14 +103,14 @@ def check_study_cells(cells: Sequence[Cell]) -> Sequence[Cell]:
     seen: set[str] = set()
     for cell in cells:
         assert cell.name not in seen, f"two cells are called {cell.name}"
-        assert cell.name == Path(cell.name).name, f"{cell.name} is no name of a folder"
-        assert seen.issuperset(cell.needs), f"{cell.name} needs cells that don't stand before it"
+        assert cell.name == Path(cell.name).name, f"{cell.name} can't be the name of a folder"
+        assert seen.issuperset(cell.needs), f"{cell.name} needs cells that don't come before it"
         seen.add(cell.name)
     return cells
 
 
 def choose_cells(cells: Sequence[Cell], only: str) -> list[Cell]:
-    """Return the cells whose names match a pattern, and those that they need, in order."""
+    """Return the cells whose names match a pattern and the cells that they need, in order."""
     names = {cell.name for cell in cells if fnmatch(cell.name, only)}
     if not names:
         raise UnknownName("cell", only, [cell.name for cell in cells])
@@ -222,7 +222,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_bytes(), object_pairs_hook=refuse_double_keys)
     except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{path} can't be read ({error}); remove it to write it anew") from error
+        raise RunError(f"{path} can't be read ({error}); remove it, and it is written again") from error
     if not isinstance(document, dict):
-        raise RunError(f"{path} is no JSON object; remove it to write it anew")
+        raise RunError(f"{path} is not a JSON object; remove it, and it is written again")
     return document

@@ -1,7 +1,7 @@
 """Compare the settings of a study's existing folder with those that the study has now.
 
-The settings themselves are compared, not their hashes. A setting added since then takes its default, which is what was
-done before it (see `settings.from_dict`), so the folder of an older vitreous can be continued. A default that has
+The settings themselves are compared, not their hashes. A setting added since then takes its default, which is the
+former behaviour (see `settings.from_dict`), so the folder of an older vitreous can be continued. A default that has
 changed since then is a difference, and is reported.
 """
 

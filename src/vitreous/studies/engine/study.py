@@ -27,7 +27,7 @@ for those who have its data; smoke: seconds, to see that everything works, too s
 
 @dataclass(frozen=True)
 class Setting:
-    """Where and at what scale a study is run."""
+    """The place and the scale of a study."""
 
     scale: Scale
     data: DataConfig
@@ -94,7 +94,7 @@ class Cell:
     needs: tuple[str, ...] = ()
     """Cells whose results this one starts from; they come before it."""
     prepare: Callable[[Setting], None] | None = None
-    """Called before the run begins, to write files that its settings name, such as adapted weights; may be called
+    """Called before the run begins, to write files that its settings name, such as adapted weights; it may be called
     again."""
 
     @property
