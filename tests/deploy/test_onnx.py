@@ -174,7 +174,7 @@ def test_a_function_that_is_not_the_same_is_not_written(exported, original, tmp_
 
 @pytest.mark.parametrize(("key", "value", "said"), [
     ("vitreous_export", 2, "export of format 2; this vitreous reads format 1"),
-    ("files", [{"file": "../model.onnx", "sha256": "", "bytes": 1}], "outside of its folder"),
+    ("files", [{"file": "../model.onnx", "sha256": "", "bytes": 1}], "outside its folder"),
     ("files", [{"file": "model.onnx", "sha256": "", "bytes": 1}], "is damaged: it has"),
     ("graph", {"inputs": "bytes"}, "can't be used"),
     ("graph", {"outputs": ["boxes"]}, "unknown outputs"),

@@ -1,1 +1,1 @@
-"""Who computes: torch, or where an exported model runs without it, ONNX Runtime or OpenVINO."""
+"""The runtimes that compute: torch, or ONNX Runtime and OpenVINO for exported models, which run without torch."""

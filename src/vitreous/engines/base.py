@@ -1,4 +1,4 @@
-"""What every engine can do: pixels to logits. Imports no torch."""
+"""The interface of every engine: pixels to logits. Imports no torch."""
 
 from typing import Literal, Protocol, runtime_checkable
 
@@ -12,17 +12,17 @@ EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 ENGINES = ("auto", "torch", "onnxruntime", "openvino")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
-"""What a command computes in; auto: bf16 where the hardware multiplies it natively."""
+"""Precision of a command's computation; auto: bf16 if the hardware multiplies it natively."""
 PRECISIONS_OF = {"torch": ("fp32", "bf16"), "onnxruntime": ("fp32",), "openvino": ("fp32", "bf16", "fp16")}
-"""What each engine computes a float32 model in; whether the processor can is theirs to say."""
+"""Precisions in which each engine computes a float32 model; the engine checks whether the processor supports them."""
 
 
 @runtime_checkable
 class Engine(Protocol):
     """A model, ready to compute on a device in a precision.
 
-    Pixels are as `images/inputs.py` makes them, (batch, row, col, channel), uint8 or float32 on the same scale;
-    normalising them is the engine's work. What comes back is float32 on the CPU.
+    It takes pixels as `images/inputs.py` makes them, (batch, row, col, channel), uint8 or float32 on the same scale,
+    and normalises them. Outputs are float32 on the CPU.
     """
 
     @property
@@ -31,11 +31,11 @@ class Engine(Protocol):
 
     @property
     def precision(self) -> str:
-        """fp32 or bf16: what it computes in."""
+        """fp32 or bf16: the precision of its computation."""
 
     @property
     def device(self) -> object:
-        """Where it computes."""
+        """The device that computes."""
 
     @property
     def threads(self) -> int:
@@ -43,25 +43,27 @@ class Engine(Protocol):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """How it computes, and why so."""
+        """How it computes, and why."""
 
     def logits(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch label"]:
         """Return the model's outputs."""
 
     def probabilities(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch label"]:
-        """Return what they say of each class, at the model's temperature."""
+        """Return each class's probability, at the model's temperature."""
 
     def features(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch features"]:
-        """Return what represents each image."""
+        """Return each image's features."""
 
 
 def list_precisions(engine: str, stored: str) -> tuple[str, ...]:
-    """Return what an engine computes an export in: what it computes float32 in, or where weights are stored otherwise also that."""
+    """Return the precisions in which an engine computes an export: those for float32, and the weights' own if it is
+    another."""
     return tuple(dict.fromkeys((*PRECISIONS_OF[engine], stored)))
 
 
 def check_precision(engine: str, precision: str, known: tuple[str, ...]) -> None:
-    """Raise UnknownName for no such precision, ConfigError for one that an engine doesn't compute this model in."""
+    """Raise UnknownName for an unknown precision, ConfigError for one in which the engine doesn't compute this
+    model."""
     if precision not in PRECISIONS:
         raise UnknownName("precision", precision, PRECISIONS)
     if precision not in ("auto", *known):

@@ -25,16 +25,16 @@ class ExportedEngine(ABC):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Nothing: the runtime alone knows how it computes."""
+        """Nothing: only the runtime knows how it computes."""
         return ()
 
     def check_onnx(self) -> None:
-        """Refuse an ONNX file that reaches outside of its folder or would fill the memory; raises CheckpointError."""
+        """Refuse an ONNX file that reaches outside its folder or would fill the memory; raises CheckpointError."""
         files = self.folder.files
         check_onnx(self.folder.file, {one.file for one in files[1:]}, sum(one.bytes for one in files))
 
     def check_outputs(self, widths: dict[str, int | None]) -> None:
-        """Refuse a graph that doesn't give what its folder says; raises CheckpointError.
+        """Refuse a graph whose outputs differ from those that its folder states; raises CheckpointError.
 
         Args:
             widths: length of each output's vectors by its name; None: not known before it runs.
@@ -65,13 +65,13 @@ class ExportedEngine(ABC):
         return self._pick("logits", pixels)
 
     def probabilities(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch label"]:
-        """Return what they say of each class, at the model's temperature; raises ConfigError as `logits` does."""
+        """Return each class's probability, at the model's temperature; raises ConfigError as `logits` does."""
         if "probabilities" in self.folder.graph.outputs:
             return self._pick("probabilities", pixels)
         return self.folder.probabilities(self._pick("logits", pixels))
 
     def features(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch features"]:
-        """Return what represents each image; raises ConfigError for an export without features."""
+        """Return each image's features; raises ConfigError for an export without features."""
         return self._pick("features", pixels)
 
     def _pick(self, name: str, pixels: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
-"""The exported folder: a model in another runtime's format with all that it needs to be used. Imports no torch.
+"""The exported folder: a model in another runtime's format with everything needed to use it. Imports no torch.
 
-config.json holds the format's version, what the files are and hash to, the graph's inputs and outputs, preprocessing, limits of
-decoding, class names, temperature, where the model comes from, and how far the runtime's outputs were from torch's.
+config.json holds the format's version, the files with their sizes and hashes, the graph's inputs and outputs,
+preprocessing, limits of decoding, class names, temperature, the model's origin, and the largest difference between the
+runtime's outputs and torch's.
 """
 
 import hashlib
@@ -42,13 +43,13 @@ class StoredFile:
 
     @classmethod
     def find(cls, folder: Path, name: str) -> "StoredFile":
-        """Return what a file in a folder is now; raises CheckpointError if it can't be read."""
+        """Return the current size and hash of a file in a folder; raises CheckpointError if it can't be read."""
         return cls(name, file_hash(folder / name), (folder / name).stat().st_size)
 
 
 @dataclass(frozen=True)
 class GraphConfig:
-    """What goes into the exported graph, and what comes out."""
+    """The inputs and outputs of the exported graph."""
 
     inputs: Literal["pixels", "normalised"] = "normalised"
     """pixels: (batch, row, col, channel), 0 to 255, uint8 or, where channels are kept as they are, float32. normalised: (batch,
@@ -58,7 +59,7 @@ class GraphConfig:
     image: tuple[int, int] = (224, 224)
     """Rows and columns."""
     dynamic_image: bool = False
-    """Other rows and columns go through as well."""
+    """Whether it accepts images of other sizes too."""
     opset: int | None = None
     """Of ONNX."""
     precision: Literal["fp32", "fp16", "bf16", "int8"] = "fp32"
@@ -69,7 +70,7 @@ class GraphConfig:
 
 @dataclass(frozen=True)
 class ExportedFolder:
-    """A model that was exported, and all that it needs to be used."""
+    """An exported model with everything needed to use it."""
 
     path: Path
     target: Target
@@ -83,13 +84,13 @@ class ExportedFolder:
     origin: dict[str, Any] = field(default_factory=dict)
     """How the weights came to be. JSON values."""
     multilabel: bool = False
-    """An image may have several of the classes, or none."""
+    """Whether an image may have several of the classes, or none."""
     temperature: float = 1.0
-    """What logits are divided by before they become probabilities."""
+    """Divisor of the logits before they become probabilities."""
     shape: dict[str, Any] = field(default_factory=dict)
-    """What the model is: kind, description, parameters, flops."""
+    """Facts about the model: kind, description, parameters, flops."""
     proof: dict[str, Any] = field(default_factory=dict)
-    """How far the runtime's outputs were from torch's when it was written."""
+    """The differences between the runtime's outputs and torch's when it was written."""
 
     @property
     def file(self) -> Path:
@@ -104,7 +105,7 @@ class ExportedFolder:
 
     @property
     def description(self) -> str:
-        """What kind of model it is, in words."""
+        """The kind of model, in words."""
         return f"{self.shape.get('description', 'a model')}, exported to {self.target}"
 
     @property
@@ -114,12 +115,12 @@ class ExportedFolder:
 
     @property
     def resizer(self) -> Resizer:
-        """Who resizes images for it."""
+        """The library that resizes images for it."""
         return "pillow"
 
     @property
     def source(self) -> str:
-        """The model that it was made of, in words."""
+        """The model that it was exported from, in words."""
         came = self.origin.get("exported_from")
         return f"the model it was exported from ({came})" if came else "the model it was exported from"
 
@@ -131,7 +132,8 @@ class ExportedFolder:
         )
 
     def probabilities(self, logits: Float32[np.ndarray, "batch label"]) -> Float32[np.ndarray, "batch label"]:
-        """Return what outputs say of each class at the model's temperature: softmax, or with several labels an image each one's sigmoid."""
+        """Return each class's probability at the model's temperature: softmax, or sigmoids if an image may have several
+        labels."""
         calibrated = logits / np.float32(self.temperature)
         if self.multilabel:
             return 1 / (1 + np.exp(-np.clip(calibrated, -80, 80)))
@@ -141,7 +143,7 @@ class ExportedFolder:
 
 @dataclass(frozen=True)
 class _Stored:
-    """What config.json holds beside the settings of images and the origin."""
+    """The contents of config.json besides the settings of images and the origin."""
 
     target: Target
     files: tuple[StoredFile, ...]
@@ -152,10 +154,10 @@ class _Stored:
 
 
 def load_export(path: Path) -> ExportedFolder:
-    """Open an exported model; its files are held against their sizes and, up to `CHEAP_BYTES`, against their hashes.
+    """Open an exported model; its files are checked against their sizes and, up to `CHEAP_BYTES`, against their hashes.
 
     Raises:
-        CheckpointError: of another version, damaged, or files that lie elsewhere.
+        CheckpointError: it is of another version, damaged, or names files elsewhere.
     """
     path = find_settled(path)
     with translate_read_errors(path / CONFIG):
@@ -197,11 +199,11 @@ def _read(path: Path, document: dict[str, Any]) -> ExportedFolder:
 
 
 def _check_file(folder: Path, stored: StoredFile) -> None:
-    """Refuse a file that lies elsewhere, is none, or isn't the one that was written; raises CheckpointError."""
+    """Refuse a file that lies elsewhere, doesn't exist, or isn't the one that was written; raises CheckpointError."""
     path = folder / stored.file
     if PurePath(stored.file).name != stored.file or stored.file in ("", ".", "..") or path.is_symlink():
         raise CheckpointError(
-            f"{folder / CONFIG} names a file outside of its folder ({stored.file[:80]!r}); it can't be used"
+            f"{folder / CONFIG} names a file outside its folder ({stored.file[:80]!r}); it can't be used"
         )
     if not is_file(path):
         raise CheckpointError(f"{folder} is damaged: it has no file {stored.file}")

@@ -1,6 +1,5 @@
-"""The fast way through a model on a CPU: packed dense layers, a few images at a time, each thread with images of its own.
-
-It is worth its preparation from a few images on, and is taken only where its outputs are those of the model.
+"""The fast way through a model on a CPU: packed dense layers, a few images at a time, each thread with images of its
+own. It pays for its preparation after a few images, and is used only if its outputs agree with the model's.
 """
 
 import operator
@@ -18,40 +17,41 @@ from vitreous.model.vit import ViT
 from vitreous.runtime.memory import read_memory
 
 WORTH = 8
-"""Images after which packing has paid: it takes as long as it saves on about four."""
+"""Images after which packing pays: it takes the time that it saves on about four."""
 NEAR = {torch.float32: 1e-5, torch.bfloat16: 0.05}
 """Largest difference from the model's own outputs, as a share of the largest one, by precision."""
 HIDDEN_BYTES = 5_000_000
-"""Widest activations of the images that go through a block together: less costs calls, more leaves the cache (docs/speed.md)."""
+"""Widest activations of the images that go through a block together: smaller ones cost calls, larger ones leave the
+cache (docs/speed.md)."""
 SHARE = 4
-"""At most this part of the memory goes to packed weights: one fourth."""
+"""Packed weights take at most one part in this many of the memory."""
 
 See = Callable[[nn.Module, Tensor], Tensor]
-"""What is computed of a model and preprocessed pixels: logits, features, ..."""
+"""Computes something from a model and preprocessed pixels: logits, features, ..."""
 
 
 class FastPath:
-    """A model's packed twin, made when it pays and again when the model has changed.
+    """A model's packed twin, made when it pays, and made again when the model has changed.
 
     In-place changes of a weight's `.data` are not seen by torch's version counter, and so not here.
 
     Args:
         model: on the CPU, in eval mode.
         bf16: whether products are in bfloat16.
-        preprocess: how a ViT's images are normalised, which its twin does itself; None: what comes is normalised.
+        preprocess: how a ViT's images are normalised, if its twin does that; None: its input is normalised.
     """
 
     def __init__(self, model: nn.Module, *, bf16: bool, preprocess: PreprocessConfig | None = None) -> None:
         self.model, self.dtype, self.preprocess = model, torch.bfloat16 if bf16 else torch.float32, preprocess
         self.threads = torch.get_num_threads()
         self.notes: tuple[str, ...] = ()
-        """How it computes, and what stays torch's own, with the reasons."""
+        """How it computes, and which parts stay torch's own, with the reasons."""
         self._state: ModelState | None = None
         self._twin, self._kind, self._each = None, torch.uint8, 1
         self._pool: ThreadPoolExecutor | None = None
 
     def run(self, see: See, pixels: Tensor) -> Tensor:
-        """Return what is seen of these pixels."""
+        """Return the result for these pixels."""
         if not self._is_ready(see, pixels):
             return see(self.model, pixels)
         twin = self._twin
@@ -63,7 +63,7 @@ class FastPath:
         return torch.cat(list(self._pool.map(lambda part: see(twin, part), parts)))
 
     def _is_ready(self, see: See, pixels: Tensor) -> bool:
-        """Return whether there is a twin of the model as it is now; make one if not."""
+        """Return whether there is a twin of the model in its current state; make one if not."""
         if self._state is None or self._kind != pixels.dtype or not self._state.is_current(self.model):
             self._twin, self._state, self._kind = None, ModelState(self.model), pixels.dtype
             if self._state.is_plain:
@@ -73,7 +73,7 @@ class FastPath:
         return self._twin is not None
 
     def _prepare(self, see: See, pixels: Tensor) -> None:
-        """Pack the model, and hold the outputs of some images against its own."""
+        """Pack the model, and compare the outputs for some images with its own."""
         tokens, hidden = measure_activations(self.model)
         most = max(1, HIDDEN_BYTES // max(1, tokens * hidden * self.dtype.itemsize))
         self._each = min(most, -(-len(pixels) // self.threads))
@@ -99,11 +99,11 @@ class FastPath:
         self.notes = (done, *(f"torch's own layer: {one}" for one in packed.left))
 
     def _find_folded(self, pixels: Tensor) -> PreprocessConfig | None:
-        """Return how the twin normalises images, if it does it."""
+        """Return the twin's normalisation of images, if it does that itself."""
         return self.preprocess if pixels.dtype == torch.uint8 and isinstance(self.model, ViT) else None
 
     def _refusal(self, packing: Packing | None) -> str:
-        """Return why the model can't be packed, or nothing."""
+        """Return why the model can't be packed; empty if it can."""
         if packing is None:
             return "no packing for this kind of processor"
         copies = len(packing.rows) if packing.library == "mkl" else 1
@@ -113,13 +113,14 @@ class FastPath:
         return ""
 
     def _split(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """Cut a batch into parts that fit the cache, and that keep all threads at work."""
+        """Cut a batch into parts that fit the cache and keep all threads busy."""
         each = self._each if len(pixels) >= self._each * self.threads else -(-len(pixels) // self.threads)
         return pixels.split(min(each, self._each))
 
 
 class ModelState:
-    """What a model consists of at a moment. `is_current` comes before every pass, so it looks at each thing once, in place."""
+    """The parts of a model at one moment. `is_current` runs before every pass, so it looks at each part once, in
+    place."""
 
     def __init__(self, model: nn.Module) -> None:
         modules = list(model.modules())
@@ -155,7 +156,7 @@ class ModelState:
 
 
 def measure_activations(model: nn.Module) -> tuple[int, int]:
-    """Return a model's tokens and the width of its widest activations; of what is no ViT 1 and 0."""
+    """Return a model's tokens and the width of its widest activations; 1 and 0 for anything but a ViT."""
     if not isinstance(model, ViT):
         return 1, 0
     config = model.config
@@ -169,11 +170,11 @@ def measure_distance(found: Tensor, expected: Tensor) -> float:
 
 
 def open_pool(threads: int) -> ThreadPoolExecutor:
-    """Return threads that compute with one thread each; the caller's setting stays as it is."""
+    """Return a pool whose threads compute with one torch thread each; the caller's setting stays."""
     ready = threading.Barrier(threads + 1)
 
     def begin() -> None:
-        torch.get_num_threads()  # a thread's first question would otherwise come later, and take the caller's setting
+        torch.get_num_threads()  # otherwise a thread would ask first later, and take the caller's setting
         torch.set_num_threads(1)
         ready.wait()
 
@@ -182,5 +183,5 @@ def open_pool(threads: int) -> ThreadPoolExecutor:
     for _ in range(threads):
         pool.submit(begin)
     ready.wait()
-    torch.set_num_threads(before)  # what torch gives to threads that are yet to come
+    torch.set_num_threads(before)  # the setting that torch gives to later threads
     return pool

@@ -1,4 +1,4 @@
-"""The faster of several engines for an exported model, found out on the images themselves. Imports no torch."""
+"""The fastest of several engines for an exported model, measured on the images themselves. Imports no torch."""
 
 import hashlib
 import json
@@ -23,24 +23,24 @@ from vitreous.storage.cache import find_cache
 from vitreous.storage.limits import read_json
 
 BEGIN = 2.0
-"""Seconds that the first engine computes before another one is tried: with fewer images trying costs more than it saves."""
+"""Seconds of computing before another engine is tried: with fewer images a trial costs more than it saves."""
 TRIAL = 0.3
-"""Seconds of one timed pass, about."""
+"""Approximate seconds of one timed pass."""
 CLEARLY = 1.05
-"""How many times as fast another engine must be to be taken."""
+"""Factor by which another engine must be faster to be chosen."""
 
 
 class MeasuredEngine:
-    """An engine that tries the others, once it has computed for a while, and goes on with the fastest.
+    """An engine that tries the others after computing for a while, and continues with the fastest.
 
-    One image alone and batches are measured apart. What was found is kept by model, processor, threads and versions, and taken
-    from the start next time.
+    Single images and batches are measured separately. Results are kept by model, processor, threads and versions, and
+    used from the start next time.
 
     Args:
         folder: the export.
         names: engines that run it here, the one to begin with first.
-        precision: as asked for.
-        build: returns the engine of a name.
+        precision: as requested.
+        build: returns the engine with a name.
     """
 
     asked = "auto"
@@ -53,7 +53,7 @@ class MeasuredEngine:
         self.kept = {kind: self._read(kind) for kind in ("one", "many")}
         self.seconds = {"one": 0.0, "many": 0.0}
         self.chosen = ""
-        """What was chosen, and why; empty before."""
+        """The choice and its reason; empty before it is made."""
         self.engine = self._get(self.kept["many"].get("engine") or names[0])
         """Who computed last."""
 
@@ -64,27 +64,27 @@ class MeasuredEngine:
 
     @property
     def precision(self) -> str:
-        """What that computes in."""
+        """Its precision."""
         return self.engine.precision
 
     @property
     def device(self) -> object:
-        """Where that computes."""
+        """Its device."""
         return self.engine.device
 
     @property
     def threads(self) -> int:
-        """Threads of its own."""
+        """Its threads."""
         return self.engine.threads
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What it says of itself, and how the choice came about."""
+        """The chosen engine's own description, and the reason for the choice."""
         waiting = f"auto: begun with {self.names[0]}; too few images to try {' or '.join(self.names[1:])}"
         return (*self.engine.notes, *(() if self.chosen else (waiting,)))
 
     def __getattr__(self, name: str) -> Any:
-        """Return what only one kind of engine has."""
+        """Return an attribute that only one kind of engine has."""
         if name.startswith("_") or name == "engine":
             raise AttributeError(name)
         return getattr(self.engine, name)
@@ -94,15 +94,15 @@ class MeasuredEngine:
         return self._compute("logits", pixels)
 
     def probabilities(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch label"]:
-        """Return what they say of each class, at the model's temperature."""
+        """Return each class's probability, at the model's temperature."""
         return self._compute("probabilities", pixels)
 
     def features(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch features"]:
-        """Return what represents each image."""
+        """Return each image's features."""
         return self._compute("features", pixels)
 
     def fix(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> None:
-        """Measure now, unless it is known who is the fastest, and let that compute all that follows, single images too."""
+        """Measure now, unless the fastest is known, and let it compute everything from here on, single images too."""
         kind = "one" if len(pixels) == 1 else "many"
         if not self.kept[kind]:
             self._measure("probabilities", pixels, kind)
@@ -128,14 +128,14 @@ class MeasuredEngine:
         return self.built[name]
 
     def _measure(self, what: str, pixels: np.ndarray, kind: str) -> None:
-        """Time every engine on some of these images, and keep which was the fastest."""
+        """Time every engine on some of these images, and record the fastest."""
         one = time_pass(self._get(self.names[0]), what, pixels[:2]) / len(pixels[:2])
         part = pixels[: max(1, min(len(pixels), int(TRIAL / max(one, 1e-6))))] if kind == "many" else pixels
         if kind == "many" and len(part) < 2 <= len(pixels):
             part = pixels[:2]
         taken = {}
         for name in self.names:
-            with suppress(UserError):  # one that can't open the file doesn't stop the one that can
+            with suppress(UserError):  # an engine that can't open the file doesn't stop one that can
                 engine = self._get(name)
                 time_pass(engine, what, part)
                 taken[name] = min(time_pass(engine, what, part) for _ in range(2))

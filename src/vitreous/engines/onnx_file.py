@@ -1,4 +1,5 @@
-"""What an ONNX file claims, read before any runtime opens it: tensors that lie elsewhere, or that would fill the memory.
+"""The claims of an ONNX file, read before any runtime opens it: tensors that lie elsewhere, or that would fill the
+memory.
 
 ONNX is protobuf (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto); only the fields named here are read, and no tensor's bytes.
 """
@@ -14,33 +15,33 @@ from vitreous.storage.hashing import translate_read_errors
 from vitreous.storage.limits import check_claims
 
 WIDTHS = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 14: 8, 15: 16, 16: 2}
-"""Bytes of a value by TensorProto.DataType; of types that are not here, those of fewer than 8 bits among them, one."""
+"""Bytes of a value by TensorProto.DataType; one for all other types, including those of fewer than 8 bits."""
 INT64 = 7
 GROWING = {"ConstantOfShape", "Expand", "Tile", "Range", "Pad", "Resize", "OneHot", "EyeLike"}
-"""Operators whose outputs may be far larger than their inputs: what their constants ask for is limited."""
+"""Operators whose outputs may be far larger than their inputs; the sizes that their constants request are limited."""
 MOST_VALUES = 2**31
 MOST_DEPTH = 8
-"""Of graphs within graphs; none that is exported here has any."""
+"""Deepest nesting of graphs within graphs; exports of this package have none."""
 SHORT = 16
-"""Values of a constant that may be a shape."""
+"""Most values of a constant that may be a shape."""
 
 
 @dataclass
 class Contents:
-    """What was found in a file."""
+    """The claims found in a file."""
 
     bytes: int = 0
-    """Of all tensors when they are written out."""
+    """Bytes of all tensors in full."""
     locations: set[str] = field(default_factory=set)
-    """Files that tensors are said to lie in."""
+    """Files that tensors refer to."""
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Short constants of whole numbers, by name."""
     grown_by: list[str] = field(default_factory=list)
-    """Names of the inputs of operators that may grow."""
+    """Names of the inputs of operators whose outputs may grow."""
 
 
 def check_onnx(path: Path, beside: set[str], held: int) -> None:
-    """Refuse a file that reads others than those beside it, or whose tensors are larger than what is there can be.
+    """Refuse a file that reads files other than those beside it, or whose tensors are larger than the files allow.
 
     Args:
         path: the file.
@@ -48,7 +49,7 @@ def check_onnx(path: Path, beside: set[str], held: int) -> None:
         held: bytes of all of them.
 
     Raises:
-        CheckpointError: what it claims, or that it is damaged.
+        CheckpointError: the claim that is refused, or damage.
     """
     with translate_read_errors(path), path.open("rb") as file:
         if not path.stat().st_size:
@@ -127,7 +128,7 @@ def _read_attribute(data: memoryview, found: Contents, depth: int, outputs: list
 
 
 def _read_tensor(data: memoryview, found: Contents, name: str = "") -> None:
-    """Note a tensor's size, where it lies, and if it may be a shape its values."""
+    """Record a tensor's size, its place, and its values if it may be a shape."""
     dims: list[int] = []
     kind, values, raw = 0, [], memoryview(b"")
     for number, value in _fields(data):

@@ -17,8 +17,8 @@ HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 class OpenVinoEngine(ExportedEngine):
     """An exported model in OpenVINO's CPU plugin.
 
-    One image at a time goes by the latency hint, all threads on it; of a batch each thread takes images of its own, by the
-    throughput hint, whose model is compiled when the first batch comes.
+    A single image is computed by all threads (latency hint); in a batch each thread takes images of its own (throughput
+    hint, compiled for the first batch).
 
     Raises:
         ConfigError: another device, or a precision that the processor doesn't have. CheckpointError: a file that OpenVINO can't

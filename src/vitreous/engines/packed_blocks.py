@@ -21,7 +21,7 @@ from vitreous.model.encoder import Block
 from vitreous.model.patches import PatchEmbedding
 
 ATTENTION_BYTES = 2_000_000
-"""Attention weights of the images that attend together: more leaves the cache between the products."""
+"""Most attention weights of images that attend together: more of them leave the cache between the products."""
 
 
 def centre(pixels: UInt8[Tensor, "..."], dtype: torch.dtype) -> Float[Tensor, "..."]:
@@ -30,7 +30,7 @@ def centre(pixels: UInt8[Tensor, "..."], dtype: torch.dtype) -> Float[Tensor, ".
 
 
 class PackedPatches(nn.Module):
-    """Centred pixels to embedded patches: normalising belongs to the product, whose factors are whole numbers.
+    """Centred pixels to embedded patches: normalising is part of the product, whose factors are whole numbers.
 
     Args:
         patches: without a stem, and without a norm before the product.
@@ -58,7 +58,7 @@ class PackedPatches(nn.Module):
         cells = pixels.unflatten(3, (-1, cols)).unflatten(2, (-1, rows))
         values = (
             cells.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
-        )  # (row, col, channel), as images lie in memory
+        )  # (row, col, channel), as in the images' memory
         return self.norm(self.embed(values))
 
 
@@ -96,11 +96,11 @@ class PlainBlock(nn.Module):
     """A `PackedBlock` that attends plainly, its residual stream in the packing's precision. q is scaled by its weights.
 
     Args:
-        block: whose dense layers are packed, but for qkv.
-        qkv: its layer as it was.
+        block: its dense layers are packed, except for qkv.
+        qkv: its original layer.
         bias: of all three parts.
         packing: how weights are laid out.
-        first: compute the first token alone, since what follows reads no other.
+        first: compute the first token alone, since nothing later reads another.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class PlainBlock(nn.Module):
     def forward(
         self, z: Float[Tensor, "batch token dim"], places: Places = NOWHERE
     ) -> Float[Tensor, "batch token2 dim"]:
-        """As `Block.forward`, in the packing's precision; of the first token alone where no other is read."""
+        """As `Block.forward`, in the packing's precision; for the first token alone if no other is read."""
         with torch.autocast("cpu", enabled=False):
             return self._compute(z.to(self.dtype))
 
@@ -151,7 +151,7 @@ Norm = tuple[list[int], Tensor | None, Tensor | None, float] | nn.Module
 
 
 def keep_norm(norm: nn.Module, dtype: torch.dtype) -> Norm:
-    """Return what a LayerNorm takes, in a precision; of any other norm a copy in it."""
+    """Return a LayerNorm's arguments in a precision, or a copy of any other norm in it."""
     if type(norm) is not nn.LayerNorm:
         return copy.deepcopy(norm).to(dtype)
     weight, bias = (None if value is None else value.detach().to(dtype) for value in (norm.weight, norm.bias))
@@ -164,7 +164,7 @@ def run_norm(z: Float[Tensor, "batch token dim"], norm: Norm) -> Float[Tensor, "
 
 
 def needs_module(block: Block) -> bool:
-    """Return whether a block's MLP is more than two layers with an activation inside the first one's product."""
+    """Return whether a block's MLP is more than two layers with an activation in the first one's product."""
     mlp = block.mlp
     return mlp.gated or type(mlp.act) is not nn.Identity or type(mlp.norm) is not nn.Identity
 
@@ -180,7 +180,8 @@ def attends_plainly(attention: nn.Module) -> bool:
 
 
 def attend_to_all(projected: Float[Tensor, "batch token dim3"], heads: int) -> Float[Tensor, "batch token dim"]:
-    """Return the heads' outputs side by side; q is scaled already. As many images at a time as stay in the cache."""
+    """Return the heads' outputs side by side; q is scaled already. It takes as many images at a time as stay in the
+    cache."""
     batch, tokens, width = projected.shape
     width, per_head = width // 3, width // 3 // heads
     cut = projected.view(batch, tokens, 3, heads, per_head).permute(2, 0, 3, 1, 4)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from vitreous.runtime.processor import read_cpu_vendor
 
 ACTIVATIONS = {"none": ("none", ""), "gelu": ("gelu", "none"), "gelu-tanh": ("gelu", "tanh"), "silu": ("swish", "")}
-"""Ours to oneDNN's name of what follows a product, and its algorithm."""
+"""Our name of what follows a product, to oneDNN's name and its algorithm."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,12 @@ class Packing:
     """How weights are laid out."""
 
     library: Literal["mkl", "onednn"]
-    """MKL, for float32 on Intel's processors: there its products are the faster ones; oneDNN anywhere else, with the activation
+    """MKL for float32 on Intel's processors, where its products are faster; oneDNN everywhere else, with the activation
     inside the product."""
     dtype: torch.dtype
-    """float32 or bfloat16: of the product's factors; it is summed in float32."""
+    """Type of the product's factors, float32 or bfloat16; sums are in float32."""
     rows: tuple[int, ...]
-    """Tokens of a pass: MKL's layout is for one number of them; with others the layer is torch's own."""
+    """Tokens of a pass: MKL's layout fits one number of tokens; for others torch's own layer is used."""
 
 
 def choose_packing(dtype: torch.dtype, rows: tuple[int, ...]) -> Packing | None:
@@ -68,7 +68,7 @@ class PackedLinear(nn.Module):
             self.multiply, self.multiply_add = (
                 pointwise.default,
                 pointwise.binary,
-            )  # chosen once: it takes as long as a call
+            )  # chosen once: choosing takes as long as a call
 
     def forward(self, values: Float[Tensor, "... in"]) -> Float[Tensor, "... out"]:
         """Return the activated product."""
@@ -84,7 +84,7 @@ class PackedLinear(nn.Module):
         return self._activate(found)
 
     def add(self, values: Float[Tensor, "... in"], residual: Float[Tensor, "... out"]) -> Float[Tensor, "... out"]:
-        """Return the product plus what passes it by, which keeps its precision; the layer has no activation."""
+        """Return the product plus the residual, which keeps its precision; the layer has no activation."""
         if self.packing.library == "onednn" and residual.dtype == self.packing.dtype:
             return self.multiply_add(values.to(self.packing.dtype), residual, self.packed[0], self.bias, "add")
         found = self(values)

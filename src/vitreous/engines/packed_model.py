@@ -14,7 +14,7 @@ from vitreous.model.parameters import Dense
 from vitreous.model.vit import ViT
 
 PLAIN = (nn.Linear, Dense)
-"""Kinds of layers that are packed: these alone, not what is derived from them."""
+"""Kinds of layers that are packed: these alone, without classes derived from them."""
 
 
 @dataclass(frozen=True)
@@ -23,19 +23,21 @@ class PackedModel:
 
     model: nn.Module
     left: tuple[str, ...]
-    """Dense layers of blocks that stay as torch has them, each with the reason."""
+    """Dense layers of blocks that stay torch's own, each with the reason."""
 
 
 def pack_model(model: nn.Module, packing: Packing, preprocess: PreprocessConfig | None = None) -> PackedModel:
     """Return a twin of a model in which the dense layers of its encoder blocks are packed; all else is shared with it.
 
-    What is derived from a dense layer (LoRA's, parametrised ones) stays as it is. The twin gives the model's logits and features; its
+    Layers derived from a dense layer (LoRA's, parametrised ones) stay as they are. The twin gives the model's logits
+    and features; its
     other functions are not to be called, since the last block leaves out tokens that those two don't read.
 
     Args:
         model: in eval mode, on the CPU, in float32.
         packing: how.
-        preprocess: a ViT's twin takes pixels less 128, in the precision that its `centred` says, and normalises them so; None: it takes what the model takes.
+        preprocess: a ViT's twin takes pixels less 128, in the precision of its `centred`, and normalises them so; None:
+        it takes the model's own input.
     """
     twin, left = _copy_tree(model), list[str]()
     blocks = {name: block for name, block in twin.named_modules() if isinstance(block, Block)}
@@ -79,7 +81,7 @@ def _join_bias(block: Block) -> Tensor | None:
 
 
 def _pack_patches(model: ViT, preprocess: PreprocessConfig, packing: Packing) -> nn.Module:
-    """Return what makes tokens of pixels."""
+    """Return the module that turns pixels into tokens."""
     patches = model.patches
     plain = (
         type(patches.stem) is nn.Identity and type(patches.norm_before) is nn.Identity and type(patches.embed) in PLAIN
@@ -119,7 +121,7 @@ def _pack_mlp(name: str, block: Block, packing: Packing, left: list[str]) -> Non
 
 
 def _is_plain(name: str, layer: nn.Module, left: list[str]) -> bool:
-    """Return whether a layer is torch's dense layer and nothing more; note it if not."""
+    """Return whether a layer is torch's own dense layer; record it if not."""
     if type(layer) in PLAIN:
         return True
     left.append(f"{name}: a {type(layer).__name__}")
@@ -127,7 +129,8 @@ def _is_plain(name: str, layer: nn.Module, left: list[str]) -> bool:
 
 
 def _pack_scaled(layer: nn.Linear, scale: nn.Module, packing: Packing, after: bool) -> tuple[PackedLinear, nn.Module]:
-    """Pack the last layer of a branch, its LayerScale included unless a norm comes between them; return what is left to scale."""
+    """Pack the last layer of a branch, its LayerScale included unless a norm comes between them; return the scaling
+    that remains."""
     if after or type(scale) is not LayerScale:
         return PackedLinear(layer.weight, layer.bias, packing), scale
     bias = None if layer.bias is None else layer.bias * scale.scale
@@ -135,14 +138,14 @@ def _pack_scaled(layer: nn.Linear, scale: nn.Module, packing: Packing, after: bo
 
 
 def _name_activation(act: nn.Module) -> str:
-    """Return what a product is followed by, "none" if that stays a layer of its own."""
+    """Return the activation that follows a product; "none" if that stays a layer of its own."""
     if type(act) is nn.GELU:
         return "gelu-tanh" if act.approximate == "tanh" else "gelu"
     return "silu" if type(act) is nn.SiLU else "none"
 
 
 def _adds_in_products(block: nn.Module) -> bool:
-    """Return whether each branch of a block ends in a packed product that its residual is added to."""
+    """Return whether each branch of a block ends in a packed product to which the residual is added."""
     if not isinstance(block, Block) or block.after or block.mlp_norm is None:
         return False
     ends = isinstance(block.attention.out, PackedLinear) and isinstance(block.mlp.contract, PackedLinear)

@@ -1,7 +1,7 @@
 """torch's own exports: programs of torch.export, and AOTInductor's compiled packages.
 
-Opening either can run code of whoever wrote the file: torch reads parts of the one as pickles and expressions, the other is a library of
-machine code. Only what this account has exported here is opened, told by its hash.
+Opening either can run the code of its author: torch reads parts of the first as pickles and expressions, and the second
+is a library of machine code. Only files that this account has exported here are opened, recognised by their hash.
 """
 
 from collections.abc import Callable, Sequence
@@ -66,7 +66,8 @@ class ProgramEngine(ExportedEngine):
 
 
 def note_own(folder: ExportedFolder) -> None:
-    """Note that a program was exported by this account, with these versions, here; where nothing can be noted it won't be opened."""
+    """Record that a program was exported here by this account, with these versions; without a record it won't be
+    opened."""
     with suppress(StorageError, OSError):
         path = _find_note(folder.file)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +75,8 @@ def note_own(folder: ExportedFolder) -> None:
 
 
 def check_own(folder: ExportedFolder) -> None:
-    """Refuse a program that this account hasn't exported, or that was exported for another torch or processor; raises ConfigError."""
+    """Refuse a program that another account exported, or that was exported for another torch or processor; raises
+    ConfigError."""
     again = f"export again, from {folder.source}"
     try:
         noted = read_json(_find_note(folder.file))

@@ -1,4 +1,4 @@
-"""Which engine computes a model. Imports torch only where torch computes."""
+"""The choice of a model's engine. Imports torch only if torch computes."""
 
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -17,17 +17,18 @@ READERS = {
     "torch": ("torch",),
     "aotinductor": ("torch",),
 }
-"""Engines that run what was exported to a target, the first the one that auto begins with."""
+"""Engines that run exports to a target; auto begins with the first."""
 
 
 def choose_engine(
     folder: "ModelFolder | ExportedFolder", engine: str = "auto", device: str = "auto", precision: str = "fp32"
 ) -> Engine:
-    """Return a model's engine; auto: torch for a model folder; for an export whichever is faster of those that are installed and
-    read it, once there is enough to compute to find out.
+    """Return a model's engine; auto: torch for a model folder; for an export the fastest of the installed engines that
+    read it, once there is enough work to measure them.
 
     Raises:
-        UnknownName: no such engine. ConfigError: it isn't installed, doesn't run this model, or lacks the device or precision.
+        UnknownName: no such engine. ConfigError: it isn't installed, doesn't run this model, or lacks the device or
+        precision.
         CheckpointError: a file that the engine can't or must not open.
     """
     if engine not in ENGINES:
@@ -48,7 +49,7 @@ def choose_engine(
 
 
 def _choose_readers(folder: ExportedFolder, engine: str, precision: str) -> tuple[str, ...]:
-    """Return the engines that may compute an export, the one to begin with first."""
+    """Return the engines that may compute an export, the one to begin with at the front."""
     readers = READERS[folder.target]
     if engine not in ("auto", *readers):
         raise ConfigError(
@@ -59,7 +60,7 @@ def _choose_readers(folder: ExportedFolder, engine: str, precision: str) -> tupl
     if not installed:
         raise ConfigError(f"{folder.path} needs {named[0]}, which is not installed: pip install 'vitreous[export]'")
     able = [name for name in installed if precision in ("auto", *list_precisions(name, folder.graph.precision))]
-    return tuple(able or installed[:1])  # which says what it lacks
+    return tuple(able or installed[:1])  # it says what it lacks
 
 
 def _build(folder: ExportedFolder, engine: str, device: str, precision: str) -> Engine:

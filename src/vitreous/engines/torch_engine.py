@@ -24,7 +24,8 @@ class TorchEngine:
         folder: the model; it is moved to the device.
         device: auto, cpu, cuda or mps.
         precision: fp32; bf16 (autocast); auto: bf16 where the hardware multiplies it natively.
-        packed: take the fast path on a CPU (`engines/fast_path.py`); else, and where patches are merged, the model's own layers alone.
+        packed: take the fast path on a CPU (`engines/fast_path.py`); otherwise, and if patches are merged, the model's
+        own layers.
 
     Raises:
         ConfigError: this machine has no such device, or a precision other than these.
@@ -42,13 +43,13 @@ class TorchEngine:
         self.bf16 = precision == "bf16" or (precision == "auto" and has_native_bf16(self.device))
         self.folder, self.model = folder, folder.computing.to(self.device).eval()
         self.fast: FastPath | None = None
-        """The fast path, once as many images have come as make it worth while."""
+        """The fast path, made once enough images have come to pay for it."""
         self.waiting = WORTH if packed and self.device.type == "cpu" and not folder.merge else None
-        """Images until then; None: never."""
+        """Images left until then; None: never."""
 
     @property
     def precision(self) -> str:
-        """What it computes in."""
+        """The precision of its computation."""
         return "bf16" if self.bf16 else "fp32"
 
     @property
@@ -58,7 +59,7 @@ class TorchEngine:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """How it computes, for who wants to know."""
+        """How it computes, in words."""
         if self.fast is not None:
             return self.fast.notes
         return () if self.waiting is None else ("torch's own layers: too few images for packing to pay",)
@@ -68,17 +69,18 @@ class TorchEngine:
         return self.compute("forward", to_channels_first(pixels)).cpu().numpy()
 
     def probabilities(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch label"]:
-        """Return what they say of each class, at the model's temperature."""
+        """Return each class's probability, at the model's temperature."""
         return self.folder.probabilities(self.compute("forward", to_channels_first(pixels))).cpu().numpy()
 
     def features(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch features"]:
-        """Return what represents each image."""
+        """Return each image's features."""
         return self.compute("features", to_channels_first(pixels)).cpu().numpy()
 
     def compute(
         self, what: Literal["forward", "features"], pixels: Pixels[Tensor, "batch channel row col"]
     ) -> Float[Tensor, "batch values"]:
-        """Return the model's logits or features of preprocessed pixels, in float32 on the device, by the fast path where there is one."""
+        """Return the model's logits or features of preprocessed pixels, in float32 on the device, by the fast path if
+        there is one."""
 
         def see(model: nn.Module, part: Tensor) -> Tensor:
             return self.pass_through(
@@ -98,8 +100,8 @@ class TorchEngine:
         pixels: Pixels[Tensor, "batch channel row col"],
         centred: torch.dtype | None = None,
     ) -> Float[Tensor, "batch ..."]:
-        """Return what the model, or a part of it, makes of preprocessed pixels, in float32 on the device; `centred`: it
-        takes pixels less 128 in this precision."""
+        """Return the output of the model, or of a part of it, for preprocessed pixels, in float32 on the device;
+        `centred`: it takes pixels less 128 in this precision."""
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             if centred is not None:
                 return see(centre(pixels, centred)).float()
@@ -107,5 +109,5 @@ class TorchEngine:
 
 
 def to_channels_first(pixels: Pixels[np.ndarray, "batch row col channel"]) -> Pixels[Tensor, "batch channel row col"]:
-    """Return an array of pixels as torch has them; memory is shared."""
+    """Return an array of pixels as a tensor, channels first; memory is shared."""
     return torch.from_numpy(pixels).permute(0, 3, 1, 2)
