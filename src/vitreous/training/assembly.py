@@ -30,7 +30,7 @@ from vitreous.training.schedule import Schedule
 from vitreous.training.state import Job
 
 EXTRAS = 0xE7
-"""Purpose of the draws that initialise what is trained besides the model."""
+"""Purpose of the draws that initialise the modules trained besides the model."""
 
 
 def open_data(config: RunConfig, reporter: Reporter) -> Dataset:
@@ -43,7 +43,7 @@ def open_data(config: RunConfig, reporter: Reporter) -> Dataset:
 
 
 def build_job(config: RunConfig, dataset: Dataset, reporter: Reporter, world: World = ALONE) -> Job:
-    """Assemble a run. `config` must be resolved (see `resolve`), or be about to be measured."""
+    """Assemble a run. `config` must be resolved (see `resolve`), except for a job that only measures."""
     device = world.place(choose_device(config.device))
     if device.type == "cpu":
         tune_cpu()

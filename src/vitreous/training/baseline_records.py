@@ -1,4 +1,4 @@
-"""Results without a network, for comparison with a run's: measured at its end, kept among its records."""
+"""Results without a network, for comparison with a run's: measured at its end, and kept in its records."""
 
 from dataclasses import asdict
 from pathlib import Path

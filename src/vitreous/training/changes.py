@@ -52,7 +52,7 @@ AS_BEFORE = Changes()
 
 
 def apply_changes(config: RunConfig, changes: Changes, step: int, seconds: float) -> RunConfig:
-    """Return the configuration with the changes made.
+    """Return the configuration with the changes applied.
 
     Args:
         config: the run's configuration so far.

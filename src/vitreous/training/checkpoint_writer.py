@@ -20,7 +20,7 @@ from vitreous.training.state import Job
 
 
 class CheckpointWriter:
-    """Writes a run's checkpoints, one at a time. Where there are several processes, all of them call each method.
+    """Writes a run's checkpoints, one at a time. If there are several processes, all of them call each method.
 
     A checkpoint of several processes is copied to the CPU's memory first, and written while training goes on. It takes its name
     when all of it is on the disk.
@@ -29,14 +29,14 @@ class CheckpointWriter:
     def __init__(self, world: World) -> None:
         self.world = world
         self.group = dist.new_group(backend="gloo") if world.together else None
-        """Its own, so that it can speak beside the training."""
+        """A process group of its own, so that it can communicate beside the training."""
         self.pending: Future[Any] | None = None
         self.folder = ExitStack()
         self.announce: Callable[[], None] = lambda: None
         """Tells callbacks of the newest checkpoint, once it is whole."""
 
     def save(self, job: Job, run: Run) -> None:
-        """Write a checkpoint, once the one before it is written; raises StorageError, also that of the one before."""
+        """Write a checkpoint, after the one before it is complete; raises StorageError, also for the one before."""
         if not self.world.together:
             run.save_checkpoint(job.progress.step, job.tensors(), job.state())
             announce(job, run, job.progress.step)
@@ -59,10 +59,10 @@ class CheckpointWriter:
         self.pending = cast("Future[Any]", async_save(job.tensors(), storage_writer=writer, process_group=self.group))
 
     def settle(self) -> None:
-        """Wait until the checkpoint is written, if one is being written.
+        """Wait for the checkpoint that is being written, if any.
 
         Raises:
-            StorageError: it couldn't be; those before it are whole.
+            StorageError: it couldn't be written; earlier ones are whole.
         """
         if self.pending is None:
             return
@@ -84,7 +84,7 @@ def announce(job: Job, run: Run, step: int) -> None:
 
 
 def find_failure(error: BaseException) -> Exception:
-    """Return the reason of a failed checkpoint as this program's errors say it."""
+    """Return the reason of a failed checkpoint as one of this program's errors."""
     if isinstance(error, CheckpointException):
         reasons = [one for one, _ in error.failures.values()]
         said = next((one for one in reasons if isinstance(one, FailedError)), None)

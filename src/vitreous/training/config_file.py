@@ -1,4 +1,4 @@
-"""Settings out of a file: a run's config.json, other JSON or TOML, complete or only a few of them.
+"""Settings from a file: a run's config.json, other JSON or TOML, complete or only a few of them.
 
 Also a folder that holds such a file (a run, the model in it, a sweep, a cross-validation), a mapping, or a RunConfig.
 """
@@ -20,24 +20,24 @@ from vitreous.training.rules import find_outdated
 from vitreous.training.settings_check import check_values
 
 GROUPS = {"folds.json": "vitreous_folds", "sweep.json": "vitreous_sweep"}
-"""Files that say what several runs have in common, by the key that tells what they are."""
+"""Files with the common settings of several runs, by the key that identifies them."""
 MODEL = "vitreous_model"
 MOST_TOML = 2**20
-"""Bytes of a TOML file."""
+"""Most bytes of a TOML file."""
 MOST_DEPTH = 32
-"""Objects within one another; settings lie four deep."""
+"""Deepest nesting of objects; settings are four deep."""
 OTHERS = {
     "model_type": "the configuration of a model of Hugging Face's transformers",
     "architectures": "the configuration of a model of Hugging Face's transformers",
     "pretrained_cfg": "the configuration of a model of timm",
     "model_cfg": "the configuration of a model of OpenCLIP",
 }
-"""Keys of JSON files that are called config.json too."""
+"""Keys of other JSON files named config.json."""
 
 
 @dataclass(frozen=True)
 class StartOptions:
-    """What a file may say of a recipe's start beside settings, as the options of `vitreous train` do."""
+    """Options of `vitreous train` for a recipe's start that a file may hold besides settings."""
 
     model: str | None = None
     image: tuple[int, int] | None = None
@@ -47,14 +47,14 @@ class StartOptions:
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """Settings that go over a recipe's choice, and below those of the command line."""
+    """Settings that override a recipe's choice, and are overridden by the command line."""
 
     name: str
-    """Where they are from, for messages."""
+    """Their source, for messages."""
     settings: dict[str, Any]
     """Nested as in RunConfig, under today's names; not checked against one another."""
     start: dict[str, Any] = field(default_factory=dict)
-    """What the recipe starts from: see `StartOptions`."""
+    """The start of the recipe: see `StartOptions`."""
     notices: tuple[str, ...] = ()
 
 
@@ -62,8 +62,9 @@ def read_config_file(source: str | Path | Mapping[str, Any] | RunConfig) -> Conf
     """Read settings.
 
     Raises:
-        ConfigError: nothing there, no file that can be read, of another kind, or settings that are unknown, of the wrong type
-            or out of range; the message names the file and the setting. CheckpointError: a file that is no configuration.
+        ConfigError: nothing is there, the file can't be read or is of another kind, or settings are unknown, of the
+        wrong type or out of range; the message names the file and the setting. CheckpointError: the file is not a
+        configuration.
     """
     if isinstance(source, RunConfig):
         return ConfigFile("config", to_dict(source))
@@ -91,7 +92,7 @@ def read_config_file(source: str | Path | Mapping[str, Any] | RunConfig) -> Conf
 
 
 def find_file(given: str) -> Path:
-    """Return the file that a path stands for, of a folder the one in it; raises ConfigError."""
+    """Return the file at a path, or the one in a folder; raises ConfigError."""
     if (reason := explain_url(given)) is not None:
         raise ConfigError(reason)
     path = Path(given).expanduser()
@@ -108,7 +109,7 @@ def find_file(given: str) -> Path:
 
 
 def read_document(path: Path) -> Any:
-    """Read JSON or TOML, which it is told by its name or its first character; raises ConfigError, CheckpointError."""
+    """Read JSON or TOML, recognised by the file's name or its first character; raises ConfigError, CheckpointError."""
     try:
         check_file(path)
         with path.open("rb") as file:
@@ -132,7 +133,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def check_text(document: Any) -> None:
-    """Refuse what no setting is: objects deep within one another, text that is no Unicode; raises ConfigError."""
+    """Refuse values that no setting has: deeply nested objects, text that is not Unicode; raises ConfigError."""
     level, depth = [("", document)], 0
     while level:
         if depth > MOST_DEPTH:
@@ -148,7 +149,7 @@ def check_text(document: Any) -> None:
 
 
 def list_children(where: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what is in an object or a list, with its path."""
+    """Yield the values in an object or a list, with their paths."""
     if isinstance(value, dict):
         yield from ((f"{where}.{key}" if where else str(key), item) for key, item in value.items())
     elif isinstance(value, list):
@@ -156,9 +157,8 @@ def list_children(where: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def read_complete(path: Path, document: dict[str, Any]) -> ConfigFile:
-    """Read the configuration of a run, a sweep or a cross-validation; its paths as they are now.
-
-    A setting that is absent has today's default, which is what was done before it, not today's recipe's choice.
+    """Read the configuration of a run, a sweep or a cross-validation, with its current paths. An absent setting has its
+    default, which is the former behaviour, not the choice of today's recipe.
     """
     version = document.get(FORMAT_KEY, 1)
     if version not in READABLE:
@@ -180,7 +180,7 @@ def read_complete(path: Path, document: dict[str, Any]) -> ConfigFile:
 
 
 def read_settings(name: str, document: Mapping[str, Any]) -> ConfigFile:
-    """Read some settings, perhaps with what a recipe starts from; raises ConfigError, UnknownName."""
+    """Read some settings, perhaps with a recipe's start; raises ConfigError, UnknownName."""
     given = {one.name for one in fields(StartOptions)} & document.keys()
     start = {key: document[key] for key in given if key != "model" or isinstance(document[key], str)}
     rest = {key: value for key, value in document.items() if key not in start}

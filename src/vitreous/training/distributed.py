@@ -1,6 +1,6 @@
 """The processes of one run: how they meet, agree and part. torchrun, or `vitreous train --processes`, starts them.
 
-A run in one process needs none of this: its world is `ALONE`, in which every function returns what it was given.
+A run in one process needs none of this: its world is `ALONE`, in which every function returns its argument.
 """
 
 import itertools
@@ -24,13 +24,13 @@ from vitreous.training.reporter import Reporter, Silent
 
 T = TypeVar("T")
 LAUNCH = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""What torchrun tells each process in its environment."""
+"""Environment variables in which torchrun describes each process."""
 TIMEOUT = 10.0
 """Minutes that a process waits for the others."""
 WHATEVER = timedelta(days=365)
 FIRST_TO_TELL, LAST_WORDS = 10.0, 3.0
-"""Seconds that a process waits for the first one to tell of an error that both have; and, when another one has gone, for
-that one to have told why."""
+"""Seconds that a process waits for the first one to report an error that both have, or for one that has gone to have
+reported why."""
 LOST = (
     "gloo",
     "NCCL",
@@ -42,12 +42,13 @@ LOST = (
     "recvVector",
     "sendBytes",
 )
-"""What torch's errors say when another process has gone, or doesn't answer."""
+"""Parts of torch's errors when another process has gone, or doesn't answer."""
 
 
 @dataclass
 class Pulse:
-    """How far a process's work is: it counts between two times that the processes wait for each other (see `watch.py`)."""
+    """The progress of a process: a count that grows whenever the processes have waited for each other (see
+    `watch.py`)."""
 
     count: int = 0
 
@@ -63,12 +64,12 @@ class World:
     rank: int = 0
     size: int = 1
     local_rank: int = 0
-    """Its number on its machine."""
+    """This process's number on its machine."""
     local_size: int = 1
     """Processes on this machine."""
     store: Any = None
     timeout: float = math.inf
-    """Seconds that one waits for another."""
+    """Seconds that one process waits for another."""
     turns: Iterator[int] = field(default_factory=itertools.count)
     pulse: Pulse = field(default_factory=Pulse)
 
@@ -79,7 +80,7 @@ class World:
 
     @property
     def together(self) -> bool:
-        """Whether there are others."""
+        """Whether there are other processes."""
         return self.size > 1
 
     def share(self, value: T) -> T:
@@ -111,7 +112,7 @@ class World:
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
-        """Do what the first process leaves traces of (a cache, downloads) there first, however long it takes, then in the
+        """Run the block in the first process, which fills caches and downloads, however long it takes, then in the
         others."""
         key = f"turn/{next(self.turns)}"
         if self.together and not self.leads:
@@ -121,7 +122,7 @@ class World:
             self.store.set(key, "")
 
     def hush(self, reporter: Reporter) -> Reporter:
-        """Return the reporter in the first process, and in the others one that says nothing."""
+        """Return the reporter in the first process, and a silent one in the others."""
         return reporter if self.leads else Silent()
 
     def place(self, device: torch.device) -> torch.device:
@@ -137,7 +138,8 @@ class World:
         return torch.device("cuda", self.local_rank)
 
     def divide(self, batch: int) -> int:
-        """Return the examples of each batch that one process takes; raises ConfigError unless all take as many."""
+        """Return the number of examples of each batch for one process; raises ConfigError unless it is the same for
+        all."""
         if batch % self.size:
             below = batch // self.size * self.size
             nearest = f"{below + self.size:,}" if not below else f"{below:,} or {below + self.size:,}"
@@ -148,7 +150,8 @@ class World:
         return batch // self.size
 
     def check_same(self, facts: dict[str, str]) -> None:
-        """Refuse processes that differ in what must be the same in all; raises RunError, in all of them, naming the first."""
+        """Refuse processes that differ in values that must be equal; raises RunError in all of them, naming the first
+        difference."""
         if not self.together:
             return
         found: list[Any] = [None] * self.size
@@ -176,13 +179,13 @@ def get_world() -> World:
 def join(timeout: float = TIMEOUT) -> Iterator[World]:
     """Meet the other processes of this run, if it was started with others, until the block ends.
 
-    What is raised inside is told by one process alone: the first, or the only one that knows.
+    An error inside is reported by one process alone: the first, or the only one that has it.
 
     Args:
-        timeout: minutes that one waits for another, here and from then on.
+        timeout: minutes that a process waits for another, here and later.
 
     Raises:
-        ConfigError: some don't come. ReportedElsewhere: the work ended, and another process says why.
+        ConfigError: some don't come. ReportedElsewhere: the work ended, and another process reports why.
     """
     if _joined or not all(os.environ.get(name) for name in LAUNCH) or int(os.environ["WORLD_SIZE"]) < 2:
         yield get_world()
@@ -248,7 +251,7 @@ def part() -> None:
 
 
 def explain_loss(error: BaseException) -> BaseException:
-    """Return what torch says of a process that has gone in our own words; any other error as it is."""
+    """Return torch's error about a lost process in our own words, and any other error unchanged."""
     if isinstance(error, VitreousError) or not isinstance(error, RuntimeError):
         return error
     if not isinstance(error, dist.DistError) and not any(word in str(error) for word in LOST):
@@ -259,7 +262,7 @@ def explain_loss(error: BaseException) -> BaseException:
 
 
 def settle_error(world: World, error: BaseException) -> BaseException:
-    """Return what to raise in this process for an error: one process of the run says what went wrong, once."""
+    """Return the error to raise in this process: only one process of the run reports what went wrong."""
     error = explain_loss(error)
     code = 128 + error.number if isinstance(error, Signalled) else getattr(error, "exit_code", 1)
     with suppress(RuntimeError, ValueError):
@@ -283,7 +286,7 @@ def settle_error(world: World, error: BaseException) -> BaseException:
 
 
 def await_key(store: Any, key: str, seconds: float) -> bool:
-    """Wait until a key is in the store, or for so long; return whether it is."""
+    """Wait for a key in the store, at most this long; return whether it came."""
     end = time.monotonic() + seconds
     while not (found := store.check([key])) and time.monotonic() < end:
         time.sleep(0.05)

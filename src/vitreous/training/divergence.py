@@ -36,7 +36,7 @@ def say_divergence(what: str, step: int) -> str:
 def check_weights(job: Job, world: World | None = None) -> None:
     """Refuse ruined weights: the last finite loss may belong to the step that made them. Raises NonFiniteLoss.
 
-    `world`: the processes that look together; None: all of the job's.
+    `world`: the processes that check together; None: all of the job's.
     """
     models = [job.objective] if job.average is None else [job.objective, job.average.module]
     weights = take_local(weight for model in models for weight in model.parameters())

@@ -1,4 +1,4 @@
-"""The run folder in a process that doesn't write it: of several processes of a run, the first one does."""
+"""The run folder in the processes that don't write it: only the first process of a run does."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from vitreous.training.distributed import World
 
 @dataclass
 class Follower(Run):
-    """A run folder that another process of the run writes: everything is read from it, and nothing written."""
+    """A run folder that another process of the run writes: this process only reads it."""
 
     lock: Any = None
     metrics: Any = None
@@ -26,7 +26,7 @@ class Follower(Run):
         """Leave that to the first process."""
 
     def rewrite(self, config: Mapping[str, Any]) -> None:
-        """Take the new contents of config.json for written."""
+        """Assume that the new contents of config.json are written."""
         self.config, self.sealed = dict(config), True
 
     def log(self, record: Mapping[str, Any]) -> None:
@@ -67,7 +67,7 @@ def open_run(path: Path, world: World) -> Iterator[Run]:
 
 
 def open_checkpoint(run: Run, world: World) -> Checkpoint | None:
-    """Return the run's newest undamaged checkpoint; the first process looks for it, and all read it.
+    """Return the run's newest undamaged checkpoint; the first process finds it, and all read it.
 
     Raises:
         RunError: there are checkpoints, but every one is damaged. CheckpointError: this process doesn't see the folder.

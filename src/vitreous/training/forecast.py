@@ -1,4 +1,4 @@
-"""How long a run takes, by one or two of its steps: for a dry run, which takes no more of them."""
+"""The time that a run takes, estimated from one or two of its steps, for a dry run."""
 
 import time
 
@@ -7,19 +7,19 @@ from vitreous.training.loop import train_step
 from vitreous.training.state import Job
 
 PATIENCE = 2.0
-"""Seconds that a step may take for another one to be timed too; a longer one is hardly slowed by being the first."""
+"""Longest first step, in seconds, after which a second one is timed too; being the first hardly slows a longer one."""
 FORWARD = 1 / 3
-"""Share of a training step that the forward pass is."""
+"""Share of the forward pass in a training step."""
 
 
 def forecast_seconds(job: Job, batch: Batch, step_seconds: float, reading_seconds: float) -> float:
-    """Return about how long the run takes on this machine, evaluations aside.
+    """Return approximately how many seconds the run takes on this machine, without evaluations.
 
     Args:
-        job: as it is after its first step; it is not to be gone on with.
-        batch: of that step.
-        step_seconds: what that step took, the first and so slower than later ones.
-        reading_seconds: what it took this process to read the batch.
+        job: after its first step; it can't be trained further.
+        batch: that step's batch.
+        step_seconds: the time of that step, which is slower than later ones, being the first.
+        reading_seconds: the time that this process took to read the batch.
     """
     low = full = step_seconds
     total = job.schedule.total
@@ -41,7 +41,7 @@ def forecast_seconds(job: Job, batch: Batch, step_seconds: float, reading_second
 
 
 def time_again(job: Job, batch: Batch, step: int) -> float:
-    """Take a training step that the run has, and return its seconds."""
+    """Take one of the run's training steps, and return its seconds."""
     job.progress.step = step
     started = time.perf_counter()
     loss, _ = train_step(job, batch)

@@ -73,8 +73,8 @@ def fit_head(job: Job, reporter: Reporter, interrupt: Interrupt) -> bool:
 def read_views(
     job: Job, model: Model, source: Source, split: str, reporter: Reporter, interrupt: Interrupt
 ) -> list[Features]:
-    """Return the features of a source's images as evaluation sees them (from the cache if they are there), then of each
-    augmented view; raises Interrupted.
+    """Return the features of a source's images as evaluation sees them (cached, if available), then of each augmented
+    view; raises Interrupted.
 
     `split`: the name of these images, for the progress.
     """
@@ -110,7 +110,7 @@ def read_augmented_features(
 
 
 def report_to(reporter: Reporter, interrupt: Interrupt) -> Callable[[int, int], None]:
-    """Return a function of (done, all) that shows progress, and stops the work when the run is to stop."""
+    """Return a function of (done, all) that shows progress, and raises Interrupted when the run should stop."""
 
     def report(done: int, total: int) -> None:
         if interrupt.requested:

@@ -39,7 +39,7 @@ def create_initial_model(config: RunConfig, classes: tuple[str, ...], reporter: 
         ConfigError: a bias is given, but the head has none.
     """
     model = create(config.model, config.seed)
-    if not isinstance(model, ResNet):  # for which such settings are refused before
+    if not isinstance(model, ResNet):  # for these, such settings were refused before
         model.regularise(config.regularisation)
         model.recompute = config.recompute
     if bias:
@@ -48,7 +48,7 @@ def create_initial_model(config: RunConfig, classes: tuple[str, ...], reporter: 
         start_from(model, config, classes, reporter, bias)
     for module in select_frozen(model, config.freeze):
         module.requires_grad_(False)
-    if config.lora:  # refused before for what has no blocks
+    if config.lora:  # models without blocks were refused before
         add_lora(model, config.lora, seed=config.seed)
     return model
 
@@ -97,7 +97,7 @@ def start_from(
         weights = {name: tensor for name, tensor in weights.items() if name not in optional}
     if isinstance(model, ViT):
         optional |= {f"pre_logits.{own}" for own in model.pre_logits.state_dict()}
-    missing, _ = model.load_state_dict(weights, strict=False)  # what the new model lacks is left out
+    missing, _ = model.load_state_dict(weights, strict=False)  # tensors that the new model lacks are left out
     assert optional.issuperset(missing), missing
 
 

@@ -22,8 +22,8 @@ class Interrupt:
     except for a second Ctrl-C: schedulers and closing terminals send several.
 
     Args:
-        alone: whether this process is the whole run. Where there are others, what one is asked for is requested once all have
-            heard of it, by `adopt`, so that all stop after the same step.
+        alone: whether this process is the whole run. If there are others, a request to one of them counts once `adopt`
+        has told all, so that all stop after the same step.
     """
 
     def __init__(self, alone: bool = True) -> None:

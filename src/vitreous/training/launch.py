@@ -11,20 +11,20 @@ from vitreous.errors import ConfigError, ProcessLost, Signalled
 from vitreous.runtime.threads import count_threads
 
 MOST = 1024
-"""Processes, more than any machine can use."""
+"""Most processes, more than any machine can use."""
 
 
 def launch(arguments: Sequence[str], processes: int, restarts: int = 0) -> int:
     """Run `vitreous ARGUMENTS` in several processes that make up one run; return the exit code.
 
     Args:
-        arguments: the command and its arguments, without what started this.
-        processes: how many, each with its share of the cores.
-        restarts: how often all of them are started again after one has failed.
+        arguments: the command and its arguments, without the program's name.
+        processes: the number of processes, each with its share of the cores.
+        restarts: how often all of them are restarted after one has failed.
 
     Raises:
         ConfigError: an impossible number of processes or restarts.
-        ProcessLost: one was killed, or ended without a word.
+        ProcessLost: one was killed, or ended without a report.
         Signalled: a signal ended this process, and so the others.
     """
     if not 1 <= processes <= MOST:
@@ -36,7 +36,7 @@ def launch(arguments: Sequence[str], processes: int, restarts: int = 0) -> int:
 
     logging.getLogger("torch.distributed").setLevel(
         logging.CRITICAL + 1
-    )  # the processes themselves say what goes wrong
+    )  # the processes themselves report what goes wrong
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, count_threads() // processes)))
     plan = LaunchConfig(
         min_nodes=1,

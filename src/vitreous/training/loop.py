@@ -119,7 +119,7 @@ def take_steps(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt, che
 
 
 def plan_scale(job: Job) -> Scale:
-    """Return what durations are measured by."""
+    """Return the facts by which durations are converted."""
     return Scale(len(job.stream), job.config.batch, job.schedule.total)
 
 
@@ -157,8 +157,8 @@ def train_step(job: Job, batch: Batch, votes: "Votes | None" = None) -> tuple[Te
     """Take one optimizer step; return the mean loss, and as scalar tensors the totals that the objective counts and the gradient's
     norm before clipping.
 
-    Where there are several processes, each gives its share of the batch, the results are those of the whole batch, and
-    `votes` are taken.
+    With several processes, each contributes its share of the batch, the results are those of the whole batch, and
+    `votes` are counted.
     """
     config, step = job.config, job.progress.step
     objective = next(one for one in (job.runner, job.compiled, job.objective) if one is not None)
@@ -199,7 +199,8 @@ def train_step(job: Job, batch: Batch, votes: "Votes | None" = None) -> tuple[Te
 
 
 def draw_step(job: Job, size: int) -> tuple[Tensor, Tensor]:
-    """Return what the objective draws for this process's examples of the step, and their keys for what the model draws.
+    """Return the objective's draws for this process's examples of the step, and the examples' keys for the model's
+    draws.
 
     Both are functions of the seed, the step and each example's place in the whole batch.
     """
@@ -289,11 +290,11 @@ class Cadence:
         self.steps = 0 if duration.unit == "min" else max(1, duration.steps(scale))
         self.saved_at, self.saved_step = time.monotonic(), 0
         self.voted: bool | None = None
-        """Of several processes: whether the clock of any said that it is time, when the last step ended."""
+        """With several processes: whether the clock of any of them said so at the end of the last step."""
 
     @property
     def late(self) -> bool:
-        """Whether it is time by this process's clock."""
+        """Whether a checkpoint is due by this process's clock."""
         return time.monotonic() - self.saved_at >= self.seconds
 
     def is_due(self, step: int) -> bool:
@@ -311,7 +312,8 @@ class Cadence:
 
 @dataclass(frozen=True)
 class Votes:
-    """What the processes of a run decide together at the end of each step: what one of them asks for holds for all."""
+    """The decisions that the processes of a run make together at the end of each step: a request of one holds for
+    all."""
 
     interrupt: Interrupt
     cadence: Cadence
@@ -321,7 +323,7 @@ class Votes:
         return [*self.interrupt.ballot(), float(self.cadence.late)]
 
     def adopt(self, sums: list[float]) -> None:
-        """Go by the sums of all ballots."""
+        """Adopt the sums of all ballots."""
         *asked, late = sums
         self.interrupt.adopt(asked)
         self.cadence.voted = late > 0

@@ -14,7 +14,8 @@ from vitreous.weights.model_folder import ModelFolder, load_model, save_model
 
 
 def export_evaluated(job: Job, run: Run) -> None:
-    """Update a run's model folders to this step's evaluation: `model/`, as `export` says; `best/`, the best if another.
+    """Update a run's model folders to this step's evaluation: `model/`, as the setting `export` says; `best/`, if the
+    best is another one.
 
     Repeating it changes nothing.
 

@@ -1,6 +1,5 @@
-"""What a run does about a loss that is infinite or NaN, or far above those before it, and how it is recorded.
-
-Which examples a step has is a function of the configuration, so a record can list them without anyone having kept them.
+"""The response to a loss that is infinite or NaN, or far above those before it, and its record. The examples of a step
+are a function of the configuration, so a record can list them although nothing has stored them.
 """
 
 import math
@@ -14,16 +13,17 @@ from vitreous.training.reporter import Reporter
 from vitreous.training.state import Job
 
 IN_A_ROW, ROLLED_BACK = 10, 10
-"""Steps that are skipped in a row, and times that a run is rolled back, before it stops after all."""
+"""Steps skipped in a row, and times that a run is rolled back, before it stops."""
 AVOIDED = 10
-"""Steps that are left out after rolling back: the one that failed, and those before it, which led there."""
+"""Steps left out after rolling back: the one that failed, and those before it, which led to it."""
 KEPT, SETTLED = 0.98, 50
-"""How much of the running mean and variance of the loss stays at each step; steps before they are gone by."""
+"""Share of the running mean and variance of the loss that stays at each step; the number of steps before they are
+used."""
 
 
 def recover(job: Job, run: Run, failure: NonFiniteLoss, reporter: Reporter) -> bool:
-    """Record a loss, gradient or weights that are infinite or NaN, and do what the configuration says; return whether the run
-    goes on."""
+    """Record a loss, gradient or weights that are infinite or NaN, and act as the configuration says; return whether
+    the run continues."""
     policy, progress = job.config.non_finite, job.progress
     step = progress.step
     record = {
@@ -48,7 +48,8 @@ def recover(job: Job, run: Run, failure: NonFiniteLoss, reporter: Reporter) -> b
 
 
 def roll_back(job: Job, run: Run, record: dict, reporter: Reporter) -> bool:
-    """Go back to the newest checkpoint, to leave out the steps that led to the failure; return whether there is one."""
+    """Go back to the newest checkpoint, and leave out the steps that led to the failure; return whether there is
+    one."""
     failed, before = job.progress.step, job.progress
     checkpoint = open_checkpoint(run, job.world)
     if checkpoint is None:
@@ -69,7 +70,7 @@ def roll_back(job: Job, run: Run, record: dict, reporter: Reporter) -> bool:
 
 
 def pass_over(job: Job) -> bool:
-    """Count the step that comes next as done if it is one to avoid; return whether it is."""
+    """Count the next step as done if it is one to leave out; return whether it is."""
     if job.progress.step not in job.progress.avoided:
         return False
     job.progress.step += 1

@@ -17,7 +17,7 @@ from vitreous.training.sharding import lay_out_mesh, set_last_part, shard_averag
 
 
 class Spared(nn.Module):
-    """An objective, beside a parameter that it has no use for: torch warns where it looks for such and finds none."""
+    """An objective with an unused parameter: torch, told to look for unused ones, warns if it finds none."""
 
     def __init__(self, objective: Objective) -> None:
         super().__init__()
@@ -25,20 +25,21 @@ class Spared(nn.Module):
         self.spare = nn.Parameter(torch.zeros(1, device=next(objective.parameters()).device))
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return what the objective does."""
+        """Return the objective's result."""
         return self.objective(*inputs)
 
 
 def parallelise(
     objective: Objective, average: AveragedModel | None, config: RunConfig, device: torch.device, world: World
 ) -> nn.Module | None:
-    """Return what to call in place of the objective, so that gradients are means over all processes; None if there is one.
+    """Return the module to call in place of the objective, so that gradients are means over all processes; None for a
+    single process.
 
     Raises:
-        ConfigError: the model is to be divided, but there is one process, or a number of them that doesn't allow it.
+        ConfigError: the model should be divided, but there is one process, or a number of them that doesn't allow it.
 
-    Where parameters lie in the buckets of gradients is settled before the first step, and not by the order in which gradients
-    come in it: the order of sums, and so the bits, are the same whether a run was interrupted or not.
+    The places of parameters in the buckets of gradients are fixed before the first step, not by the order in which its
+    gradients arrive: the order of sums, and so the bits, are the same whether a run was interrupted or not.
     """
     if config.shard != "none":
         mesh = lay_out_mesh(config.shard, device, world)
@@ -60,7 +61,8 @@ def parallelise(
 
 
 def accumulate(runner: nn.Module | None, last: bool) -> AbstractContextManager[None]:
-    """Return the context of a part of a step's examples: gradients are averaged over the processes after the last one."""
+    """Return the context of a part of a step's examples: gradients are averaged over the processes after the last
+    part."""
     if isinstance(runner, FSDPModule):
         set_last_part(runner, last)
     if isinstance(runner, DistributedDataParallel) and not last:

@@ -123,11 +123,11 @@ class Lines:
         self.message(format_evaluation(step, numbers, best))
 
     def close(self) -> None:
-        """Nothing is left open."""
+        """Do nothing: no display is open."""
 
 
 class PhaseDisplay:
-    """What displays with a bar share: the current phase, and its pace."""
+    """The common part of displays with a bar: the current phase, and its pace."""
 
     def __init__(self, phase: str | None) -> None:
         self._phase = phase
@@ -201,7 +201,7 @@ class Notebook(PhaseDisplay):
         self._handle: Any = None
         self._lines: list[str] = []
         self._bar: tuple[int, int, str] | None = None
-        """Done, of how many, with which numbers; None: unknown."""
+        """Amount done, total, and numbers; None: unknown."""
         super().__init__(None)
         self._drawn = 0.0
 

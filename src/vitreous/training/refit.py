@@ -3,7 +3,7 @@
     RUN/model/          with that head; its origin counts the images of this fit
     RUN/measured/       the model folder as it was measured
 
-The images that were held out are a fifth of few, and a head of all images is better than a head of four fifths of them. Its
+With few images, a head fitted to all of them is better than one fitted to the four fifths that were not held out. Its
 l2 is the one that cross-validation chose on the training images, and its temperature that of their out-of-fold predictions.
 """
 

@@ -1,4 +1,4 @@
-"""How long work tells what it is doing; `training/progress.py` shows it."""
+"""The interface through which long work reports what it is doing; `training/progress.py` shows it."""
 
 from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
@@ -22,7 +22,7 @@ class Reporter(Protocol):
         """Show a sentence."""
 
     def phase(self, name: str) -> None:
-        """Show what is being waited for, e.g. "scanning images"."""
+        """Show the current phase, e.g. "scanning images"."""
 
     def progress(self, done: int, total: int, numbers: Mapping[str, float]) -> None:
         """Show the steps done of total; numbers: processes (where several), loss, accuracy or micro_f1, lr,
@@ -47,5 +47,5 @@ class Silent(Unheard):
 
 
 def progress_of(reporter: Reporter) -> Callable[[int, int], None]:
-    """Return a function that shows a reporter how much is done, of how much."""
+    """Return a function that passes the amount done, and the whole amount, on to a reporter."""
     return lambda done, total: reporter.progress(done, total, {})

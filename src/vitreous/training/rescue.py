@@ -14,7 +14,7 @@ from vitreous.training.state import Job
 def rescue_run(error: Exception, job: Job, run: Run) -> Exception:
     """Save the last finished step, if possible, and return the error to raise: one line, with how to resume.
 
-    Nothing is saved if the weights diverged, if they belong to no step (the optimizer itself broke off), or if the disk
+    Nothing is saved if the weights diverged, if they belong to no step (the optimizer itself failed), or if the disk
     failed; the message then names the existing checkpoint.
     """
     failure = error if isinstance(error, VitreousError) else explain_exhaustion(error)
@@ -25,7 +25,7 @@ def rescue_run(error: Exception, job: Job, run: Run) -> Exception:
         return failure
     job.objective.zero_grad(set_to_none=True)  # room for the checkpoint
     try:
-        if job.whole and not job.divided:  # of a divided model each process has a part
+        if job.whole and not job.divided:  # each process has only a part of a divided model
             check_weights(job, ALONE)
             run.save_checkpoint(job.progress.step, job.tensors(), job.state())
     except Exception as second:
@@ -41,14 +41,15 @@ def rescue_run(error: Exception, job: Job, run: Run) -> Exception:
 
 
 def note_end(run: Run, job: Job, why: str, error: Exception) -> None:
-    """Record why the run broke off, for those who read the folder; resuming cuts the record away with what is lost."""
+    """Record why the run broke off, for readers of the folder; resuming removes the record together with the lost
+    steps."""
     with suppress(StorageError):
         said = " ".join(str(error).split()) or type(error).__name__
         run.log({"kind": "stopped", "step": job.progress.step, "why": why, "reason": said})
 
 
 def explain_resume(path: Path, failure: Exception | None) -> str:
-    """Say which step is saved, and what to type."""
+    """Say which step is saved, and which command resumes from it."""
     steps = list_checkpoint_steps(path)
     saved = f"step {steps[-1]:,} is saved" if steps else "no step was saved"
     fewer = " --workers 0" if isinstance(failure, WorkerKilled) else ""

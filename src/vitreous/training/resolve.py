@@ -1,4 +1,4 @@
-"""Resolve what a configuration leaves open, and refuse what can't work."""
+"""Resolve the settings that a configuration leaves open, and refuse those that can't work."""
 
 import math
 import os
@@ -207,7 +207,7 @@ def check_resnet(config: RunConfig) -> None:
 
 
 def measure_duration(config: RunConfig, dataset: Dataset, reporter: Reporter, world: World = ALONE) -> str:
-    """Return how many steps fit into the configured minutes here, as a duration such as "4321st".
+    """Return the number of steps that fit into the configured minutes on this machine, as a duration such as "4321st".
 
     It runs a few seconds of real training on a job that is then discarded, so the run itself stays a pure function of
     its config. The same batches are used twice: the first epoch may read and decode files that stay in memory

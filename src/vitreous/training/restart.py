@@ -1,4 +1,4 @@
-"""What processes that are started again, after one of a run's has ended, go on with: the run folder that they began."""
+"""Restarted processes, after one of a run's has ended, continue in the run folder that they began."""
 
 import os
 from pathlib import Path
@@ -8,23 +8,24 @@ from vitreous.storage.run_config import is_run
 from vitreous.training.distributed import World
 
 NOTE = "VITREOUS_RUN_NOTE"
-"""Environment variable: the file in which the first process notes the run folder, for those that are started in its place."""
+"""Environment variable: the file in which the first process records the run folder, for the processes restarted in its
+place."""
 
 
 def was_restarted() -> bool:
-    """Return whether torch's agent has started this process again."""
+    """Return whether torch's agent has restarted this process."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) > 0
 
 
 def find_begun(out: Path | None, world: World) -> Path | None:
-    """Return the run folder that these processes had begun when they were started before, if they had.
+    """Return the run folder that these processes began before they were restarted, if they did.
 
     Args:
-        out: the folder that the command names, if it does.
+        out: the folder that the command names, if any.
         world: the processes.
 
     Raises:
-        ConfigError: there are several processes, and if they were started again, they wouldn't know their folder.
+        ConfigError: there are several processes, which wouldn't know their folder after a restart.
     """
     note = Path(os.environ[NOTE]) if NOTE in os.environ else None
     if world.together and out is None and note is None:
@@ -39,6 +40,6 @@ def find_begun(out: Path | None, world: World) -> Path | None:
 
 
 def note_folder(path: Path, world: World) -> None:
-    """Note the run folder for processes that are started in place of these."""
+    """Record the run folder for processes that are restarted in place of these."""
     if NOTE in os.environ and world.leads:
         Path(os.environ[NOTE]).write_text(str(path.absolute()))

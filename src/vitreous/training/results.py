@@ -1,4 +1,4 @@
-"""What a run came to, and what one would be."""
+"""The result of a run, and the description of one before it begins."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,7 +27,7 @@ from vitreous.weights.compatibility import describe
 
 @dataclass(frozen=True, repr=False)
 class TrainResult(Shown, Tabular):
-    """What a run came to."""
+    """The result of a run."""
 
     run: Path
     """The run folder."""
@@ -78,7 +78,7 @@ class TrainResult(Shown, Tabular):
 
 @dataclass(frozen=True, repr=False)
 class DryRun(Shown):
-    """What a run would be."""
+    """The description of a run before it begins."""
 
     config: RunConfig
     parameters: int
@@ -88,22 +88,22 @@ class DryRun(Shown):
     """Estimated peak of training, in bytes: weights, gradients, optimizer state and activations."""
     steps: int
     loss: float
-    """Of one real batch."""
+    """Loss of one real batch."""
     seconds: float
-    """That one step took."""
+    """Seconds of one step."""
     folds: str = ""
     """Description of the runs of a cross-validation; the fields above are then its configuration, and a batch of no
     particular fold."""
     facts: Facts | None = None
-    """Of the data: classes, images, their size."""
+    """Facts about the data: classes, images, their size."""
     test: int = 0
     """Images that are measured once, at the end."""
     forecast: float = 0.0
-    """About how many seconds the run takes on this machine, evaluations aside."""
+    """Approximate seconds that the run takes on this machine, without evaluations."""
     machine: str = ""
-    """Where that is: device and threads."""
+    """This machine: device and threads."""
     changed: dict[str, list[Any]] = field(default_factory=dict)
-    """Settings that are not as the recipe chose them, by dotted name: the recipe's, and what is asked for."""
+    """Settings that differ from the recipe's choice, by dotted name: the recipe's value, and the requested one."""
     out: str = ""
     """The run folder that would be made."""
 
@@ -129,7 +129,7 @@ class DryRun(Shown):
         return "\n".join([*lines, *([f"\n{self.folds}"] if self.folds else [])])
 
     def _describe_data(self) -> list[str]:
-        """Say in two lines what the data is, and how it is divided."""
+        """Describe the data and its splits in two lines."""
         facts = self.facts
         if facts is None:
             return [escape(self.config.data.path)]
@@ -142,7 +142,7 @@ class DryRun(Shown):
         ]
 
     def _describe_length(self) -> str:
-        """Say how long the run is, and how its learning rate moves."""
+        """Describe the length of the run and the course of its learning rate."""
         config, schedule = self.config, self.config.schedule
         if not self.steps:
             views = f" and {config.head_views} augmented views of each" if config.head_views else ""
@@ -154,10 +154,10 @@ class DryRun(Shown):
 
 
 def label_lines(name: str, text: str) -> list[tuple[str, str]]:
-    """Return the lines of a text, the first one with its name; none of an empty text."""
+    """Return the lines of a text, the first one with its name; none for an empty text."""
     return [(name if place == 0 else "", line) for place, line in enumerate(text.splitlines())]
 
 
 def find_run(path: Path) -> Path:
-    """Return the run of a run folder; of a sweep or a cross-validation the last one, whose model it hands over."""
+    """Return the run of a run folder; for a sweep or a cross-validation its last run, whose model it hands over."""
     return path if is_run(path) or not is_run(path / FINAL) else path / FINAL

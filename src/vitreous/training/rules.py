@@ -20,11 +20,11 @@ RULES = 3
 
 @dataclass(frozen=True)
 class Change:
-    """What changed, with which number, for which runs."""
+    """One change: its number, and the runs that it affects."""
 
     rules: int
     before: str
-    """What was done before; follows "a vitreous that"."""
+    """The former behaviour; follows "a vitreous that"."""
     touches: Callable[[RunConfig], bool]
 
 
@@ -52,7 +52,7 @@ def touches_distillation(config: RunConfig) -> bool:
 
 
 def touches_draws(config: RunConfig) -> bool:
-    """Return whether something was left out at random, by one generator for a batch."""
+    """Return whether something was left out at random, drawn by one generator for a batch."""
     left_out = config.regularisation
     return bool(left_out.dropout or left_out.drop_path or left_out.patch_dropout)
 
@@ -66,7 +66,7 @@ CHANGES = (
 
 
 def find_outdated(written: Mapping[str, Any]) -> str:
-    """Return what was done differently in the run whose config.json holds `written`; "" if nothing."""
+    """Return what was done differently in the run with this config.json; "" if nothing."""
     config = from_dict(RunConfig, written["config"])
     found = [change.before for change in CHANGES if change.rules > written.get("rules", 1) and change.touches(config)]
     return " and ".join(found)

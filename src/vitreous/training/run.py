@@ -134,7 +134,7 @@ def resume(path: Path, reporter: Reporter | None = None, changes: Changes = AS_B
 
 
 def set_threads(environment: dict[str, Any], changes: Changes, world: World) -> None:
-    """Compute with as many threads as the run has so far, unless that changes, or the number of processes does."""
+    """Compute with the run's number of threads so far, unless it, or the number of processes, changes."""
     if changes.threads or environment.get("processes", 1) == world.size:
         torch.set_num_threads(changes.threads or environment["threads"])
 
@@ -195,7 +195,7 @@ def extend_run(job: Job, before: int) -> str:
 
 
 def note_changes(run: Run, job: Job, dataset: Dataset, changes: Changes, found: dict[str, list[Any]]) -> None:
-    """Write into config.json what holds from this step on, and the previous settings; raises StorageError.
+    """Write the settings from this step on into config.json, beside the previous ones; raises StorageError.
 
     `found`: settings by name, old and new. A config.json of an earlier version gains the hashes that it lacks.
     """
@@ -253,7 +253,7 @@ def locate_paths(config: RunConfig, run: Run, changes: Changes = AS_BEFORE) -> R
 
 
 def dry_run(config: RunConfig, reporter: Reporter | None = None) -> DryRun:
-    """Do everything that `train` does up to the first step, on one batch, and write nothing."""
+    """Do everything that `train` does up to the first step, with one batch, and write nothing."""
     reporter = reporter or Silent()
     check_ranges(config)
     dataset = open_data(config, reporter)

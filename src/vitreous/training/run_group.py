@@ -1,4 +1,5 @@
-"""Several runs in one folder, a sweep or a cross-validation: begun, recorded in a file of their own, and read."""
+"""Several runs in one folder, a sweep or a cross-validation: beginning, recording in a file of their own, and
+reading."""
 
 import json
 from collections.abc import Callable, Mapping

@@ -108,7 +108,7 @@ def check_ranges(config: RunConfig) -> None:
 
 
 def check_values(settings: Mapping[str, Any], *, nothing: bool = False) -> None:
-    """Hold some settings, by dotted name, against their ranges; the run may be of no step at all where that is said.
+    """Check some settings, by dotted name, against their ranges; a run without steps is allowed only if so stated.
 
     Raises:
         ConfigError: a number outside its range, a duration that can't be read, or a pair in the wrong order.

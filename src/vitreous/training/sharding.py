@@ -1,5 +1,5 @@
-"""A model divided among processes (FSDP2, `fully_shard`): each holds a part of every parameter, its gradient and its optimizer
-state, and has a block whole only while it computes it."""
+"""A model divided among processes (FSDP2, `fully_shard`): each holds a part of every parameter, its gradient and its
+optimizer state, and a whole block only while computing it."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -20,7 +20,8 @@ from vitreous.training.distributed import World
 
 
 def lay_out_mesh(shard: str | int, device: torch.device, world: World) -> DeviceMesh:
-    """Return the processes as a mesh: those that share one copy of the model, or rows of them, each with a copy (hybrid).
+    """Return the processes as a mesh: one row that shares a copy of the model, or several rows, each with a copy
+    (hybrid).
 
     Raises:
         ConfigError: the number of processes can't be divided into such rows.
@@ -40,7 +41,7 @@ def lay_out_mesh(shard: str | int, device: torch.device, world: World) -> Device
 
 
 def shard_objective(objective: Objective, mesh: DeviceMesh, bf16: bool) -> None:
-    """Divide an objective and its model over a mesh, in place: block by block, and what is left together.
+    """Divide an objective and its model over a mesh, in place: block by block, and the rest together.
 
     `bf16`: parameters are gathered in bfloat16, and gradients summed in float32.
     """
@@ -74,12 +75,12 @@ def take_local(tensors: Iterable[Tensor]) -> list[Tensor]:
 
 
 def gather_whole(tensor: Tensor) -> Tensor:
-    """Return a tensor whole, in all processes, which all call this."""
+    """Return a whole tensor in all processes; all of them must call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def gather_on_cpu(tensors: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:
-    """Return tensors whole, one at a time, on the CPU of the processes that `keep` them; all call this."""
+    """Return whole tensors, one at a time, on the CPU of the processes that `keep` them; all of them must call this."""
     found = {}
     for name, tensor in tensors.items():
         whole = gather_whole(tensor.detach())
@@ -89,8 +90,8 @@ def gather_on_cpu(tensors: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor
 
 
 def divide_like(whole: Tensor | Pieces, like: Tensor) -> Tensor:
-    """Return a tensor divided as another one of its shape is; whole where that one isn't. No process sends anything, and of a
-    tensor in pieces each reads its own part."""
+    """Return a tensor divided like another one of its shape, or whole if that one is. Processes don't communicate; each
+    reads its own part of a tensor in pieces."""
     if not isinstance(like, DTensor) or tuple(whole.shape) != tuple(like.shape):
         return whole.join() if isinstance(whole, Pieces) else whole
     if isinstance(whole, Tensor):
@@ -103,7 +104,8 @@ def divide_like(whole: Tensor | Pieces, like: Tensor) -> Tensor:
 
 
 class Owners:
-    """Whole matrices of one shape out of their parts: each process gets one of them, as many at a time as share a copy.
+    """Whole matrices of one shape from their parts: each process gets one of them, as many at a time as processes share
+    a copy.
 
     Args:
         like: a matrix that is divided along its rows, as all of them are.
@@ -119,8 +121,8 @@ class Owners:
         self.counts = [count * math.prod(like.shape[1:]) for count in rows]
 
     def gather(self, parts: list[Tensor]) -> Tensor | None:
-        """Return the matrix of this process's number out of at most `size`, of each of which it gives a part; None if there are
-        fewer."""
+        """Return the matrix with this process's number out of at most `size`, contributing its part of each; None if
+        there are fewer."""
         mine = self.rank < len(parts)
         whole = parts[0].new_empty(sum(self.counts) if mine else 0)
         given = torch.cat([part.reshape(-1) for part in parts])
@@ -134,7 +136,8 @@ class Owners:
         return whole.view(self.shape) if mine else None
 
     def scatter(self, whole: Tensor | None, parts: list[Tensor]) -> list[Tensor]:
-        """Return this process's parts of matrices, of which it gives the one that `gather` gave it; shaped as `parts`."""
+        """Return this process's parts of the matrices, contributing the one that `gather` returned; shaped as
+        `parts`."""
         own = self.counts[self.rank]
         given = parts[0].new_empty(0) if whole is None else whole.reshape(-1)
         found = parts[0].new_empty(own * len(parts))

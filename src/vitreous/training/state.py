@@ -47,11 +47,11 @@ class Progress:
     had not seen, that accuracy's interval from low to high, views of each image, and the temperature of those
     predictions."""
     skipped: int = 0
-    """Steps in a row that were not taken, since their loss or gradient was not finite."""
+    """Steps in a row that were skipped, since their loss or gradient was not finite."""
     rolled_back: int = 0
     """Times that the run went back to a checkpoint, since its loss was not finite."""
     avoided: list[int] = field(default_factory=list)
-    """Steps that are left out since then, ascending."""
+    """Steps left out since then, ascending."""
     recent: dict[str, float] = field(default_factory=lambda: {"mean": 0.0, "variance": 0.0, "steps": 0.0})
     """Running mean and variance of the loss, and of how many steps."""
     window: dict[str, float] = field(default_factory=lambda: {"loss": 0.0, "correct": 0.0, "samples": 0.0})
@@ -72,7 +72,7 @@ class Job:
     validation: Source
     device: torch.device
     test: Source | None = None
-    """Measured once, at the end."""
+    """Images that are measured once, at the end."""
     progress: Progress = field(default_factory=Progress)
     whole: bool = True
     """Whether the weights are those of `progress.step`: false from the optimizer's step until it is counted."""
@@ -84,9 +84,9 @@ class Job:
     world: World = ALONE
     """The processes of this run."""
     runner: nn.Module | None = None
-    """What is called in place of the objective where there are several."""
+    """The module called in place of the objective if there are several processes."""
     blueprint: Model | None = None
-    """In the first process, where the model is divided among several: a whole one, to be filled."""
+    """A whole model to fill, in the first process, if the model is divided among several."""
     callbacks: tuple[Callback, ...] = ()
     """Who hears of this run, in its first process."""
     layers: dict[str, dict[str, float]] | None = None
@@ -110,13 +110,13 @@ class Job:
         return isinstance(self.objective, FSDPModule)
 
     def predict(self, images: Tensor) -> Tensor:
-        """Return what the model to evaluate says of normalised images."""
+        """Return the output of the model to evaluate for normalised images."""
         if not self.divided:
             return self.evaluated_model(images)
         return self.objective.predict(images) if self.average is None else self.average.module(images)
 
     def gather_model(self) -> Model | None:
-        """Return the model to evaluate whole, in the first process; None in the others, which all call this."""
+        """Return the whole model to evaluate in the first process, None in the others; all of them must call this."""
         if not self.divided:
             return cast("Model", self.evaluated_model)
         weights = gather_on_cpu(self.evaluated_model.state_dict(), self.world.leads)
@@ -169,7 +169,8 @@ class Job:
 
 
 def divide_all(whole: Mapping[str, Tensor | Pieces], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors divided as those of the same name are; a name that has no counterpart is left to whoever loads them."""
+    """Return tensors divided like those of the same name; one without a counterpart stays as it is, for the caller to
+    check."""
     nothing = torch.empty(0)
     return {name: divide_like(tensor, like.get(name, nothing)) for name, tensor in whole.items()}
 

@@ -46,7 +46,7 @@ def iterate_batches(
     job: Job, interrupt: Interrupt
 ) -> Iterator[tuple[int | None, Batch, Float[Tensor, "batch channel row col"]]]:
     """Yield batches of validation examples by number, with the images as the model takes them, on its device; end early if
-    interrupted. Of a batch without a number nothing counts.
+    interrupted. A batch without a number doesn't count.
 
     The batches are those of a run in one process, whose figures their results therefore make up; each process has every
     size-th of them.
@@ -61,10 +61,10 @@ def iterate_batches(
         world.agree(interrupt)
         if interrupt.requested:
             return
-        if (part := next(batches, None)) is not None:  # in the last round, not every process has one
+        if (part := next(batches, None)) is not None:  # in the last round, some processes have none
             part = part.to(job.device)
             yield first + world.rank, part, normalize(part.pixels, config.preprocess)
-        elif job.divided:  # the others' layers can't be gathered without this process
+        elif job.divided:  # the other processes can't gather layers without this one
             part = collate([next(Examples(job.validation, config.preprocess, config.decode).examples([0]))]).to(
                 job.device
             )
@@ -77,7 +77,7 @@ def choose_batch(job: Job) -> int:
 
 
 def gather_batches(job: Job, found: Mapping[int, T]) -> list[T]:
-    """Return what was found of all batches, in their order, in the first process; nothing in the others."""
+    """Return the results of all batches, in their order, in the first process; none in the others."""
     together = {number: value for part in job.world.gather(dict(found)) for number, value in part.items()}
     return [together[number] for number in sorted(together)]
 
@@ -109,11 +109,11 @@ def measure_multilabel(job: Job, interrupt: Interrupt) -> dict[str, float] | Non
 
 def collect_batches(job: Job, interrupt: Interrupt, take: Callable[[np.ndarray, np.ndarray], T]) -> list[T] | None:
     """Return the results of `take` for each batch's logits, divided by the job's temperature, and labels; None if
-    interrupted. Of several processes, the first has them all, and the others none."""
+    interrupted. With several processes, the first has them all, and the others none."""
     job.objective.eval()
     job.evaluated_model.eval()
     found: dict[int, T] = {}
-    with torch.no_grad() if job.divided else torch.inference_mode():  # what is gathered first is trained with, too
+    with torch.no_grad() if job.divided else torch.inference_mode():  # layers gathered first are trained with, too
         for number, part, images in iterate_batches(job, interrupt):
             with autocast_context(job) if job.divided else nullcontext():
                 outputs = (job.predict(images).float() / job.temperature).cpu().numpy()
@@ -152,7 +152,7 @@ def measure_loss(job: Job, interrupt: Interrupt) -> dict[str, float] | None:
     with torch.no_grad() if job.divided else torch.inference_mode():
         for number, part, images in iterate_batches(job, interrupt):
             if number is not None:
-                objective.noise(number * choose_batch(job) - drawn, generator)  # what other processes' batches draw
+                objective.noise(number * choose_batch(job) - drawn, generator)  # the draws of other processes' batches
                 drawn = number * choose_batch(job) + len(images)
             noise = objective.noise(len(images), generator).to(job.device)
             with autocast_context(job) if job.divided else nullcontext():

@@ -1,4 +1,4 @@
-"""Which process of a run hangs: it names itself, with its stack; one that can't is named by another."""
+"""Detection of a hanging process: it reports itself, with its stacks; if it can't, another one reports it."""
 
 import faulthandler
 import os
@@ -13,40 +13,41 @@ from typing import Any, NamedTuple
 from vitreous.training.distributed import World
 
 EARLY = 0.8
-"""Share of the time that processes wait for one another after which one that hangs is looked for."""
+"""Share of the timeout between processes after which a hanging one is looked for."""
 LOOKS = 20
-"""Looks in that time."""
+"""Number of checks in that time."""
 
 
 class Sign(NamedTuple):
-    """What a process last showed of itself."""
+    """The last sign of a process."""
 
     pulse: int
-    """How far its work is (see `Pulse`)."""
+    """Its progress (see `Pulse`)."""
     looks: int
-    """How often its watch has looked."""
+    """Number of its watch's checks."""
     where: str
-    """Its host, and its number there."""
+    """Its host, and its process number there."""
 
 
 class Watch:
-    """While the block runs, notices if this process is the one that all others wait for, or one of them has gone silent.
+    """While the block runs, detects that all others wait for this process, or that one of them has gone silent.
 
-    Processes that wait for each other come to the same pulse; the one that hangs is behind. It writes a line and the stacks of its
-    threads to standard error, and ends, so that torch's agent starts all of them again, or ends the run.
+    Processes that wait for each other reach the same pulse; a hanging one stays behind. It writes a line and the stacks
+    of its
+    threads to standard error, and ends, so that torch's agent restarts all of them, or ends the run.
     """
 
     def __init__(self, world: World) -> None:
         self.world, self.seconds = world, EARLY * world.timeout
         self.pulse, self.since, self.looks = -1, time.monotonic(), 0
         self.heard: dict[int, tuple[int, float]] = {}
-        """Of each process: how often its watch had looked, and when that was new."""
+        """For each process: its watch's last known count, and when that count was new."""
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._watch, name="watch", daemon=True)
 
     def __enter__(self) -> "Watch":
         if self.world.together:
-            self.show(self.world.store)  # so that all know of each other, whatever happens next
+            self.show(self.world.store)  # so that all know each other, whatever happens next
             self.thread.start()
         return self
 
@@ -57,17 +58,17 @@ class Watch:
 
     def _watch(self) -> None:
         store = self.world.store.clone()
-        with suppress(RuntimeError):  # the store has gone, and with it the run
+        with suppress(RuntimeError):  # the store has gone, and the run with it
             while not self.over.wait(self.seconds / LOOKS):
                 self.look(store)
 
     def look(self, store: Any) -> None:
-        """Show how far this process is, and if it hasn't moved for long, find out whose fault that is."""
+        """Show this process's progress, and if it has long stood still, find out which process is to blame."""
         now, rank, pulse = time.monotonic(), self.world.rank, self.world.pulse.count
         if pulse != self.pulse:
             self.pulse, self.since = pulse, now
         self.show(store)
-        if now - self.since < self.seconds / 2:  # most of the time, nobody reads the others' signs
+        if now - self.since < self.seconds / 2:  # usually, nobody needs the others' signs
             return
         signs = {
             one: read_sign(store.get(f"sign/{one}")) for one in range(self.world.size) if store.check([f"sign/{one}"])
@@ -91,13 +92,14 @@ class Watch:
             )
 
     def show(self, store: Any) -> None:
-        """Show how far this process is, and that it lives."""
+        """Show this process's progress, and that it is alive."""
         self.looks += 1
         shown = f"{self.world.pulse.count} {self.looks} {platform.node()}, process {os.getpid()}"
         store.set(f"sign/{self.world.rank}", shown)
 
     def end(self, store: Any, rank: int, sign: Sign, why: str) -> None:
-        """Say which process hangs, and end this one; all stacks are its own, so it shows them if it is the one."""
+        """Say which process hangs, and end this one; the stacks are this process's, so they are shown only if it is the
+        one."""
         store.set(f"failed/{self.world.rank}", "1")
         if int(store.compare_set("told", "", str(self.world.rank))) == self.world.rank:
             sys.stderr.write(f"vitreous: error: process {rank} of {self.world.size} ({sign.where}) {why}\n")
@@ -108,6 +110,6 @@ class Watch:
 
 
 def read_sign(shown: bytes) -> Sign:
-    """Read what `Watch.look` shows."""
+    """Read the signs that `Watch.look` shows."""
     pulse, looks, where = shown.decode().split(" ", 2)
     return Sign(int(pulse), int(looks), where)
