@@ -125,7 +125,7 @@ def test_other_files_are_never_opened_through_a_video(tmp_path):
         (only,) = frames(tmp_path / name)
         assert "can't be read as a video" in only.error
     os.mkfifo(tmp_path / "pipe.mp4")
-    assert "no regular file" in next(frames(tmp_path / "pipe.mp4")).error
+    assert "not a regular file" in next(frames(tmp_path / "pipe.mp4")).error
 
 
 def test_limits_hold_before_the_work(tmp_path, monkeypatch):
