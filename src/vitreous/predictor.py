@@ -17,8 +17,9 @@ from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.engines.measured import MeasuredEngine
 from vitreous.engines.selection import choose_engine
 from vitreous.errors import ConfigError, UnknownName
+from vitreous.images.formats import is_video
 from vitreous.images.inputs import Image, Ready, is_single, prepare, prepare_all
-from vitreous.images.video import check_every, frames, is_video
+from vitreous.images.video import check_every, frames
 from vitreous.prediction import DecisionOptions, Prediction, name_unknown
 from vitreous.runtime.data_frames import data_frame
 from vitreous.runtime.display import Shown

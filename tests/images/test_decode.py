@@ -12,9 +12,9 @@ from PIL import Image
 
 from vitreous.errors import ConfigError, ImageError
 from vitreous.images.config import DecodeConfig
+from vitreous.images.containers.exif import apply_orientation
 from vitreous.images.decode import decode, probe, read
 from vitreous.images.formats import list_formats
-from vitreous.images.pillow import apply_orientation
 from vitreous.shapes import Size
 
 

@@ -25,7 +25,8 @@ from vitreous.evaluation.probes.features import FeatureOptions, Features, check_
 from vitreous.evaluation.probes.frame_features import frame_features, join_features
 from vitreous.image_paths import expand_paths
 from vitreous.images.config import DecodeConfig
-from vitreous.images.video import check_every, is_video
+from vitreous.images.formats import is_video
+from vitreous.images.video import check_every
 from vitreous.predictor import Predictor
 from vitreous.runtime.data_frames import Tabular
 from vitreous.storage.presence import path_exists

@@ -19,8 +19,9 @@ from vitreous.data.listing.ignored import describe_ignored
 from vitreous.data.listing.scan_report import escape
 from vitreous.errors import ConfigError
 from vitreous.image_paths import expand_images, expand_paths
+from vitreous.images.formats import VIDEO_SUFFIXES, is_video
 from vitreous.images.inputs import Packed
-from vitreous.images.video import SUFFIXES, check_every, check_installed, is_video
+from vitreous.images.video import check_every, check_installed
 from vitreous.training.progress import Pace, reporter
 
 if TYPE_CHECKING:
@@ -81,7 +82,9 @@ def report_end(options: Predict, passed: Counter[str], filled: list[str], counte
     """Report on standard error which files were ignored, incomplete or unreadable."""
     if passed:
         hint = (
-            "; name a video itself to classify its frames" if SUFFIXES & {ending.lower() for ending in passed} else ""
+            "; name a video itself to classify its frames"
+            if VIDEO_SUFFIXES & {ending.lower() for ending in passed}
+            else ""
         )
         print(f"vitreous: ignored: {describe_ignored(passed)}{hint}", file=sys.stderr)
     if filled:

@@ -19,10 +19,11 @@ from vitreous.errors import ImageError
 from vitreous.images import bands
 from vitreous.images.config import DecodeConfig, Mode
 from vitreous.images.containers import bmp, gif, jpeg, png, ppm, tiff, webp
-from vitreous.images.containers.survey import Survey, turn_size
+from vitreous.images.containers.exif import apply_orientation, turn_size
+from vitreous.images.containers.survey import Survey
 from vitreous.images.formats import EXTRA, REMEDY, SAVE, list_formats, sniff_format
 from vitreous.images.limits import check_limits
-from vitreous.images.pillow import apply_orientation, find_remaining_orientation, name_mode, open_limited
+from vitreous.images.pillow import find_remaining_orientation, name_mode, open_limited
 from vitreous.images.pixels import (
     DEEP,
     UNKNOWN,

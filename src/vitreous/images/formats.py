@@ -3,6 +3,7 @@ here."""
 
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 
 READ = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
@@ -90,6 +91,10 @@ UNREAD = dict.fromkeys(
     SAVE,
 )
 """Extensions of images that are not supported."""
+VIDEO_SUFFIXES = frozenset(
+    (".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts", ".wmv", ".flv", ".ogv")
+)
+"""Extensions of videos."""
 
 
 @cache
@@ -107,6 +112,11 @@ def list_formats() -> tuple[str, ...]:
 def list_suffixes() -> frozenset[str]:
     """Return the extensions, in lower case, of files that can be read here; formats are recognised by content alone."""
     return frozenset(extension for name in list_formats() for extension in (READ | EXTRA)[name])
+
+
+def is_video(path: str | Path) -> bool:
+    """Return whether a file is a video, by its extension."""
+    return Path(path).suffix.lower() in VIDEO_SUFFIXES
 
 
 def suggest_remedy(suffix: str) -> str | None:

@@ -13,9 +13,10 @@ from jaxtyping import Float
 from vitreous.errors import ImageError, VitreousError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.images.decode import probe, read
+from vitreous.images.formats import is_video
 from vitreous.images.pixels import keep_scale
 from vitreous.images.preprocess import Resizer, preprocess_image
-from vitreous.images.video import Frame, is_video
+from vitreous.images.video import Frame
 from vitreous.shapes import Pixels
 from vitreous.storage.presence import explain_url
 

@@ -1,12 +1,10 @@
-"""Open a format with Pillow's one reader for it, within the limits; interpret its modes; and turn pixels upright."""
+"""Open a format with Pillow's one reader for it, within the limits, and interpret its modes."""
 
 import io
 import threading
 import warnings
 from functools import cache
 
-import numpy as np
-from jaxtyping import Num
 from PIL import Image, ImageFile
 
 from vitreous.images.config import DecodeConfig
@@ -74,21 +72,6 @@ def count_mode_channels(mode: str) -> int:
     if apart and number.isdigit():
         return int(number)
     return {"L": 1, "1": 1, "I": 1, "F": 1, "LA": 2, "La": 2, "RGBA": 4, "RGBX": 4, "CMYK": 4, "RGBa": 4}.get(number, 3)
-
-
-def apply_orientation(
-    pixels: Num[np.ndarray, "row col channel"], orientation: int
-) -> Num[np.ndarray, "row2 col2 channel"]:
-    """Turn pixels upright by an EXIF orientation of 1 to 8."""
-    if orientation == 1:
-        return pixels
-    if orientation >= 5:
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
 
 
 ImageFile.LOAD_TRUNCATED_IMAGES = False

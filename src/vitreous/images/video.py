@@ -20,12 +20,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vitreous.errors import ConfigError, ImageError
+from vitreous.images.formats import is_video
 from vitreous.runtime.display import Shown, escape_text, format_text
 
-SUFFIXES = frozenset(
-    (".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts", ".wmv", ".flv", ".ogv")
-)
-"""Extensions of videos."""
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg"
 """ffmpeg's names for the formats that are read; none of them names other files."""
 MOST_PIXELS = 8192 * 4320
@@ -77,11 +74,6 @@ class Frame(Shown):
         picture.save(file, "PNG")
         address = f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
         return f'<figure style="margin: 0"><img src="{address}" alt=""><figcaption>{escape_text(self)}</figcaption></figure>'
-
-
-def is_video(path: str | Path) -> bool:
-    """Return whether a file is a video, by its extension."""
-    return Path(path).suffix.lower() in SUFFIXES
 
 
 def is_installed() -> bool:

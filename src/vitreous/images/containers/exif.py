@@ -1,7 +1,12 @@
-"""Orientation from EXIF and XMP: one tag, read without the rest."""
+"""Orientation: read from EXIF and XMP, one tag without the rest, and applied to sizes and pixels."""
 
 import re
 import struct
+
+import numpy as np
+from jaxtyping import Num
+
+from vitreous.shapes import Size
 
 ORIENTATION = 0x0112
 XMP = 700
@@ -83,3 +88,23 @@ def read_orientation(exif: bytes | None, xmp: bytes | None = None) -> int:
     if value is None and xmp and (match := IN_XMP.search(xmp)):
         value = int(match[1])
     return value if value in range(1, 9) else 1
+
+
+def turn_size(rows: int, cols: int, orientation: int) -> Size:
+    """Return the size of an image after turning it by an EXIF orientation."""
+    return Size(cols, rows) if orientation >= 5 else Size(rows, cols)
+
+
+def apply_orientation(
+    pixels: Num[np.ndarray, "row col channel"], orientation: int
+) -> Num[np.ndarray, "row2 col2 channel"]:
+    """Turn pixels upright by an EXIF orientation of 1 to 8."""
+    if orientation == 1:
+        return pixels
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)

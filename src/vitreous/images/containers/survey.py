@@ -34,8 +34,3 @@ class TooManyPieces(ImageError):
 
     def __init__(self, what: str) -> None:
         super().__init__(f"it has more than {PIECES:,} {what}; save it again, with its metadata left out")
-
-
-def turn_size(rows: int, cols: int, orientation: int) -> Size:
-    """Return the size of an image after turning it by an EXIF orientation."""
-    return Size(cols, rows) if orientation >= 5 else Size(rows, cols)

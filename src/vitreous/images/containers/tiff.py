@@ -3,8 +3,15 @@
 import struct
 
 from vitreous.errors import ImageError
-from vitreous.images.containers.exif import ORIENTATION, XMP, Entry, read_directory, read_orientation, read_start
-from vitreous.images.containers.survey import FRAMES, Survey, turn_size
+from vitreous.images.containers.exif import (
+    ORIENTATION,
+    XMP,
+    Entry,
+    read_directory,
+    read_orientation,
+    read_start,
+)
+from vitreous.images.containers.survey import FRAMES, Survey
 
 COLS, ROWS, BITS, COMPRESSION, SAMPLES, STRIP_OFFSETS, STRIP_BYTES = 256, 257, 258, 259, 277, 273, 279
 TILE_COLS, TILE_ROWS, TILE_OFFSETS = 322, 323, 324
@@ -33,7 +40,7 @@ def survey_tiff(data: bytes) -> Survey:
     frames = 1 + _read_next(data, after, order, big, {place})
     turned = read_orientation(exif, xmp)
     rows, cols = read_value(entries, ROWS, 0), read_value(entries, COLS, 0)
-    return Survey(data, turned, frames, turn_size(rows, cols, turned), stored, 8 + stored)
+    return Survey(data, turned, frames(rows, cols, turned), stored, 8 + stored)
 
 
 def read_first_directory(data: bytes) -> tuple[str, bool, int, dict[int, Entry], int]:
