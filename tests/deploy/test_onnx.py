@@ -106,13 +106,12 @@ def test_features_are_embedded_and_searched(exported, original, photo, tmp_path)
 
 
 def test_an_engine_that_is_not_installed_is_named(exported, monkeypatch):
-    monkeypatch.setattr("vitreous.engines.selection.find_spec", lambda name: None)
+    monkeypatch.setattr("vitreous.runtime.packages.find_spec", lambda name: None)
     with pytest.raises(
         ConfigError, match=r"needs onnxruntime, which is not installed: pip install 'vitreous\[export\]'"
     ):
         vitreous.load(exported)
-    monkeypatch.setattr("vitreous.deploy.targets.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="needs onnx, onnxscript, openvino: pip install"):
+    with pytest.raises(ConfigError, match="needs onnx, onnxscript, openvino, not installed: pip install"):
         vitreous.export(folder_of(TINY), to="openvino", out="nowhere")
 
 

@@ -70,7 +70,8 @@ def test_what_somebody_else_has_exported_is_not_opened(program, tmp_path, monkey
 def test_a_noted_file_that_torch_cannot_read_is_refused(program, tmp_path):
     file = program.export.files[0]
     (tmp_path / file.file).write_bytes(b"x")
-    folder = program.export.__class__(**{**vars(program.export), "path": tmp_path})
+    files = (file.find(tmp_path, file.file),)
+    folder = program.export.__class__(**{**vars(program.export), "path": tmp_path, "files": files})
     program_engine.note_own(folder)
     with pytest.raises(CheckpointError, match="torch can't open"):
         program_engine.ProgramEngine(folder)

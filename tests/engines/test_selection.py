@@ -122,7 +122,9 @@ def test_what_is_named_is_taken_and_what_is_missing_is_said(export, monkeypatch)
         engine = right(vitreous.load(export, engine=name).engine)
         assert engine.name == name and not isinstance(engine, MeasuredEngine)
     real = importlib.util.find_spec
-    monkeypatch.setattr(selection, "find_spec", lambda name: None if name == "onnxruntime" else real(name))
+    monkeypatch.setattr(
+        "vitreous.runtime.packages.find_spec", lambda name: None if name == "onnxruntime" else real(name)
+    )
     assert right(vitreous.load(export).engine).name == "openvino"
     with pytest.raises(
         ConfigError, match=r"needs onnxruntime, which is not installed: pip install 'vitreous\[export\]'"

@@ -13,7 +13,7 @@ from vitreous.data.listing.scan import scan
 from vitreous.data.sources.base import Relabelled, ScannedSource, Source
 from vitreous.data.sources.digits import DIGITS
 from vitreous.data.sources.files import ScannedListing, build_source, keep_readable, number_classes
-from vitreous.data.sources.packed import is_packed
+from vitreous.data.sources.packed import list_packed
 from vitreous.data.splits import list_data, list_labelled, list_splits
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig
@@ -80,7 +80,7 @@ def open_splits(path: str, decode: DecodeConfig = DecodeConfig(), broken: str = 
         found = open_dataset(DataConfig(path))
         return {"train": found.train, "validation": found.validation}
     place = Path(path).expanduser() if path else Path()
-    splits = list_splits(place, optional=is_packed(place))
+    splits = list_packed(place, optional=True) or list_splits(place)
     there = {name: listing for name, listing in vars(splits).items() if listing is not None}
     if len(there) == 1:
         there = {"": there["train"]}

@@ -6,7 +6,6 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
 from tempfile import TemporaryDirectory
@@ -17,6 +16,7 @@ import torch
 from vitreous.deploy.graph import OPSET, Graph
 from vitreous.engines.exported_folder import Target
 from vitreous.errors import ConfigError
+from vitreous.runtime.packages import require_packages
 
 NEEDED = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
@@ -31,9 +31,7 @@ LARGEST_FILE = 1_900_000_000
 
 def check_installed(target: Target) -> None:
     """Raise ConfigError if a package or a compiler that a target needs isn't installed."""
-    missing = [name for name in NEEDED[target] if not find_spec(name)]
-    if missing:
-        raise ConfigError(f"exporting to {target} needs {', '.join(missing)}: pip install 'vitreous[export]'")
+    require_packages(NEEDED[target], f"exporting to {target}", "export")
     compiler = os.environ.get("CXX", "g++")
     if target == "aotinductor" and not which(compiler):
         raise ConfigError(

@@ -28,6 +28,13 @@ class ExportedEngine(ABC):
         """Nothing: only the runtime knows how it computes."""
         return ()
 
+    def check_device(self, device: str) -> None:
+        """Refuse any device but the CPU; raises ConfigError."""
+        if device not in ("auto", "cpu"):
+            raise ConfigError(
+                f"an export to {self.folder.target} computes on the CPU, not on {device!r}; leave out --device"
+            )
+
     def check_onnx(self) -> None:
         """Refuse an ONNX file that reaches outside its folder or would fill the memory; raises CheckpointError."""
         files = self.folder.files

@@ -5,7 +5,7 @@ import numpy as np
 from vitreous.engines.base import check_precision, list_precisions
 from vitreous.engines.exported import ExportedEngine
 from vitreous.engines.exported_folder import ExportedFolder
-from vitreous.errors import CheckpointError, ConfigError
+from vitreous.errors import CheckpointError
 from vitreous.runtime.threads import count_threads
 
 
@@ -22,8 +22,7 @@ class OnnxRuntimeEngine(ExportedEngine):
 
     def __init__(self, folder: ExportedFolder, device: str = "auto", precision: str = "fp32") -> None:
         super().__init__(folder)
-        if device not in ("auto", "cpu"):
-            raise ConfigError(f"the engine onnxruntime computes on the CPU, not on {device!r}; leave out --device")
+        self.check_device(device)
         check_precision(self.name, precision, list_precisions(self.name, folder.graph.precision))
         import onnxruntime
 

@@ -31,8 +31,7 @@ class OpenVinoEngine(ExportedEngine):
     @keep_signal_stack()
     def __init__(self, folder: ExportedFolder, device: str = "auto", precision: str = "fp32") -> None:
         super().__init__(folder)
-        if device not in ("auto", "cpu"):
-            raise ConfigError(f"the engine openvino computes on the CPU here, not on {device!r}; leave out --device")
+        self.check_device(device)
         check_precision(self.name, precision, list_precisions(self.name, folder.graph.precision))
         import openvino
 

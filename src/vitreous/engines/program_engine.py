@@ -40,10 +40,7 @@ class ProgramEngine(ExportedEngine):
 
     def __init__(self, folder: ExportedFolder, device: str = "auto", precision: str = "fp32") -> None:
         super().__init__(folder)
-        if device not in ("auto", "cpu"):
-            raise ConfigError(
-                f"an export to {folder.target} computes on the CPU, not on {device!r}; leave out --device"
-            )
+        self.check_device(device)
         self.precision = folder.graph.precision
         check_precision(self.name, precision, tuple(dict.fromkeys(("fp32", self.precision))))
         check_own(folder)
@@ -69,7 +66,7 @@ def note_own(folder: ExportedFolder) -> None:
     """Record that a program was exported here by this account, with these versions; without a record it won't be
     opened."""
     with suppress(StorageError, OSError):
-        path = _find_note(folder.file)
+        path = _find_note(folder.files[0].sha256)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, to_json(_describe_here()))
 
@@ -79,7 +76,7 @@ def check_own(folder: ExportedFolder) -> None:
     ConfigError."""
     again = f"export again, from {folder.source}"
     try:
-        noted = read_json(_find_note(folder.file))
+        noted = read_json(_find_note(file_hash(folder.file)))
     except (OSError, UserError):
         raise ConfigError(
             f"{folder.file} can run code when it is opened, and it wasn't exported by this account on this machine; {again}, or if you "
@@ -98,5 +95,5 @@ def _describe_here() -> dict[str, str]:
     return {"torch": torch.__version__, "processor": read_cpu_model(), "features": read_cpu_features()}
 
 
-def _find_note(file: Path) -> Path:
-    return find_cache() / "programs" / f"{file_hash(file)}.json"
+def _find_note(sha256: str) -> Path:
+    return find_cache() / "programs" / f"{sha256}.json"

@@ -1,12 +1,12 @@
 """The choice of a model's engine. Imports torch only if torch computes."""
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from vitreous.engines.base import ENGINES, Engine, list_precisions
 from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.engines.measured import MeasuredEngine
 from vitreous.errors import ConfigError, UnknownName
+from vitreous.runtime.packages import is_installed
 
 if TYPE_CHECKING:
     from vitreous.weights.model_folder import ModelFolder
@@ -56,7 +56,7 @@ def _choose_readers(folder: ExportedFolder, engine: str, precision: str) -> tupl
             f"{folder.path} is an export to {folder.target}, which {engine} doesn't run; choose --engine {' or '.join(readers)}"
         )
     named = readers if engine == "auto" else (engine,)
-    installed = [name for name in named if find_spec(name)]
+    installed = [name for name in named if is_installed(name)]
     if not installed:
         raise ConfigError(f"{folder.path} needs {named[0]}, which is not installed: pip install 'vitreous[export]'")
     able = [name for name in installed if precision in ("auto", *list_precisions(name, folder.graph.precision))]

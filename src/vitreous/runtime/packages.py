@@ -6,6 +6,11 @@ from importlib.util import find_spec
 from vitreous.errors import ConfigError
 
 
+def is_installed(name: str) -> bool:
+    """Return whether a package, named as it is imported, is installed; it is not imported."""
+    return find_spec(name) is not None
+
+
 def require_packages(names: Iterable[str], purpose: str, extra: str) -> None:
     """Raise ConfigError unless all packages are installed; nothing is imported.
 
@@ -14,6 +19,6 @@ def require_packages(names: Iterable[str], purpose: str, extra: str) -> None:
         purpose: what needs them, the start of the message, such as "serving".
         extra: the extra of vitreous that installs them.
     """
-    missing = [name for name in names if not find_spec(name)]
+    missing = [name for name in names if not is_installed(name)]
     if missing:
         raise ConfigError(f"{purpose} needs {', '.join(missing)}, not installed: pip install 'vitreous[{extra}]'")

@@ -267,12 +267,12 @@ def settle_error(world: World, error: BaseException) -> BaseException:
     code = 128 + error.number if isinstance(error, Signalled) else getattr(error, "exit_code", 1)
     with suppress(RuntimeError, ValueError):
         store = world.store
-        store.set(f"failed/{world.rank}", str(code))
+        note_failure(store, world.rank, code)
         if isinstance(error, (ProcessLost, KeyboardInterrupt)):
             await_key(store, "told", LAST_WORDS if isinstance(error, ProcessLost) else 0)
         elif not world.leads and await_key(store, "failed/0", FIRST_TO_TELL):
             await_key(store, "told", LAST_WORDS)
-        teller = int(store.compare_set("told", "", str(world.rank)))
+        teller = choose_teller(store, world.rank)
         code = int(store.get(f"failed/{teller}"))
         store.set(f"settled/{world.rank}", "")
         if world.leads and not has_agent():  # the store ends with this process
@@ -283,6 +283,16 @@ def settle_error(world: World, error: BaseException) -> BaseException:
         if not world.leads and isinstance(error, VitreousError) and not isinstance(error, ProcessLost):
             error.args = (f"process {world.rank} of {world.size}: {error}",)
     return error
+
+
+def note_failure(store: Any, rank: int, code: int) -> None:
+    """Record in the store that a process has failed, with its exit code."""
+    store.set(f"failed/{rank}", str(code))
+
+
+def choose_teller(store: Any, rank: int) -> int:
+    """Return the rank of the process that reports what went wrong: the first that calls this."""
+    return int(store.compare_set("told", "", str(rank)))
 
 
 def await_key(store: Any, key: str, seconds: float) -> bool:

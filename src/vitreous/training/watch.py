@@ -10,7 +10,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from vitreous.training.distributed import World
+from vitreous.training.distributed import World, choose_teller, note_failure
 
 EARLY = 0.8
 """Share of the timeout between processes after which a hanging one is looked for."""
@@ -100,8 +100,8 @@ class Watch:
     def end(self, store: Any, rank: int, sign: Sign, why: str) -> None:
         """Say which process hangs, and end this one; the stacks are this process's, so they are shown only if it is the
         one."""
-        store.set(f"failed/{self.world.rank}", "1")
-        if int(store.compare_set("told", "", str(self.world.rank))) == self.world.rank:
+        note_failure(store, self.world.rank, 1)
+        if choose_teller(store, self.world.rank) == self.world.rank:
             sys.stderr.write(f"vitreous: error: process {rank} of {self.world.size} ({sign.where}) {why}\n")
             sys.stderr.flush()
             if rank == self.world.rank:
