@@ -69,9 +69,9 @@ class Audience:
 
 
 @contextmanager
-def attend(run: Run, config: RunConfig, step: int) -> Iterator[Audience]:
-    """Tell the callbacks that a run goes on from this step, of its records, and how it ended."""
-    audience = Audience(_ACTIVE.get() if run.leads else ())
+def attend(run: Run, config: RunConfig, step: int, trackers: Sequence[Callback] = ()) -> Iterator[Audience]:
+    """Tell the callbacks, and a run's trackers, that it goes on from this step, of its records, and how it ended."""
+    audience = Audience((*trackers, *_ACTIVE.get()) if run.leads else ())
     run.listeners += [one.on_record for one in audience.members]
     for one in audience.members:
         one.on_begin(run.path, config, step)

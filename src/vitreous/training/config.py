@@ -9,6 +9,8 @@ from vitreous.model.config import RegularisationConfig, ViTConfig
 from vitreous.model.kinds import Config
 from vitreous.objectives.config import ClassifyConfig, ObjectiveConfig
 
+TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio", "mlflow": "mlflow"}
+"""Trackers of experiments, and the packages that they need."""
 ModelConfig = Config
 """The models that can be trained; the first is what a config.json without a kind holds."""
 
@@ -157,6 +159,8 @@ class RunConfig:
     """Record the examples of a step whose loss is so many standard deviations above the running mean; 0: never. Changes no weight."""
     layer_statistics: bool = False
     """Record the norms of weights, gradients and updates of each layer with every training record. Changes no weight."""
+    track: tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...] = ()
+    """Trackers of experiments that get a copy of what metrics.jsonl records; resuming goes on with the same tracked run."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to train; auto prefers cuda, then mps, then cpu."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

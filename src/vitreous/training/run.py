@@ -49,6 +49,7 @@ from vitreous.training.rules import RULES, check_rules
 from vitreous.training.settings_check import check_ranges
 from vitreous.training.state import Job
 from vitreous.training.test_measurement import measure_test
+from vitreous.training.trackers import list_trackers
 
 
 def train(config: RunConfig, out: Path, reporter: Reporter | None = None) -> TrainResult:
@@ -292,7 +293,7 @@ def carry_out_run(job: Job, run: Run, reporter: Reporter) -> TrainResult:
         reporter.message(
             f"{job.world.size} processes, each with {job.world.divide(job.config.batch):,} examples of every batch"
         )
-    with attend(run, job.config, job.progress.step) as audience:
+    with attend(run, job.config, job.progress.step, list_trackers(job.config, reporter)) as audience:
         job.callbacks = audience.members
         fitted = fit(job, run, reporter)
         audience.stopped = fitted.stopped

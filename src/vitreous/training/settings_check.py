@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from vitreous.errors import ConfigError
+from vitreous.runtime.packages import require_packages
 from vitreous.settings import check_size, flatten, to_dict
-from vitreous.training.config import RunConfig
+from vitreous.training.config import TRACKERS, RunConfig
 from vitreous.training.duration import Duration
 
 RANGES = {
@@ -100,6 +101,8 @@ ORDERED = ("augment.crop_area", "augment.crop_aspect")
 def check_ranges(config: RunConfig) -> None:
     """Refuse numbers outside their range and durations that can't be read; raises ConfigError naming the setting."""
     check_weights(config)
+    for name in config.track:
+        require_packages([TRACKERS[name]], f"--track {name}", "track")
     if config.data.scan == "later" and config.data.broken == "skip":
         raise ConfigError(
             "data.scan later does not know which images are broken, so data.broken skip can't leave them out; leave out one"
