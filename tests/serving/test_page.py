@@ -45,7 +45,7 @@ def test_an_image_is_dropped_classified_and_looked_into(browser, service, folder
     page.keyboard.press("ArrowRight")
     expect(page.locator("#told")).to_contain_text("Row 1, column 1")
     for view, words in (
-        ("norms", "has a length of"), ("rollout", "of the most"), ("relevance", "of the most"), ("positions", "is most like"),
+        ("norms", "has a length of"), ("rollout", "of the maximum"), ("relevance", "of the maximum"), ("positions", "is most like"),
     ):  # fmt: skip
         page.select_option("#view", view)
         expect(page.locator("#told")).to_contain_text(words)
@@ -72,17 +72,17 @@ def test_paste_examples_curl_and_the_slider(browser, service):
         __import__("base64").b64encode(FIRST["buffer"]).decode(),
     )
     expect(page.locator("#name")).to_have_text("pasted.png")
-    expect(page.locator("#layer-told")).to_contain_text("1 of 0 to 1")
+    expect(page.locator("#layer-told")).to_contain_text("1 (0 to 1)")
     page.locator("#layer").focus()
     page.keyboard.press("Home")
-    expect(page.locator("#layer-told")).to_contain_text("0 of 0 to")
+    expect(page.locator("#layer-told")).to_contain_text("0 (0 to")
     assert page.complaints == []
 
 
 def test_what_is_no_image_is_said(browser, service):
     page = open_page(browser, service.url)
     drop(page, "notes.txt", b"words")
-    expect(page.locator("#status")).to_contain_text("notes.txt is no image")
+    expect(page.locator("#status")).to_contain_text("notes.txt is not an image")
     page.set_input_files("#file", {"name": "broken.png", "mimeType": "image/png", "buffer": FIRST["buffer"][:90]})
     expect(page.locator("#status")).to_contain_text("broken.png")
     page.set_input_files("#file", FIRST)
@@ -161,6 +161,6 @@ def test_a_model_that_cant_be_looked_into(browser):
     with vitreous.serve({"starter": "starter"}, port=0) as service:
         page = open_page(browser, service.url)
         page.click("#examples button[data-name=cat]")
-        expect(page.locator("#outside")).to_contain_text("no Vision Transformer")
+        expect(page.locator("#outside")).to_contain_text("not a Vision Transformer")
         expect(page.locator("#labels li")).to_have_count(5)
         assert page.complaints == []

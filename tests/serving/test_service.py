@@ -123,7 +123,7 @@ def test_what_the_queue_cant_hold_is_refused_at_once(folder, pause):
         assert sorted({one.status_code for one in answers}) == [200, 429]
         assert sum(one.status_code == 200 for one in answers) >= 2
         late = next(one for one in answers if one.status_code == 429)
-        refused(late, 429, "queue-full", "of 2 that may")
+        refused(late, 429, "queue-full", "queue holds 2")
         assert int(late.headers["retry-after"]) >= 1
         pause[0] = 0.0
         assert ask(service.url).status_code == 200
@@ -278,8 +278,8 @@ def test_the_inside_has_the_limits_of_every_answer(folder, monkeypatch):
     from vitreous.serving import inside
 
     look = inside.look_inside
-    monkeypatch.setattr(inside, "look_inside", lambda *given: (time.sleep(0.6), look(*given))[1])
-    with vitreous.serve(folder, port=0, timeout=0.3, queue=1, limits={"max_images": 1}) as service:
+    monkeypatch.setattr(inside, "look_inside", lambda *given: (time.sleep(1.0), look(*given))[1])
+    with vitreous.serve(folder, port=0, timeout=0.7, queue=1, limits={"max_images": 1}) as service:
         answers = together(3, lambda: ask(service.url, "/v1/inside"))
         kinds = [one.json()["type"] for one in answers]
         assert sorted(kinds) == ["/problems/queue-full"] * 2 + ["/problems/timed-out"], kinds
@@ -308,8 +308,8 @@ def test_answers_are_sent_at_once(folder):
         took = []
         for _ in range(12):
             began = time.monotonic()
-            client.post(service.url + "/v1/predict", content=PNG, headers=KIND).raise_for_status()
-            took.append(time.monotonic() - began)
+            answer = client.post(service.url + "/v1/predict", content=PNG, headers=KIND).raise_for_status()
+            took.append(time.monotonic() - began - answer.json()["timings"]["total_ms"] / 1000)
     with listen("127.0.0.1", 0) as listening:
         assert listening.proto == socket.IPPROTO_TCP
     assert min(took[2:]) < 0.04, took

@@ -99,9 +99,9 @@ def serve(
         wait_ms: longest that an image waits for others that are being decoded, in milliseconds.
         queue: most images of a model that wait for their answer; more are refused with 429.
         timeout: seconds until a request is given up with 503.
-        keys: API keys, or the file that holds them, one a line; None: those in $VITREOUS_API_KEYS, and if there are
-            none everyone may ask.
-        allow_origin: origins, such as https://example.com, whose pages may ask from a browser.
+        keys: API keys, or the file that holds them, one per line; None: those in $VITREOUS_API_KEYS. Without any, no
+            key is needed.
+        allow_origin: origins, such as https://example.com, whose pages may send requests from a browser.
         limits: any of `ServiceLimits`, such as read_timeout, max_body, max_images, max_pixels, reload_every.
         log: write a line of JSON to standard error for each request.
         block: tell the address on standard error, and return only when a signal or Ctrl-C has ended the service; else it
@@ -151,7 +151,7 @@ def run(
     set_up_logs(options.log)
     if options.host not in LOOPBACK and not options.keys:
         LOG.warning(
-            "everyone who reaches this address may ask; --keys FILE asks for a key, --host 127.0.0.1 keeps it to this machine"
+            "anyone who can reach this address may use the service; --keys FILE demands a key, --host 127.0.0.1 keeps it to this machine"
         )
     LOG.info("listening", extra={"facts": {"address": result.url}})
     sys.stderr.write(f"serving at  {result.url}   (Ctrl-C ends it)\n")
@@ -232,7 +232,7 @@ def _return(model: Predictor) -> Predictor:
 def check_origin(origin: str) -> str:
     """Return an origin; raises ConfigError if it is none."""
     if not re.fullmatch(r"https?://[\w.-]+(:\d+)?|\*", origin):
-        raise ConfigError(f"{origin!r} is no origin; expected one such as https://example.com, without a path")
+        raise ConfigError(f"{origin!r} is not an origin; expected one such as https://example.com, without a path")
     return origin
 
 
@@ -249,7 +249,7 @@ def read_keys(keys: str | Path | Sequence[str] | None) -> tuple[str, ...]:
         if len(key) < LEAST_KEY or not key.isascii() or not key.isprintable():
             raise ConfigError(
                 f"key {number} of {where} is too short or not plain text; give {LEAST_KEY} or more letters and digits, "
-                "such as of: openssl rand -hex 32"
+                "for example from: openssl rand -hex 32"
             )
     return tuple(found)
 
@@ -259,15 +259,15 @@ def read_key_file(path: Path) -> list[str]:
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
-            raise ConfigError(f"{path} is no file; give one with an API key a line")
+            raise ConfigError(f"{path} is not a file; give one with an API key on each line")
         if mode & 0o007:
             raise ConfigError(f"{path} can be read or changed by everyone on this machine; first: chmod 600 {path}")
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"can't read the keys in {path}: {getattr(error, 'strerror', None) or 'it is no text'}"
+            f"can't read the keys in {path}: {getattr(error, 'strerror', None) or 'it is not text'}"
         ) from error
     found = [key for line in lines if (key := line.partition("#")[0].strip())]
     if not found:
-        raise ConfigError(f"{path} holds no key; write one a line, such as of: openssl rand -hex 32")
+        raise ConfigError(f"{path} holds no key; write one on each line, for example from: openssl rand -hex 32")
     return found

@@ -115,7 +115,7 @@ async def _hand_over(_: Request, error: Exception) -> Response:
         return _Failed(Problem("invalid-parameter", f"{where} is {given[:100]!r}: {first['msg']}"))
     if isinstance(error, HTTPException):
         kind = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "malformed")
-        return _Failed(Problem(kind, f"{error.detail}; /openapi.json says what can be asked", error.headers))
+        return _Failed(Problem(kind, f"{error.detail}; /openapi.json lists what can be requested", error.headers))
     return _Failed(error)
 
 

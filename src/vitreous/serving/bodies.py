@@ -76,7 +76,7 @@ def read_form(body: bytes, boundary: bytes, most: int) -> list[Upload]:
     """Return the files of form data; raises Problem."""
     if not boundary:
         raise Problem(
-            "malformed", "the form data has no boundary in its Content-Type; let the client library write that header"
+            "malformed", "the form data has no boundary in its Content-Type; let the client library set that header"
         )
     form = _Form(most)
     try:
@@ -127,7 +127,7 @@ class _Form:
             field = strip_hidden(options.get(b"name", b"").decode("utf-8", "replace"))[:LONGEST_NAME]
             raise Problem(
                 "malformed",
-                f"the form's field {field!r} is no file; images are files, options stand in the address (?top=3)",
+                f"the form's field {field!r} is not a file; send images as files and options in the address (?top=3)",
             )
         name = shorten_name(options[b"filename"].decode("utf-8", "replace"), len(self.found) + 1)
         self.found.append(Upload(name, bytes(self.data)))

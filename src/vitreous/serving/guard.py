@@ -104,7 +104,7 @@ class Guard:
         foreign = headers.get(b"sec-fetch-site") in ("cross-site", "same-site")
         if foreign and exchange.method == "POST" and headers.get(b"origin") not in self.options.origins:
             raise Problem(
-                "foreign-page", "a page of another origin asked; name that origin with --allow-origin if it may"
+                "foreign-page", "a page of another origin sent the request; allow that origin with --allow-origin"
             )
         length = headers.get(b"content-length", "0")
         if length.isascii() and length.isdigit() and int(length) > self.options.max_body:
@@ -126,7 +126,7 @@ class Guard:
         """Return the problem of a body of so many bytes."""
         most = self.options.max_body
         return Problem(
-            "too-large", f"the body has {length:,} bytes or more, over the limit of {most:,}; send less at a time",
+            "too-large", f"the body has {length:,} bytes or more, above the limit of {most:,}; send less at a time",
             {"Connection": "close"}, limit=most,
         )  # fmt: skip
 
@@ -137,7 +137,7 @@ class Guard:
         if exchange.bytes > self.options.max_body:
             raise self.too_large(exchange.bytes)
         if self.held > self.options.max_held:
-            raise queue_full("the bodies of requests take all the memory that they may; ask again in a while")
+            raise queue_full("request bodies fill the memory that is set aside for them; try again later")
 
     def note(self, exchange: Exchange, route: str) -> None:
         """Count and log a request to one of the service's addresses."""
@@ -193,7 +193,7 @@ class _Passing:
         except TimeoutError:
             seconds = self.guard.options.read_timeout
             raise Problem(
-                "slow-request", f"the body didn't arrive within {seconds:g} s; send it faster, or less of it",
+                "slow-request", f"the body didn't arrive within {seconds:g} s; send less, or over a faster connection",
                 {"Connection": "close"},
             ) from None  # fmt: skip
         if message["type"] == "http.disconnect":
@@ -226,7 +226,7 @@ class _Passing:
             problem = explain_failure(error)
         if problem is None:
             LOG.error("a bug", exc_info=error, extra={"facts": {"id": self.exchange.id}})
-            problem = Problem("failed", "the service failed on this request; its log tells more under this id")
+            problem = Problem("failed", "the service failed on this request; its log has the details under this id")
         self.exchange.problem = problem.kind
         if self.started:
             return

@@ -113,7 +113,7 @@ class ServedModel:
         except TimeoutError as error:
             wait = {"Retry-After": str(max(1, round(self.pending * self.pace)))}
             raise Problem(
-                "timed-out", f"there was no answer within {seconds:g} s; ask again later, for fewer images", wait
+                "timed-out", f"there was no answer within {seconds:g} s; try again later, or with fewer images", wait
             ) from error
 
     @contextmanager
@@ -121,7 +121,7 @@ class ServedModel:
         """Hold places in the queue for a request's images; raises Problem if there aren't so many, or no model yet."""
         loaded = self.loaded
         if loaded is None:
-            raise Problem("not-ready", f"{self.source.name} is being loaded; ask again soon", {"Retry-After": "1"})
+            raise Problem("not-ready", f"{self.source.name} is loading; try again soon", {"Retry-After": "1"})
         self.refuse_overload(images)
         self.pending += images
         loaded.busy += 1
@@ -138,7 +138,7 @@ class ServedModel:
         """Raise Problem if the queue can't take so many more images."""
         if self.pending + images > self.options.queue:
             raise queue_full(
-                f"{self.pending} images wait for {self.source.name}, of {self.options.queue} that may; ask again in a while",
+                f"{self.pending} images are waiting for {self.source.name}, whose queue holds {self.options.queue}; try again later",
                 self.pending * self.pace,
             )
 
@@ -184,7 +184,9 @@ class Models:
         if name not in self.by_name:
             known = ", ".join(self.by_name)
             raise Problem(
-                "unknown-model", f"there is no model {name[:100]!r} here; served are {known}", known=list(self.by_name)
+                "unknown-model",
+                f"there is no model {name[:100]!r} here; this service has {known}",
+                known=list(self.by_name),
             )
         return self.by_name[name]
 

@@ -51,9 +51,9 @@ class ServiceOptions(ServiceLimits):
     port: int = 8000
     """0: any free one."""
     keys: tuple[str, ...] = ()
-    """API keys; none: everyone may ask."""
+    """API keys; empty: no key is needed."""
     origins: tuple[str, ...] = ()
-    """Origins, such as https://example.com, whose pages may ask from a browser."""
+    """Origins, such as https://example.com, whose pages may send requests from a browser."""
     log: bool = True
     """Write a line of JSON to standard error for each request."""
 

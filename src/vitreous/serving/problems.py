@@ -10,19 +10,19 @@ MEDIA_TYPE = "application/problem+json"
 KINDS = {
     "malformed": (400, "The request can't be read"),
     "unauthorized": (401, "An API key is needed"),
-    "foreign-page": (403, "A page of another origin asked"),
+    "foreign-page": (403, "A page of another origin may not send requests"),
     "not-found": (404, "There is nothing at this address"),
     "unknown-model": (404, "No model of this name is served"),
     "method-not-allowed": (405, "This address takes another method"),
     "slow-request": (408, "The request didn't arrive in time"),
-    "too-large": (413, "The request is over a limit"),
-    "unsupported-media-type": (415, "The body is of another kind than is read here"),
+    "too-large": (413, "The request exceeds a limit"),
+    "unsupported-media-type": (415, "The body is of an unsupported type"),
     "unreadable-image": (422, "An image can't be read"),
-    "invalid-parameter": (422, "A parameter can't be met"),
+    "invalid-parameter": (422, "A parameter is invalid"),
     "unsuited-model": (422, "The model can't do this"),
-    "queue-full": (429, "More is asked than can be answered"),
+    "queue-full": (429, "The queue is full"),
     "failed": (500, "The service failed"),
-    "not-ready": (503, "The model isn't loaded yet"),
+    "not-ready": (503, "The model is still loading"),
     "timed-out": (503, "The answer took too long"),
     "stopping": (503, "The service is stopping"),
 }
@@ -56,7 +56,7 @@ class Problem(Exception):
 
 
 def queue_full(detail: str, seconds: float = 1.0) -> Problem:
-    """Return the problem of too many requests; asking again makes sense after `seconds`."""
+    """Return the problem of too many requests; trying again makes sense after `seconds`."""
     return Problem("queue-full", detail, {"Retry-After": str(max(1, round(seconds)))})
 
 
@@ -68,4 +68,4 @@ def explain_failure(error: VitreousError) -> Problem:
         return Problem("invalid-parameter", str(error))
     if isinstance(error, FailedError):
         return Problem("failed", str(error))
-    return Problem("failed", "the service failed on this request; its log tells more under this id")
+    return Problem("failed", "the service failed on this request; its log has the details under this id")

@@ -57,9 +57,7 @@ async def refuse_unknown(request: Request) -> None:
         if name not in known:
             raise Problem("invalid-parameter", f"there is no option {name[:100]!r} here; {suggest(name, known)}")
         if given.count(name) > 1:
-            raise Problem(
-                "invalid-parameter", f"the option {name} stands {given.count(name)} times in the address; give it once"
-            )
+            raise Problem("invalid-parameter", f"the option {name} is given {given.count(name)} times; give it once")
 
 
 class Timer:
@@ -175,7 +173,7 @@ def build_routes(models: Models) -> APIRouter:
     async def predict(
         request: Request,
         model: ModelName = None,
-        top: Annotated[int, Query(ge=1, le=MOST_TOP, description="Classes that are listed.")] = 5,
+        top: Annotated[int, Query(ge=1, le=MOST_TOP, description="How many classes to list.")] = 5,
         probabilities: Annotated[bool, Query(description="List the probability of every class too.")] = False,
     ) -> Response:
         async with accept(request, models, model, require_head) as one:
@@ -241,22 +239,25 @@ def build_probes(models: Models) -> APIRouter:
     """Return the addresses by which others watch the service."""
     router = APIRouter()
 
-    @router.get("/healthz", summary="Is it alive", response_model=Health)
+    @router.get("/healthz", summary="Whether the service is alive", response_model=Health)
     async def tell_health() -> Response:
         return JSONResponse({"status": "alive"})
 
     @router.get(
-        "/readyz", summary="Can it answer", response_model=Health, responses=describe_problems("not-ready", "stopping")
+        "/readyz",
+        summary="Whether the models can answer",
+        response_model=Health,
+        responses=describe_problems("not-ready", "stopping"),
     )
     async def tell_readiness(request: Request) -> Response:
         if request.app.state.guard.stopping:
-            raise Problem("stopping", "the service is stopping; ask another one")
+            raise Problem("stopping", "the service is stopping; try another one")
         if not models.warm:
-            raise Problem("not-ready", "a model is being loaded; ask again soon", {"Retry-After": "1"})
+            raise Problem("not-ready", "a model is loading; try again soon", {"Retry-After": "1"})
         return JSONResponse({"status": "ready"})
 
     @router.get(
-        "/metrics", summary="What it measures of itself, for Prometheus", response_class=PlainTextResponse,
+        "/metrics", summary="Measurements for Prometheus", response_class=PlainTextResponse,
         responses={200: describe_text(examples.MEASUREMENTS), **describe_problems("unauthorized", "failed")},
     )  # fmt: skip
     async def tell_measurements() -> Response:

@@ -30,7 +30,7 @@ def set_up_logs(wanted: bool) -> None:
 
 
 class PatientProtocol(H11Protocol):
-    """HTTP/1.1 with a time limit on headers, and a problem document for what is no HTTP."""
+    """HTTP/1.1 with a time limit on headers, and a problem document for what is not HTTP."""
 
     patience = 10.0
     timer: Any = None
@@ -63,7 +63,7 @@ class PatientProtocol(H11Protocol):
             super().shutdown()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, and close."""
+        """Answer what is not HTTP, and close."""
         self._stop_waiting()
         if self.conn.our_state is h11.IDLE:
             body = Problem("malformed", f"{msg.rstrip('.')}; send HTTP/1.1").encode("none")

@@ -52,7 +52,9 @@ class Worker(Process):
 
     def explain_end(self) -> str:
         """Return why it has ended, in one line."""
-        return self.told.recv() if self.told.poll() else "a process ended before it could answer; its log tells more"
+        return (
+            self.told.recv() if self.told.poll() else "a process ended before it could answer; its log has the details"
+        )
 
 
 class Supervisor(Multiprocess):

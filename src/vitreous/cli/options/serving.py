@@ -20,10 +20,10 @@ class Serve(ServiceLimits):
     port: int = 8000
     """0: any that is free."""
     keys: str | None = None
-    """A file of API keys, one a line, that others can't read; by default those in $VITREOUS_API_KEYS, and if there are none
-    everyone may ask."""
+    """A file of API keys, one per line, that others can't read; by default those in $VITREOUS_API_KEYS. Without any, no key
+    is needed."""
     allow_origin: tuple[str, ...] = ()
-    """Origins, such as https://example.com, whose pages may ask from a browser."""
+    """Origins, such as https://example.com, whose pages may send requests from a browser."""
     log: bool = True
     """Write a line of JSON to standard error for each request."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
