@@ -3,6 +3,8 @@
 import contextlib
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -212,12 +214,41 @@ def test_requests_that_are_sent_together_are_answered_in_their_order(client, ser
     ]
 
 
-def test_half_open_connections_keep_nobody_from_an_answer(client, service):
-    with contextlib.ExitStack() as stack:
-        for _ in range(300):
-            sent = stack.enter_context(socket.create_connection(("127.0.0.1", int(service.url.rpartition(":")[2]))))
-            sent.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: ")
-        assert client.post("/v1/predict", content=PNG, headers=KIND).status_code == 200
+def test_half_open_connections_keep_nobody_from_an_answer(folder, pause, monkeypatch):
+    """Where there are too many, those that have waited longest for a request make room; requests under way are answered."""
+    monkeypatch.setattr("vitreous.serving.server.count_connections", lambda: 20)
+    with vitreous.serve(folder, port=0) as service, contextlib.ExitStack() as stack:
+        place = ("127.0.0.1", int(service.url.rpartition(":")[2]))
+        pause[0], early = 1.0, []
+        asking = threading.Thread(target=lambda: early.append(ask(service.url).status_code))
+        asking.start()
+        time.sleep(0.3)
+        opened = [stack.enter_context(socket.create_connection(place, timeout=5)) for _ in range(60)]
+        for one in opened:
+            with contextlib.suppress(OSError):
+                one.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: ")
+        began = time.monotonic()
+        assert ask(service.url).status_code == 200 and time.monotonic() - began < 9
+        asking.join()
+        assert early == [200]
+        with contextlib.suppress(ConnectionResetError):
+            assert opened[0].recv(1) == b""
+        opened[-1].settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            opened[-1].recv(1)
+
+
+def test_the_files_that_are_allowed_are_used():
+    resource = pytest.importorskip("resource")
+    code = (
+        "import resource; from vitreous.serving.sockets import *; print(count_connections()); raise_file_limit();"
+        "print(resource.getrlimit(resource.RLIMIT_NOFILE)[0], count_connections())"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, 4000)),
+    ).stdout  # fmt: skip
+    assert told.split() == ["128", "4000", "2000"]
 
 
 def test_the_address_is_that_of_the_socket():

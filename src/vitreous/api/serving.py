@@ -19,7 +19,7 @@ from vitreous.errors import ConfigError
 from vitreous.predictor import Predictor
 from vitreous.runtime.packages import require_packages
 from vitreous.serving.options import ModelSource, ServiceOptions
-from vitreous.serving.sockets import LOOPBACK, format_url, listen
+from vitreous.serving.sockets import LOOPBACK, format_url, listen, raise_file_limit
 from vitreous.storage.presence import path_exists
 
 if TYPE_CHECKING:
@@ -149,6 +149,7 @@ def run(
     from vitreous.serving.supervisor import supervise
 
     set_up_logs(options.log)
+    raise_file_limit()
     if options.host not in LOOPBACK and not options.keys:
         LOG.warning(
             "anyone who can reach this address may use the service; --keys FILE demands a key, --host 127.0.0.1 keeps it to this machine"

@@ -14,6 +14,7 @@ from vitreous.serving.app import Service
 from vitreous.serving.guard import Lines
 from vitreous.serving.options import ModelSource, ServiceOptions
 from vitreous.serving.problems import MEDIA_TYPE, Problem
+from vitreous.serving.sockets import MOST_CONNECTIONS, count_connections
 
 GRACE = 0.5
 """Seconds in which answers tell clients to close their connections, before none is accepted any more."""
@@ -30,15 +31,21 @@ def set_up_logs(wanted: bool) -> None:
 
 
 class PatientProtocol(H11Protocol):
-    """HTTP/1.1 with a time limit on headers, and a problem document for what is not HTTP."""
+    """HTTP/1.1 with limits on the time that headers take and on the number of connections, and a problem document for what is not HTTP."""
 
     patience = 10.0
+    most = MOST_CONNECTIONS
+    """Connections at once; one more ends that which has waited longest for a request."""
+    waiting: "dict[PatientProtocol, None]"
+    """Those without a request, longest first; one for all connections of a server."""
     timer: Any = None
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for a request."""
         super().connection_made(transport)
         self._wait()
+        if len(self.connections) > self.most:
+            next(iter(self.waiting)).transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Read on; a request whose headers are whole has all the time that the guard gives it, until it is answered."""
@@ -75,14 +82,16 @@ class PatientProtocol(H11Protocol):
     def _wait(self) -> None:
         if self.timer is None:
             self.timer = self.loop.call_later(self.patience, self._give_up)
+            self.waiting[self] = None
 
     def _stop_waiting(self) -> None:
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
+            self.waiting.pop(self, None)
 
     def _give_up(self) -> None:
-        self.timer = None
+        self._stop_waiting()
         if self.cycle is None or self.cycle.response_complete:
             self.transport.close()
 
@@ -93,7 +102,11 @@ class Server(uvicorn.Server):
     def __init__(self, sources: list[ModelSource], options: ServiceOptions, early: bool = True) -> None:
         self.failure: BaseException | None = None
         self.service = Service(sources, options, self._fail, early)
-        protocol = type("Protocol", (PatientProtocol,), {"patience": options.read_timeout})
+        protocol = type(
+            "Protocol",
+            (PatientProtocol,),
+            {"patience": options.read_timeout, "most": count_connections(), "waiting": {}},
+        )
         super().__init__(
             Config(
                 self.service.app, http=protocol, ws="none", lifespan="on", log_config=None, access_log=False,

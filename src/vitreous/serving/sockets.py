@@ -2,11 +2,15 @@
 
 import errno
 import socket
+from contextlib import suppress
 
 from vitreous.errors import ConfigError
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 """Names of this machine that no other one reaches."""
+MOST_CONNECTIONS = 16_384
+BACKLOG = 2048
+"""Connections that the system keeps until they are accepted, all at once."""
 REASONS = {
     errno.EADDRINUSE: "port {port} on {host} is taken; choose another one (--port), or 0 for any that is free",
     errno.EACCES: "port {port} is for the system's administrator; choose one from 1024 (--port)",
@@ -31,7 +35,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(address)
-        found.listen(2048)
+        found.listen(BACKLOG)
     except OSError as error:
         found.close()
         said = REASONS.get(error.errno or 0, "can't listen on {host}, port {port}: " + (error.strerror or str(error)))
@@ -49,3 +53,26 @@ def format_url(host: str, listening: socket.socket) -> str:
 def strip_brackets(host: str) -> str:
     """Return an IPv6 address as the system takes it, also where it stands in brackets as in an address of the web."""
     return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
+
+def raise_file_limit() -> None:
+    """Let this process and those that it starts open as many files and connections as the system allows them."""
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = 2 * MOST_CONNECTIONS if hard == resource.RLIM_INFINITY else min(hard, 2 * MOST_CONNECTIONS)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def count_connections() -> int:
+    """Return how many connections this process can hold at once and still open files."""
+    try:
+        import resource
+    except ImportError:  # not on this system
+        return MOST_CONNECTIONS
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return min(MOST_CONNECTIONS, max(soft // 2, soft - BACKLOG - 256))
