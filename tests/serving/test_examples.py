@@ -171,7 +171,11 @@ def test_the_kubernetes_manifest_fits_the_command(client):
     found = options_of(container["args"])
     mounts = {one["name"]: one["mountPath"] for one in container["volumeMounts"]}
     assert {one["name"] for one in spec["volumes"]} == set(mounts)
-    assert found.host == "0.0.0.0" and found.models == (mounts["model"],) and found.keys.startswith(mounts["keys"])
+    assert (
+        found.host == "0.0.0.0"
+        and found.models == (f"photos={mounts['model']}",)
+        and found.keys.startswith(mounts["keys"])
+    )
     for name in ("startupProbe", "livenessProbe", "readinessProbe"):
         probe = container[name]["httpGet"]
         assert client.get(probe["path"]).status_code == 200 and probe["port"] == found.port
