@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from vitreous.images.video import Frame, frames
     from vitreous.insight.explanation import Explanation
     from vitreous.model.config import ViTConfig
+    from vitreous.model.efficientnet import EfficientNet
+    from vitreous.model.efficientnet_config import EfficientNetConfig
     from vitreous.model.resnet import ResNet
     from vitreous.model.resnet_config import ResNetConfig
     from vitreous.model.swin import Swin
@@ -125,6 +127,8 @@ PLACES = {
     "frames": "vitreous.images.video",
     "Predictor": "vitreous.predictor",
     "Prediction": "vitreous.prediction",
+    "EfficientNet": "vitreous.model.efficientnet",
+    "EfficientNetConfig": "vitreous.model.efficientnet_config",
     "ResNet": "vitreous.model.resnet",
     "ResNetConfig": "vitreous.model.resnet_config",
     "Swin": "vitreous.model.swin",
@@ -142,6 +146,8 @@ __all__ = [
     "Callback",
     "ComparisonResult",
     "ConversionResult",
+    "EfficientNet",
+    "EfficientNetConfig",
     "EmbeddingResult",
     "EvaluationResult",
     "Explanation",

@@ -252,7 +252,7 @@ class Predictor(Shown):
         Prefix tokens ([class], distillation, registers) come first, then the patches row by row. See `features`.
 
         Raises:
-            ImageError: an image that can't be read. ConfigError: a ResNet, which has no tokens, or an exported model.
+            ImageError: an image that can't be read. ConfigError: a ResNet or EfficientNet, which has no tokens, or an exported model.
         """
         return self._pass(images, lambda _: self._transformer("tokens").tokens)
 
@@ -264,18 +264,19 @@ class Predictor(Shown):
             layer: the block; 0 is the first, -1 the last.
 
         Raises:
-            ImageError: an image that can't be read. ConfigError: no such block, a ResNet, or an exported model.
+            ImageError: an image that can't be read. ConfigError: no such block, a ResNet or EfficientNet, or an exported model.
         """
         model = self._transformer("maps of patches")
         return self._pass(images, lambda _: lambda pixels: model.maps(pixels, [layer])[0])
 
     def _transformer(self, what: str) -> "ViT | Swin":
+        from vitreous.model.kinds import name_kind
         from vitreous.model.swin import Swin
         from vitreous.model.vit import ViT
 
         if not isinstance(self.model, (ViT, Swin)):
-            who = "model that merges its patches" if self.folder.merge else "ResNet"
-            raise ConfigError(f"a {who} has no {what}; use its .features(images)")
+            who = "a model that merges its patches" if self.folder.merge else name_kind(self.folder.model.config.KIND)
+            raise ConfigError(f"{who} has no {what}; use its .features(images)")
         return self.model
 
     def _pass(

@@ -1,6 +1,7 @@
 """Every command takes every kind of model: trained by it, measured, looked into, written for others and served."""
 
 import json
+import re
 import shutil
 
 import httpx
@@ -15,6 +16,14 @@ KINDS = {
     "ViT": ("mu/4", (), "timm"),
     "hybrid": ("R+mu/2", ("--image=16", "16", "--model.stem.width=1"), "google"),
     "ResNet": ("R10x1", ("--model.root-channels=8", "--model.groups=4", "--model.units", "1", "1"), ""),
+    "EfficientNet": (
+        "EfficientNet-B0",
+        (
+            *("--model.root-channels=8", "--model.last-channels=320", "--model.widths", "4", "6", "10", "20", "28", "48", "80"),
+            *("--model.units", *"1111111", "--model.strides", *"1222121"),
+        ),
+        "huggingface-efficientnet",
+    ),
     "Swin": (
         "Swin-T",
         ("--model.width=8", "--model.depths", "1", "2", "--model.heads", "1", "2", "--model.windows", "4", "4", "2", "2"),
@@ -27,7 +36,7 @@ KINDS = {
     ),
 }  # fmt: skip
 """Name, settings that make it tiny, and a format of others that can hold it."""
-MAPS = {"ResNet": "grad-cam", "Swin": "grad-cam", "SwinV2": "grad-cam"}
+MAPS = {"ResNet": "grad-cam", "EfficientNet": "grad-cam", "Swin": "grad-cam", "SwinV2": "grad-cam"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -45,13 +54,14 @@ def test_every_command(kind, vitreous, here):
     assert len(rows) == 3 and not any(json.loads(row).get("error") for row in rows)
     vitreous("explain", "run", "images", "--out=explained", "--faithful=1").worked(MAPS.get(kind, "relevance"))
     page = (here / "explained" / "index.html").read_text()
-    assert ("How far heads look" in page) == (kind != "ResNet")
+    assert ("How far heads look" in page) == (kind not in ("ResNet", "EfficientNet"))
     vitreous("embed", "run", "images", "--out=f.npz").worked("3 vectors")
     vitreous("similar", "a.png", "--in=f.npz", "--top=1").worked(".png")
     vitreous("cka", "run", "run", "digits", "--images=40", "--out=cka").worked()
     vitreous("convert", "run", "ours").worked("largest difference 0.0e+00")
     if to:
-        vitreous("convert", "run", "theirs", f"--to={to}").worked("largest difference 0.0e+00")
+        said = vitreous("convert", "run", "theirs", f"--to={to}").worked("largest difference")
+        assert float(re.search(r"difference (\S+) ", said)[1]) < 1e-9, said
         done = vitreous("predict", "theirs", "images", "--format=jsonl")
         assert (done.code, done.out.count("\n")) == (0, 3), done
 

@@ -20,6 +20,7 @@ from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
 from vitreous.errors import ConfigError, VitreousError
 from vitreous.model.config import RegularisationConfig
+from vitreous.model.efficientnet_config import EfficientNetConfig
 from vitreous.model.names import build_vit_config
 from vitreous.objectives.config import MaskedPatchesConfig
 from vitreous.run_folder import list_checkpoint_steps, read_run
@@ -52,6 +53,15 @@ MASKED = replace(
     model=build_vit_config("mu/2", image=(8, 8), channels=1, classes=0, depth=2, final_norm="pooled"),
     objective=MaskedPatchesConfig(),
 )
+NORMED = replace(
+    EXACT,
+    model=EfficientNetConfig(
+        image=(8, 8), channels=1, root_channels=8, units=(1, 2), widths=(8, 12), kernels=(3, 5), strides=(1, 2), expansions=(1, 2),
+        last_channels=16, classes=10, norm_momentum=0.1,
+    ),
+    regularisation=RegularisationConfig(dropout=0.1, drop_path=0.2),
+)  # fmt: skip
+"""Batch norm's statistics are those of the whole batch, and its average has them too."""
 STEPS = 20
 
 
@@ -126,7 +136,9 @@ def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> fl
 
 
 @pytest.mark.parametrize(
-    ("config", "size", "changed"), [(EXACT, 4, {"micro_batch": 5}), (MASKED, 2, {})], ids=["labelled", "masked"]
+    ("config", "size", "changed"),
+    [(EXACT, 4, {"micro_batch": 5}), (MASKED, 2, {})],
+    ids=["labelled", "masked"],
 )
 def test_the_same_examples_weights_and_figures_in_any_number_of_processes(
     config: RunConfig, size: int, changed: dict, tmp_path: Path, doubled: None
@@ -139,6 +151,14 @@ def test_the_same_examples_weights_and_figures_in_any_number_of_processes(
         alone["losses"], rel=1e-6
     )  # a mean in float32, whatever the model's precision
     assert found["figures"] == pytest.approx(alone["figures"], rel=1e-6)
+
+
+def test_batch_norm_is_that_of_the_whole_batch(tmp_path: Path, doubled: None) -> None:
+    """Weights, running statistics and their averages; biases that a later norm takes away again are rounding errors."""
+    alone, found = take_steps(NORMED, ALONE), in_processes(NORMED, 2, tmp_path)
+    assert any(name.endswith("running_var") for name in found["weights"])
+    for name, expected in alone["weights"].items():
+        assert torch.allclose(found["weights"][name], expected, rtol=1e-9, atol=1e-9), name
 
 
 @pytest.mark.parametrize(("shard", "recompute"), [("all", True), (2, False)], ids=["all", "hybrid"])

@@ -7,6 +7,7 @@ from typing import Any, Literal, overload
 from vitreous.api.results import Result
 from vitreous.errors import UnknownName
 from vitreous.model import count
+from vitreous.model.efficientnet_config import EFFICIENTNET_NAMES
 from vitreous.model.kinds import build_config
 from vitreous.model.names import SIZES
 from vitreous.model.swin_config import SWIN_NAMES
@@ -23,7 +24,7 @@ RESNETS = tuple(f"R{layers}x{width}" for layers in (50, 101, 152, 200) for width
 
 @dataclass(frozen=True)
 class ModelSize:
-    """A model of the catalogue, at 224x224 pixels (Swin V2: 256x256) and 1,000 classes."""
+    """A model of the catalogue, at 224x224 pixels (Swin V2: 256x256; EfficientNets: each its own) and 1,000 classes."""
 
     name: str
     parameters: int
@@ -106,7 +107,14 @@ def models(pattern: str = "*", *, pretrained: bool = False) -> ModelsResult | Pr
     """
     if pretrained:
         return list_pretrained(pattern)
-    names = [*(f"{size}/{patch}" for size in SIZES for patch in PATCHES), *AXIAL, *HYBRIDS, *RESNETS, *SWIN_NAMES]
+    names = [
+        *(f"{size}/{patch}" for size in SIZES for patch in PATCHES),
+        *AXIAL,
+        *HYBRIDS,
+        *RESNETS,
+        *EFFICIENTNET_NAMES,
+        *SWIN_NAMES,
+    ]
     chosen = [name for name in names if fnmatch(name, pattern)]
     if not chosen:
         raise UnknownName("model", pattern, names)

@@ -11,6 +11,7 @@ from vitreous.images.config import PreprocessConfig
 from vitreous.metrics.headline import find_headline, format_figure, format_reached
 from vitreous.model import count
 from vitreous.model.config import ViTConfig
+from vitreous.model.efficientnet_config import EfficientNetConfig
 from vitreous.model.kinds import Config
 from vitreous.model.resnet_config import ROOT, ResNetConfig
 from vitreous.model.swin_config import SwinConfig
@@ -115,6 +116,12 @@ def describe_layers(config: Config) -> str:
         root = "" if plain else f", root {config.root} of {config.root_channels} channels"
         bend = "" if config.activation == "relu" else f", {config.activation.upper()}"
         return f"ResNet of {units} {kind}units, width {config.width}{root}{bend}, last map a grid of {config.grid}"
+    if isinstance(config, EfficientNetConfig):
+        units, widths = ("+".join(map(str, values)) for values in (config.units, config.widths))
+        return (
+            f"EfficientNet of {units} units of {widths} channels, {config.last_channels} features, {config.padding} padding, "
+            f"batch norm of epsilon {config.norm_eps:g}, last map a grid of {config.grid}"
+        )
     if isinstance(config, SwinConfig):
         kind = "Swin" if config.version == "v1" else "SwinV2"
         each = ", ".join(f"{Size(*window)} in {grid}" for window, grid in zip(config.windows, config.maps, strict=True))

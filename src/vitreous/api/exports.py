@@ -81,7 +81,7 @@ def export(
         outputs: logits; features, what the head reads; both. None: logits, or of a model without head its features.
         preprocess_inside: the graph takes pixels as they come from a decoder and a resize to the model's size, (batch,
             row, col, channel), 0 to 255, normalises them itself, and gives calibrated probabilities before the logits.
-        dynamic_image: the graph takes other rows and columns too, where the model can (ResNets).
+        dynamic_image: the graph takes other rows and columns too, where the model can (ResNets, EfficientNets).
         precision: fp32; fp16, except norms, softmax and sums; bf16 likewise, for torch and aotinductor.
         merge: pairs of similar patches that each block of a ViT merges; None: as the model was loaded, which is none by
             default.

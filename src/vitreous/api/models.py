@@ -21,10 +21,10 @@ def create(name: str, *, seed: int = 0, **overrides: Any) -> Model:
     """Return a freshly initialised model, e.g. create("S/16", classes=10, image=(256, 192)) or create("R50x1").
 
     Args:
-        name: a size and a patch, e.g. "S/16" or "B/16x8"; a hybrid, e.g. "R50+B/16"; a ResNet, e.g. "R50x1"; or a Swin Transformer,
+        name: a size and a patch, e.g. "S/16" or "B/16x8"; a hybrid, e.g. "R50+B/16"; a ResNet, e.g. "R50x1"; "EfficientNet-B0"; or a Swin Transformer,
             e.g. "Swin-T".
         seed: of the initial weights.
-        overrides: any field of its configuration: ViTConfig, ResNetConfig or SwinConfig.
+        overrides: any field of its configuration: ViTConfig, ResNetConfig, EfficientNetConfig or SwinConfig.
 
     Raises:
         ConfigError: an unknown name, or settings that don't go together.

@@ -232,7 +232,7 @@ def plot_attention_distance(model: ModelLike, images: Image | Iterable[Image], *
         ax: matplotlib's axes to draw into; None: new ones.
 
     Raises:
-        ConfigError: a ResNet, or matplotlib is not installed. DataError: no images. ImageError: an image that can't be
+        ConfigError: a ResNet or EfficientNet, or matplotlib is not installed. DataError: no images. ImageError: an image that can't be
             read.
     """
     ready = open_inside(as_predictor(model))
@@ -272,7 +272,7 @@ def plot_positions(model: ModelLike, index: int = 0, *, ax: "Axes | None" = None
         ax: matplotlib's axes to draw into; None: new ones.
 
     Raises:
-        ConfigError: a ResNet, a model without positions, no such map, or matplotlib is not installed.
+        ConfigError: a ResNet or EfficientNet, a model without positions, no such map, or matplotlib is not installed.
     """
     every = compute_position_maps(as_predictor(model).folder.model)
     if not -len(every) <= index < len(every):

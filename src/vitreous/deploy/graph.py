@@ -13,8 +13,8 @@ from vitreous.deploy.half_precision import DTYPES, NarrowProducts, narrow_weight
 from vitreous.engines.exported_folder import GraphConfig, Target
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.images.scaling import compute_scale
+from vitreous.model.convnet import ConvNet
 from vitreous.model.convolutions import StdConv, pad_same, standardise_kernel
-from vitreous.model.resnet import ResNet
 from vitreous.model.swin import Swin
 from vitreous.model.token_merging import Merging
 from vitreous.shapes import Pixels
@@ -107,7 +107,7 @@ class Graph(nn.Module):
     def _outputs(self, images: Float[Tensor, "batch channel row col"]) -> dict[str, Tensor]:
         wanted, model = self.config.outputs, self.model
         found = {}
-        if isinstance(model, (ResNet, Swin)):
+        if isinstance(model, (ConvNet, Swin)):
             found["features"] = model.features(images)
             if self.classes:
                 found["logits"] = model.head(found["features"])
@@ -172,7 +172,7 @@ def check_exportable(target: Target, precision: str) -> None:
 def check_dynamic(folder: ModelFolder) -> None:
     """Refuse images of any size if a part of the model is made for one size; raises ConfigError."""
     model = folder.model
-    if isinstance(model, ResNet):
+    if isinstance(model, ConvNet):
         return
     if isinstance(model, Swin):
         raise ConfigError(

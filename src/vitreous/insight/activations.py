@@ -11,7 +11,7 @@ from vitreous.insight.attention import evaluation_mode, remove_after, resolve_in
 from vitreous.insight.attention_weights import iterate_chunks
 from vitreous.insight.relevance import Targets, choose_targets
 from vitreous.insight.tokens import require_vit
-from vitreous.model.resnet import ResNet
+from vitreous.model.convnet import ConvNet
 from vitreous.model.swin import Swin
 from vitreous.shapes import Size
 
@@ -22,7 +22,7 @@ def compute_activation_map(
     """Return how strongly each place responds: the root of the mean square over channels.
 
     Args:
-        model: a ResNet, whose layers are its stages (the last one after the final norm and ReLU), or a ViT or Swin
+        model: a ResNet or EfficientNet, whose layers are its stages (the last one after the final norm), or a ViT or Swin
             Transformer, whose layers are its blocks and whose places are patches.
         images: as `model` takes them, normalised, on its device.
         layer: 0 is the first, -1 the last.
@@ -31,7 +31,7 @@ def compute_activation_map(
         ConfigError: a layer that the model doesn't have, or images that it doesn't accept.
     """
     layout = None
-    if isinstance(model, ResNet):
+    if isinstance(model, ConvNet):
         module = _find_stage(model, layer)
     elif isinstance(model, Swin):
         module, layout = (
@@ -65,10 +65,10 @@ def grad_cam(
     """Return Grad-CAM: the positive part of the maps' sum, each weighted by its logit gradient's mean over places.
 
     Args:
-        model: a ResNet with a head, a Swin Transformer, or a hybrid, whose last convolutional map is used.
+        model: a ResNet or EfficientNet with a head, a Swin Transformer, or a hybrid, whose last convolutional map is used.
         images: as `model` takes them, normalised, on its device.
         targets: the classes to explain, by number: one for all images, one for each, or the most probable ones.
-        layer: a ResNet's stage, the last one after the final norm and ReLU; a Swin's block, the last one after the final
+        layer: a ResNet's or EfficientNet's stage, the last one after the final norm; a Swin's block, the last one after the final
             norm.
 
     Raises:
@@ -99,7 +99,7 @@ def grad_cam(
 
 def select_convolutions(model: nn.Module, layer: int = -1) -> nn.Module:
     """Return the module whose map Grad-CAM reads; raises ConfigError for a ViT without convolutions."""
-    if isinstance(model, ResNet):
+    if isinstance(model, ConvNet):
         return _find_stage(model, layer)
     if isinstance(model, Swin):
         index = resolve_index(layer, model.config.depth, "layer")
@@ -122,7 +122,7 @@ def find_grid(model: Swin, images: Float[Tensor, "batch channel row col"], layer
     return model.config.maps_of(Size(*images.shape[2:]))[next(place for place, end in enumerate(stages) if index < end)]
 
 
-def _find_stage(model: ResNet, layer: int) -> nn.Module:
+def _find_stage(model: ConvNet, layer: int) -> nn.Module:
     """Return a stage; instead of the last one, the norm that follows it, whose maps the head averages."""
     index = resolve_index(layer, len(model.stages), "layer")
     return model.norm if index == len(model.stages) - 1 else model.stages[index]

@@ -7,8 +7,8 @@ from jaxtyping import Float64
 from torch import Tensor, nn
 
 from vitreous.insight.tokens import require_vit
+from vitreous.model.convnet import ConvNet
 from vitreous.model.convolutions import StdConv, standardise_kernel
-from vitreous.model.resnet import ResNet
 from vitreous.model.stems import ConvStem, ResNetStem
 from vitreous.model.swin import Swin
 
@@ -29,7 +29,7 @@ class Filters:
 
 
 def find_components(model: nn.Module, count: int = SHOWN) -> Filters:
-    """Return the principal components of the patch filters, or of the first convolution of a hybrid or ResNet.
+    """Return the principal components of the patch filters, or of the first convolution of a hybrid, a ResNet or an EfficientNet.
 
     Standardised convolutions are standardised first, as in the forward pass. There are at most as many components as
     filters, or as values in one.
@@ -48,7 +48,7 @@ def find_components(model: nn.Module, count: int = SHOWN) -> Filters:
 
 def read_filters(model: nn.Module) -> tuple[Float64[Tensor, "filter channel row col"], str]:
     """Return the first layer's filters, in float64 on the CPU, and their description."""
-    if isinstance(model, ResNet):
+    if isinstance(model, ConvNet):
         return _read_kernel(model.root.conv), "the first convolution"
     if isinstance(model, Swin):
         return model.patches.kernel.detach().cpu().double(), "the patch embedding"

@@ -13,9 +13,9 @@ from vitreous.insight.attention import pool_maps, read_attention, resolve_index
 from vitreous.insight.relevance import compute_gradient_attention, compute_relevance
 from vitreous.insight.rollout import compute_rollout
 from vitreous.insight.windows import compute_window_attention, compute_window_gradient, compute_window_relevance
+from vitreous.model.convnet import ConvNet
 from vitreous.model.factory import Model
-from vitreous.model.kinds import get_kind
-from vitreous.model.resnet import ResNet
+from vitreous.model.kinds import get_kind, name_kind
 from vitreous.model.swin import Swin
 from vitreous.weights.model_folder import ModelFolder
 
@@ -71,7 +71,7 @@ def list_fitting(folder: ModelFolder) -> list[str]:
     """Return the methods that fit a model, the most informative one first."""
     config = folder.model.config
     headed = bool(config.classes)
-    if isinstance(folder.model, ResNet):
+    if isinstance(folder.model, ConvNet):
         return [*(["grad-cam"] if headed else []), "activation"]
     if isinstance(folder.model, Swin):
         return [
@@ -116,21 +116,21 @@ def settle_options(options: MapOptions, folder: ModelFolder) -> MapOptions:
 
 def describe_kind(folder: ModelFolder) -> str:
     """Describe the kind of model, as far as methods depend on it."""
-    names = {"resnet": "a ResNet", "swin": "a Swin Transformer"}
-    what = names.get(get_kind(folder.model.config), "this Vision Transformer")
+    kind = get_kind(folder.model.config)
+    what = "this Vision Transformer" if kind == "vit" else name_kind(kind)
     return what if folder.model.config.classes else f"{what} without head"
 
 
 def count_layers(model: Model) -> int:
-    """Return the number of layers to choose from: blocks, or stages of a ResNet."""
-    return len(model.stages) if isinstance(model, ResNet) else model.config.depth
+    """Return the number of layers to choose from: blocks, or stages of a ResNet or EfficientNet."""
+    return len(model.stages) if isinstance(model, ConvNet) else model.config.depth
 
 
 def count_heads(model: Model, layer: int) -> int:
     """Return the number of a layer's heads."""
     if isinstance(model, Swin):
         return model.blocks[layer].attention.heads
-    return 1 if isinstance(model, ResNet) else model.config.heads
+    return 1 if isinstance(model, ConvNet) else model.config.heads
 
 
 def find_target(target: str | int | None, folder: ModelFolder) -> int | None:

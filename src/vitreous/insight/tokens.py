@@ -7,7 +7,8 @@ from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
 from vitreous.insight.attention_weights import compute_weights
-from vitreous.model.resnet import ResNet
+from vitreous.model.convnet import ConvNet
+from vitreous.model.kinds import name_kind
 from vitreous.model.swin import Swin
 from vitreous.model.token_merging import Merging
 from vitreous.model.vit import ViT
@@ -23,8 +24,8 @@ def require_vit(model: nn.Module, what: str = "attention") -> ViT:
         return model
     if isinstance(model, Merging):
         raise ConfigError(f"merged tokens have no place in the image, so {what} can't be shown; look into its .model")
-    if isinstance(model, ResNet):
-        raise ConfigError(f"a ResNet has no {what}; use grad-cam or activation")
+    if isinstance(model, ConvNet):
+        raise ConfigError(f"{name_kind(model.config.KIND)} has no {what}; use grad-cam or activation")
     if isinstance(model, Swin):
         raise ConfigError(
             f"a Swin Transformer attends within windows and merges patches between stages, so it has no {what} over all "

@@ -159,7 +159,7 @@ def measure_stage_distances(
 def measure_distances(
     model: Model, images: Float[Tensor, "batch channel row col"] | Iterable[Float[Tensor, "_ channel row col"]]
 ) -> list[AttentionDistance]:
-    """Return how far heads look in each stage of a model of any kind: a ViT is one stage, and a ResNet has none."""
+    """Return how far heads look in each stage of a model of any kind: a ViT is one stage, and a ResNet or EfficientNet has none."""
     if isinstance(model, Swin):
         return measure_stage_distances(model, images)
     return [measure_attention_distance(model, images)] if isinstance(model, ViT) else []

@@ -5,6 +5,8 @@ from typing import overload
 import torch
 
 from vitreous.model.config import ViTConfig
+from vitreous.model.efficientnet import EfficientNet
+from vitreous.model.efficientnet_config import EfficientNetConfig
 from vitreous.model.init import initialise
 from vitreous.model.kinds import Config
 from vitreous.model.meta_device import build_empty
@@ -14,10 +16,11 @@ from vitreous.model.swin import Swin
 from vitreous.model.swin_config import SwinConfig
 from vitreous.model.vit import ViT
 
-Model = ViT | ResNet | Swin
+Model = ViT | ResNet | EfficientNet | Swin
 MODELS: dict[str, type[Model]] = {
     ViTConfig.KIND: ViT,
     ResNetConfig.KIND: ResNet,
+    EfficientNetConfig.KIND: EfficientNet,
     SwinConfig.KIND: Swin,
 }
 
@@ -26,6 +29,8 @@ MODELS: dict[str, type[Model]] = {
 def create(config: ViTConfig, seed: int = 0) -> ViT: ...
 @overload
 def create(config: ResNetConfig, seed: int = 0) -> ResNet: ...
+@overload
+def create(config: EfficientNetConfig, seed: int = 0) -> EfficientNet: ...
 @overload
 def create(config: SwinConfig, seed: int = 0) -> Swin: ...
 def create(config: Config, seed: int = 0) -> Model:

@@ -5,15 +5,27 @@ from typing import Any
 
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.model.config import TRAINING_SETTINGS, ViTConfig
+from vitreous.model.efficientnet_config import EfficientNetConfig, build_efficientnet_config, is_efficientnet_name
 from vitreous.model.names import build_vit_config, parse_name
 from vitreous.model.resnet_config import ResNetConfig, build_resnet_config, is_resnet_name
 from vitreous.model.swin_config import SwinConfig, build_swin_config, is_swin_name
 
-Config = ViTConfig | ResNetConfig | SwinConfig
-CONFIGS: dict[str, type[Config]] = {kind.KIND: kind for kind in (ViTConfig, ResNetConfig, SwinConfig)}
+Config = ViTConfig | ResNetConfig | EfficientNetConfig | SwinConfig
+CONFIGS: dict[str, type[Config]] = {
+    kind.KIND: kind for kind in (ViTConfig, ResNetConfig, EfficientNetConfig, SwinConfig)
+}
 """The word for each kind in files, and its configuration."""
-TITLES = {"vit": "ViT", "resnet": "ResNet", "swin": "Swin Transformer"}
+TITLES = {"vit": "ViT", "resnet": "ResNet", "efficientnet": "EfficientNet", "swin": "Swin Transformer"}
 """Each kind in messages."""
+
+
+def name_kind(kind: str) -> str:
+    """Return a kind in messages with its article.
+
+    >>> name_kind("resnet"), name_kind("efficientnet")
+    ('a ResNet', 'an EfficientNet')
+    """
+    return f"{'an' if TITLES[kind][0] in 'AEIOU' else 'a'} {TITLES[kind]}"
 
 
 def get_kind(config: Config) -> str:
@@ -25,11 +37,13 @@ def find_kind(name: str) -> str:
     """Return the word for the kind that a name has the form of."""
     if is_resnet_name(name):
         return "resnet"
+    if is_efficientnet_name(name):
+        return "efficientnet"
     return "swin" if is_swin_name(name) else "vit"
 
 
 def build_config(name: str, **overrides: Any) -> Config:
-    """Return the configuration called e.g. "B/16", "R50+B/16", "R50x1" or "Swin-T", with any field overridden.
+    """Return the configuration called e.g. "B/16", "R50+B/16", "R50x1", "EfficientNet-B0" or "Swin-T", with any field overridden.
 
     Raises:
         UnknownName: no such model, or no such field; for a former name of a field, says the current one.
@@ -45,8 +59,13 @@ def build_config(name: str, **overrides: Any) -> Config:
             )
         if key not in known:
             former = getattr(CONFIGS[kind], "RENAMED", {}).get(key)
-            raise UnknownName(f"setting of a {TITLES[kind]}", key, known, former)
-    build = {"vit": build_vit_config, "resnet": build_resnet_config, "swin": build_swin_config}[kind]
+            raise UnknownName(f"setting of {name_kind(kind)}", key, known, former)
+    build = {
+        "vit": build_vit_config,
+        "resnet": build_resnet_config,
+        "efficientnet": build_efficientnet_config,
+        "swin": build_swin_config,
+    }[kind]
     return build(name, **overrides)
 
 

@@ -33,8 +33,8 @@ SIZES = {
     "g": Shape(width=1408, depth=40, heads=16, mlp_width=6144),
     "G": Shape(width=1664, depth=48, heads=16, mlp_width=8192),
 }
-OTHERS = ("R50+B/16", "R50x1", "Axial-B/16", "Swin-T", "SwinV2-T")
-"""A hybrid, a ResNet, an Axial-ViT and Swin Transformers, listed with the sizes when a name is unknown."""
+OTHERS = ("R50+B/16", "R50x1", "EfficientNet-B0", "Axial-B/16", "Swin-T", "SwinV2-T")
+"""A hybrid, a ResNet, an EfficientNet, an Axial-ViT and Swin Transformers, listed with the sizes when a name is unknown."""
 
 
 AXIAL = r"(?:R\d*\+)?Axial-"
@@ -70,6 +70,9 @@ def translate_name(name: str) -> str | None:
     swin = re.match(r"swin_?(?P<version>v2|transformer_v2)?[_-]?(?P<size>tiny|small|base|large|[tsbl])(?:$|[_-])", last)
     if swin is not None:
         return f"Swin{'V2' if swin['version'] else ''}-{WORDS.get(swin['size'], swin['size'].upper())[0]}"
+    efficient = re.match(r"(?:tf_)?efficientnet[_-]?(?P<size>b[0-7]|l2)(?:$|[_.-])", last)
+    if efficient is not None:
+        return f"EfficientNet-{efficient['size'].upper()}"
     vit = re.match(r"(?:vit|deit3?|dinov?\d?|beit)[_-]?(?P<size>[a-z]+)[_-]?(?:patch)?[_-]?(?P<patch>\d+)", last)
     if vit is not None:
         size = WORDS.get(vit["size"]) or next((known for known in SIZES if known.lower() == vit["size"]), None)

@@ -53,6 +53,19 @@ class LeCunNormal:
 
 
 @dataclass(frozen=True)
+class FanOutNormal:
+    """Normal draws of variance 2 / outputs (1502.01852): the values that one input is multiplied by."""
+
+    groups: int = 1
+    """Groups of channels that are convolved by themselves."""
+
+    def __call__(self, tensor: Tensor, generator: torch.Generator) -> None:
+        """Fill a kernel, whose first axis is the outputs' and whose second is the inputs'."""
+        outputs = tensor[:, 0].numel() / self.groups
+        Normal(math.sqrt(2 / outputs))(tensor, generator)
+
+
+@dataclass(frozen=True)
 class XavierUniform:
     """Uniform draws of variance 2 / (rows + cols) (Glorot and Bengio, 2010), for each of the stacked matrices by itself."""
 

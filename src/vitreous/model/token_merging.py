@@ -8,9 +8,10 @@ from torch.nn import functional as F
 from vitreous.errors import ConfigError
 from vitreous.model.attention import NOWHERE, attend
 from vitreous.model.config import ViTConfig
+from vitreous.model.convnet import ConvNet
 from vitreous.model.count_vit import count_merged_patches
 from vitreous.model.encoder import Block
-from vitreous.model.resnet import ResNet
+from vitreous.model.kinds import name_kind
 from vitreous.model.swin import Swin
 from vitreous.model.vit import ViT
 
@@ -71,8 +72,8 @@ def check_merging(model: nn.Module, each: int) -> None:
     """Raise ConfigError for a model whose patches can't be merged, or that many pairs in a block."""
     if each < 0:
         raise ConfigError(f"merge is {each}, the pairs of patches to merge in each block; it must be 0 or more")
-    if isinstance(model, ResNet):
-        raise ConfigError("a ResNet has no tokens to merge; leave out merge")
+    if isinstance(model, ConvNet):
+        raise ConfigError(f"{name_kind(model.config.KIND)} has no tokens to merge; leave out merge")
     if isinstance(model, Swin):
         raise ConfigError("windows need whole grids of patches, but merged tokens leave holes in them; leave out merge")
     assert isinstance(model, ViT)

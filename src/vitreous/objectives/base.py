@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vitreous.data.stream.loader import Batch
 from vitreous.errors import ConfigError
 from vitreous.model.factory import Model
+from vitreous.model.kinds import name_kind
 from vitreous.model.swin import Swin
 from vitreous.model.vit import ViT
 
@@ -84,7 +85,7 @@ def require_trunk(model: Model, what: str) -> ViT:
         )
     if not isinstance(model, ViT):
         raise ConfigError(
-            f"{what} hides patches, which a ResNet doesn't have; choose a Vision Transformer such as --model S/16"
+            f"{what} hides patches, which {name_kind(model.config.KIND)} doesn't have; choose a Vision Transformer such as --model S/16"
         )
     config = model.config
     if config.stem.kind != "none":

@@ -5,10 +5,11 @@ from typing import Any
 
 from vitreous.images.config import AugmentConfig, PreprocessConfig
 from vitreous.model.config import ViTConfig
+from vitreous.model.efficientnet_config import build_efficientnet_config
 from vitreous.model.kinds import find_kind
 from vitreous.model.names import build_vit_config, parse_name
 from vitreous.model.resnet_config import ResNetConfig, build_resnet_config
-from vitreous.model.swin_config import build_swin_config, fit_windows
+from vitreous.model.swin_config import SwinConfig, build_swin_config, fit_windows
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.recipes.lp_ft import FEW
 from vitreous.recipes.options import RecipeOptions
@@ -23,6 +24,8 @@ PHOTOGRAPH = 128
 """Side at which the model sees photographs."""
 FEW_PHOTOGRAPH = 64
 """Side at which a small ResNet sees photographs if there are fewer than 2,000."""
+GENTLE = (1, 1, 1, 2, 1, 2, 1)
+"""Strides of an EfficientNet's stages on thumbnails: the last map has an eighth of the rows and columns, not a 32nd."""
 NARROW, WIDE = 16, 24
 """Root channels of the small ResNet: the wide one from `LONG` minutes on, if there are enough images."""
 LONG = 10
@@ -98,7 +101,7 @@ def configure_convolutions(options: RecipeOptions) -> RunConfig:
 def configure_named(options: RecipeOptions) -> RunConfig:
     """Configure the plain ViT for thumbnails and photographs, or the named model."""
     model = choose_shape(options, width=128, depth=6, heads=4, grid=8)
-    transformer = not isinstance(model, ResNetConfig)
+    transformer = isinstance(model, (ViTConfig, SwinConfig))
     return replace(
         configure_larger(options, model, batch=128),
         recipe="small-vit",
@@ -164,6 +167,9 @@ def choose_shape(
     if options.model is not None and find_kind(options.model) == "resnet":
         root = "3x3" if max(rows, cols) <= THUMBNAIL else "7x7"
         return build_resnet_config(options.model, image=(rows, cols), root=root, **given)
+    if options.model is not None and find_kind(options.model) == "efficientnet":
+        shape = {"strides": GENTLE} if max(rows, cols) <= THUMBNAIL else {}
+        return build_efficientnet_config(options.model, image=(rows, cols), **shape, **given)
     if options.model is not None and find_kind(options.model) == "swin":
         return choose_swin(options.model, Size(rows, cols), given)
     details = {**given, "pool": "mean", "class_token": False, "position_init": "sincos2d"}

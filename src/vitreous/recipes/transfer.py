@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from vitreous.errors import ConfigError
 from vitreous.model.config import ViTConfig
-from vitreous.model.resnet_config import ResNetConfig
 from vitreous.recipes.options import RecipeOptions
 from vitreous.shapes import Size
 from vitreous.training.config import ModelConfig
@@ -37,7 +36,7 @@ def retarget_model(model: ModelConfig, options: RecipeOptions, image: Size) -> M
 
     A ViT's tanh layer is dropped.
     """
-    patch = Size(1, 1) if isinstance(model, ResNetConfig) else Size(*model.patch)
+    patch = Size(*getattr(model, "patch", (1, 1)))
     changed = replace(model, image=tuple(options.choose_size(image, patch)), classes=len(options.facts.classes))
     return replace(changed, pre_logits=False) if isinstance(changed, ViTConfig) else changed
 

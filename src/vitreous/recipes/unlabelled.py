@@ -6,7 +6,7 @@ from typing import Any
 from vitreous.errors import ConfigError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import ViTConfig
-from vitreous.model.kinds import TITLES, find_kind
+from vitreous.model.kinds import find_kind, name_kind
 from vitreous.model.names import build_vit_config, parse_name
 from vitreous.objectives.config import ObjectiveConfig
 from vitreous.recipes.options import RecipeOptions
@@ -49,5 +49,7 @@ def configure_little_data(options: RecipeOptions, recipe: str, objective: Object
 def refuse_others(options: RecipeOptions) -> None:
     """Refuse a model without patches that can be hidden one by one; raises ConfigError."""
     if options.model is not None and (kind := find_kind(options.model)) != "vit":
-        lacking = "no patches to hide" if kind == "resnet" else "no output for each patch that is hidden"
-        raise ConfigError(f"{options.model} is a {TITLES[kind]}, which has {lacking}; name a ViT such as S/16")
+        lacking = (
+            "no patches to hide" if kind in ("resnet", "efficientnet") else "no output for each patch that is hidden"
+        )
+        raise ConfigError(f"{options.model} is {name_kind(kind)}, which has {lacking}; name a ViT such as S/16")

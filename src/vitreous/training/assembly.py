@@ -11,7 +11,6 @@ from vitreous.data.dataset import Dataset, open_dataset
 from vitreous.data.sources.objects import hold, is_object
 from vitreous.data.stream.loader import TrainStream
 from vitreous.data.stream.order import hash_integers
-from vitreous.model.resnet_config import ResNetConfig
 from vitreous.objectives.build import build_objective as build_objective
 from vitreous.objectives.classification import choose_head_bias
 from vitreous.objectives.config import ClassifyConfig
@@ -108,7 +107,7 @@ def count_low_steps(config: RunConfig, examples: int, total: int) -> int:
 
 def choose_low_size(config: RunConfig) -> Size:
     """Return the low resolution in pixels: whole patches, if the model has any, at least one each way."""
-    patches = (1, 1) if isinstance(config.model, ResNetConfig) else config.model.patch
+    patches = getattr(config.model, "patch", (1, 1))
     rows, cols = (
         max(patch, round(side * config.low_resolution / patch) * patch)
         for side, patch in zip(config.model.image, patches, strict=True)

@@ -122,7 +122,7 @@ class RunConfig:
     them, fit the head to all images. The reported accuracy stays the measured one."""
     freeze: Literal["none", "positions", "patches", "trunk"] | int = "none"
     """Parts that stay unchanged: none, positions, patches (with positions), trunk (all but the head), or the first n
-    blocks. For a ResNet, patches is its root, and blocks are its units."""
+    blocks. For a ResNet or EfficientNet, patches is its root, and blocks are its units."""
     lora: int = 0
     """Rank of LoRA around the encoder's dense layers, everything else but the head frozen; 0: off. Exported merged."""
     duration: str = "90ep"

@@ -9,6 +9,7 @@ from vitreous.errors import CheckpointError, ConfigError
 from vitreous.model.factory import Model, create
 from vitreous.model.lora import add_lora
 from vitreous.model.resnet import ResNet
+from vitreous.model.swin import Swin
 from vitreous.model.vit import ViT
 from vitreous.training.config import RunConfig
 from vitreous.training.reporter import Reporter
@@ -22,6 +23,7 @@ MAY_DIFFER = (
     "classes",
     "pre_logits",
     "position_init",
+    "norm_momentum",
     "init",
 )
 """Fields of a model's configuration that weights don't depend on, or that `start_from` adapts."""
@@ -41,6 +43,7 @@ def create_initial_model(config: RunConfig, classes: tuple[str, ...], reporter: 
     model = create(config.model, config.seed)
     if not isinstance(model, ResNet):  # for these, such settings were refused before
         model.regularise(config.regularisation)
+    if isinstance(model, (ViT, Swin)):  # other models recompute nothing
         model.recompute = config.recompute
     if bias:
         fill_head_biases(model, bias)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from vitreous.errors import ConfigError
+from vitreous.model.batch_norm import list_statistics
 from vitreous.model.parameters import Role, roles
 from vitreous.storage.shards import Pieces
 from vitreous.training.config import OptimizerConfig
@@ -152,9 +153,8 @@ def build_muon_groups(trained: list[Trained], config: OptimizerConfig) -> list[d
 
 
 class Average(AveragedModel):
-    """A moving average of the parameters only. The model's buffers are constants, and the average has its own:
-
-    those of a model that trains at a low resolution differ temporarily.
+    """A moving average of the parameters, and of batch norm's running statistics. Other buffers are constants, and the average
+    has its own: those of a model that trains at a low resolution differ temporarily.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -167,6 +167,8 @@ class Average(AveragedModel):
         count = int(self.n_averaged)
         rate = min(self.decay, (1 + count) / (10 + count)) if count else 0.0
         torch._foreach_lerp_(take_local(self.module.parameters()), take_local(model.parameters()), 1 - rate)
+        if statistics := list_statistics(model):
+            torch._foreach_lerp_(list_statistics(self.module), statistics, 1 - rate)
         self.n_averaged += 1
 
 

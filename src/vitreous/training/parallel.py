@@ -7,9 +7,11 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
+from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from vitreous.model.batch_norm import synchronise_norms
 from vitreous.objectives.base import Objective
 from vitreous.training.config import RunConfig
 from vitreous.training.distributed import World
@@ -41,6 +43,8 @@ def parallelise(
     The places of parameters in the buckets of gradients are fixed before the first step, not by the order in which its
     gradients arrive: the order of sums, and so the bits, are the same whether a run was interrupted or not.
     """
+    if world.together:
+        synchronise_norms(objective, add_over_processes)
     if config.shard != "none":
         mesh = lay_out_mesh(config.shard, device, world)
         shard_objective(objective, mesh, config.precision == "bf16")
@@ -58,6 +62,12 @@ def parallelise(
             find_unused_parameters=True,  # which also keeps torch from laying out buckets anew after the first step
             gradient_as_bucket_view=True,
         )
+
+
+@torch.compiler.disable
+def add_over_processes(values: Tensor) -> Tensor:
+    """Return the sum of numbers over the processes; its gradient is the sum of theirs."""
+    return all_reduce(values)
 
 
 def accumulate(runner: nn.Module | None, last: bool) -> AbstractContextManager[None]:

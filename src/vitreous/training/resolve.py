@@ -17,6 +17,8 @@ from vitreous.data.dataset import Dataset
 from vitreous.errors import ConfigError, OutOfMemory
 from vitreous.model import count
 from vitreous.model.config import RegularisationConfig
+from vitreous.model.efficientnet_config import EfficientNetConfig, check_efficientnet_training
+from vitreous.model.kinds import get_kind, name_kind
 from vitreous.model.resnet_config import ResNetConfig
 from vitreous.model.swin_config import SwinConfig, check_swin_training
 from vitreous.objectives.config import ClassifyConfig
@@ -101,6 +103,8 @@ def check_kind(config: RunConfig) -> None:
     model = config.model
     if isinstance(model, ResNetConfig):
         check_resnet(config)
+    elif isinstance(model, EfficientNetConfig):
+        check_efficientnet(config, model)
     elif isinstance(model, SwinConfig):
         check_swin_training(config.regularisation)
     else:
@@ -194,15 +198,35 @@ def check_resnet(config: RunConfig) -> None:
             raise ConfigError(
                 f"regularisation.{name} is {value}, but it is only for Vision Transformers; leave it out with a ResNet"
             )
+    check_convolutional(config)
+
+
+def check_efficientnet(config: RunConfig, model: EfficientNetConfig) -> None:
+    """Refuse settings that an EfficientNet can't be trained with, and parts of a batch that can't be normalised; raises
+    ConfigError."""
+    check_efficientnet_training(config.regularisation)
+    check_convolutional(config)
+    part = config.batch if config.micro_batch == "auto" else int(config.micro_batch) or config.batch
+    least = min(part, config.batch % part or part)
+    if least < 2 and model.grid == (1, 1):
+        raise ConfigError(
+            "batch norm needs more than one value of each channel, but a part of a batch here is one image with a last map of a single "
+            "place; give larger images, or a --batch that its --micro-batch divides into parts of two or more"
+        )
+
+
+def check_convolutional(config: RunConfig) -> None:
+    """Refuse settings that are only for Transformers; raises ConfigError."""
+    what = name_kind(get_kind(config.model))
     if config.recompute:
-        raise ConfigError("recompute is for the blocks of a Vision Transformer; leave it out with a ResNet")
+        raise ConfigError(f"recompute is for the blocks of a Vision Transformer; leave it out with {what}")
     if config.lora:
         raise ConfigError(
-            f"lora is {config.lora}, but LoRA needs a ViT's dense layers, which a ResNet lacks; leave it out"
+            f"lora is {config.lora}, but LoRA needs a ViT's dense layers, which {what} lacks; leave it out"
         )
     if config.freeze == "positions":
         raise ConfigError(
-            "a ResNet has no positions to freeze; choose freeze none, patches (its root), trunk or a number"
+            f"{what} has no positions to freeze; choose freeze none, patches (its root), trunk or a number"
         )
 
 

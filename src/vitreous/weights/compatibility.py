@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vitreous.errors import CheckpointError
 from vitreous.model.config import ViTConfig
+from vitreous.model.efficientnet_config import EfficientNetConfig, find_efficientnet_name
 from vitreous.model.kinds import Config
 from vitreous.model.names import SIZES, Shape
 from vitreous.model.resnet_config import (
@@ -38,8 +39,14 @@ LARGE, MOST_THREADS = 64 * 2**20, 4
 
 def describe(config: Config) -> str:
     """Describe an architecture briefly, such as "S/16 for 224x224 images (width 384, depth 12, heads 6, mlp 1536)"."""
-    if isinstance(config, (ResNetConfig, SwinConfig)):
-        name = name_resnet(config) if isinstance(config, ResNetConfig) else name_swin(config)
+    if not isinstance(config, ViTConfig):
+        name = (
+            name_resnet(config)
+            if isinstance(config, ResNetConfig)
+            else name_efficientnet(config)
+            if isinstance(config, EfficientNetConfig)
+            else name_swin(config)
+        )
         return f"{name} for {Size(*config.image)} images ({config.classes} classes)"
     details = f"width {config.width}, depth {config.depth}, heads {config.heads}, mlp {config.mlp_width}"
     return f"{name_vit(config)} for {Size(*config.image)} images ({details}, {config.classes} classes)"
@@ -52,6 +59,14 @@ def name_resnet(config: ResNetConfig) -> str:
     known = {"bottleneck": UNITS, "basic": BASIC_UNITS, "pooled": {}}[config.unit]
     layers = next((layers for layers, units in known.items() if units == config.units), None)
     return f"R{layers}x{config.width}" if layers else f"a ResNet of {_describe_units(config)}"
+
+
+def name_efficientnet(config: EfficientNetConfig) -> str:
+    """Return "EfficientNet-B0", or the units of an EfficientNet that has no name."""
+    size = find_efficientnet_name(config)
+    if size:
+        return f"EfficientNet-{size}"
+    return f"an EfficientNet of {'+'.join(map(str, config.units))} units, {config.last_channels} features"
 
 
 def name_swin(config: SwinConfig) -> str:
@@ -102,7 +117,7 @@ PARTS = {
     "units": r"stages\.\d+\.\d+\.",
     "stem units": r"patches\.stem\.stages\.\d+\.\d+\.",
 }
-"""The repeated parts of a model: blocks of an encoder or of a Swin's stages, a ResNet's units, a stem's units."""
+"""The repeated parts of a model: blocks of an encoder or of a Swin's stages, a ResNet's or EfficientNet's units, a stem's units."""
 
 
 def count_depths(names: Iterable[str]) -> dict[str, int]:
@@ -121,7 +136,7 @@ def check_depth(tensors: Mapping[str, Tensor], config: Config, source: str) -> N
         CheckpointError: how many there are, and what was expected.
     """
     found = count_depths(tensors)
-    expected = {"units" if isinstance(config, ResNetConfig) else "blocks": config.depth}
+    expected = {"units" if isinstance(config, (ResNetConfig, EfficientNetConfig)) else "blocks": config.depth}
     if isinstance(config, ViTConfig):
         expected = {"blocks": config.depth, "stem units": sum(config.stem.units)}
     for part, count in expected.items():

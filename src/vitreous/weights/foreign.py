@@ -43,7 +43,15 @@ MODULES = (
         "google.bit",
         "google.bit_pytorch",
     ),
-    *("vit_pytorch", "mmpretrain", "swin", "timm.swin", "huggingface.swin"),
+    *(
+        "vit_pytorch",
+        "mmpretrain",
+        "swin",
+        "timm.swin",
+        "huggingface.swin",
+        "timm.efficientnet",
+        "huggingface.efficientnet",
+    ),
 )
 
 SENSELESS = (ArithmeticError, AttributeError, LookupError, RuntimeError, StopIteration, TypeError, ValueError)

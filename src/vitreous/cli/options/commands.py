@@ -42,8 +42,8 @@ class Train:
     """Settings that override the recipe's, all or a few; options given here override them. A run folder or its
     config.json, or a JSON or TOML file with the same names, nested (docs/recipes.md)."""
     model: str | None = None
-    """A size and a patch, such as S/16 (mu, Ti, S, B, L, H, g, G), a hybrid (R50+B/16), a ResNet (R50x1) or a Swin
-    Transformer (Swin-T, SwinV2-B), whose settings are --model.depths, .windows and the like; by default the recipe chooses."""
+    """A size and a patch, such as S/16 (mu, Ti, S, B, L, H, g, G), a hybrid (R50+B/16), a ResNet (R50x1), an
+    EfficientNet (EfficientNet-B0) or a Swin Transformer (Swin-T, SwinV2-B), whose settings are --model.depths and the like; by default the recipe chooses."""
     image: tuple[int, int] | None = None
     """Rows and columns that the model sees, in pixels; by default the recipe chooses."""
     channels: int | None = None

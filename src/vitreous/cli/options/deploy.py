@@ -31,7 +31,7 @@ class Export:
     """The graph takes pixels of the model's size, (batch, row, col, channel), 0 to 255, normalises them itself, and gives
     calibrated probabilities before the logits."""
     dynamic_image: bool = False
-    """The graph accepts other rows and columns too (ResNets only: a ViT's positions are made for one grid)."""
+    """The graph accepts other rows and columns too (ResNets and EfficientNets only: a ViT's positions are made for one grid)."""
     merge: int = 0
     """Pairs of similar patches that each block of a ViT merges (token merging): faster, and a little less accurate."""
     data: str | None = None

@@ -9,7 +9,7 @@ A layer is named by an intermediate of the model and, after a colon, how its tok
     block.5           the residual stream after block 5, the first being block.0; block.-1 is the last
     block.5:mean      ... the mean of its patches
     block.5:class     ... its [class] token
-    stage.2, root     of a ResNet, the mean over rows and columns; a Swin Transformer has stages and blocks
+    stage.2, root     of a ResNet or EfficientNet, the mean over rows and columns; a Swin Transformer has stages and blocks
 
 A sequence without a colon is represented by its [class] token if the model pools by it, and by the mean of its patches
 otherwise.
@@ -28,7 +28,7 @@ from vitreous.model.vit import ViT
 WAYS = ("mean", "class")
 """How a sequence becomes a vector."""
 VIT_LAYERS = ("features", "mean", "pooled", "norm", "pre_logits", "logits", "patches", "embedded")
-RESNET_LAYERS = ("features", "mean", "pooled", "norm", "logits", "root")
+CONVNET_LAYERS = ("features", "mean", "pooled", "norm", "logits", "root")
 SWIN_LAYERS = ("features", "mean", "pooled", "norm", "logits", "patches")
 
 
@@ -52,7 +52,7 @@ def layer_names(model: Model) -> list[str]:
     if isinstance(model, Swin):
         blocks = [f"block.{index}" for index in range(model.config.depth)]
         return [*SWIN_LAYERS, *blocks, *(f"stage.{index}" for index in range(len(model.stages)))]
-    return [*RESNET_LAYERS, *(f"stage.{index}" for index in range(len(model.stages)))]
+    return [*CONVNET_LAYERS, *(f"stage.{index}" for index in range(len(model.stages)))]
 
 
 def find_layer(model: Model, text: str) -> Layer:

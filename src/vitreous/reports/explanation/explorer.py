@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from vitreous.drawing.html import render_macro
 from vitreous.drawing.images import STEPS, TINY, draw_thumbnail
+from vitreous.model.kinds import name_kind
 from vitreous.model.vit import ViT
 from vitreous.reports.blocks import Block, Note, Words
 from vitreous.reports.explanation.attention_rows import Rows, describe_omissions
@@ -22,7 +23,7 @@ def build_explorer(found: ExplanationContents) -> list[Block]:
     """Return the stages, the controls, and the weights behind them."""
     model, rows = found.ready.model, found.rows
     if rows is None or not isinstance(model, ViT):
-        return [Note("No attention to move about in:", "a ResNet has none. Its maps are below.")]
+        return [Note("No attention to move about in:", f"{name_kind(model.config.KIND)} has none. Its maps are below.")]
     lead = (
         "Move over either picture, or tap it: the yellow patches are those that the outlined patch looks at, in the layer "
         "and head chosen. A click holds the patch."

@@ -15,6 +15,7 @@ from vitreous.insight.faithfulness import Curve
 from vitreous.insight.filters import find_components
 from vitreous.insight.methods import METHODS
 from vitreous.model.config import ViTConfig
+from vitreous.model.kinds import name_kind
 from vitreous.model.swin_config import SwinConfig
 from vitreous.model.vit import ViT
 from vitreous.reports.blocks import Beside, Block, Drawing, Note, Table, Words
@@ -111,7 +112,7 @@ def _draw_curve(name: str, curve: Curve, colour: int) -> Series:
 def build_distances(found: ExplanationContents) -> list[Block]:
     """Return attention distance, entropy and the prefix tokens' share by depth, a dot for each head."""
     if not found.distances:
-        return [Note("Nothing to show:", "a ResNet has no attention.")]
+        return [Note("Nothing to show:", f"{name_kind(found.ready.model.config.KIND)} has no attention.")]
     config, images = found.ready.model.config, found.distances[0].images
     plots = [
         ("Distance", "distance", "pixels", "Mean distance, in pixels, between a patch and the patches it attends to, weighted "
@@ -151,7 +152,7 @@ def build_positions(found: ExplanationContents) -> Sequence[Block]:
     """Return what the model has learned about positions."""
     model = found.ready.model
     if not isinstance(model, ViT):
-        return [Note("Nothing to show:", f"a {type(model).__name__} has no position embedding.")]
+        return [Note("Nothing to show:", f"{name_kind(model.config.KIND)} has no position embedding.")]
     return build_position_maps(model)
 
 
@@ -171,7 +172,7 @@ def build_filters(found: ExplanationContents) -> list[Block]:
 def build_features(found: ExplanationContents) -> list[Block]:
     """Return patch features as colours, and the lengths of tokens by depth."""
     if found.colours is None:
-        return [Note("Nothing to show:", "a ResNet has no patches.")]
+        return [Note("Nothing to show:", f"{name_kind(found.ready.model.config.KIND)} has no patches.")]
     pixels = (255 * found.colours).round().astype(np.uint8).repeat(8, axis=1).repeat(8, axis=2)
     tiles = [
         Tile(Picture(values, one.name, "tiny", WIDE), [Line("", one.name)])

@@ -104,7 +104,7 @@ def to_mapping(value: Any) -> dict[str, Any]:
 
 
 def read_kind(found: RunContents) -> str:
-    """Return the kind of model that the run trains: only a ViT has positions, and a ResNet no attention."""
+    """Return the kind of model that the run trains: only a ViT has positions, and ResNets and EfficientNets have no attention."""
     return str(to_mapping(found.settings.get("model")).get("kind", ViTConfig.KIND))
 
 

@@ -73,7 +73,7 @@ class Family:
     """JSON files to write with the weights, by name, from a model folder."""
     constants: Callable[[Any], dict[str, Tensor]] | None = None
     """Constants that their files hold beside the weights, for an architecture of the family's kind."""
-    kind: Literal["vit", "resnet", "swin"] = "vit"
+    kind: Literal["vit", "resnet", "efficientnet", "swin"] = "vit"
     """The kind of models in such files."""
 
 

@@ -11,7 +11,7 @@ from vitreous.model.resnet_config import BIT_EPSILONS, GROUPS, ROOT, UNITS, ResN
 from vitreous.weights.families.base import HALF, Family, ForeignModel, get_shape, has_tensor
 from vitreous.weights.families.google.stem import KERNEL
 from vitreous.weights.families.timm.arguments import read_classes, read_pretrained
-from vitreous.weights.families.timm.vit import KERNELS, RESIZES, name_architecture
+from vitreous.weights.families.timm.vit import complete_transform, name_architecture
 from vitreous.weights.families.timm.write import build_transform
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Layout, Rule, Table, count_units, dense_rules
@@ -98,16 +98,7 @@ def interpret_timm(weights: Weights, name: str | None) -> ForeignModel:
 
 def preprocess(config: ResNetConfig, given: Mapping[str, Any]) -> PreprocessConfig:
     """Return the evaluation transform in pretrained_cfg; missing settings are timm's for BiT."""
-    interpolation = given.get("interpolation", "bilinear")
-    return PreprocessConfig(
-        size=config.image,
-        resize=RESIZES.get(given.get("crop_mode"), "short"),
-        rounding="timm",
-        crop=float(given.get("crop_pct") or 0.875),
-        interpolation=interpolation if interpolation in KERNELS else "bilinear",
-        mean=tuple(given.get("mean") or HALF["mean"]),
-        std=tuple(given.get("std") or HALF["std"]),
-    )
+    return complete_transform(given, PreprocessConfig(size=config.image, crop=0.875, interpolation="bilinear", **HALF))
 
 
 def explain_unwritable(config: ResNetConfig) -> str | None:

@@ -22,6 +22,7 @@ PROCESSORS: dict[str, dict[str, Any]] = {
     "Siglip2": {"resample": 2, **STANDARD},
     "CLIP": CUT | OPENAI,
     "Bit": CUT | OPENAI,
+    "EfficientNet": {"size": {"height": 346, "width": 346}, "resample": 3, **STANDARD},
     "DINOv3ViT": {"size": 224, "resample": 2, "image_mean": IMAGENET["mean"], "image_std": IMAGENET["std"]},
 }
 """The defaults of each class of processors (transformers 5.23)."""
@@ -40,6 +41,7 @@ OF_MODELS = {
     "aimv2": "CLIP",
     "aimv2_vision_model": "CLIP",
     "beit": "Beit",
+    "efficientnet": "EfficientNet",
     "data2vec-vision": "Beit",
 }
 """The class that `AutoImageProcessor` uses if the file doesn't name one, by the model's type in config.json."""

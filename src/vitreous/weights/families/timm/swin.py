@@ -25,7 +25,7 @@ from vitreous.weights.families.timm.arguments import (
     read_pretrained,
     read_size,
 )
-from vitreous.weights.families.timm.vit import KERNELS, RESIZES, name_architecture
+from vitreous.weights.families.timm.vit import complete_transform, name_architecture
 from vitreous.weights.families.timm.write import build_transform
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Table
@@ -104,15 +104,9 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
 
 def build_preprocess(config: SwinConfig, given: Mapping[str, Any]) -> PreprocessConfig:
     """Return the evaluation transform in pretrained_cfg; missing settings are timm's for Swin Transformers."""
-    interpolation = given.get("interpolation", "bicubic")
-    return PreprocessConfig(
-        size=config.image,
-        resize=RESIZES.get(given.get("crop_mode"), "short"),
-        rounding="timm",
-        crop=float(given.get("crop_pct") or (1.0 if min(config.image) >= 384 else 0.9)),
-        interpolation=interpolation if interpolation in KERNELS else "bicubic",
-        mean=tuple(given.get("mean") or IMAGENET["mean"]),
-        std=tuple(given.get("std") or IMAGENET["std"]),
+    crop = 1.0 if min(config.image) >= 384 else 0.9
+    return complete_transform(
+        given, PreprocessConfig(size=config.image, crop=crop, interpolation="bicubic", **IMAGENET)
     )
 
 

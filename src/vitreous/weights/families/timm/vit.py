@@ -338,6 +338,20 @@ RESIZES: dict[Any, Literal["squash", "border"]] = {"squash": "squash", "border":
 """Names of their crop_mode; anything else means center, as in timm."""
 
 
+def complete_transform(given: Mapping[str, Any], usual: PreprocessConfig) -> PreprocessConfig:
+    """Return the evaluation transform in pretrained_cfg; missing settings, and an unsupported kernel, are the usual ones."""
+    kernel = given.get("interpolation")
+    return replace(
+        usual,
+        resize=RESIZES.get(given.get("crop_mode"), "short"),
+        rounding="timm",
+        crop=float(given.get("crop_pct") or usual.crop),
+        interpolation=kernel if kernel in KERNELS else usual.interpolation,
+        mean=tuple(given.get("mean") or usual.mean),
+        std=tuple(given.get("std") or usual.std),
+    )
+
+
 def preprocess(config: ViTConfig, given: Mapping[str, Any], images: Mapping[str, Any]) -> PreprocessConfig:
     """Return the evaluation transform: from pretrained_cfg if it is there, else the one of the name."""
     images = dict(images)
