@@ -33,6 +33,8 @@ TESTS = (
     "families_resnet",
     "families_bit",
     "families_bit_pytorch",
+    "families_swin",
+    "families_efficientnet",
 )
 CLOSE = 2e-5
 """Comparisons further apart than this are those that show a difference on purpose; the tests fail for others."""

@@ -296,7 +296,8 @@ class Convert:
     out: Annotated[str, tyro.conf.Positional]
     """The folder to write, new or empty."""
     to: str = "vitreous"
-    """The format: vitreous, google, timm, huggingface or torchvision."""
+    """The format: vitreous; of ViTs and hybrids google, timm, huggingface, torchvision; of ResNets bit, timm-bit; of EfficientNets
+    timm-efficientnet, huggingface-efficientnet; of Swin Transformers timm-swin, huggingface-swin, torchvision-swin."""
     load: Annotated[Load, tyro.conf.arg(name="")] = Load()
 
 
