@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from vitreous.api.quantisation import QuantiseResult, quantise
     from vitreous.api.reports import ReportResult, report
     from vitreous.api.review import ReviewResult, review
+    from vitreous.api.run_lists import RunsResult, runs
     from vitreous.api.search import SimilarityResult, similar
     from vitreous.api.serving import ServiceResult, serve
     from vitreous.api.shards import ShardResult, shard
@@ -108,6 +109,8 @@ PLACES = {
     "InspectionResult": "vitreous.api.inspection",
     "push_to_hub": "vitreous.api.publication",
     "PushResult": "vitreous.api.publication",
+    "runs": "vitreous.api.run_lists",
+    "RunsResult": "vitreous.api.run_lists",
     "board": "vitreous.api.boards",
     "BoardResult": "vitreous.api.boards",
     "report": "vitreous.api.reports",
@@ -167,6 +170,7 @@ __all__ = [
     "ResNetConfig",
     "ReviewResult",
     "RunConfig",
+    "RunsResult",
     "ServiceResult",
     "ShardResult",
     "SimilarityResult",
@@ -207,6 +211,7 @@ __all__ = [
     "report",
     "resume",
     "review",
+    "runs",
     "serve",
     "shard",
     "similar",

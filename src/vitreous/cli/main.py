@@ -42,11 +42,12 @@ COMMANDS = {
     "models": ("vitreous.cli.convert", "list the models that can be built and loaded"),
     "study": ("vitreous.cli.study", "repeat one of the paper's experiments"),
     "report": ("vitreous.cli.inspect", "write a run's report.html again"),
+    "runs": ("vitreous.cli.run_lists", "list and compare runs, with the settings in which they differ"),
     "board": ("vitreous.cli.board", "show all runs on a page that follows those in training"),
     "completion": ("vitreous.cli.completion", "print the shell's completion script: bash, zsh or fish"),
 }
 
-PRODUCTS = ("predict", "similar", "inspect", "models", "completion")
+PRODUCTS = ("predict", "similar", "inspect", "models", "runs", "completion")
 """Commands whose standard output is their product. The others only report progress on it, and go on without a
 reader."""
 COMPUTING = ("evaluate", "predict", "explain", "embed", "cka")

@@ -8,6 +8,7 @@ import tyro
 from vitreous.cli.options.deploy import Export, Quantise
 from vitreous.cli.options.loading import Load, LoadOther
 from vitreous.cli.options.probes import Cka, Embed, Similar
+from vitreous.cli.options.runs import Board, ListRuns
 from vitreous.cli.options.serving import Serve
 from vitreous.evaluation.probes.options import ProbeOptions
 from vitreous.training.changes import Changes
@@ -89,21 +90,6 @@ class Report:
 
     run: Annotated[str, tyro.conf.Positional]
     """The run folder."""
-
-
-@dataclass(frozen=True)
-class Board:
-    """Show all runs under a folder on a page that follows them, until Ctrl-C. It only reads.
-
-    Needs FastAPI and uvicorn (pip install 'vitreous[serve]').
-    """
-
-    runs: Annotated[str, tyro.conf.Positional] = "runs"
-    """A folder of run folders, at any depth; links in it are not followed."""
-    host: str = "127.0.0.1"
-    """Address to listen on; 127.0.0.1: this machine only; 0.0.0.0: everyone who can reach it may look, without a password."""
-    port: int = 8100
-    """0: any free one."""
 
 
 @dataclass(frozen=True)
@@ -378,6 +364,7 @@ KINDS: dict[str, type] = {
     "serve": Serve,
     "inspect": Inspect,
     "report": Report,
+    "runs": ListRuns,
     "board": Board,
     "convert": Convert,
     "shard": Shard,

@@ -1,0 +1,37 @@
+"""Options of what looks at many runs: `vitreous board` and `vitreous runs`."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Board:
+    """Show all runs under a folder on a page that follows them, until Ctrl-C. It only reads.
+
+    Needs FastAPI and uvicorn (pip install 'vitreous[serve]').
+    """
+
+    runs: Annotated[str, tyro.conf.Positional] = "runs"
+    """A folder of run folders, at any depth; links in it are not followed."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 127.0.0.1: this machine only; 0.0.0.0: everyone who can reach it may look, without a password."""
+    port: int = 8100
+    """0: any free one."""
+
+
+@dataclass(frozen=True)
+class ListRuns:
+    """List the runs under a folder with their best evaluation, and the settings in which they differ. It only reads."""
+
+    folder: Annotated[str, tyro.conf.Positional] = "runs"
+    """A folder of run folders, at any depth; links in it are not followed."""
+    find: str = ""
+    """Words that a run's name, recipe, data or state must have."""
+    sort: Literal["newest", "name", "best", "state"] = "newest"
+    """Order of the rows."""
+    compare: tuple[str, ...] = ()
+    """Only these runs, by name, with all settings side by side; those that differ come first, marked with *."""
+    json: bool = False
+    """Print JSON: every run with all its settings, and those that differ."""
