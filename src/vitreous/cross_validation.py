@@ -40,6 +40,7 @@ from vitreous.storage.lock import FolderLock
 from vitreous.storage.presence import path_exists
 from vitreous.storage.run_config import FINAL
 from vitreous.training.config import EarlyStopConfig, RunConfig
+from vitreous.training.distributed import join
 from vitreous.training.reporter import Reporter, Silent
 from vitreous.training.run import TrainResult, resume, train
 from vitreous.training.run_group import Places, claim_group, read_group, write_group
@@ -159,6 +160,8 @@ def begin_folds(plan: CrossValidation, out: Path, reporter: Reporter | None = No
 def continue_folds(out: Path, reporter: Reporter | None = None) -> TrainResult:
     """Continue the cross-validation in a folder; raises RunError if it can't be read, RunLocked if another process
     runs it."""
+    with join() as world:
+        world.refuse_others(f"{out} is a cross-validation, many models")
     read_plan(out)
     with FolderLock(out):
         return run_folds(read_plan(out), out, reporter or Silent())

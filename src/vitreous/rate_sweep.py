@@ -22,6 +22,7 @@ from vitreous.storage.lock import FolderLock
 from vitreous.storage.presence import path_exists
 from vitreous.storage.run_config import FINAL
 from vitreous.training.config import RunConfig
+from vitreous.training.distributed import join
 from vitreous.training.reporter import Reporter, Silent
 from vitreous.training.run import TrainResult, resume, train
 from vitreous.training.run_group import Places, claim_group, read_group, write_group
@@ -85,6 +86,8 @@ def begin_sweep(sweep: Sweep, out: Path, reporter: Reporter | None = None) -> Tr
 def continue_sweep(out: Path, reporter: Reporter | None = None) -> TrainResult:
     """Continue the sweep in a folder; raises RunError if it can't be read, RunLocked if another process is running
     it."""
+    with join() as world:
+        world.refuse_others(f"{out} is a sweep, many models")
     read_plan(out)
     with FolderLock(out):
         return run_sweep(read_plan(out), out, reporter or Silent())

@@ -40,7 +40,9 @@ class Forked:
             os.dup2(stream.fileno(), number)
         if before:
             before()
-        sys.stdin, sys.stdout, sys.stderr = map(open, range(3), "rww")  # which `before` may have redirected
+        # Which `before` may have redirected; a process that is forked from here replaces these objects, and keeps its streams.
+        streams = [open(number, mode, closefd=False) for number, mode in enumerate("rww")]  # noqa: SIM115
+        sys.stdin, sys.stdout, sys.stderr = streams
         code = work()
         sys.stdout.flush()
         sys.stderr.flush()

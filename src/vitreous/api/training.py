@@ -131,8 +131,8 @@ def train(
     options = RunOptions(path, recipe, recipe_options, settings, folds)
     with calling(callbacks), join() as world:
         reporter = world.hush(reporter or Silent())
-        if world.together and (folds is not None or sweep is not False):
-            raise ConfigError("--folds and --sweep train many models; several processes train one: leave out either")
+        if folds is not None or sweep is not False:
+            world.refuse_others("--folds and --sweep train many models")
         begun = None if dry_run else find_begun(None if out is None else Path(out), world)
         if begun is not None:
             return resume_run(begun, reporter)

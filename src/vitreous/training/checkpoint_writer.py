@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch.distributed.checkpoint import CheckpointException
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
-from vitreous.errors import FailedError, ProcessLost
+from vitreous.errors import FailedError, ProcessLost, StorageError
 from vitreous.run_folder import Run
 from vitreous.storage.atomic import atomic_folder
 from vitreous.storage.shard_writer import ShardWriter
@@ -42,15 +42,21 @@ class CheckpointWriter:
             announce(job, run, job.progress.step)
             return
         self.settle()
-        step, partial, document = job.progress.step, None, {}
+        step, document = job.progress.step, {}
+        begun: Path | StorageError | None = None
         if run.leads:
-            document = run.describe_checkpoint(step, job.state())
-            partial = self.folder.enter_context(atomic_folder(run.checkpoint_path(step)))
-        partial = self.world.share(partial)
-        assert partial is not None
+            try:
+                document = run.describe_checkpoint(step, job.state())
+                begun = self.folder.enter_context(atomic_folder(run.checkpoint_path(step)))
+            except StorageError as failure:
+                begun = failure
+        begun = self.world.share(begun)
+        if isinstance(begun, StorageError):
+            raise begun
+        partial = cast("Path", begun)
 
         def complete(sums: dict[str, str]) -> None:
-            complete_snapshot(cast("Path", partial), sums, document)
+            complete_snapshot(partial, sums, document)
             self.folder.pop_all().close()
             run.prune(step)
 

@@ -149,6 +149,11 @@ class World:
             )
         return batch // self.size
 
+    def refuse_others(self, what: str) -> None:
+        """Refuse what one process does alone, if there are others; raises ConfigError. `what`: trains many models."""
+        if self.together:
+            raise ConfigError(f"{what}; several processes train one: leave out the other processes")
+
     def check_same(self, facts: dict[str, str]) -> None:
         """Refuse processes that differ in values that must be equal; raises RunError in all of them, naming the first
         difference."""
@@ -245,9 +250,10 @@ def has_agent() -> bool:
 
 
 def part() -> None:
-    """Leave the process group."""
+    """Leave the process group, so that those who wait for this process notice; once is enough."""
     with suppress(RuntimeError):
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def explain_loss(error: BaseException) -> BaseException:
@@ -276,6 +282,7 @@ def settle_error(world: World, error: BaseException) -> BaseException:
         code = int(store.get(f"failed/{teller}"))
         store.set(f"settled/{world.rank}", "")
         if world.leads and not has_agent():  # the store ends with this process
+            part()
             for rank in range(world.size):
                 await_key(store, f"settled/{rank}", LAST_WORDS / world.size)
         if teller != world.rank:
