@@ -2,7 +2,7 @@
 
 torch.optim.Muon does the same but always orthogonalises in bfloat16, which a CPU without bfloat16 units emulates, and
 one matrix at a time. This one works in a given precision, on all matrices of one shape at once, and treats q, k and v
-separately. Matrices that are divided among processes are orthogonalised whole, each by one process.
+separately. Of several processes, each orthogonalises its share of the matrices, whole ones, also where these are divided.
 """
 
 import math
@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from vitreous.training.sharding import Owners, take_local
+from vitreous.training.sharding import Owners, share_out, take_local
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic Newton-Schulz iteration that drives singular values towards 1 (Jordan et al.)."""
@@ -78,7 +78,7 @@ class Muon(torch.optim.Optimizer):
     def _direct(self, same: list[tuple[Tensor, Tensor]], parts: int) -> list[Tensor]:
         """Return the direction of each update of parameters of one shape: of this process's part, where they are divided."""
         if not isinstance(same[0][0], DTensor):
-            return self._orthogonalize([update for _, update in same], parts)
+            return share_out([update for _, update in same], lambda some: self._orthogonalize(some, parts))
         owners, found = Owners(same[0][0]), []
         for first in range(0, len(same), owners.size):
             updates = [update for _, update in same[first : first + owners.size]]

@@ -2,7 +2,7 @@
 optimizer state, and a whole block only while computing it."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import cast
 
 import torch
@@ -16,7 +16,7 @@ from torch.distributed.tensor._utils import compute_local_shape_and_global_offse
 from vitreous.errors import ConfigError
 from vitreous.objectives.base import Objective
 from vitreous.storage.shards import Pieces
-from vitreous.training.distributed import World
+from vitreous.training.distributed import World, get_world
 
 
 def lay_out_mesh(shard: str | int, device: torch.device, world: World) -> DeviceMesh:
@@ -101,6 +101,22 @@ def divide_like(whole: Tensor | Pieces, like: Tensor) -> Tensor:
     return DTensor.from_local(
         part, like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
     )
+
+
+def share_out(given: list[Tensor], work: Callable[[list[Tensor]], list[Tensor]]) -> list[Tensor]:
+    """Return what `work` makes of tensors of one shape, which all processes hold: each does its share, and gets the others'.
+
+    `work` returns a tensor of that shape for each.
+    """
+    world = get_world()
+    if not world.together:
+        return work(given)
+    own = given[0].new_zeros(math.ceil(len(given) / world.size), *given[0].shape)
+    for place, made in enumerate(work(given[world.rank :: world.size]) if world.rank < len(given) else ()):
+        own[place] = made
+    found = [torch.empty_like(own) for _ in range(world.size)]
+    dist.all_gather(found, own)
+    return [found[number % world.size][number // world.size] for number in range(len(given))]
 
 
 class Owners:
