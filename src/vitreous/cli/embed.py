@@ -7,6 +7,7 @@ from vitreous.cli.load_model import open_model, tell_engine
 from vitreous.cli.options.probes import Embed
 from vitreous.cli.output import free_file, result_file
 from vitreous.cli.parse import parse
+from vitreous.errors import ConfigError
 from vitreous.training.progress import reporter
 
 
@@ -18,10 +19,14 @@ def embed(arguments: list[str]) -> int:
     from vitreous.image_paths import expand_paths
     from vitreous.images.video import check_every, check_installed
 
-    target = result_file(options.out, options.overwrite) if options.out else free_file("features", ".parquet")
-    check_target(target)
     check_every(options.every)
     check_installed(options.paths)
+    if options.on == "ray":
+        return embed_on_ray(options)
+    if options.actors:
+        raise ConfigError("--actors is for --on ray; add that, or leave it out")
+    target = result_file(options.out, options.overwrite) if options.out else free_file("features", ".parquet")
+    check_target(target)
     piped = "-" in options.paths
     paths = expand_paths(options.paths, sys.stdin, options.null) if piped else options.paths
     how = {name: getattr(options, name) for name in ("data", "layer", "precision", "batch", "cache", "broken", "every")}
@@ -36,6 +41,17 @@ def embed(arguments: list[str]) -> int:
     print(found)
     print(f"next: {suggest_reading(target)}")
     return 0
+
+
+def embed_on_ray(options: Embed) -> int:
+    """Embed on a cluster, into a folder."""
+    from vitreous.cli.cluster_job import check_cluster, embed_on_cluster
+    from vitreous.image_paths import expand_images
+
+    check_cluster(options)
+    how = {name: getattr(options, name) for name in ("device", "batch", "decode", "engine", "precision")}
+    model = open_model(options.model, options.load, **how)
+    return embed_on_cluster(options, model, how, expand_images(options.paths, sys.stdin, options.null))
 
 
 def suggest_reading(target: Path) -> str:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vitreous.cli.load_model import open_classifier, tell_engine
 from vitreous.cli.options.commands import Predict
@@ -36,6 +36,13 @@ def predict(arguments: list[str]) -> int:
     format = check(options)
     predictor, sorter = open_predictor(options)
     passed: Counter[str] = Counter()
+    if options.on == "ray":
+        from vitreous.cli.cluster_job import classify_on_cluster
+
+        source = expand_images(options.paths, sys.stdin, options.null, passed)
+        code = classify_on_cluster(options, predictor, choose_how(options), source, choose_layout(options, predictor))
+        report_end(options, passed, [], (0, 0))
+        return code
     filled: list[str] = []
     if sorter is None:
         source = expand_images(options.paths, sys.stdin, options.null, passed)
@@ -67,8 +74,14 @@ def check(options: Predict) -> str:
     """Return the format of the results; raises ConfigError for unsuitable options, before any long work."""
     if not options.paths:
         raise ConfigError("name the images: files, folders, globs, or - for paths on standard input")
+    if options.on == "ray":
+        from vitreous.cli.cluster_job import check_cluster
+
+        check_cluster(options)
+    elif options.actors:
+        raise ConfigError("--actors is for --on ray; add that, or leave it out")
     format = choose_format(options.format, options.out)
-    if options.out:
+    if options.out and options.on == "here":
         result_file(options.out, options.overwrite or is_own(Path(options.out)))
         endure()
     check_every(options.every)
@@ -147,8 +160,7 @@ def count_paths(source: Iterable[Path | Packed], stack: ExitStack) -> Iterator[P
 
 def open_predictor(options: Predict) -> "tuple[Predictor, Sorter | None]":
     """Load the model, and prepare sorting if requested; raises ConfigError."""
-    names = ("device", "batch", "precision", "top", "threshold", "tta", "engine", "decode", "merge")
-    how = {name: getattr(options, name) for name in names}
+    how = choose_how(options)
     if options.sort_into is None:
         return open_classifier(options.model, options.load, **how), None
     from vitreous.api.sorting import THRESHOLD, Sorter, check_folder
@@ -160,6 +172,12 @@ def open_predictor(options: Predict) -> "tuple[Predictor, Sorter | None]":
     sorter = Sorter(predictor, Path(options.sort_into), options.link)
     sorter.refuse_inside(options.paths)
     return predictor, sorter
+
+
+def choose_how(options: Predict) -> dict[str, Any]:
+    """Return the options that `vitreous.load` takes, besides those of the weights."""
+    names = ("device", "batch", "precision", "top", "threshold", "tta", "engine", "decode", "merge")
+    return {name: getattr(options, name) for name in names}
 
 
 def order_predictions(

@@ -21,6 +21,7 @@ from vitreous.images.inputs import Packed
 from vitreous.prediction import Prediction
 from vitreous.settings import to_dict
 from vitreous.storage.atomic import clear_partials, remove_folder, translate_write_errors, write_atomically
+from vitreous.storage.job_facts import begin_facts
 from vitreous.storage.limits import read_json
 from vitreous.storage.lock import FolderLock
 from vitreous.storage.presence import path_exists
@@ -163,18 +164,7 @@ class PredictionJob:
         """Compare the stored job with this one; raises ConfigError if they differ."""
         clear_partials(self.folder)
         clear_partials(self.out.parent, self.out.name)
-        if not path_exists(self._part(0)) or not path_exists(self.folder / JOB):
-            write_atomically(self.folder / JOB, json.dumps(self.facts, indent=1).encode())
-            return
-        try:
-            begun = read_json(self.folder / JOB)
-        except CheckpointError as error:
-            raise ConfigError(f"{error}; remove {self.folder} to start over") from error
-        for name in [*self.facts, *begun]:
-            if begun.get(name) != self.facts.get(name):
-                raise ConfigError(
-                    f"{self.out} was begun with {_say_change(name, begun.get(name), self.facts.get(name))}; repeat the command as it was, name another file with --out, or remove {self.folder} to start over"
-                )
+        begin_facts(self.folder / JOB, self.facts, path_exists(self._part(0)), self.out)
 
     def _count(self) -> int:
         """Count the complete parts, from the first on; only the last may be short."""
@@ -206,16 +196,3 @@ def _revive(values: dict[str, Any]) -> Prediction:
 
 def _identify(status: os.stat_result) -> dict[str, int]:
     return {"device": status.st_dev, "inode": status.st_ino, "bytes": status.st_size}
-
-
-def _say_change(name: str, begun: Any, now: Any) -> str:
-    if name == "model":
-        return "another model"
-    if name == "images":
-        one, two = (found.get("count") if isinstance(found, dict) else None for found in (begun, now))
-        return (
-            f"{one:,} images, now there are {two:,}"
-            if one != two
-            else "other images: one of them was changed or renamed"
-        )
-    return f"{name} {begun}, now it is {now}"

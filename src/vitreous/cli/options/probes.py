@@ -25,6 +25,11 @@ class Embed:
     features.parquet."""
     overwrite: bool = False
     """Replace an existing --out file once the new one is complete."""
+    on: Literal["here", "ray"] = "here"
+    """ray: on a cluster (RAY_ADDRESS) or, without one, on this machine by Ray; --out is then a folder of parquet files, one a part.
+    A part that fails is tried again, and the same command goes on with what is missing. Needs Ray (pip install 'vitreous[ray]')."""
+    actors: int = 0
+    """With --on ray: processes with an engine each; by default one for each GPU or, without any, for every 4 cores."""
     layer: str = "features"
     """Which features: what the head reads, mean (of the patches), norm, pooled, block.5, block.5:class, stage.2, ..."""
     batch: int = 64

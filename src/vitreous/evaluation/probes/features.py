@@ -192,16 +192,22 @@ def image_vector(predictor: Predictor, image: Image, layer: str, precision: str)
     ready = prepare(image, 1, predictor.folder, "torch")
     if ready.pixels is None:
         raise ImageError(str(ready.error))
-    if isinstance(predictor.folder, ExportedFolder):
-        check_loaded(predictor, precision)
-        vectors = predictor.engine.features(ready.pixels[None])
-    else:
-        pixels = torch.from_numpy(ready.pixels[None]).permute(0, 3, 1, 2).to(predictor.device)
-        found = find_layer(predictor.folder.model, layer)
-        (vectors,) = _read_batch(predictor.folder, pixels, [found], _takes_bf16(precision, predictor.device))
+    vectors = pixel_vectors(predictor, ready.pixels[None], layer, precision)
     if not np.isfinite(vectors).all():
         raise DataError(f"layer {layer} of {ready.name} is not finite, so the model can't be used; check its weights")
     return vectors[0]
+
+
+def pixel_vectors(
+    predictor: Predictor, pixels: Pixels[np.ndarray, "batch row col channel"], layer: str, precision: str
+) -> Float32[np.ndarray, "batch features"]:
+    """Return the vectors of prepared pixels, finite or not; raises ConfigError for no such layer or precision."""
+    if isinstance(predictor.folder, ExportedFolder):
+        check_loaded(predictor, precision)
+        return predictor.engine.features(pixels)
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(predictor.device)
+    found = find_layer(predictor.folder.model, layer)
+    return _read_batch(predictor.folder, images, [found], _takes_bf16(precision, predictor.device))[0]
 
 
 def _takes_bf16(precision: str, device: torch.device) -> bool:

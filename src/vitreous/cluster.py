@@ -1,0 +1,295 @@
+"""Work in parts on a Ray cluster: each actor has an engine, each part becomes a file, and is done once.
+
+The parts are the rows of a Ray data set. A part's file takes its name when it is whole, so an actor that dies in the middle of a
+part leaves nothing, and Ray gives the part to another one; a command that is killed goes on with the parts that are missing.
+"""
+
+import logging
+import os
+import pickle
+import platform
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, NamedTuple
+
+from vitreous.errors import ConfigError, FailedError
+from vitreous.runtime.memory import read_memory
+from vitreous.runtime.packages import require_packages
+from vitreous.storage.atomic import atomic_file, clear_partials, translate_write_errors
+from vitreous.storage.job_facts import begin_facts
+from vitreous.storage.lock import FolderLock
+from vitreous.storage.parquet import check_parquet
+
+Make = Callable[[list[Any], BinaryIO], None]
+"""Writes a part's images, computed, into a file."""
+JOB = "_job.json"
+"""What the parts depend on; pyarrow and others pass over names that begin with _ when they read the folder."""
+CORES = 4
+"""Cores of each actor without a GPU, where no number of actors is given."""
+STORE = 2**27
+"""Bytes of a local Ray's object store, which holds names alone."""
+PAUSE = 0.5
+"""Seconds before a part is tried again; doubled each time."""
+MOST_BLOCKS = 20_000
+
+
+class Actors(NamedTuple):
+    """How many actors compute, and how."""
+
+    count: int = 0
+    """0: one for each GPU of the cluster or, without any, one for every 4 cores."""
+    device: str = "auto"
+    """cpu: none of them takes a GPU."""
+    tries: int = 3
+    """How often a part is tried before it is given up."""
+
+
+AS_MANY = Actors()
+
+
+@dataclass(frozen=True)
+class ClusterResult:
+    """What was done of a job."""
+
+    images: int
+    """Rows in all parts' files, those of earlier commands included."""
+    broken: int
+    """Rows with an error."""
+    parts: int
+    """Files in the folder."""
+    earlier: int
+    """Of them, those that were there before."""
+    retried: int
+    """Times that a part was tried again, after an error or the death of its actor."""
+    restarted: int
+    """Actors that were started again."""
+    failed: tuple[tuple[int, str], ...] = ()
+    """Parts that were given up, and why."""
+
+    def __str__(self) -> str:
+        said = [f"{self.images:,} images in {self.parts:,} files"]
+        said += [f"{self.earlier:,} of them from before"] if self.earlier else []
+        said += [f"{self.retried:,} repeated tr{'y' if self.retried == 1 else 'ies'}"] if self.retried else []
+        said += [f"{self.restarted:,} actor{'s'[: self.restarted != 1]} started again"] if self.restarted else []
+        return ", ".join(said)
+
+
+class JobFolder:
+    """The files of a job's parts, locked while they are written.
+
+    Args:
+        folder: new, empty, or of this job.
+        facts: what the files depend on, as JSON values.
+        parts: how many there are to be.
+
+    Raises:
+        ConfigError: the folder is of another job, or not of any; pyarrow is missing. RunLocked: another process writes it.
+        StorageError: it can't be written.
+    """
+
+    def __init__(self, folder: Path, facts: Mapping[str, Any], parts: int) -> None:
+        check_parquet("leave out --on ray")
+        self.folder, self.parts = folder, parts
+        if folder.exists() and not folder.is_dir():
+            raise ConfigError(f"{folder} is a file; with --on ray, --out names a folder of parquet files")
+        if (
+            folder.is_dir()
+            and not (folder / JOB).is_file()
+            and any(not one.name.startswith(".") for one in folder.iterdir())
+        ):
+            raise ConfigError(f"{folder} is not empty, and no job with --on ray; choose another folder with --out")
+        with translate_write_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FolderLock(folder)
+        try:
+            clear_partials(folder)
+            begin_facts(folder / JOB, facts, any(folder.glob("part-*.parquet")), folder)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def __enter__(self) -> "JobFolder":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        clear_partials(self.folder)
+        self._lock.release(remove=True)
+
+    def list_missing(self) -> list[int]:
+        """Return the parts without a file."""
+        return [number for number in range(self.parts) if not locate_part(self.folder, number).exists()]
+
+    def count_rows(self) -> tuple[int, int]:
+        """Return the rows of all files, and those with an error."""
+        import pyarrow.parquet as parquet
+
+        rows = errors = 0
+        for number in range(self.parts):
+            if (path := locate_part(self.folder, number)).exists():
+                column = parquet.read_table(path, columns=["error"]).column(0)
+                rows, errors = rows + len(column), errors + len(column) - column.null_count
+        return rows, errors
+
+
+def locate_part(folder: Path, number: int) -> Path:
+    """Return where a part's file goes."""
+    return folder / f"part-{number:06}.parquet"
+
+
+class FileWorker:
+    """An actor: it builds an engine once, and makes the files of the parts that it is given.
+
+    Args:
+        begin: builds the engine; returns what makes a part.
+        folder: for the files, and `place`, the directory that relative paths start from; seen under the same paths everywhere.
+        tries: see `Actors`.
+    """
+
+    def __init__(self, begin: Callable[[], Make], folder: str, place: str, tries: int) -> None:
+        import ray  # pyrefly: ignore[missing-import]
+
+        os.chdir(place)
+        self.make, self.folder, self.tries = begin(), Path(folder), tries
+        self.again = ray.get_runtime_context().was_current_actor_reconstructed
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Make a part's file; return what happened."""
+        number, images = int(row["part"]), pickle.loads(row["images"])
+        again, error, tries = self.again, "", 0
+        while tries < self.tries:
+            tries += 1
+            try:
+                with atomic_file(locate_part(self.folder, number)) as file:
+                    self.make(images, file)
+                error = ""
+                break
+            except Exception as raised:  # whatever it is, the other parts go on
+                error = " ".join(str(raised).split()) or type(raised).__name__
+                if tries < self.tries:
+                    time.sleep(PAUSE * 2 ** (tries - 1))
+        who = f"{platform.node()} {os.getpid()}"
+        return {"part": number, "images": len(images), "tries": tries, "error": error, "who": who, "again": again}
+
+
+def run_parts(
+    parts: Sequence[list[Any]],
+    folder: JobFolder,
+    begin: Callable[[], Make],
+    actors: Actors = AS_MANY,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> ClusterResult:
+    """Make the files that are missing, on the cluster that RAY_ADDRESS names or, without one, on this machine.
+
+    Args:
+        parts: the images of each part; what can be pickled.
+        folder: for the files.
+        begin: called in each actor; what it returns is called for each of its parts. Pickled by reference.
+        actors: how many, and how.
+        progress: called with the images that are done and all that are to be done now.
+
+    Raises:
+        ConfigError: Ray is not installed, or the cluster lacks what is asked for. FailedError: Ray gave up.
+    """
+    check_ray()
+    missing = folder.list_missing()
+    total, done, rows = sum(len(parts[number]) for number in missing), 0, list[dict[str, Any]]()
+    if missing:
+        with start_ray() as ray:
+            for row in stream_parts(ray, {number: parts[number] for number in missing}, folder.folder, begin, actors):
+                done += int(row["images"])
+                rows.append(row)
+                progress(done, total)
+    images, broken = folder.count_rows()
+    failed = tuple((int(row["part"]), str(row["error"])) for row in rows if row["error"])
+    reborn = {row["who"] for row in rows if row["again"]}
+    retried = sum(int(row["tries"]) - 1 for row in rows)
+    return ClusterResult(
+        images, broken, len(parts) - len(failed), len(parts) - len(missing), retried + len(reborn), len(reborn), failed
+    )
+
+
+def stream_parts(
+    ray: Any, parts: Mapping[int, list[Any]], folder: Path, begin: Callable[[], Make], actors: Actors
+) -> Iterator[dict[str, Any]]:
+    """Yield what became of each part, as they are done; raises ConfigError, FailedError."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    count, cores, gpus = divide_cluster(ray.cluster_resources(), actors)
+    rows = [{"part": number, "images": pickle.dumps(images)} for number, images in parts.items()]
+    data = ray.data.from_items(rows, override_num_blocks=min(len(rows), MOST_BLOCKS))
+    how = {"begin": begin, "folder": str(folder.absolute()), "place": str(Path.cwd()), "tries": actors.tries}
+    done = data.map(
+        FileWorker,
+        fn_constructor_kwargs=how,
+        compute=ray.data.ActorPoolStrategy(size=min(count, len(rows))),
+        num_cpus=cores,
+        num_gpus=gpus,
+    )
+    try:
+        yield from done.iter_rows()
+    except ray.exceptions.RayError as error:
+        said = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
+        raise FailedError(
+            f"Ray gave up: {said.strip()}. The parts that are done are kept; the same command goes on with the others"
+        ) from error
+
+
+def divide_cluster(resources: Mapping[str, float], actors: Actors) -> tuple[int, int, int]:
+    """Return the number of actors, and the cores and GPUs of each; raises ConfigError for more than there are."""
+    cores, gpus = max(1, int(resources.get("CPU", 1))), int(resources.get("GPU", 0))
+    if actors.device == "cuda" and not gpus:
+        raise ConfigError("the cluster has no GPU; use --device cpu")
+    on_gpus = gpus > 0 and actors.device in ("auto", "cuda")
+    most = gpus if on_gpus else cores
+    count = actors.count or (gpus if on_gpus else max(1, cores // CORES))
+    if count > most:
+        raise ConfigError(
+            f"--actors {count}, but the cluster has {most:,} {'GPUs' if on_gpus else 'cores'}; give at most {most}"
+        )
+    return count, max(1, cores // count), int(on_gpus)
+
+
+def check_ray() -> None:
+    """Raise ConfigError unless Ray is installed."""
+    require_packages(["ray"], "--on ray", "ray")
+
+
+@contextmanager
+def start_ray() -> Iterator[Any]:
+    """Yield Ray, joined to the cluster that RAY_ADDRESS names, or started on this machine; raises FailedError."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray  # pyrefly: ignore[missing-import]
+    import ray.data  # pyrefly: ignore[missing-import]
+
+    address = os.environ.get("RAY_ADDRESS")
+    quiet: dict[str, Any] = {"logging_level": logging.CRITICAL, "log_to_driver": False}
+    local: dict[str, Any] = {
+        "include_dashboard": False,
+        "object_store_memory": min(STORE, read_memory() // 8),
+        "num_cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+    }
+    began = not ray.is_initialized()
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    if began:
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
+            ray.init(address or "local", **quiet, **({} if address else local))
+        except Exception as error:  # ConnectionError, RuntimeError, ValueError, its own, ...
+            said = " ".join(str(error).split())[:300]
+            raise FailedError(f"Ray can't be started ({address or 'on this machine'}): {said}") from error
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # Ray's own would end the command as if it had failed
+    try:
+        yield ray
+    finally:
+        if began:
+            ray.shutdown()
