@@ -8,7 +8,7 @@ torch. The model is Ti/16 with 1,000 classes and random weights.
 limit   images a second of a Predictor that is called with the bytes themselves, and of the service, in turns; the share is the median of
         the rounds' ratios.
 load    latency and refusals at 50, 90, 110 and 200% of the service's images a second, at a steady rate, whether answers come or not.
-memory  resident memory over 100,000 requests of every kind, a quarter of them such as can't be answered, from the 10,000th on; a small
+memory  resident memory over 100,000 requests of every kind, three in ten of them such as can't be answered, from the 10,000th on; a small
         model, so that it ends.
 peers   throughput, latency of one client, time from the start to the first answer, and memory of all processes (PSS), of the service and of
         the same Predictor behind LitServe and Gradio, in turns; who isn't measured is stopped. Makes environments for the peers.

@@ -71,7 +71,7 @@ MIX = (
     ("/v1/explain?format=png", "form", 1.0), ("/v1/inside", "bytes", 1.0), ("/v1/predict", "bytes", 0.5), ("/v1/predict", "form", 0.5),
     ("/v1/predict?tops=3", "bytes", 1.0), ("/v1/predict?model=none", "bytes", 1.0), ("/v1/embed", "text", 1.0), ("/none", "json", 0.5),
 )  # fmt: skip
-"""Of 20 requests: the address, how its image is sent, and what share of the image's bytes; a quarter of them can't be answered."""
+"""Of 20 requests: the address, how its image is sent, and what share of the image's bytes; three in ten can't be answered."""
 
 
 def build_body(image: bytes, way: str) -> tuple[str, bytes]:

@@ -286,7 +286,7 @@ def test_inspect_everything(vitreous, trained, here):
     [
         ("nowhere", "no such file or folder: nowhere"),
         ("empty", "empty is empty"),
-        ("notes.txt", "is not an image of a known format"),
+        ("notes.txt", "name it .csv"),
         ("empty.png", "is empty (0 bytes)"),
         ("truncated.png", "damaged PNG"),
         ("huge.png", "2,500,000,000 pixels"),

@@ -110,7 +110,7 @@ class TensorBoard(Tracker):
 
     def begin(self, settings: dict[str, Any], step: int) -> None:
         """Write what the run has recorded so far."""
-        from tensorboard.summary import Writer
+        from tensorboard.summary import Writer  # pyrefly: ignore[missing-import]
 
         folder = self.run / "tensorboard"
         shutil.rmtree(folder, ignore_errors=True)
