@@ -47,14 +47,17 @@ class Peer:
     sincos: bool = False
     """Positions start from sines and cosines."""
     smoothing: float = 0.0
+    bf16: bool = False
+    """Training under autocast to bfloat16."""
     seed: int = 0
 
 
 PEERS = {
     "plain": Peer("timm", "adamw", 1e-3, (5e-4, 1e-3, 2e-3, 4e-3), "files", 0.05, "cosine"),
-    "tricks-adamw": Peer("timm", "adamw", 2e-3, (1e-3, 2e-3, 4e-3), "memory", 0.05, "linear", half=0.92, sincos=True),
-    "tricks-muon": Peer("timm", "muon", 0.02, (0.005, 0.01, 0.02, 0.04), "memory", 0.05, "linear", half=0.92, sincos=True),
+    "tricks-adamw": Peer("timm", "adamw", 1e-3, (5e-4, 1e-3, 2e-3, 4e-3), "memory", 0.05, "linear", half=0.92, sincos=True),
+    "tricks-muon": Peer("timm", "muon", 0.01, (0.005, 0.01, 0.02, 0.04), "memory", 0.05, "linear", half=0.92, sincos=True),
     "cnn": Peer("cnn", "sgd", 0.2, (0.1, 0.2, 0.4, 0.8), "memory", 5e-4, "linear", half=0.5, smoothing=0.1),
+    "cnn-bf16": Peer("cnn", "sgd", 0.2, (0.1, 0.2, 0.4, 0.8), "memory", 5e-4, "linear", half=0.5, smoothing=0.1, bf16=True),
 }  # fmt: skip
 """plain: the loop that one writes first. tricks: the general means of recipe `small` around timm's model, and timm's
 attention by plain products where those are faster. cnn: a small ResNet of nine layers."""
@@ -206,7 +209,8 @@ def train_peer(
                 group["lr"] = lr * rate(peer, share)
         if share < peer.half:
             pixels = F.avg_pool2d(pixels, 2)
-        loss = F.cross_entropy(model(pixels), labels, label_smoothing=peer.smoothing)
+        with torch.autocast("cpu", torch.bfloat16, enabled=peer.bf16):
+            loss = F.cross_entropy(model(pixels), labels, label_smoothing=peer.smoothing)
         loss.backward()
         for part in parts:
             part.step()
