@@ -68,7 +68,7 @@ def test_python_m_vitreous():
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         "vitreous: error: unknown command 'predct'; did you mean 'predict'? "
-        "Known: train, resume, evaluate, predict, explain, embed, similar, cka, serve, inspect, convert, shard, export, quantise, push, models, ... (20 in all)\n"
+        "Known: train, resume, evaluate, predict, explain, embed, similar, cka, serve, inspect, convert, shard, export, quantise, push, models, ... (21 in all)\n"
     )
 
 

@@ -11,7 +11,19 @@ from tests.support.videos import video
 import vitreous
 from vitreous.runtime.display import Abbreviation, Shown
 
-OTHERS = {"ResNet", "ResNetConfig", "RunConfig", "Swin", "SwinConfig", "ViT", "ViTConfig", "VitreousError"}
+OTHERS = {
+    "Callback",
+    "EfficientNet",
+    "EfficientNetConfig",
+    "ResNet",
+    "ResNetConfig",
+    "RunConfig",
+    "Swin",
+    "SwinConfig",
+    "ViT",
+    "ViTConfig",
+    "VitreousError",
+}
 """Modules of torch, settings and errors: shown as such are."""
 
 

@@ -90,16 +90,19 @@ def inspect(
     if is_export(place):
         return inspect_export(place)
     if place.is_file():
+        if has_weights(place):
+            return inspect_model(named, load)
         if place.suffix.lower() in INSTEAD:
             check_there(place)
-        return inspect_model(named, load) if has_weights(place) else inspect_image(place)
+        return inspect_image(place)
     if is_run(place):
         return inspect_run(place)
     if is_sweep(place):
         return inspect_sweep(place)
     if is_folds(place):
         return inspect_folds(place)
-    return inspect_model(named, load) if is_model(place) or has_weights(place) else inspect_data(named)
+    holds = is_model(place) or any(has_weights(one) for one in place.iterdir() if not one.is_dir())
+    return inspect_model(named, load) if holds else inspect_data(named)
 
 
 def inspect_model(path: str, load: Mapping[str, Any], reporter: Reporter | None = None) -> InspectionResult:

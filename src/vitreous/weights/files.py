@@ -123,7 +123,7 @@ def refuse_pieces(file: Path) -> None:
 def has_weights(path: Path) -> bool:
     """Return whether a path is, by extension, a file of weights or an index of shards, or a folder that contains
     one."""
-    files = (file for file in path.iterdir() if not file.is_dir()) if path.is_dir() else [path]
+    files = path.iterdir() if path.is_dir() else [path]
     return any(is_weights(file) or file.name.endswith(INDICES) for file in files)
 
 

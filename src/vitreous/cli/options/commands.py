@@ -195,10 +195,9 @@ class Predict:
     overwrite: bool = False
     """Replace an existing --out file once the new one is complete."""
     on: Literal["here", "ray"] = "here"
-    """ray: on a cluster (RAY_ADDRESS) or, without one, on this machine by Ray; --out is then a folder of parquet files, one a part.
-    A part that fails is tried again, and the same command goes on with what is missing. Needs Ray (pip install 'vitreous[ray]')."""
+    """ray: on a cluster (RAY_ADDRESS) or by a Ray of its own; --out is then a folder of parquet files."""
     actors: int = 0
-    """With --on ray: processes with an engine each; by default one for each GPU or, without any, for every 4 cores."""
+    """Engines of --on ray; 0: one for each GPU or every 4 cores."""
     batch: int = 32
     """Images in one pass through the model."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

@@ -10,6 +10,7 @@ from vitreous.images.containers.exif import (
     read_directory,
     read_orientation,
     read_start,
+    turn_size,
 )
 from vitreous.images.containers.survey import FRAMES, Survey
 
@@ -40,7 +41,7 @@ def survey_tiff(data: bytes) -> Survey:
     frames = 1 + _read_next(data, after, order, big, {place})
     turned = read_orientation(exif, xmp)
     rows, cols = read_value(entries, ROWS, 0), read_value(entries, COLS, 0)
-    return Survey(data, turned, frames(rows, cols, turned), stored, 8 + stored)
+    return Survey(data, turned, frames, turn_size(rows, cols, turned), stored, 8 + stored)
 
 
 def read_first_directory(data: bytes) -> tuple[str, bool, int, dict[int, Entry], int]:
