@@ -90,11 +90,7 @@ def inspect(
     if is_export(place):
         return inspect_export(place)
     if place.is_file():
-        if has_weights(place):
-            return inspect_model(named, load)
-        if place.suffix.lower() in INSTEAD:
-            check_there(place)
-        return inspect_image(place)
+        return inspect_model(named, load) if has_weights(place) else inspect_image(place)
     if is_run(place):
         return inspect_run(place)
     if is_sweep(place):
@@ -174,7 +170,9 @@ def inspect_data(path: str) -> InspectionResult:
 
 
 def inspect_image(path: Path) -> InspectionResult:
-    """Describe an image file."""
+    """Describe an image file; raises DataError for a file that holds data in a form that isn't read."""
+    if path.suffix.lower() in INSTEAD:
+        check_there(path)
     bytes_read = read(path, DecodeConfig())
     info = probe(bytes_read, DecodeConfig(truncated="fill"), str(path))
     found = read_value_range(bytes_read, DecodeConfig())

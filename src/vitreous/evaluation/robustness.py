@@ -33,7 +33,7 @@ class Cell:
 def format_change(before: float, after: float) -> str:
     """Format the share of an accuracy that is lost, or gained; a dash if there was none.
 
-    >>> format_change(0.8, 0.6), format_loss(0.8, 0.8152), format_loss(0.8, 0.80001), format_loss(0.0, 0.1)
+    >>> format_change(0.8, 0.6), format_change(0.8, 0.8152), format_change(0.8, 0.80001), format_change(0.0, 0.1)
     ('25.0% lost', '1.9% gained', '0.0% lost', '–')
     """
     if not before:
