@@ -8,7 +8,7 @@ from jaxtyping import Float, Int32
 from torch import Tensor, nn
 
 from vitreous.model.efficientnet_config import EfficientNetConfig
-from vitreous.model.hooks import gather_outputs
+from vitreous.model.hooks import gather_outputs, name_stages
 from vitreous.model.layers import check_channels
 from vitreous.model.meta_device import rebuild
 from vitreous.model.parameters import Trunk
@@ -79,9 +79,7 @@ class ConvNet(nn.Module):
         Raises:
             UnknownName: a stage that the model doesn't have.
         """
-        count = len(self.stages)
-        places = [layer % count if -count <= layer < count else layer for layer in layers]
-        names = ["norm" if norm and place == count - 1 else f"stage.{place}" for place in places]
+        names = name_stages(len(self.stages), layers, norm)
         found = self.intermediates(images, names)
         return [found[name].permute(0, 2, 3, 1) for name in names]
 

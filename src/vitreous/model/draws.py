@@ -58,6 +58,15 @@ class Dropout(Drawing):
         return values * kept.to(values.dtype).mul_(1 / (1 - self.rate))
 
 
+def link_draws(model: nn.Module, keys: Keys, dropout: float) -> None:
+    """Let every drawing layer of a model draw by these keys, as the layer with its number there; set the share that dropout
+    leaves out."""
+    for layer, module in enumerate(module for module in model.modules() if isinstance(module, Drawing)):
+        module.link(keys, layer)
+        if isinstance(module, Dropout):
+            module.rate = dropout
+
+
 class DropPath(Drawing):
     """Stochastic depth (1603.09382): drop a branch for whole examples, and scale the others up by 1 / kept share."""
 

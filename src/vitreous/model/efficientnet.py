@@ -9,7 +9,7 @@ from vitreous.model.batch_norm import BatchNorm
 from vitreous.model.config import RegularisationConfig
 from vitreous.model.convnet import ConvNet
 from vitreous.model.convolutions import pad_same
-from vitreous.model.draws import Drawing, Dropout, DropPath, Keys
+from vitreous.model.draws import Dropout, DropPath, Keys, link_draws
 from vitreous.model.efficientnet_config import (
     EfficientNetConfig,
     InvertedUnit,
@@ -17,7 +17,8 @@ from vitreous.model.efficientnet_config import (
     plan_efficientnet,
 )
 from vitreous.model.encoder import set_drop_path
-from vitreous.model.parameters import HEAD, FanOutNormal, Role, declare
+from vitreous.model.heads import build_classifier
+from vitreous.model.parameters import FanOutNormal, Role, declare
 
 
 class Convolution(nn.Conv2d):
@@ -119,9 +120,7 @@ class EfficientNet(ConvNet):
         self.norm = NormedConvolution(config, (config.widths[-1], config.last_channels))
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.dropout = Dropout()
-        self.head = nn.Identity()
-        if config.classes:
-            self.head = declare(nn.Linear(config.features, config.classes), weight=HEAD)
+        self.head = build_classifier(config.features, config.classes)
 
     def forward(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch label"]:
         """Return logits, or features if the model has no classes; raises ConfigError as `ConvNet.forward` does."""
@@ -138,9 +137,7 @@ class EfficientNet(ConvNet):
         patches."""
         check_efficientnet_training(config)
         self.regularisation = config
-        for layer, module in enumerate(module for module in self.modules() if isinstance(module, Drawing)):
-            module.link(self.keys, layer)
-        self.dropout.rate = config.dropout
+        link_draws(self, self.keys, config.dropout)
         set_drop_path(self.units, config)
 
     def set_examples(self, keys: Int32[Tensor, " batch"] | None) -> None:

@@ -99,6 +99,9 @@ class PreLogits(nn.Sequential):
 
 def build_head(config: ViTConfig) -> nn.Module:
     """Return the linear layer from features to logits; the identity for a model without classes."""
-    if not config.classes:
-        return nn.Identity()
-    return declare(nn.Linear(config.head_inputs, config.classes, bias=config.head_bias), weight=HEAD)
+    return build_classifier(config.head_inputs, config.classes, config.head_bias)
+
+
+def build_classifier(features: int, classes: int, bias: bool = True) -> nn.Module:
+    """Return a linear layer from features to logits; the identity for no classes."""
+    return declare(nn.Linear(features, classes, bias=bias), weight=HEAD) if classes else nn.Identity()

@@ -28,3 +28,13 @@ def gather_outputs(
         for handle in handles:
             handle.remove()
     return {name: found[name] for name in names}
+
+
+def name_stages(count: int, layers: Sequence[int], norm: bool) -> list[str]:
+    """Return the names of some of `count` stages' outputs: 0 is the first, -1 the last, "norm" if that is to be normalised.
+
+    >>> name_stages(4, [0, -1], norm=True), name_stages(4, [3, 4], norm=False)
+    (['stage.0', 'norm'], ['stage.3', 'stage.4'])
+    """
+    places = (layer % count if -count <= layer < count else layer for layer in layers)
+    return ["norm" if norm and place == count - 1 else f"stage.{place}" for place in places]

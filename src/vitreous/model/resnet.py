@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from vitreous.model.convnet import ConvNet
 from vitreous.model.convolutions import BasicUnit, NormActivation, PooledUnit, PreActivationUnit, StdConv
-from vitreous.model.parameters import HEAD, declare
+from vitreous.model.heads import build_classifier
 from vitreous.model.resnet_config import ResNetConfig, UnitKind, plan_stages
 
 UNITS: dict[UnitKind, type[nn.Module]] = {"bottleneck": PreActivationUnit, "basic": BasicUnit, "pooled": PooledUnit}
@@ -55,9 +55,7 @@ class ResNet(ConvNet):
         )
         self.norm = norm(config.features)
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.head = nn.Identity()
-        if config.classes:
-            self.head = declare(nn.Linear(config.features, config.classes), weight=HEAD)
+        self.head = build_classifier(config.features, config.classes)
 
     def last_maps(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch features row2 col2"]:
         """Return the last stage's maps after the final norm and ReLU, channels first."""

@@ -14,10 +14,10 @@ from torch.utils.checkpoint import checkpoint
 from vitreous.errors import UnknownName
 from vitreous.model.attention import Places
 from vitreous.model.config import RegularisationConfig
-from vitreous.model.draws import Drawing, Dropout, Keys
+from vitreous.model.draws import Dropout, Keys, link_draws
 from vitreous.model.encoder import Block, set_drop_path
 from vitreous.model.heads import Pool, build_head
-from vitreous.model.hooks import gather_outputs
+from vitreous.model.hooks import gather_outputs, name_stages
 from vitreous.model.layers import build_norm, check_channels
 from vitreous.model.meta_device import rebuild
 from vitreous.model.parameters import ZEROS, Dense, Trunk, declare
@@ -184,11 +184,10 @@ class Swin(nn.Module):
         Raises:
             UnknownName: a stage that the model doesn't have.
         """
-        count, grids = len(self.stages), self.config.maps_of(Size(*images.shape[2:]))
-        places = [layer % count if -count <= layer < count else layer for layer in layers]
-        names = ["norm" if norm and place == count - 1 else f"stage.{place}" for place in places]
+        names, maps = name_stages(len(self.stages), layers, norm), self.config.maps_of(Size(*images.shape[2:]))
+        grids = {f"stage.{place}": grid for place, grid in enumerate(maps)} | {"norm": maps[-1]}
         found = self.intermediates(images, names)
-        return [found[name].unflatten(1, tuple(grids[place])) for name, place in zip(names, places, strict=True)]
+        return [found[name].unflatten(1, tuple(grids[name])) for name in names]
 
     def resize(self, image: tuple[int, int], rule: str = "", *, share: bool = False) -> "Swin":
         """Return this model, meant for images of another size. Windows stay, so no weight changes, and the rule has no
@@ -229,10 +228,7 @@ class Swin(nn.Module):
         """Set what is left out at random in training mode; raises ConfigError for patches."""
         check_swin_training(config)
         self.regularisation = config
-        for layer, module in enumerate(module for module in self.modules() if isinstance(module, Drawing)):
-            module.link(self.keys, layer)
-            if isinstance(module, Dropout):
-                module.rate = config.dropout
+        link_draws(self, self.keys, config.dropout)
         set_drop_path(self.blocks, config)
 
     def set_examples(self, keys: Int32[Tensor, " batch"] | None) -> None:

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.model.attention import Places
 from vitreous.model.config import RegularisationConfig, ViTConfig
-from vitreous.model.draws import Drawing, Dropout, Keys, PatchDropout
+from vitreous.model.draws import Dropout, Keys, PatchDropout, link_draws
 from vitreous.model.encoder import build_blocks, set_drop_path
 from vitreous.model.heads import Pool, PreLogits, build_head
 from vitreous.model.hooks import gather_outputs
@@ -267,10 +267,7 @@ class ViT(nn.Module):
         """
         config.check_model(self.config)
         self.regularisation = config
-        for layer, module in enumerate(module for module in self.modules() if isinstance(module, Drawing)):
-            module.link(self.keys, layer)
-            if isinstance(module, Dropout):
-                module.rate = config.dropout
+        link_draws(self, self.keys, config.dropout)
         self.patch_dropout.rate = config.patch_dropout
         set_drop_path(self.blocks, config)
 
