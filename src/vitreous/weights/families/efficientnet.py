@@ -12,7 +12,7 @@ from vitreous.weights.mapping import Rule, Table, dense_rules
 
 COUNTED = (r"num_batches_tracked$",)
 """torch's batch norms count their batches, which no output depends on."""
-STRIDES = (1, 2, 2, 2, 1, 2, 1)
+STRIDES = EfficientNetConfig.strides
 """Of every published EfficientNet; no tensor shows them."""
 STATISTICS = ("weight", "bias", "running_mean", "running_var")
 

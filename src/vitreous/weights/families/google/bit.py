@@ -12,7 +12,7 @@ from vitreous.weights.families.base import HALF, Family, ForeignModel, get_shape
 from vitreous.weights.families.google.stem import KERNEL
 from vitreous.weights.families.timm.arguments import read_classes, read_pretrained
 from vitreous.weights.families.timm.vit import complete_transform, name_architecture
-from vitreous.weights.families.timm.write import build_transform
+from vitreous.weights.families.timm.write import build_document, build_transform
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Layout, Rule, Table, count_units, dense_rules
 from vitreous.weights.model_folder import ModelFolder
@@ -126,15 +126,9 @@ def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
     """Return config.json, as `timm.create_model("local-dir:FOLDER", pretrained=True)` reads it."""
     config = folder.model.config
     assert isinstance(config, ResNetConfig)
-    document = {
-        "architecture": TIMM_NAMES[config.units, config.width],
-        "num_classes": config.classes,
-        "num_features": config.features,
-        "global_pool": "avg",
-        "pretrained_cfg": build_transform(config, folder.preprocess, "stem.conv", "head.fc"),
-        "label_names": list(folder.classes),
-    }
-    return {"config.json": document}
+    transform = build_transform(config, folder.preprocess, "stem.conv", "head.fc")
+    name = TIMM_NAMES[config.units, config.width]
+    return build_document(folder, name, config.features, transform, {"global_pool": "avg"})
 
 
 ROOM = "resnet/"

@@ -12,7 +12,15 @@ from vitreous.images.config import HALF, PreprocessConfig
 from vitreous.model.efficientnet_config import LAST, ROOT, EfficientNetConfig, plan_efficientnet
 from vitreous.model.positions.added import DEFAULT_RULE
 from vitreous.weights.families.base import Family, ForeignModel
-from vitreous.weights.families.efficientnet import COUNTED, Names, UnitNames, build_table, explain_unlike, read_shape
+from vitreous.weights.families.efficientnet import (
+    COUNTED,
+    STRIDES,
+    Names,
+    UnitNames,
+    build_table,
+    explain_unlike,
+    read_shape,
+)
 from vitreous.weights.families.huggingface.config_json import Said, read_labels, read_pair, score_kind
 from vitreous.weights.families.huggingface.preprocessor import read_preprocess
 from vitreous.weights.families.huggingface.write import build_processor, describe_labels, format_side
@@ -22,7 +30,7 @@ from vitreous.weights.model_folder import ModelFolder
 
 ROOM = "efficientnet."
 DEFAULTS = {
-    "image_size": 600, "depth_coefficient": 3.1, "num_block_repeats": (1, 2, 2, 3, 3, 4, 1), "strides": (1, 2, 2, 2, 1, 2, 1),
+    "image_size": 600, "depth_coefficient": 3.1, "num_block_repeats": (1, 2, 2, 3, 3, 4, 1), "strides": STRIDES,
     "depthwise_padding": (), "squeeze_expansion_ratio": 0.25, "hidden_act": "swish", "pooling_type": "mean",
     "batch_norm_eps": 1e-3, "batch_norm_momentum": 0.99,
 }  # fmt: skip
@@ -115,7 +123,7 @@ def refuse_others(said: Said, where: str) -> None:
         ("hidden_act", ("swish", "silu")),
         ("pooling_type", ("mean",)),
         ("squeeze_expansion_ratio", (0.25,)),
-        ("strides", ((1, 2, 2, 2, 1, 2, 1),)),
+        ("strides", (STRIDES,)),
     ):
         value = tuple(said(key)) if isinstance(said(key), list) else said(key)
         if value not in known:

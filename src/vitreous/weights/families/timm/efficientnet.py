@@ -17,7 +17,7 @@ from vitreous.weights.families.timm.arguments import (
     read_size,
 )
 from vitreous.weights.families.timm.vit import complete_transform, name_architecture
-from vitreous.weights.families.timm.write import build_transform
+from vitreous.weights.families.timm.write import build_document, build_transform
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Table, count_units
 from vitreous.weights.model_folder import ModelFolder
@@ -118,16 +118,10 @@ def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
     """Return config.json, as `timm.create_model("local-dir:FOLDER", pretrained=True)` reads it."""
     config = folder.model.config
     assert isinstance(config, EfficientNetConfig)
-    document = {
-        "architecture": f"{'tf_' * (config.padding == 'same')}efficientnet_{str(find_efficientnet_name(config)).lower()}",
-        "num_classes": config.classes,
-        "num_features": config.features,
-        "global_pool": "avg",
-        "model_args": {"in_chans": config.channels},
-        "pretrained_cfg": build_transform(config, folder.preprocess, "conv_stem", "classifier"),
-        "label_names": list(folder.classes),
-    }
-    return {"config.json": document}
+    architecture = f"{'tf_' * (config.padding == 'same')}efficientnet_{str(find_efficientnet_name(config)).lower()}"
+    transform = build_transform(config, folder.preprocess, "conv_stem", "classifier")
+    how = {"global_pool": "avg", "model_args": {"in_chans": config.channels}}
+    return build_document(folder, architecture, config.features, transform, how)
 
 
 FAMILY = Family(

@@ -26,7 +26,7 @@ from vitreous.weights.families.timm.arguments import (
     read_size,
 )
 from vitreous.weights.families.timm.vit import complete_transform, name_architecture
-from vitreous.weights.families.timm.write import build_transform
+from vitreous.weights.families.timm.write import build_document, build_transform
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Table
 from vitreous.weights.model_folder import ModelFolder
@@ -148,16 +148,9 @@ def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
     }
     if config.trained_windows:
         arguments["pretrained_window_sizes"] = [list(window) for window in config.trained_windows]
-    document = {
-        "architecture": find_name(config),
-        "num_classes": config.classes,
-        "num_features": config.features,
-        "global_pool": "avg",
-        "model_args": arguments,
-        "pretrained_cfg": build_transform(config, folder.preprocess, "patch_embed.proj", "head.fc"),
-        "label_names": list(folder.classes),
-    }
-    return {"config.json": document}
+    transform = build_transform(config, folder.preprocess, "patch_embed.proj", "head.fc")
+    how = {"global_pool": "avg", "model_args": arguments}
+    return build_document(folder, find_name(config), config.features, transform, how)
 
 
 FAMILY = Family(

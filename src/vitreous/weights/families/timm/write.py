@@ -61,15 +61,17 @@ def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
     """Return config.json, as `timm.create_model("local-dir:FOLDER", pretrained=True)` reads it."""
     config = folder.model.config
     classifier = ["head", "head_dist"] if config.distillation_token else "head"
-    document = {
-        "architecture": find_timm_name(config),
-        "num_classes": config.classes,
-        "num_features": config.width,
-        "global_pool": POOLS[config.pool],
-        "model_args": build_arguments(config),
-        "pretrained_cfg": build_transform(config, folder.preprocess, find_first_conv(config.stem), classifier),
-        "label_names": list(folder.classes),
-    }
+    transform = build_transform(config, folder.preprocess, find_first_conv(config.stem), classifier)
+    how = {"global_pool": POOLS[config.pool], "model_args": build_arguments(config)}
+    return build_document(folder, find_timm_name(config), config.width, transform, how)
+
+
+def build_document(
+    folder: ModelFolder, architecture: str, features: int, transform: dict[str, Any], how: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Return config.json of an architecture: `how` it pools, and the arguments of its constructor if there are any."""
+    document = {"architecture": architecture, "num_classes": folder.model.config.classes, "num_features": features}
+    document |= {**how, "pretrained_cfg": transform, "label_names": list(folder.classes)}
     return {"config.json": document}
 
 
