@@ -27,6 +27,10 @@ TINY = RunConfig(
 )
 
 
+TIMED = frozenset(("seconds", "images_per_second", "data_wait", "memory"))
+"""What the clock and the memory say in a training record."""
+
+
 class Listener(Silent):
     """Keeps what it is told."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.forked import Forked
+from tests.support.training import TIMED
 
 from vitreous.data.config import DataConfig
 from vitreous.images.config import AugmentConfig, PreprocessConfig
@@ -64,9 +65,8 @@ def digest(run: Path) -> dict[str, str]:
 
 def records(run: Path) -> list[str]:
     """Return the records without what the clock measured."""
-    timed = {"seconds", "images_per_second", "data_wait", "memory"}
     lines = (run / "metrics.jsonl").read_text().splitlines()
-    return [json.dumps({key: value for key, value in json.loads(line).items() if key not in timed}) for line in lines]
+    return [json.dumps({key: value for key, value in json.loads(line).items() if key not in TIMED}) for line in lines]
 
 
 def kill_and_finish(tmp_path: Path, kills: int, duration: str) -> None:

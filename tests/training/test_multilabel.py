@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, f1_score, log_loss
 from tests.support.quadrants import QUARTERS, quadrants
-from tests.support.training import TINY, Listener, digest
+from tests.support.training import TIMED, TINY, Listener, digest
 
 import vitreous
 from vitreous.data.config import DataConfig
@@ -132,9 +132,8 @@ def test_same_bits_whatever_the_workers_and_however_often_it_was_interrupted(sta
         shutil.rmtree(broken.run / "checkpoints" / lost, ignore_errors=True)
     (broken.run / "model" / "model.safetensors").unlink()
     assert digest(resume(broken.run).run) == digest(whole.run)
-    timed = {"seconds", "images_per_second", "data_wait", "memory"}
     timeless = [
-        [{key: value for key, value in one.items() if key not in timed} for one in read_run(run).metrics]
+        [{key: value for key, value in one.items() if key not in TIMED} for one in read_run(run).metrics]
         for run in (broken.run, whole.run)
     ]
     assert timeless[0] == timeless[1]

@@ -23,6 +23,7 @@ from vitreous.evaluation.accuracy import class_indices, outputs
 from vitreous.evaluation.throughput import compare_costs
 from vitreous.images.inputs import prepare
 from vitreous.predictor import Predictor
+from vitreous.runtime.display import align_columns
 from vitreous.storage.atomic import atomic_folder, check_new_folder
 from vitreous.storage.limits import format_bytes
 from vitreous.training.reporter import Reporter, Silent, progress_of
@@ -72,9 +73,7 @@ class QuantiseResult(Result):
         return {**asdict(self), "path": str(self.path)}
 
     def __str__(self) -> str:
-        rows = [HEADS, *(format_row(one) for one in (self.fp32, self.int8))]
-        wide = [max(len(row[place]) for row in rows) for place in range(len(HEADS))]
-        lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, wide, strict=True)) for row in rows]
+        lines = align_columns([HEADS, *(format_row(one) for one in (self.fp32, self.int8))], words=0)
         ranges = f"calibrated on {self.calibrated:,} others" if self.calibrated else "ranges of each batch's own"
         kept = f"in float32, since they hurt: {', '.join(self.kept)}" if self.kept else "none had to stay in float32"
         return "\n".join(

@@ -9,7 +9,7 @@ from typing import Any
 from vitreous.errors import UnknownName
 from vitreous.metrics.headline import format_named
 from vitreous.runtime.data_frames import Tabular
-from vitreous.runtime.display import Shown, strip_hidden
+from vitreous.runtime.display import Shown, align_columns, strip_hidden
 from vitreous.serving.board.address import SORTS, View
 from vitreous.serving.board.folder import Folder
 from vitreous.serving.board.runs import BoardRun, Runs, list_settings
@@ -120,9 +120,7 @@ def shorten(value: Any) -> str:
 
 def align(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return rows of equally many fields as lines, the fields one below another."""
-    safe = [[strip_hidden(one) for one in row] for row in rows]
-    widths = [max(len(row[place]) for row in safe) for place in range(len(safe[0]))]
-    return ["  ".join(one.ljust(width) for one, width in zip(row, widths, strict=True)).rstrip() for row in safe]
+    return align_columns([[strip_hidden(one) for one in row] for row in rows], words=len(rows[0]))
 
 
 def runs(

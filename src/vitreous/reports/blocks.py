@@ -12,7 +12,7 @@ import numpy as np
 from markupsafe import Markup
 
 from vitreous.drawing.html import render_macro, render_page
-from vitreous.runtime.display import strip_hidden
+from vitreous.runtime.display import align_columns, strip_hidden
 from vitreous.storage.atomic import atomic_folder
 
 FORMAT = 1
@@ -73,15 +73,7 @@ class Table(Block):
     def __str__(self) -> str:
         """Return aligned columns, for a terminal."""
         lines = [[" ".join(strip_hidden(cell).split()) for cell in row] for row in (self.heads, *self.rows)]
-        wide = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        aligned = [
-            "  ".join(
-                cell.ljust(width) if place < self.words else cell.rjust(width)
-                for place, (cell, width) in enumerate(zip(line, wide, strict=True))
-            )
-            for line in lines
-        ]
-        return "\n".join(line.rstrip() for line in aligned)
+        return "\n".join(align_columns(lines, self.words))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import re
 import reprlib
 import sys
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from html import escape
 from pathlib import Path
@@ -24,6 +25,19 @@ def strip_hidden(value: object) -> str:
 def escape_text(value: object) -> str:
     """Escape anything for HTML and SVG, and replace what `strip_hidden` replaces."""
     return escape(strip_hidden(value))
+
+
+def align_columns(rows: Sequence[Sequence[str]], words: int) -> list[str]:
+    """Return rows of equally many cells as lines of a terminal: the first `words` columns aligned left, the others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    aligned = (
+        [
+            cell.ljust(width) if place < words else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        for row in rows
+    )
+    return ["  ".join(cells).rstrip() for cells in aligned]
 
 
 def find_kernel() -> Any:

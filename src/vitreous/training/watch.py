@@ -33,8 +33,7 @@ class Watch:
     """While the block runs, detects that all others wait for this process, or that one of them has gone silent.
 
     Processes that wait for each other reach the same pulse; a hanging one stays behind. It writes a line and the stacks
-    of its
-    threads to standard error, and ends, so that torch's agent restarts all of them, or ends the run.
+    of its threads to standard error, and ends, so that torch's agent restarts all of them, or ends the run.
     """
 
     def __init__(self, world: World) -> None:

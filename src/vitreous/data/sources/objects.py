@@ -14,7 +14,7 @@ import numpy as np
 
 from vitreous.data.listing.class_folders import UNLABELLED
 from vitreous.data.listing.listing import BETWEEN, Listing, Row, Splits, format_names
-from vitreous.data.sources.packs import read_split
+from vitreous.data.sources.packs import check_length, read_split
 from vitreous.data.sources.parquet_files import IMAGES, LABELS, choose_column, name_class, take_bytes
 from vitreous.errors import DataError, ImageError
 from vitreous.images.inputs import FILE, convert_array, convert_pillow, is_pillow
@@ -287,8 +287,7 @@ class Table:
             return to_file_or_pixels(np.asarray(value, np.uint8), f"image {number}")
         if found is None:
             raise ImageError("its row has no image")
-        if len(found) > most:
-            raise ImageError(f"it has {len(found):,} bytes, more than the limit of {most:,}")
+        check_length(len(found), most)
         return found
 
 

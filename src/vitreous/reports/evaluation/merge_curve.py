@@ -4,6 +4,7 @@ from vitreous.drawing.charts import Series, draw_lines
 from vitreous.drawing.svg import Axis, format_percent
 from vitreous.evaluation.merge_curve import MergeCurve
 from vitreous.reports.blocks import Beside, Drawing, Section, Table, Words
+from vitreous.runtime.display import align_columns
 
 HEADS = ("merge", "patches left", "GFLOPs", "top-1", "same class", "images/s", "speed")
 NOTE = (
@@ -54,7 +55,5 @@ def list_rows(found: MergeCurve) -> list[tuple[str, ...]]:
 
 def format_lines(found: MergeCurve) -> list[str]:
     """Format the table for a terminal."""
-    rows = [HEADS, *list_rows(found)]
-    wide = [max(len(row[place]) for row in rows) for place in range(len(HEADS))]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, wide, strict=True)) for row in rows]
+    lines = align_columns([HEADS, *list_rows(found)], words=0)
     return ["", "merging", *(f"  {line}" for line in lines)]
