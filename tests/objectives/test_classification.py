@@ -102,3 +102,24 @@ def test_a_sigmoids_head_starts_at_its_labels_log_odds() -> None:
     assert choose_head_bias(ClassifyConfig(loss="sigmoid", head_bias_init=-3), (1, 2), 3, multilabel=False) == -3
     assert math.isfinite(choose_head_bias(sigmoid, (0,), 5, multilabel=True))
     assert choose_head_bias(ClassifyConfig(), (1, 2), 3, multilabel=False) == 0
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_soft_labels_equal_torchs_cross_entropy_with_probabilities(smoothing: float) -> None:
+    draw = torch.Generator().manual_seed(2)
+    own, other = (torch.rand(6, 5, generator=draw).softmax(1) for _ in range(2))
+    logits, weights = torch.randn(6, 5, generator=draw), torch.tensor([1.0, 0.7, 1.0, 0.25, 0.5, 0.0])
+    targets = mix_targets(own, other, weights, 5)
+    torch.testing.assert_close(targets.sum(1), torch.ones(6))
+    mixed = weights[:, None] * own + (1 - weights[:, None]) * other
+    ours = objective(ClassifyConfig(smoothing=smoothing)).losses(logits, targets)
+    torch.testing.assert_close(ours, F.cross_entropy(logits, mixed, reduction="none", label_smoothing=smoothing))
+
+
+def test_a_soft_label_that_is_sure_is_a_hard_one() -> None:
+    labels, partners, weights = mixed_batch()
+    model, images = objective(ClassifyConfig(smoothing=0.1)), torch.randn(4, 3, 8, 8)
+    hard, counted = model(images, labels, partners, weights)
+    soft, again = model(images, *(F.one_hot(one, 5).float() for one in (labels, partners)), weights)
+    torch.testing.assert_close(soft, hard)
+    assert counted["correct"] == again["correct"]

@@ -19,7 +19,7 @@ CUSTOM = RunConfig.recipe
 """The recipe named in a configuration that was written by hand."""
 OF_CHANNELS = ("mode", "mean", "std", "colours")
 """Settings of preprocessing that belong to a number of channels."""
-OF_DATA = ("validation", "folds", "fold")
+OF_DATA = ("validation", "folds", "fold", "unlabelled", "pseudo_labels")
 """Settings that belong to one data set."""
 
 

@@ -1,6 +1,7 @@
 """Where examples come from: settings only, no torch."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 Policy = Literal["raise", "skip"]
@@ -42,5 +43,24 @@ class DataConfig:
     verify: Literal["full", "header"] = "full"
     """How the scan checks images: decode each one, or read headers only. The result is cached."""
 
+    unlabelled: str | None = None
+    """Images to learn from too, by the labels that a teacher gave them (`pseudo_labels`): a folder of images, a manifest or packed
+    files; their own labels, if there are any, are not read."""
+    pseudo_labels: str | None = None
+    """Those labels: a CSV with path, label, confidence and copies, as recipe noisy-student writes it (docs/recipes.md)."""
+    pseudo_ratio: float = 1.0
+    """Pseudo-labelled examples for each labelled one in every batch, above 0: 3 is three of four."""
+
     RENAMED: ClassVar[dict[str, str]] = {"tune": "tuning_holdout"}
     """Settings that had another name in files of layout 1."""
+
+    @property
+    def paths(self) -> tuple[str | None, ...]:
+        """Everything that may be a path, the data's own first."""
+        return self.path, self.validation, self.unlabelled, self.pseudo_labels
+
+    def relocate(self, find: Callable[[str], str]) -> "DataConfig":
+        """Return the same with `find` applied to each path."""
+        names = ("path", "validation", "unlabelled", "pseudo_labels")
+        found = {name: path and find(path) for name, path in zip(names, self.paths, strict=True)}
+        return replace(self, **found)

@@ -16,9 +16,11 @@ from vitreous.data.listing.split import hold_out, hold_out_multilabel
 from vitreous.data.sources.base import Source, get_label_matrix
 from vitreous.data.sources.digits import DIGITS, load_digits
 from vitreous.data.sources.files import ScannedListing, build_source, keep_readable, number_classes
+from vitreous.data.sources.pseudo_labels import PseudoLabelled
 from vitreous.data.sources.subset import divide
 from vitreous.data.splits import list_data, list_splits
 from vitreous.data.synthetic.formula import is_formula, parse_formula, split_formula
+from vitreous.data.unlabelled import open_pseudo_labelled
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig
 from vitreous.shapes import Size
@@ -53,6 +55,19 @@ class Dataset:
     report: ScanReport
     test: Source | None = None
     """Used neither for training nor for choices: measured once, at the end."""
+    pseudo: PseudoLabelled | None = None
+    """The training examples together with pseudo-labelled ones, if there are any."""
+
+    @property
+    def learned(self) -> Source:
+        """Everything that training draws from."""
+        return self.train if self.pseudo is None else self.pseudo
+
+    @property
+    def parts(self) -> dict[str, Source]:
+        """The examples of which a run compares a few files when it goes on."""
+        others = {} if self.pseudo is None else {"pseudo_labelled": self.pseudo.others}
+        return {"train": self.train, "validation": self.validation, **others}
 
 
 def open_dataset(
@@ -71,7 +86,11 @@ def open_dataset(
     dataset = open_whole(config, decode, progress)
     if config.folds and config.fold == ALL:
         dataset = replace(dataset, report=replace(dataset.report, notes=(*dataset.report.notes, ALL_NOTE)))
-    return hold_out_for_tuning(dataset, config) if config.tuning_holdout else dataset
+    dataset = hold_out_for_tuning(dataset, config) if config.tuning_holdout else dataset
+    if config.pseudo_labels is None:
+        return dataset
+    pseudo, note = open_pseudo_labelled(dataset.train, config, decode)
+    return replace(dataset, pseudo=pseudo, report=replace(dataset.report, notes=(*dataset.report.notes, note)))
 
 
 def hold_out_for_tuning(dataset: Dataset, config: DataConfig) -> Dataset:

@@ -1,7 +1,6 @@
 """Find a run's data."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,5 +14,4 @@ def read_data_config(config: Mapping[str, Any], run: Path) -> DataConfig:
     settings = config.get("config")
     data = from_dict(DataConfig, settings.get("data") if isinstance(settings, Mapping) else None, "data")
     known = config.get("places")
-    validation = data.validation and locate(data.validation, known, run)
-    return replace(data, path=locate(data.path, known, run), validation=validation)
+    return data.relocate(lambda path: locate(path, known, run))

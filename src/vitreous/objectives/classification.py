@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -82,21 +82,21 @@ class Classify(Supervised):
     def forward(
         self,
         images: Float[Tensor, "batch channel row col"],
-        labels: Int64[Tensor, " batch"],
-        partners: Int64[Tensor, " batch"],
+        labels: Int64[Tensor, " batch"] | Float32[Tensor, "batch label"],
+        partners: Int64[Tensor, " batch"] | Float32[Tensor, "batch label"],
         weights: Float[Tensor, " batch"],
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """Return the mean loss, and the number of examples classified correctly.
 
         Args:
             images: normalised pixels.
-            labels: each example's class.
+            labels: each example's class, or the probability of each class.
             partners: the class that was mixed in (mixup, cutmix); the same as labels where nothing was.
             weights: share of `labels` in the mixture, 0 to 1; the rest is `partners`.
         """
         targets = mix_targets(labels, partners, weights, self.model.config.classes)
         logits, loss = self.compute_loss(images, targets)
-        leading = torch.where(weights >= 0.5, labels, partners)
+        leading = torch.where(weights >= 0.5, *(find_class(one) for one in (labels, partners)))
         return loss, {"correct": (logits.argmax(1) == leading).sum()}
 
     def losses(
@@ -133,11 +133,20 @@ def choose_head_bias(config: ClassifyConfig, counts: tuple[int, ...], examples: 
 
 
 def mix_targets(
-    labels: Int64[Tensor, " batch"], partners: Int64[Tensor, " batch"], weights: Float[Tensor, " batch"], classes: int
+    labels: Int64[Tensor, " batch"] | Float32[Tensor, "batch label"],
+    partners: Int64[Tensor, " batch"] | Float32[Tensor, "batch label"],
+    weights: Float[Tensor, " batch"],
+    classes: int,
 ) -> Float[Tensor, "batch label"]:
-    """Spread each example's target over its own class and its partner's; rows sum to 1."""
+    """Spread each example's target over its own classes and its partner's; rows sum to 1."""
     own = weights.unsqueeze(1)
-    return own * F.one_hot(labels, classes) + (1 - own) * F.one_hot(partners, classes)
+    mine, other = (one if one.is_floating_point() else F.one_hot(one, classes) for one in (labels, partners))
+    return own * mine + (1 - own) * other
+
+
+def find_class(labels: Int64[Tensor, " batch"] | Float32[Tensor, "batch label"]) -> Int64[Tensor, " batch"]:
+    """Return each example's class; of a soft label the most probable one."""
+    return labels.argmax(1) if labels.is_floating_point() else labels
 
 
 def balance_classes(counts: tuple[int, ...]) -> Float[Tensor, " label"]:

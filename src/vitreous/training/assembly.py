@@ -61,8 +61,8 @@ def build_job(config: RunConfig, dataset: Dataset, reporter: Reporter, world: Wo
     average = build_average(model, config.ema) if config.ema else None
     blueprint = deepcopy(model).cpu() if config.shard != "none" and world.leads else None
     runner = parallelise(objective, average, config, device, world)
-    stream = TrainStream(dataset.train, config.seed, config.augment, config.preprocess, config.decode)
-    schedule = plan_schedule(config, len(dataset.train))
+    stream = TrainStream(dataset.learned, config.seed, config.augment, config.preprocess, config.decode)
+    schedule = plan_schedule(config, len(stream))
     return Job(
         config=config,
         classes=classes,
@@ -79,7 +79,7 @@ def build_job(config: RunConfig, dataset: Dataset, reporter: Reporter, world: Wo
         validation=dataset.validation,
         test=dataset.test if classes else None,
         device=device,
-        low_steps=count_low_steps(config, len(dataset.train), schedule.total),
+        low_steps=count_low_steps(config, len(stream), schedule.total),
         low_size=choose_low_size(config),
         compiled=torch.compile(objective) if config.compile and not world.together else None,
         world=world,

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from pathlib import Path
 
+from vitreous.data.sources.pseudo_labels import PseudoLabelled
 from vitreous.errors import VitreousError
 from vitreous.evaluation.baselines import Baselines, measure_baselines
 from vitreous.objectives.config import ClassifyConfig
@@ -25,7 +26,9 @@ def note_baselines(job: Job, run: Run, reporter: Reporter) -> None:
         return
     reporter.phase("fitting the baselines")
     try:
-        found = measure_baselines(job.stream.source, job.validation, config.decode)
+        source = job.stream.source
+        labelled_images = source.labelled if isinstance(source, PseudoLabelled) else source
+        found = measure_baselines(labelled_images, job.validation, config.decode)
     except VitreousError as error:
         reporter.message(f"the baselines could not be measured: {error}")
         return

@@ -172,9 +172,8 @@ def read_complete(path: Path, document: dict[str, Any]) -> ConfigFile:
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     settings, places = to_dict(config), document.get("places")
-    for part, name in ((settings["data"], "path"), (settings["data"], "validation"), (settings, "weights")):
-        if part[name] is not None:
-            part[name] = locate(part[name], places, path.parent)
+    settings["data"] = to_dict(config.data.relocate(lambda one: locate(one, places, path.parent)))
+    settings["weights"] = config.weights and locate(config.weights, places, path.parent)
     notice = f"{path} is of a vitreous that {before}; the same settings do that otherwise today"
     return ConfigFile(str(path), settings, notices=(notice,) if before else ())
 

@@ -4,7 +4,7 @@ are a function of the configuration, so a record can list them although nothing 
 
 import math
 
-from vitreous.data.stream.order import find_example, find_position
+from vitreous.data.stream.interleaving import choose_example
 from vitreous.errors import NonFiniteLoss
 from vitreous.run_folder import Run
 from vitreous.training.divergence import NonFiniteStep
@@ -95,6 +95,5 @@ def watch_loss(job: Job, run: Run, loss: float) -> None:
 
 def list_examples(job: Job, step: int) -> list[int]:
     """Return the examples of a step of the whole batch, by their indices in the training source, in order."""
-    size, batch = len(job.stream), job.config.batch
-    places = (find_position(sample, size) for sample in range(step * batch, (step + 1) * batch))
-    return [find_example(job.config.seed, epoch, index, size) for epoch, index in places]
+    batch, source = job.config.batch, job.stream.source
+    return [choose_example(source, job.config.seed, sample) for sample in range(step * batch, (step + 1) * batch)]

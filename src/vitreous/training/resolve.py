@@ -14,6 +14,7 @@ import torch
 
 from vitreous.data.channels import check_same
 from vitreous.data.dataset import Dataset
+from vitreous.data.stream.interleaving import count_epoch
 from vitreous.errors import ConfigError, OutOfMemory
 from vitreous.model import count
 from vitreous.model.config import RegularisationConfig
@@ -56,12 +57,13 @@ def resolve(config: RunConfig, dataset: Dataset, reporter: Reporter, world: Worl
         config = replace(config, micro_batch=find_micro_batch(config, dataset, reporter, world))
     if Duration.parse(config.duration).unit == "min":
         config = replace(config, duration=measure_duration(config, dataset, reporter, world))
-    schedule = plan_schedule(config, len(dataset.train))
-    passes = config.batch / len(dataset.train)
+    examples = count_epoch(dataset.learned)
+    schedule = plan_schedule(config, examples)
+    passes = config.batch / examples
     if passes > 1:
         reporter.message(
-            f"the batch of {config.batch:,} is larger than the {len(dataset.train):,} training images: each step is "
-            f"{passes:.3g} epochs, the run {schedule.total * passes:,.4g}; give --batch {len(dataset.train)} for one"
+            f"the batch of {config.batch:,} is larger than the {examples:,} training images: each step is "
+            f"{passes:.3g} epochs, the run {schedule.total * passes:,.4g}; give --batch {examples} for one"
         )
     return world.share(config)
 
@@ -76,6 +78,7 @@ def check_settings(config: RunConfig, dataset: Dataset) -> None:
     elif dataset.facts.multilabel:
         check_multilabel(config.objective)
     check_head(config, dataset)
+    check_pseudo_labels(config, dataset)
     if tuple(model.image) != tuple(preprocess.size):
         raise ConfigError(
             f"the model sees {model.image[0]}x{model.image[1]} images, but preprocessing makes "
@@ -109,6 +112,26 @@ def check_kind(config: RunConfig) -> None:
         check_swin_training(config.regularisation)
     else:
         config.regularisation.check_model(model)
+
+
+def check_pseudo_labels(config: RunConfig, dataset: Dataset) -> None:
+    """Refuse pseudo labels for an objective or a head that can't learn from them, and a batch without their exact
+    proportion; raises ConfigError."""
+    found, batch = dataset.pseudo, config.batch
+    if found is None:
+        return
+    if not isinstance(config.objective, ClassifyConfig):
+        raise ConfigError(f"objective {config.objective.KIND} learns without labels; leave out data.pseudo_labels")
+    if config.head == "logistic":
+        raise ConfigError(
+            "a head by logistic regression learns from labelled images alone; leave out data.pseudo_labels"
+        )
+    if batch % found.every:
+        near = max(1, round(batch / found.every)) * found.every
+        raise ConfigError(
+            f"batch is {batch:,}, but at data.pseudo_ratio {config.data.pseudo_ratio:g} {found.labelled_of:,} of {found.every:,} "
+            f"examples are labelled; give a multiple of {found.every:,}, such as --batch {near}"
+        )
 
 
 def check_head(config: RunConfig, dataset: Dataset) -> None:
@@ -242,7 +265,7 @@ def measure_duration(config: RunConfig, dataset: Dataset, reporter: Reporter, wo
     trial = build_job(replace(config, duration="1000000st", weights=None), dataset, reporter, world)
     first, full = (time_step(trial, low=False) for _ in range(2))
     low = time_step(trial, low=True) if config.low_resolution < 1 else full
-    speed, examples = Speed(full, low, max(0.0, first - full)), len(dataset.train)
+    speed, examples = Speed(full, low, max(0.0, first - full)), count_epoch(dataset.learned)
     steps = count_steps(60 * minutes.amount, config, examples, speed)
     images = steps * config.batch / predict_seconds(steps, config, examples, speed)
     reporter.message(

@@ -96,6 +96,8 @@ class DryRun(Shown):
     particular fold."""
     facts: Facts | None = None
     """Facts about the data: classes, images, their size."""
+    epoch: int = 0
+    """Examples of an epoch, pseudo-labelled ones included."""
     test: int = 0
     """Images that are measured once, at the end."""
     forecast: float = 0.0
@@ -148,7 +150,7 @@ class DryRun(Shown):
             views = f" and {config.head_views} augmented views of each" if config.head_views else ""
             again = "; once it is measured, to those of the held-out images too" if config.refit else ""
             return f"none; the head is fitted to the frozen features of the training images{views}{again}"
-        epochs = f", {self.steps * config.batch / self.facts.train:,.4g} epochs" if self.facts else ""
+        epochs = f", {self.steps * config.batch / self.epoch:,.4g} epochs" if self.epoch else ""
         rate = f"{config.optimizer.name}, learning rate to {config.optimizer.lr:g}, then {schedule.kind}"
         return f"{self.steps:,} of {config.batch} images{epochs} ({config.duration}); {rate}"
 

@@ -239,18 +239,13 @@ def note_changes(run: Run, job: Job, dataset: Dataset, changes: Changes, found: 
 def locate_paths(config: RunConfig, run: Run, changes: Changes = AS_BEFORE) -> RunConfig:
     """Return the configuration with the current paths of data and weights, from any working directory."""
     known = run.config.get("places")
-    data, weights = config.data, config.weights
+    data, weights = config.data.relocate(lambda path: locate(path, known, run.path)), config.weights
     if changes.validation is not None and data.validation is None:
         raise ConfigError(
             "--validation is the new path of separate validation data, but this run has none; leave it out"
         )
-    validation = changes.validation or (data.validation and locate(data.validation, known, run.path))
-    path = changes.data or locate(data.path, known, run.path)
-    return replace(
-        config,
-        data=replace(data, path=path, validation=validation),
-        weights=weights and locate(weights, known, run.path),
-    )
+    data = replace(data, path=changes.data or data.path, validation=changes.validation or data.validation)
+    return replace(config, data=data, weights=weights and locate(weights, known, run.path))
 
 
 def dry_run(config: RunConfig, reporter: Reporter | None = None) -> DryRun:
@@ -281,6 +276,7 @@ def dry_run(config: RunConfig, reporter: Reporter | None = None) -> DryRun:
         loss=found,
         seconds=seconds,
         facts=dataset.facts,
+        epoch=len(job.stream),
         test=len(dataset.test or ()),
         forecast=forecast_seconds(job, batch, seconds, started - began),
         machine=f"{job.device}, {torch.get_num_threads()} thread{'s'[: torch.get_num_threads() > 1]}",
@@ -331,7 +327,7 @@ def describe_run(job: Job, dataset: Dataset, out: Path) -> dict[str, Any]:
     return {
         "config": to_dict(config),
         "rules": RULES,
-        "places": note_places((config.data.path, config.data.validation, config.weights), out),
+        "places": note_places((*config.data.paths, config.weights), out),
         "data": {
             "classes": list(dataset.facts.classes),
             "train": len(dataset.train),
@@ -339,6 +335,7 @@ def describe_run(job: Job, dataset: Dataset, out: Path) -> dict[str, Any]:
             **({"validation_learned": True} if is_learned(config.data, dataset.train, dataset.validation) else {}),
             "fingerprint": hash_dataset(dataset),
             **({"test": len(dataset.test)} if dataset.test else {}),
+            **({"pseudo_labelled": len(dataset.pseudo.others)} if dataset.pseudo else {}),
             "sample": hash_samples(dataset, config.seed),
         },
         "steps": job.schedule.total,
@@ -354,8 +351,8 @@ def describe_run(job: Job, dataset: Dataset, out: Path) -> dict[str, Any]:
 
 
 def hash_dataset(dataset: Dataset) -> str:
-    """Identify the examples of both parts."""
-    return f"{dataset.train.fingerprint}:{dataset.validation.fingerprint}"
+    """Identify the examples of both parts, pseudo-labelled ones included."""
+    return f"{dataset.learned.fingerprint}:{dataset.validation.fingerprint}"
 
 
 def open_located(config: RunConfig, run: Path, reporter: Reporter) -> Dataset:
@@ -370,8 +367,8 @@ def open_located(config: RunConfig, run: Path, reporter: Reporter) -> Dataset:
 
 
 def hash_samples(dataset: Dataset, seed: int) -> dict[str, dict[str, str]]:
-    """Return the hashes of a few files of both parts by name, drawn with the run's seed."""
-    return {"train": hash_sample(dataset.train, seed), "validation": hash_sample(dataset.validation, seed)}
+    """Return the hashes of a few files of each part by name, drawn with the run's seed."""
+    return {name: hash_sample(part, seed) for name, part in dataset.parts.items()}
 
 
 def check_same_data(run: Run, dataset: Dataset) -> None:
@@ -379,8 +376,8 @@ def check_same_data(run: Run, dataset: Dataset) -> None:
     raises RunError."""
     before = run.config["data"]
     known = before.get("sample") or {}
-    parts = {"train": dataset.train, "validation": dataset.validation}
-    others = [name for part in known for name in find_changed(parts[part], known[part])]
+    parts = dataset.parts
+    others = [name for part in known if part in parts for name in find_changed(parts[part], known[part])]
     looked = sum(map(len, known.values()))
     which = f"; of {looked} files compared, {len(others)} differ: {format_names(others)}" if others else ""
     if before["fingerprint"] != hash_dataset(dataset) or others:

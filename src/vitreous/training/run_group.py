@@ -41,7 +41,7 @@ def write_group(
         values: everything else, as JSON values.
     """
     key, version = layout
-    places = places or note_places((config.data.path, config.data.validation, config.weights), file.parent)
+    places = places or note_places((*config.data.paths, config.weights), file.parent)
     write_atomically(file, to_json({key: version, "config": to_dict(config), "places": places, **values}))
 
 
@@ -69,10 +69,9 @@ def read_group(file: Path, layout: tuple[str, int], build: Callable[[RunConfig, 
 def relocate_config(config: RunConfig, known: Mapping[str, Any], out: Path) -> RunConfig:
     """Return the configuration with paths that lead from this folder to the same places as when the runs began."""
 
-    def now(path: str | None) -> str | None:
-        if path is None or Path(path).expanduser().resolve() == Path(known.get(path, {}).get("absolute", "")):
+    def now(path: str) -> str:
+        if Path(path).expanduser().resolve() == Path(known.get(path, {}).get("absolute", "")):
             return path
         return locate(path, known, out)
 
-    data = replace(config.data, path=now(config.data.path) or "", validation=now(config.data.validation))
-    return replace(config, data=data, weights=now(config.weights))
+    return replace(config, data=config.data.relocate(now), weights=config.weights and now(config.weights))

@@ -14,6 +14,7 @@ RANGES = {
     "data.tuning_holdout": "[0, 1)",
     "data.folds": "[0, inf)",
     "data.fold": "[-1, inf)",
+    "data.pseudo_ratio": "[0.001, 1000]",
     "decode.max_pixels": "[1, inf)",
     "decode.max_bytes": "[1, inf)",
     "decode.background": "[0, 255]",

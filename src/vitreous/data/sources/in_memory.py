@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from vitreous.data.sources.base import Drawn, Reread, ScannedSource, Source
+from vitreous.data.sources.pseudo_labels import PseudoLabelled
 from vitreous.data.sources.subset import Subset
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.decode import decode
@@ -94,6 +95,9 @@ def remember(
     """Return the source with its decoded pixels kept, if there are few enough and training decodes them whole."""
     if isinstance(source, Subset):
         return Subset(remember(source.source, decoding, preprocess, augment), source.indices)
+    if isinstance(source, PseudoLabelled):
+        both = (remember(one, decoding, preprocess, augment) for one in (source.labelled, source.others))
+        return source.wrap(*both)
     if isinstance(source, Drawn):
         return remember_drawn(source, decoding, preprocess)
     if not isinstance(source, ScannedSource) or source.sizes is None or decoding.at_least is not None:

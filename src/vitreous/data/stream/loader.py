@@ -16,7 +16,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from vitreous.data.sources.base import Source, get_label_matrix
 from vitreous.data.sources.in_memory import remember
-from vitreous.data.stream.order import find_example, find_position, restart_generator, seed_generator
+from vitreous.data.sources.pseudo_labels import PseudoLabelled
+from vitreous.data.stream.interleaving import choose_example, count_epoch, draw_partner
+from vitreous.data.stream.order import find_position, restart_generator, seed_generator
 from vitreous.data.stream.shared_batch import Label, SharedBatch, pack
 from vitreous.data.stream.worker_deaths import settle_worker, start_workers, take_next
 from vitreous.errors import ConfigError, VitreousError, explain_exhaustion
@@ -40,9 +42,10 @@ class Batch:
     """A batch of examples."""
 
     pixels: Pixels[Tensor, "batch channel row col"]
-    labels: Int64[Tensor, " batch"] | Bool[Tensor, "batch label"]
-    """The class of each; or, where an example may have several, which of the classes it has."""
-    partners: Int64[Tensor, " batch"] | Bool[Tensor, "batch label"]
+    labels: Int64[Tensor, " batch"] | Bool[Tensor, "batch label"] | Float32[Tensor, "batch label"]
+    """The class of each; where an example may have several, which of the classes it has; where labels are soft, the probability of
+    each class."""
+    partners: Int64[Tensor, " batch"] | Bool[Tensor, "batch label"] | Float32[Tensor, "batch label"]
     """The labels of what was mixed in; the same as `labels` where nothing was."""
     weights: Float32[Tensor, " batch"]
     """Share of `labels`, 0 to 1; the rest is `partners`."""
@@ -84,7 +87,7 @@ class TrainStream:
 
     def __len__(self) -> int:
         """Return the number of examples of one epoch."""
-        return len(self.source)
+        return count_epoch(self.source)
 
     def example(self, sample: int) -> Example:
         """Return the sample-th example that training consumes, counted from 0 through all epochs.
@@ -98,14 +101,14 @@ class TrainStream:
         """Yield the examples of these samples, as `preprocess_image` would; raises ImageError."""
         own, mixing = seed_generator(0), seed_generator(0)
         for sample in samples:
-            epoch, index = find_position(sample, len(self.source))
-            chosen = find_example(self.seed, epoch, index, len(self.source))
+            epoch, index = find_position(sample, len(self))
+            chosen = choose_example(self.source, self.seed, sample)
             label = read_label(self.source, chosen)
             pixels = self._augment(chosen, restart_generator(own, self.seed, epoch, index, OWN))
             partner, weight = label, 1.0
             if self.augment.mixup or self.augment.cutmix:
                 rng = restart_generator(mixing, self.seed, epoch, index, MIXING)
-                other = int(rng.integers(len(self.source)))
+                other = draw_partner(self.source, rng)
                 if rng.random() < self.augment.mix_probability:
                     partner = read_label(self.source, other)
                     second = self._augment(other, restart_generator(own, self.seed, epoch, index, PARTNER))
@@ -171,7 +174,9 @@ class Examples:
 
 
 def read_label(source: Source, index: int) -> Label:
-    """Return an example's class; or, where it may have several, which of the classes it has."""
+    """Return an example's class; where it may have several, which of the classes it has; or its soft label."""
+    if isinstance(source, PseudoLabelled):
+        return source.target(index)
     label_matrix = get_label_matrix(source)
     return int(source.labels[index]) if label_matrix is None else label_matrix[index]
 

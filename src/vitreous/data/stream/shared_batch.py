@@ -10,9 +10,9 @@ from torch import Tensor
 
 from vitreous.shapes import Pixels
 
-Label = int | Bool[np.ndarray, " label"]
-"""A class; or, where an example may have several, which of the classes it has."""
-Labels = Int64[np.ndarray, " batch"] | Bool[np.ndarray, "batch label"]
+Label = int | Bool[np.ndarray, " label"] | Float32[np.ndarray, " label"]
+"""A class; where an example may have several, which of the classes it has; where labels are soft, the probability of each class."""
+Labels = Int64[np.ndarray, " batch"] | Bool[np.ndarray, "batch label"] | Float32[np.ndarray, "batch label"]
 """The labels of a batch."""
 
 

@@ -1,0 +1,62 @@
+"""Images without labels, to be labelled by a teacher and learned from."""
+
+from pathlib import Path
+
+from vitreous.data.config import DataConfig
+from vitreous.data.listing.scan import Progress, scan, scan_sample
+from vitreous.data.sources.base import Source, refuse_multilabel
+from vitreous.data.sources.digits import DIGITS
+from vitreous.data.sources.files import ScannedListing, build_source, keep_readable
+from vitreous.data.sources.pseudo_labels import PseudoLabelled, join_pseudo_labelled, read_pseudo_labels
+from vitreous.data.splits import list_splits
+from vitreous.data.synthetic.formula import is_formula
+from vitreous.errors import ConfigError, DataError
+from vitreous.images.config import DecodeConfig
+
+
+def open_unlabelled(
+    config: DataConfig, decode: DecodeConfig = DecodeConfig(), progress: Progress | None = None
+) -> Source:
+    """Open the unlabelled images: of data with splits of its own those for training; all are of one class.
+
+    Args:
+        config: names them, and says how they are scanned, and what is done about broken ones.
+        decode: limits of decoding.
+        progress: called with (files scanned, files in all).
+
+    Raises:
+        DataError: nothing there, or images that can't be read, unless they are to be skipped.
+    """
+    path = config.unlabelled or ""
+    if path == DIGITS or is_formula(path):
+        raise DataError(f"the unlabelled images are {path}; give a folder of images, a manifest or packed files")
+    listing = list_splits(Path(path).expanduser() if path else Path(), optional=True).train
+    assert listing is not None
+    if config.scan == "later":
+        records = scan_sample(listing, decode, config.verify)
+    else:
+        records = scan(listing, decode, config.verify, progress)
+    scanned = keep_readable(ScannedListing(listing, records), config.broken)
+    found = build_source(scanned, tuple(sorted(set(listing.labels))), decode, ScannedListing(listing, records).broken)
+    refuse_multilabel(found, "self-training")
+    return found
+
+
+def open_pseudo_labelled(train: Source, config: DataConfig, decode: DecodeConfig) -> tuple[PseudoLabelled, str]:
+    """Return the training examples together with the pseudo-labelled ones, and a note on how many these are.
+
+    Raises:
+        DataError: the images or their labels can't be used. ConfigError: no unlabelled images are named.
+    """
+    if config.unlabelled is None or config.pseudo_labels is None:
+        raise ConfigError("data.pseudo_labels are for data.unlabelled; give both, or neither")
+    refuse_multilabel(train, "self-training")
+    images = open_unlabelled(config, decode)
+    labels = read_pseudo_labels(Path(config.pseudo_labels).expanduser(), train.classes)
+    found = join_pseudo_labelled(train, images, labels, config.pseudo_ratio, config.pseudo_labels)
+    kept = int((labels.copies > 0).sum())
+    note = (
+        f"{kept:,} of {len(images):,} unlabelled images have {'hard' if labels.targets is None else 'soft'} pseudo labels, "
+        f"{len(found.others):,} with their copies; of {found.every:,} examples {found.labelled_of:,} are labelled"
+    )
+    return found, note
