@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tests.support.one_graph import check_one_graph
 
 from vitreous.errors import ConfigError, UnknownName
+from vitreous.model.config import RegularisationConfig
 from vitreous.model.convolutions import StdConv
 from vitreous.model.count_resnet import count_resnet_flops, count_resnet_parameters
 from vitreous.model.factory import create
@@ -200,3 +201,39 @@ def test_a_wrong_image_gets_one_clear_line() -> None:
 def test_compiles_without_graph_breaks(backend: str, as_users_run_it: None) -> None:
     model = create(ResNetConfig(image=(40, 56), units=(1, 1), classes=3)).train()
     check_one_graph(model, torch.randn(2, 3, 40, 56), backend)
+
+
+@pytest.mark.parametrize("unit", ["bottleneck", "basic", "pooled"])
+def test_stochastic_depth_leaves_a_units_branch_out_by_example(unit: str) -> None:
+    model = create(ResNetConfig(image=(8, 8), units=(1, 1), root_channels=8, groups=4, unit=unit, classes=3), seed=1)
+    plain = model.stages[1][0]
+    maps, keys = torch.randn(16, plain.norm1.num_channels, 6, 6), torch.arange(16, dtype=torch.int32)
+    last = "conv3" if unit == "bottleneck" else "conv2"
+    kept = []
+    plain.train()._modules[last].register_forward_hook(lambda _, inputs, output: kept.append(output))
+    model.set_examples(keys)
+    whole = plain(maps)
+    model.regularise(RegularisationConfig(drop_path=0.25))
+    assert [one.drop_path.rate for one in model.units] == [0.0, 0.25]
+    found = plain(maps)
+    shortcut = whole - kept[0]
+    left_out = (found - shortcut).flatten(1).abs().amax(1) < 1e-5
+    assert 0 < left_out.sum() < 16
+    torch.testing.assert_close(found[~left_out], (shortcut + kept[0] / 0.75)[~left_out])
+    model.set_examples(keys[[3, 0]])
+    torch.testing.assert_close(plain(maps[[3, 0]]), found[[3, 0]])
+    assert torch.equal(plain.eval()(maps), whole)
+
+
+def test_dropout_is_of_the_features_and_stays_at_another_size() -> None:
+    model = create(ResNetConfig(image=(8, 8), units=(1,), root_channels=8, groups=4, unit="basic", classes=0), seed=1)
+    model.regularise(RegularisationConfig(dropout=0.5))
+    other, images = model.resize((16, 12)).train(), torch.randn(4, 3, 16, 12)
+    other.set_examples(torch.arange(4, dtype=torch.int32))
+    features, found = other.features(images), other(images)
+    zero = found == 0
+    assert 0.2 < zero.float().mean() < 0.8
+    torch.testing.assert_close(found[~zero], 2 * features[~zero])
+    assert torch.equal(other.eval()(images), other.features(images))
+    with pytest.raises(ConfigError, match="a ResNet has no patches"):
+        model.regularise(RegularisationConfig(patch_dropout=0.5))

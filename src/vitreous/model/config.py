@@ -85,12 +85,12 @@ class RotaryConfig:
 
 @dataclass(frozen=True)
 class RegularisationConfig:
-    """What a ViT leaves out at random during training. Not part of an architecture: no model folder holds it."""
+    """What a model leaves out at random during training. Not part of an architecture: no model folder holds it."""
 
     dropout: float = 0.0
-    """Dropout after positions and after every dense layer but qkv, 0 to below 1."""
+    """Dropout after positions and after every dense layer but qkv, of a ResNet or EfficientNet before the head, 0 to below 1."""
     drop_path: float = 0.0
-    """Stochastic depth (1603.09382): the rate of the last block, 0 to below 1."""
+    """Stochastic depth (1603.09382): the rate of the last block or unit, 0 to below 1."""
     drop_path_schedule: Literal["linear", "constant"] = "linear"
     """How that rate varies with depth: rising linearly from 0 at the first block, or the same in every block."""
     patch_dropout: float = 0.0

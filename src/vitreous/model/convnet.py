@@ -7,7 +7,11 @@ from typing import Self, cast
 from jaxtyping import Float, Int32
 from torch import Tensor, nn
 
+from vitreous.errors import ConfigError
+from vitreous.model.config import RegularisationConfig
+from vitreous.model.draws import Dropout, Keys, link_draws
 from vitreous.model.efficientnet_config import EfficientNetConfig
+from vitreous.model.encoder import set_drop_path
 from vitreous.model.hooks import gather_outputs, name_stages
 from vitreous.model.layers import check_channels
 from vitreous.model.meta_device import rebuild
@@ -20,7 +24,7 @@ class ConvNet(nn.Module):
     """Maps of images, for images of any size. A subclass makes `config`, and the modules in this order.
 
     `root`: the first layers. `stages`: units, each `nn.Sequential`. `norm`: what follows the last stage. `pool`: from its
-    maps to features. `head`: to logits, or the identity.
+    maps to features. `dropout`: of features, before the head. `head`: to logits, or the identity. Units that stochastic depth can drop have a `drop_path`.
     """
 
     config: ResNetConfig | EfficientNetConfig
@@ -28,7 +32,14 @@ class ConvNet(nn.Module):
     stages: nn.ModuleList
     norm: nn.Module
     pool: nn.Module
+    dropout: Dropout
     head: nn.Module
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.regularisation = RegularisationConfig()
+        """What training leaves out at random; see `regularise`."""
+        self.keys = Keys()
 
     @property
     def heads(self) -> dict[str, nn.Module]:
@@ -51,7 +62,7 @@ class ConvNet(nn.Module):
         Raises:
             ConfigError: the images have another number of channels than the model.
         """
-        return self.head(self.features(images))
+        return self.head(self.dropout(self.features(images)))
 
     def features(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch features"]:
         """Return the representation of each image, which is the head's input."""
@@ -88,13 +99,28 @@ class ConvNet(nn.Module):
 
         `share` reuses the tensors themselves instead of copies.
         """
-        return rebuild(self, replace(self.config, image=tuple(image)), self.state_dict(), share=share)
+        other = rebuild(self, replace(self.config, image=tuple(image)), self.state_dict(), share=share)
+        other.regularise(self.regularisation)
+        return other
+
+    def regularise(self, config: RegularisationConfig) -> None:
+        """Set what is left out at random in training mode: features before the head, and units; raises ConfigError for
+        patches."""
+        if config.patch_dropout:
+            what = {"resnet": "a ResNet", "efficientnet": "an EfficientNet"}[self.config.KIND]
+            raise ConfigError(
+                f"regularisation.patch_dropout is {config.patch_dropout:g}, but {what} has no patches; leave it out"
+            )
+        self.regularisation = config
+        link_draws(self, self.keys, config.dropout)
+        set_drop_path(self.units, config)
 
     def set_resolution(self, image: Size | None) -> None:
         """Accept images of another size: nothing changes, since a convolutional network accepts any."""
 
     def set_examples(self, keys: Int32[Tensor, " batch"] | None) -> None:
-        """Say which examples come next, by a number each, for what is left out at random."""
+        """Say which examples the next images are, by a number each; see `ViT.set_examples`."""
+        self.keys.of_examples = keys
 
     def intermediates(
         self, images: Float[Tensor, "batch channel row col"], names: Sequence[str]

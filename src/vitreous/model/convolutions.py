@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitreous.model.draws import DropPath
 from vitreous.model.parameters import ZEROS, LeCunNormal, Role, declare
 from vitreous.model.resnet_config import GROUPS, EpsilonConfig, Unit
 
@@ -84,6 +85,13 @@ Norm = Callable[[int], NormActivation]
 """Makes the norm and activation for a number of channels."""
 
 
+def drop_maps(
+    drop_path: DropPath, branch: Float[Tensor, "batch channel row col"]
+) -> Float[Tensor, "batch channel row col"]:
+    """Return a unit's branch, or in training for some examples zeros in its place (stochastic depth)."""
+    return drop_path(branch.flatten(2)).view_as(branch) if drop_path.rate else branch
+
+
 class PreActivationUnit(nn.Module):
     """BiT's bottleneck unit: norm and ReLU before each convolution (1603.05027), the stride on the 3x3."""
 
@@ -96,12 +104,13 @@ class PreActivationUnit(nn.Module):
         self.norm3 = norm(unit.inner)
         self.conv3 = UnitConv((unit.inner, unit.outputs), 1, eps)
         self.project = UnitConv((unit.inputs, unit.outputs), 1, eps, unit.stride) if unit.projects else None
+        self.drop_path = DropPath()
 
     def forward(self, maps: Float[Tensor, "batch inputs row col"]) -> Float[Tensor, "batch outputs row2 col2"]:
         """Add the output of three convolutions to the maps, or to their projection."""
         active = self.norm1(maps)
         shortcut = maps if self.project is None else self.project(active)
-        return shortcut + self.conv3(self.norm3(self.conv2(self.norm2(self.conv1(active)))))
+        return shortcut + drop_maps(self.drop_path, self.conv3(self.norm3(self.conv2(self.norm2(self.conv1(active))))))
 
 
 class BasicUnit(nn.Module):
@@ -114,12 +123,13 @@ class BasicUnit(nn.Module):
         self.norm2 = norm(unit.outputs)
         self.conv2 = UnitConv((unit.outputs, unit.outputs), 3, eps)
         self.project = UnitConv((unit.inputs, unit.outputs), 1, eps, unit.stride) if unit.projects else None
+        self.drop_path = DropPath()
 
     def forward(self, maps: Float[Tensor, "batch inputs row col"]) -> Float[Tensor, "batch outputs row2 col2"]:
         """Add the output of two convolutions to the maps, or to their projection."""
         active = self.norm1(maps)
         shortcut = maps if self.project is None else self.project(active)
-        return shortcut + self.conv2(self.norm2(self.conv1(active)))
+        return shortcut + drop_maps(self.drop_path, self.conv2(self.norm2(self.conv1(active))))
 
 
 class PooledUnit(nn.Module):
@@ -135,11 +145,12 @@ class PooledUnit(nn.Module):
         self.conv1 = UnitConv((unit.inputs, unit.outputs), 3, eps)
         self.norm2 = norm(unit.outputs)
         self.conv2 = UnitConv((unit.outputs, unit.outputs), 3, eps)
+        self.drop_path = DropPath()
 
     def forward(self, maps: Float[Tensor, "batch inputs row col"]) -> Float[Tensor, "batch outputs row2 col2"]:
         """Convolve and halve, then add another convolution of the result."""
         halved = F.max_pool2d(self.conv1(self.norm1(maps)), 2, ceil_mode=True)
-        return halved + self.conv2(self.norm2(halved))
+        return halved + drop_maps(self.drop_path, self.conv2(self.norm2(halved)))
 
 
 class PostActivationUnit(nn.Module):

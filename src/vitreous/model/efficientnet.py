@@ -1,22 +1,19 @@
 """EfficientNet (1905.11946): inverted units with squeeze and excitation, and batch norm. B0 to B7, and Noisy Student's L2."""
 
 import torch
-from jaxtyping import Float, Int32
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.model.batch_norm import BatchNorm
-from vitreous.model.config import RegularisationConfig
 from vitreous.model.convnet import ConvNet
-from vitreous.model.convolutions import pad_same
-from vitreous.model.draws import Dropout, DropPath, Keys, link_draws
+from vitreous.model.convolutions import drop_maps, pad_same
+from vitreous.model.draws import Dropout, DropPath
 from vitreous.model.efficientnet_config import (
     EfficientNetConfig,
     InvertedUnit,
-    check_efficientnet_training,
     plan_efficientnet,
 )
-from vitreous.model.encoder import set_drop_path
 from vitreous.model.heads import build_classifier
 from vitreous.model.parameters import FanOutNormal, Role, declare
 
@@ -95,7 +92,7 @@ class MBConv(nn.Module):
         branch = self.contract(self.excitation(self.depthwise(inner)))
         if not self.skips:
             return branch
-        return maps + self.drop_path(branch.flatten(2)).view_as(branch)
+        return maps + drop_maps(self.drop_path, branch)
 
 
 class EfficientNet(ConvNet):
@@ -110,9 +107,6 @@ class EfficientNet(ConvNet):
     def __init__(self, config: EfficientNetConfig) -> None:
         super().__init__()
         self.config = config
-        self.regularisation = RegularisationConfig()
-        """What training leaves out at random; see `regularise`."""
-        self.keys = Keys()
         self.root = NormedConvolution(config, (config.channels, config.root_channels), 3, 2)
         self.stages = nn.ModuleList(
             nn.Sequential(*(MBConv(config, unit) for unit in stage)) for stage in plan_efficientnet(config)
@@ -121,25 +115,3 @@ class EfficientNet(ConvNet):
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.dropout = Dropout()
         self.head = build_classifier(config.features, config.classes)
-
-    def forward(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch label"]:
-        """Return logits, or features if the model has no classes; raises ConfigError as `ConvNet.forward` does."""
-        return self.head(self.dropout(self.features(images)))
-
-    def resize(self, image: tuple[int, int], rule: str = "", *, share: bool = False) -> "EfficientNet":
-        """Return this model, meant for images of another size; see `ConvNet.resize`."""
-        other = super().resize(image, rule, share=share)
-        other.regularise(self.regularisation)
-        return other
-
-    def regularise(self, config: RegularisationConfig) -> None:
-        """Set what is left out at random in training mode: features before the head, and units; raises ConfigError for
-        patches."""
-        check_efficientnet_training(config)
-        self.regularisation = config
-        link_draws(self, self.keys, config.dropout)
-        set_drop_path(self.units, config)
-
-    def set_examples(self, keys: Int32[Tensor, " batch"] | None) -> None:
-        """Say which examples the next images are, by a number each; see `ViT.set_examples`."""
-        self.keys.of_examples = keys

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from vitreous.errors import ConfigError, UnknownName
-from vitreous.model.config import RegularisationConfig
 from vitreous.settings import check_settings
 from vitreous.shapes import Size
 
@@ -207,11 +206,3 @@ def find_efficientnet_name(config: EfficientNetConfig) -> str | None:
     }
     known = (size for size in SCALINGS if build_efficientnet_config(f"EfficientNet-{size}", **free) == config)
     return next(known, None)
-
-
-def check_efficientnet_training(regularisation: RegularisationConfig) -> None:
-    """Raise ConfigError if an EfficientNet can't be trained with these settings."""
-    if regularisation.patch_dropout:
-        raise ConfigError(
-            f"regularisation.patch_dropout is {regularisation.patch_dropout:g}, but an EfficientNet has no patches; leave it out"
-        )

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from vitreous.model.convnet import ConvNet
 from vitreous.model.convolutions import BasicUnit, NormActivation, PooledUnit, PreActivationUnit, StdConv
+from vitreous.model.draws import Dropout
 from vitreous.model.heads import build_classifier
 from vitreous.model.resnet_config import ResNetConfig, UnitKind, plan_stages
 
@@ -55,6 +56,7 @@ class ResNet(ConvNet):
         )
         self.norm = norm(config.features)
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.dropout = Dropout()
         self.head = build_classifier(config.features, config.classes)
 
     def last_maps(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch features row2 col2"]:

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from vitreous.errors import CheckpointError, ConfigError
 from vitreous.model.factory import Model, create
 from vitreous.model.lora import add_lora
-from vitreous.model.resnet import ResNet
 from vitreous.model.swin import Swin
 from vitreous.model.vit import ViT
 from vitreous.training.config import RunConfig
@@ -41,8 +40,7 @@ def create_initial_model(config: RunConfig, classes: tuple[str, ...], reporter: 
         ConfigError: a bias is given, but the head has none.
     """
     model = create(config.model, config.seed)
-    if not isinstance(model, ResNet):  # for these, such settings were refused before
-        model.regularise(config.regularisation)
+    model.regularise(config.regularisation)
     if isinstance(model, (ViT, Swin)):  # other models recompute nothing
         model.recompute = config.recompute
     if bias:

@@ -17,15 +17,13 @@ from vitreous.data.dataset import Dataset
 from vitreous.data.stream.interleaving import count_epoch
 from vitreous.errors import ConfigError, OutOfMemory
 from vitreous.model import count
-from vitreous.model.config import RegularisationConfig
-from vitreous.model.efficientnet_config import EfficientNetConfig, check_efficientnet_training
+from vitreous.model.efficientnet_config import EfficientNetConfig
 from vitreous.model.kinds import get_kind, name_kind
 from vitreous.model.resnet_config import ResNetConfig
 from vitreous.model.swin_config import SwinConfig, check_swin_training
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.runtime.device import choose_device, has_native_bf16
 from vitreous.runtime.memory import read_memory
-from vitreous.settings import to_dict
 from vitreous.storage.limits import format_bytes
 from vitreous.training.assembly import build_job, count_low_steps, plan_schedule
 from vitreous.training.config import RunConfig
@@ -105,7 +103,7 @@ def check_kind(config: RunConfig) -> None:
     """Refuse settings of training that a kind of model can't have; raises ConfigError."""
     model = config.model
     if isinstance(model, ResNetConfig):
-        check_resnet(config)
+        check_convolutional(config)
     elif isinstance(model, EfficientNetConfig):
         check_efficientnet(config, model)
     elif isinstance(model, SwinConfig):
@@ -214,20 +212,9 @@ def check_unlabelled(config: RunConfig) -> None:
         )
 
 
-def check_resnet(config: RunConfig) -> None:
-    """Refuse settings that are only for Vision Transformers; raises ConfigError."""
-    for name, value in to_dict(config.regularisation).items():
-        if value != getattr(RegularisationConfig(), name):
-            raise ConfigError(
-                f"regularisation.{name} is {value}, but it is only for Vision Transformers; leave it out with a ResNet"
-            )
-    check_convolutional(config)
-
-
 def check_efficientnet(config: RunConfig, model: EfficientNetConfig) -> None:
     """Refuse settings that an EfficientNet can't be trained with, and parts of a batch that can't be normalised; raises
     ConfigError."""
-    check_efficientnet_training(config.regularisation)
     check_convolutional(config)
     part = config.batch if config.micro_batch == "auto" else int(config.micro_batch) or config.batch
     least = min(part, config.batch % part or part)
@@ -240,7 +227,9 @@ def check_efficientnet(config: RunConfig, model: EfficientNetConfig) -> None:
 
 def check_convolutional(config: RunConfig) -> None:
     """Refuse settings that are only for Transformers; raises ConfigError."""
-    what = name_kind(get_kind(config.model))
+    what, patches = name_kind(get_kind(config.model)), config.regularisation.patch_dropout
+    if patches:
+        raise ConfigError(f"regularisation.patch_dropout is {patches:g}, but {what} has no patches; leave it out")
     if config.recompute:
         raise ConfigError(f"recompute is for the blocks of a Vision Transformer; leave it out with {what}")
     if config.lora:
