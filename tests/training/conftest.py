@@ -4,6 +4,7 @@ import functools
 from dataclasses import replace
 
 import pytest
+from tests.support.exact_steps import compute_in_float64
 from tests.support.training import TINY
 
 from vitreous.training.run import train
@@ -49,3 +50,9 @@ def go(tmp_path):
         return train(replace(config, **changed), tmp_path / f"run-{next(runs)}", reporter)
 
     return start
+
+
+@pytest.fixture
+def doubled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute in float64, here and in the processes that are started from here."""
+    compute_in_float64(monkeypatch)

@@ -1,14 +1,14 @@
 """`vitreous.train` and `vitreous.resume`: a recipe's configuration for a data set, and the run it leads to."""
 
-import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal, overload
 
 from vitreous.api.config_layers import RunOptions, lay_over
 from vitreous.api.models import refuse_weights
+from vitreous.api.named_optimizer import check_optimizer, check_own, name_optimizer
+from vitreous.api.new_folder import refuse_used
 from vitreous.api.progress import shows_progress
 from vitreous.cross_validation import begin_folds, check_folds, continue_folds, describe_plan, is_folds, plan_folds
 from vitreous.data.channels import check_same, format_values, measure_channels
@@ -17,7 +17,7 @@ from vitreous.data.dataset import Dataset, is_built_in, name_dataset, open_datas
 from vitreous.data.sources.digits import DIGITS
 from vitreous.data.sources.objects import hold
 from vitreous.data.splits import check_there
-from vitreous.errors import ConfigError, RunError, UnknownName
+from vitreous.errors import ConfigError, UnknownName
 from vitreous.images.config import DecodeConfig
 from vitreous.model.kinds import check_name
 from vitreous.rate_sweep import begin_sweep, continue_sweep, is_sweep, plan_sweep
@@ -27,15 +27,13 @@ from vitreous.recipes.probe import refuse_minutes
 from vitreous.settings import TAG, list_alternatives, merge_settings, override_settings
 from vitreous.shapes import Size
 from vitreous.storage.atomic import claim_folder, find_free_folder, give_up_claims
-from vitreous.storage.lock import has_never_begun
-from vitreous.storage.presence import path_exists
-from vitreous.storage.run_config import METRICS
 from vitreous.training.assembly import find_held
 from vitreous.training.callbacks import Callback, calling
 from vitreous.training.changes import Changes, find_differences
 from vitreous.training.config import RunConfig
 from vitreous.training.config_file import read_config_file
 from vitreous.training.distributed import get_world, join
+from vitreous.training.optimizer_class import trusting
 from vitreous.training.reporter import Reporter, Silent
 from vitreous.training.restart import find_begun, note_folder
 from vitreous.training.run import DryRun, TrainResult
@@ -129,7 +127,7 @@ def train(
     settings = {name: value for name, value in (settings or {}).items() if (name, value) not in WORDS}
     path = data if data is None else str(data) if isinstance(data, str | Path) else hold(data)
     options = RunOptions(path, recipe, recipe_options, settings, folds)
-    with calling(callbacks), join() as world:
+    with calling(callbacks), trusting(name_optimizer(settings), name_optimizer(config)), join() as world:
         reporter = world.hush(reporter or Silent())
         if folds is not None or sweep is not False:
             world.refuse_others("--folds and --sweep train many models")
@@ -180,6 +178,7 @@ def settle_options(options: RunOptions, reporter: Reporter) -> tuple[RunConfig, 
         check_folds(options.folds, path, recipe not in UNLABELLED)
     check_request(recipe, options.start)
     options.check()
+    check_optimizer(settings)
     opened = {name: settings[name] for name in ("data", "decode") if name in settings}
     base = override_config(RunConfig(data=DataConfig(path, test_split="once")), opened)
     check_data(base, options.folds)
@@ -317,35 +316,6 @@ def override_config(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig
     return override_settings(config, settings)
 
 
-def refuse_used(out: str | Path | None) -> None:
-    """Refuse a run folder that is in use, before any long work; raises RunError."""
-    if out is None:
-        return
-    path = Path(out)
-    if path_exists(path) and not path.is_dir():
-        raise RunError(f"{path} is a file; --out must name a new or empty folder")
-    if path_exists(path) and not has_never_begun(path, METRICS):
-        go_on = (
-            f"go on with it by `vitreous resume {path}`, or "
-            if any((path / name).exists() for name in ("config.json", "sweep.json", "folds.json"))
-            else ""
-        )
-        raise RunError(f"{path} is not empty; {go_on}choose another folder with --out")
-    refuse_impossible(path)
-
-
-def refuse_impossible(path: Path) -> None:
-    """Refuse a folder that can't be made or written to, by making a temporary one; raises RunError."""
-    try:
-        above = next(place for place in (path, *path.absolute().parents) if path_exists(place))
-        with TemporaryDirectory(dir=above, prefix=".vitreous-"):
-            pass
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # a disk failure, reported when something is written
-            return
-        raise RunError(f"no folder can be made at {path}: {error.strerror}; choose another folder with --out") from None
-
-
 def claim_run(config: RunConfig) -> Path:
     """Make the next free folder runs/<data>-<recipe>-<n> and return it."""
     return claim_folder(RUNS, name_run(config))
@@ -363,6 +333,7 @@ def resume(
     progress: bool | None = None,
     reporter: Reporter | None = None,
     callbacks: Sequence[Callback] = (),
+    optimizer: str | None = None,
     **changes: Any,
 ) -> TrainResult:
     """Continue an interrupted run, sweep or cross-validation, to the same bits as without the interruption.
@@ -374,6 +345,7 @@ def resume(
         progress: show progress; None: only in a notebook or on a terminal.
         reporter: receives the progress instead of that display.
         callbacks: as in `train`.
+        optimizer: the run's own optimizer, if it is a class of another module than torch's, whose code runs only if it is named here.
         changes: settings that differ from here on, such as duration, data or workers: see `training/changes.py`. They
             are recorded in config.json. `data` may also be the object that the run was begun with.
 
@@ -387,6 +359,7 @@ def resume(
             raise UnknownName("change on resume", name, known)
     if not isinstance(changes.get("data"), str | Path | None):
         changes |= find_held(Path(run), changes.pop("data"))
+    check_own(Path(run), optimizer)
     requested = Changes(**changes)
     several = is_sweep(Path(run)), is_folds(Path(run))
     if requested and any(several):
@@ -394,7 +367,7 @@ def resume(
         raise ConfigError(
             f"{run} is a {what}, which continues as it began; change its last run once it is done: {run}/final"
         )
-    with calling(callbacks):
+    with calling(callbacks), trusting(optimizer):
         if not any(several):
             return resume_run(Path(run), reporter, requested)
         return (continue_sweep if several[0] else continue_folds)(Path(run), reporter)

@@ -51,8 +51,7 @@ INSTEAD = {
     "--resume": "a run is continued by another command, vitreous resume RUN",
     **dict.fromkeys(("--num-classes", "--nc"), CLASSES),
     **dict.fromkeys(("--amp", "--fp16", "--half"), MIXED),
-    "--blr": "give --optimizer.lr, the rate at this batch: blr x batch / 256",
-    "--base-lr": "give --optimizer.lr, the rate at this batch, not at a base batch",
+    "--base-lr": "give --optimizer.lr with --optimizer.batch-rule and the batch that it is for, --optimizer.base-batch",
     "--min-lr": "give --schedule.final, a share of the peak rate: min-lr / lr",
     "--lrf": "give --schedule.final, a share of the peak rate",
     **dict.fromkeys(("--gpus", "--accelerator"), "give --device: auto, cpu, cuda or mps; only one device is used"),
@@ -98,8 +97,21 @@ def convert_decay(name: str, values: list[str]) -> list[str]:
 
 
 def convert_optimizer(name: str, values: list[str]) -> list[str]:
-    """Convert the optimizer's name to lower case."""
-    return ["--optimizer.name", get_value(name, values).lower()]
+    """Convert the optimizer's name to lower case, unless it is a module:Class."""
+    value = get_value(name, values)
+    return ["--optimizer.name", value if ":" in value else value.lower()]
+
+
+def convert_base_rate(name: str, values: list[str]) -> list[str]:
+    """Convert the rate at 256 examples a batch (2111.06377's blr): the rate follows the batch."""
+    return [
+        "--optimizer.lr",
+        get_value(name, values),
+        "--optimizer.batch-rule",
+        "linear",
+        "--optimizer.base-batch",
+        "256",
+    ]
 
 
 def convert_weights(name: str, values: list[str]) -> list[str]:
@@ -148,6 +160,7 @@ CONVERTED: dict[str, tuple[str, Convert]] = {
     **dict.fromkeys(SIZES, ("--image", convert_size)),
     **dict.fromkeys(("--wd", "--weight-decay"), ("--optimizer.weight-decay", convert_decay)),
     **dict.fromkeys(("--optimizer", "--opt", "--optim"), ("--optimizer.name", convert_optimizer)),
+    "--blr": ("--optimizer.batch-rule", convert_base_rate),
     "--pretrained": ("--weights", convert_weights),
     **dict.fromkeys(("--name", "--run-name", "--exp-name", "--experiment"), ("--recipe", convert_run_name)),
     PROJECT: ("--recipe", convert_project),

@@ -4,7 +4,9 @@ import contextlib
 import dataclasses
 import functools
 import io
+import json
 import re
+import tomllib
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -19,6 +21,8 @@ from vitreous.settings import list_alternatives
 from vitreous.storage.presence import explain_url
 
 T = TypeVar("T")
+REGISTRY = tyro.constructors.ConstructorRegistry()
+"""How values are read that tyro has no way to read by itself."""
 OWN = ("--help", "-h", "--help-all")
 
 
@@ -52,7 +56,7 @@ def parse(kind: type[T], arguments: Sequence[str], name: str, default: T | None 
         with contextlib.redirect_stderr(shown):
             extra = {} if default is None else {"default": uncheck(default)}
             marks = (tyro.conf.AvoidSubcommands, tyro.conf.HelptextFromCommentsOff)
-            found = tyro.cli(kind, args=arguments, prog=f"vitreous {name}", config=marks, **extra)
+            found = tyro.cli(kind, args=arguments, prog=f"vitreous {name}", config=marks, registry=REGISTRY, **extra)
     except SystemExit as error:
         if not error.code:
             raise
@@ -61,6 +65,27 @@ def parse(kind: type[T], arguments: Sequence[str], name: str, default: T | None 
         ) from None
     refuse_urls(found)
     return found
+
+
+@REGISTRY.primitive_rule
+def read_table(kind: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
+    """Return how a mapping of any values is read: as the inside of a table of TOML."""
+    if kind.type_origin is not dict:
+        return None
+
+    def read(texts: list[str]) -> dict[str, Any]:
+        try:
+            return tomllib.loads(f"given = {{{texts[0]}}}")["given"]
+        except tomllib.TOMLDecodeError:
+            raise ValueError(f'{texts[0]} is no list such as "momentum=0.9, nesterov=true"') from None
+
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="NAME=VALUE,...",
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda value: [", ".join(f"{name}={json.dumps(one)}" for name, one in value.items())],
+    )
 
 
 def is_help(arguments: Sequence[str]) -> bool:

@@ -107,7 +107,7 @@ def resume(arguments: list[str]) -> int:
     with join_processes(options.launch) as world:
         display = world.hush(reporter())
         try:
-            result = go_on(options.run, reporter=display, **vars(options.changes))
+            result = go_on(options.run, reporter=display, optimizer=options.optimizer, **vars(options.changes))
             return report_result(result, display) if world.leads else agree(result)
         finally:
             display.close()

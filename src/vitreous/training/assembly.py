@@ -69,7 +69,7 @@ def build_job(config: RunConfig, dataset: Dataset, reporter: Reporter, world: Wo
         objective=objective,
         optimizer=Optimizer(
             objective.trained,
-            config.optimizer,
+            config.optimizer.scale_to(config.batch),
             torch.bfloat16 if config.precision == "bf16" else None,
             scale_rates(model, config.optimizer.layer_decay),
         ),

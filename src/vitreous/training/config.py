@@ -1,7 +1,7 @@
 """The complete settings of a run, no torch. A recipe returns a complete RunConfig; config.json holds it resolved."""
 
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
 
 from vitreous.data.config import DataConfig
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
@@ -11,6 +11,8 @@ from vitreous.objectives.config import ClassifyConfig, ObjectiveConfig
 
 TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio", "mlflow": "mlflow"}
 """Trackers of experiments, and the packages that they need."""
+OPTIMIZERS = ("adamw", "sgd", "muon")
+"""The optimizers with names of their own."""
 ModelConfig = Config
 """The models that can be trained; the first is what a config.json without a kind holds."""
 
@@ -19,11 +21,19 @@ ModelConfig = Config
 class OptimizerConfig:
     """The optimizer."""
 
-    name: Literal["adamw", "sgd", "muon"] = "adamw"
+    name: str = "adamw"
     """adamw; sgd (momentum); muon: Muon for the matrices of Transformer blocks and the kernels of a ResNet's units, AdamW for
-    everything else."""
+    everything else. Or any class, as module:Class: torch.optim:RAdam."""
+    keywords: dict[str, Any] = field(default_factory=dict, hash=False)
+    """Arguments of a module:Class besides its rate and weight decay, as in TOML: "betas=[0.9, 0.95], amsgrad=true". It gets none of
+    betas, eps and momentum below."""
     lr: float = 1e-3
-    """Peak learning rate, at the configured batch."""
+    """Peak learning rate: at the configured batch, or by `batch_rule`."""
+    batch_rule: Literal["fixed", "linear", "sqrt"] = "fixed"
+    """How peak rates (lr, muon_lr) follow the batch. fixed: they are those of any batch. linear: times batch / base_batch. sqrt: times
+    its root."""
+    base_batch: int = 256
+    """linear, sqrt: the batch that the peak rates are stated for."""
     weight_decay: float = 1e-4
     """Weight decay of matrices and kernels; never of biases, norms, scales, positions of any kind, registers and tokens."""
     decoupled: bool = True
@@ -42,9 +52,22 @@ class OptimizerConfig:
     """Weight decay of Muon's matrices, times their learning rate, regardless of `decoupled`."""
     clip: float = 1.0
     """Largest global gradient norm; 0 turns clipping off."""
+    sam: float = 0.0
+    """Sharpness-aware minimisation (2010.01412): each step uses the gradient at a distance of so much uphill, its rho, for twice the
+    time; 0: off."""
     layer_decay: float = 1.0
     """Layer-wise rate decay: factor on the learning rate of each block for every block above it, above 0, at most 1
     (off). The head has the full rate, the patches the smallest."""
+
+    def scale_to(self, batch: int) -> "OptimizerConfig":
+        """Return the same optimizer with the peak rates of this batch.
+
+        >>> OptimizerConfig(lr=1e-3, batch_rule="sqrt", base_batch=256).scale_to(1024).lr
+        0.002
+        """
+        ratio = batch / self.base_batch
+        factor = {"fixed": 1.0, "linear": ratio, "sqrt": ratio**0.5}[self.batch_rule]
+        return replace(self, lr=self.lr * factor, muon_lr=self.muon_lr * factor, batch_rule="fixed")
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from vitreous.training.parallel import accumulate
 from vitreous.training.refit import refit_exported
 from vitreous.training.reporter import Reporter
 from vitreous.training.rescue import rescue_run
+from vitreous.training.sharpness import uphill
 from vitreous.training.state import Job, autocast_context
 from vitreous.training.step_records import StepTime, advance, read_shares
 from vitreous.training.validate import validate
@@ -161,11 +162,30 @@ def train_step(job: Job, batch: Batch, votes: "Votes | None" = None) -> tuple[Te
     `votes` are counted.
     """
     config, step = job.config, job.progress.step
-    objective = next(one for one in (job.runner, job.compiled, job.objective) if one is not None)
     job.objective.train()
-    resolution = job.resolution(step)
-    job.model.set_resolution(resolution)
-    size = len(batch.labels)
+    job.model.set_resolution(job.resolution(step))
+    losses, counted = differentiate(job, batch)
+    if config.optimizer.sam:
+        with uphill(job):
+            differentiate(job, batch)
+    with observe_layers(job):
+        loss, norm = torch.stack(losses).sum(), job.optimizer.clip()
+        totals = {name: torch.stack([numbers[name] for numbers in counted]).sum() for name in counted[0]}
+        if job.world.together:
+            loss, totals = add_up(job.world, loss, totals, votes)
+        if not torch.isfinite(loss + norm):
+            raise NonFiniteStep(float(loss), float(norm), step)
+        job.whole = False
+        job.optimizer.step(job.schedule.share(step))
+    if job.average is not None:
+        job.average.update_parameters(job.model)
+    return loss, {**totals, "gradient_norm": norm}
+
+
+def differentiate(job: Job, batch: Batch) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+    """Add up the gradients of a step's loss, part by part; return each part's share of the loss, and what it counted."""
+    config, resolution, size = job.config, job.resolution(job.progress.step), len(batch.labels)
+    objective = next(one for one in (job.runner, job.compiled, job.objective) if one is not None)
     losses: list[Tensor] = []
     counted: list[dict[str, Tensor]] = []
     micro = int(config.micro_batch) or size
@@ -184,18 +204,7 @@ def train_step(job: Job, batch: Batch, votes: "Votes | None" = None) -> tuple[Te
             loss.backward()
         losses.append(loss.detach())
         counted.append(numbers)
-    with observe_layers(job):
-        loss, norm = torch.stack(losses).sum(), job.optimizer.clip()
-        totals = {name: torch.stack([numbers[name] for numbers in counted]).sum() for name in counted[0]}
-        if job.world.together:
-            loss, totals = add_up(job.world, loss, totals, votes)
-        if not torch.isfinite(loss + norm):
-            raise NonFiniteStep(float(loss), float(norm), step)
-        job.whole = False
-        job.optimizer.step(job.schedule.share(step))
-    if job.average is not None:
-        job.average.update_parameters(job.model)
-    return loss, {**totals, "gradient_norm": norm}
+    return losses, counted
 
 
 def draw_step(job: Job, size: int) -> tuple[Tensor, Tensor]:
@@ -239,7 +248,7 @@ def show_progress(job: Job, reporter: Reporter, loss: float) -> None:
         "loss": loss,
         **read_shares(job),
         **({"processes": job.world.size} if job.world.together else {}),
-        "lr": job.config.optimizer.lr * job.schedule.share(max(0, progress.step - 1)),
+        "lr": job.optimizer.config.lr * job.schedule.share(max(0, progress.step - 1)),
         "images_per_second": rate * job.config.batch,
         "eta_seconds": (total - progress.step) / rate,
     }

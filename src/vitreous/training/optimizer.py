@@ -15,7 +15,9 @@ from vitreous.model.parameters import Role, roles
 from vitreous.storage.shards import Pieces
 from vitreous.training.config import OptimizerConfig
 from vitreous.training.muon import Muon
-from vitreous.training.sharding import divide_like, gather_whole, take_local
+from vitreous.training.optimizer_class import build_named, is_class
+from vitreous.training.optimizer_state import read_state, write_state
+from vitreous.training.sharding import gather_whole, take_local
 
 
 @dataclass(frozen=True)
@@ -67,26 +69,15 @@ class Optimizer:
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Return the state as {"<kind>.<parameter name>": tensor}."""
-        return {
-            f"{kind}.{self.names[parameter]}": value
-            for part in self.parts
-            for parameter, values in part.state.items()
-            for kind, value in values.items()
-            if isinstance(value, Tensor)
-        }
+        named = is_class(self.config.name)
+        found: dict[str, Tensor] = {}
+        for part in self.parts:
+            found |= read_state(part, self.names, groups=named)
+        return found
 
     def load_state_tensors(self, tensors: Mapping[str, Tensor | Pieces]) -> None:
         """Restore what state_tensors returned, whole or in pieces, on each parameter's device and divided as it is."""
-        homes = {
-            self.names[parameter]: (parameter, part.state)
-            for part in self.parts
-            for group in part.param_groups
-            for parameter in group["params"]
-        }
-        for key, value in tensors.items():
-            kind, name = key.split(".", 1)
-            parameter, state = homes[name]
-            state[parameter][kind] = divide_like(value, parameter).clone().to(parameter.device)
+        write_state(self.parts, self.names, tensors)
 
 
 def build_optimizers(
@@ -99,7 +90,9 @@ def build_optimizers(
         groups = by_rate(muon, config.muon_lr, lambda some: build_muon_groups(some, config))
         yield Muon(groups, lr=config.muon_lr, precision=precision)
     groups = by_rate(rest, config.lr, lambda some: build_groups(some, config))
-    if rest and config.name == "sgd":
+    if is_class(config.name):
+        yield build_named(groups, config)
+    elif rest and config.name == "sgd":
         yield torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
     elif rest:
         yield torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
@@ -120,11 +113,12 @@ def build_groups(trained: list[Trained], config: OptimizerConfig) -> list[dict]:
     """Split parameters into those with weight decay and those without.
 
     Decoupled decay uses torch's own where the learning rate can be divided out of it: AdamW, at a rate above 0.
-    Otherwise a group's "decoupled" says what `apply_decay` does; torch's SGD would pass it through the momentum.
+    Otherwise a group's "decoupled" says what `apply_decay` does; torch's SGD would pass it through the momentum, and what other
+    classes do with a decay isn't known.
     """
     split = [[one.parameter for one in trained if one.role.decays == decays] for decays in (True, False)]
     decayed: dict[str, Any] = {"params": split[0], "weight_decay": config.weight_decay}
-    if config.decoupled and config.name != "sgd" and config.lr:
+    if config.decoupled and config.name in ("adamw", "muon") and config.lr:
         decayed["weight_decay"] = config.weight_decay / config.lr
     elif config.decoupled:
         decayed |= {"weight_decay": 0.0, "decoupled": config.weight_decay}

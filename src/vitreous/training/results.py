@@ -151,7 +151,8 @@ class DryRun(Shown):
             again = "; once it is measured, to those of the held-out images too" if config.refit else ""
             return f"none; the head is fitted to the frozen features of the training images{views}{again}"
         epochs = f", {self.steps * config.batch / self.epoch:,.4g} epochs" if self.epoch else ""
-        rate = f"{config.optimizer.name}, learning rate to {config.optimizer.lr:g}, then {schedule.kind}"
+        peak = config.optimizer.scale_to(config.batch).lr
+        rate = f"{config.optimizer.name}, learning rate to {peak:g}, then {schedule.kind}"
         return f"{self.steps:,} of {config.batch} images{epochs} ({config.duration}); {rate}"
 
 

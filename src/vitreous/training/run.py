@@ -42,6 +42,7 @@ from vitreous.training.follower import create_run, open_checkpoint, open_run
 from vitreous.training.forecast import forecast_seconds
 from vitreous.training.loop import fit, load_batches, train_step
 from vitreous.training.model_export import catch_up_export, read_exported_step
+from vitreous.training.optimizer_trial import try_optimizer
 from vitreous.training.reporter import Reporter, Silent
 from vitreous.training.resolve import resolve
 from vitreous.training.results import DryRun, TrainResult
@@ -62,6 +63,7 @@ def train(config: RunConfig, out: Path, reporter: Reporter | None = None) -> Tra
     with join() as world:
         reporter = world.hush(reporter or Silent())
         check_ranges(config)
+        try_optimizer(config.optimizer, config.shard != "none")
         check_divisible(config, world)
         with world.in_turn():
             dataset = open_data(config, reporter)
@@ -79,8 +81,7 @@ def resume(path: Path, reporter: Reporter | None = None, changes: Changes = AS_B
 
     Raises:
         RunError: no run there, of another version, begun under rules that have changed, its data has changed since, or
-            its
-            config.json was edited and that isn't accepted.
+            its config.json was edited and that isn't accepted.
         RunLocked: another process is writing to it.
         CheckpointError: no checkpoint can be read.
         ConfigError: an impossible change.
@@ -100,6 +101,7 @@ def resume(path: Path, reporter: Reporter | None = None, changes: Changes = AS_B
         )
         if changes:
             check_ranges(config)
+        try_optimizer(config.optimizer, config.shard != "none")
         run.keep = config.keep_checkpoints
         check_divisible(config, world)
         set_threads(run.config["environment"], changes, world)
@@ -188,7 +190,7 @@ def extend_run(job: Job, before: int) -> str:
         progress.finished, progress.stale = False, 0
     if total == before:
         return f"the run is {total:,} steps long"
-    rate = job.config.optimizer.lr * job.schedule.share(min(progress.step, total - 1))
+    rate = job.optimizer.config.lr * job.schedule.share(min(progress.step, total - 1))
     return (
         f"the run is {total:,} steps long now, {before:,} before; the schedule is laid out over the new length from step "
         f"{progress.step:,} on, where the learning rate is {rate:.3g}. These are not the bits of a run that began with it"
@@ -252,6 +254,7 @@ def dry_run(config: RunConfig, reporter: Reporter | None = None) -> DryRun:
     """Do everything that `train` does up to the first step, with one batch, and write nothing."""
     reporter = reporter or Silent()
     check_ranges(config)
+    try_optimizer(config.optimizer)
     dataset = open_data(config, reporter)
     config = resolve(config, dataset, reporter)
     job = build_job(config, dataset, reporter)

@@ -1,13 +1,14 @@
 """The allowed values of a run's settings, checked before anything is opened or written."""
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from vitreous.errors import ConfigError
+from vitreous.errors import ConfigError, UnknownName
 from vitreous.runtime.packages import require_packages
 from vitreous.settings import check_size, flatten, to_dict
-from vitreous.training.config import TRACKERS, RunConfig
+from vitreous.training.config import OPTIMIZERS, TRACKERS, RunConfig
 from vitreous.training.duration import Duration
 
 RANGES = {
@@ -56,6 +57,8 @@ RANGES = {
     "optimizer.eps": "(0, inf)",
     "optimizer.momentum": "[0, 1)",
     "optimizer.muon_lr": "[0, inf)",
+    "optimizer.base_batch": "[1, 1048576]",
+    "optimizer.sam": "[0, inf)",
     "optimizer.muon_decay": "[0, inf)",
     "optimizer.clip": "[0, inf)",
     "optimizer.layer_decay": "(0, 1]",
@@ -117,6 +120,7 @@ def check_values(settings: Mapping[str, Any], *, nothing: bool = False) -> None:
     Raises:
         ConfigError: a number outside its range, a duration that can't be read, or a pair in the wrong order.
     """
+    check_optimizer_name(settings.get("optimizer.name", OPTIMIZERS[0]))
     for name, value in settings.items():
         each = value if isinstance(value, (list, tuple)) else [value]
         numbers = [one for one in each if isinstance(one, (int, float)) and not isinstance(one, bool)]
@@ -127,6 +131,13 @@ def check_values(settings: Mapping[str, Any], *, nothing: bool = False) -> None:
         for text in each if name in DURATIONS else ():
             if isinstance(text, str):
                 check_duration(name, text, nothing=nothing and name == "duration")
+
+
+def check_optimizer_name(name: str) -> None:
+    """Refuse an optimizer that is neither one of ours nor of the form module:Class; raises UnknownName."""
+    named = name.count(":") == 1 and all(word.isidentifier() for word in re.split("[.:]", name))
+    if name not in OPTIMIZERS and not named:
+        raise UnknownName("optimizer", name, (*OPTIMIZERS, "module:Class"))
 
 
 def check_duration(name: str, text: str, *, nothing: bool = False) -> None:

@@ -36,7 +36,7 @@ def is_recorded(job: Job, step: int) -> bool:
 def advance(job: Job, run: Run, loss: Tensor, numbers: dict[str, Tensor], time: StepTime) -> None:
     """Count the step, write a training record when one is due, and tell the callbacks."""
     progress, window, batch = job.progress, job.progress.window, job.config.batch
-    rate = job.config.optimizer.lr * job.schedule.share(progress.step)
+    rate = job.optimizer.config.lr * job.schedule.share(progress.step)
     progress.step += 1
     progress.seconds += time.whole
     found = {name: float(value) for name, value in numbers.items()}

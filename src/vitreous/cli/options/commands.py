@@ -80,6 +80,9 @@ class Resume:
 
     run: Annotated[str, tyro.conf.Positional]
     """The run folder."""
+    optimizer: str | None = None
+    """The run's own optimizer, if it is a class of another module than torch's (my.module:Class): its code runs only if it is
+    named here."""
     changes: Annotated[Changes, tyro.conf.arg(name="")] = field(default_factory=Changes)
     launch: Annotated[Processes, tyro.conf.arg(name="")] = field(default_factory=Processes)
 

@@ -1,0 +1,34 @@
+"""Optimizers that a caller names as module:Class: which of them were named, and whether they can be used."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vitreous.errors import RunError
+from vitreous.run_folder import is_run, read_run
+from vitreous.settings import from_dict, override_settings
+from vitreous.training.config import OptimizerConfig, RunConfig
+from vitreous.training.optimizer_trial import try_optimizer
+
+
+def name_optimizer(settings: Any) -> str | None:
+    """Return the optimizer that settings given in code name, in a mapping or a RunConfig; None for those of a file."""
+    section = settings.get("optimizer") if isinstance(settings, Mapping) else getattr(settings, "optimizer", None)
+    return section.get("name") if isinstance(section, Mapping) else getattr(section, "name", None)
+
+
+def check_optimizer(settings: Mapping[str, Any]) -> None:
+    """Refuse an optimizer of another module that can't be used, before any data is opened; raises ConfigError."""
+    if isinstance(settings.get("optimizer"), Mapping):
+        try_optimizer(override_settings(OptimizerConfig(), settings["optimizer"]))
+
+
+def check_own(run: Path, optimizer: str | None) -> None:
+    """Refuse an optimizer other than the one that a run has; raises RunError."""
+    if optimizer is None or not is_run(run):
+        return
+    own = from_dict(RunConfig, read_run(run).config["config"]).optimizer.name
+    if own != optimizer:
+        raise RunError(
+            f"{run} is trained by {own}, not by {optimizer}: an optimizer can't change; leave out --optimizer"
+        )
