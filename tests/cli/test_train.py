@@ -317,3 +317,19 @@ def test_a_licence_is_known_without_a_network():
     assert f"license: {find_licence('starter@0123456789ab')}\n" in card
     assert find_licence("timm/vit_small_patch14_reg4_dinov2.lvd142m@0123456789ab") == "apache-2.0"
     assert find_licence("runs/photos-small-1") == ""
+
+
+def test_a_teacher_and_how_it_teaches(vitreous, here, trained):
+    how = ("--distillation", "soft", "--distillation-temperature", "2", "--distillation-weight", "0.3")
+    vitreous("train", "digits", "--teacher", trained, *how, "--out", here / "run", *TINY, "--duration=2st").worked()
+    objective = read_run(here / "run").config["config"]["objective"]
+    assert {name: value for name, value in objective.items() if name.startswith("distillation")} == {
+        "distillation": "soft", "distillation_temperature": 2.0, "distillation_weight": 0.3,
+    }  # fmt: skip
+    vitreous("evaluate", here / "run", "--no-speed").worked()
+
+
+def test_a_teacher_that_is_not_there_is_one_line(vitreous, here):
+    vitreous("train", "digits", "--teacher", here / "none", "--out", here / "run").refused("no such model folder")
+    vitreous("train", "digits", "--distillation", "soft", "--out", here / "run").refused("give --teacher")
+    assert not (here / "run").exists()

@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from vitreous.data.stream.loader import Batch
 from vitreous.errors import ConfigError
 from vitreous.model.factory import create
 from vitreous.model.names import build_vit_config
-from vitreous.objectives.classification import Classify, balance_classes, choose_head_bias, mix_targets
+from vitreous.objectives.classification import Classify, balance_classes, choose_head_bias, distil, mix_targets
 from vitreous.objectives.config import ClassifyConfig
 
 
@@ -123,3 +124,59 @@ def test_a_soft_label_that_is_sure_is_a_hard_one() -> None:
     soft, again = model(images, *(F.one_hot(one, 5).float() for one in (labels, partners)), weights)
     torch.testing.assert_close(soft, hard)
     assert counted["correct"] == again["correct"]
+
+
+def taught_batch(classes: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a student's and a teacher's logits."""
+    generator = torch.Generator().manual_seed(1)
+    return tuple(4 * torch.randn(6, classes, generator=generator, dtype=torch.float64) for _ in range(2))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0, 0.5])
+def test_soft_distillation_equals_the_formula(temperature: float) -> None:
+    """Equation 2 of 2012.12877, written out: temperature^2 sum over labels of p (log p - log q)."""
+    own, theirs = taught_batch()
+    config = ClassifyConfig(distillation="soft", distillation_temperature=temperature)
+    p, q = (logits.div(temperature).exp() for logits in (theirs, own))
+    p, q = (each / each.sum(1, keepdim=True) for each in (p, q))
+    torch.testing.assert_close(distil(own, theirs, config), temperature**2 * (p * (p.log() - q.log())).sum(1))
+
+
+def test_soft_distillation_is_the_authors_times_the_number_of_classes() -> None:
+    """losses.py of facebookresearch/deit divides the sum by the number of values, not of examples."""
+    own, theirs = taught_batch()
+    logs = [F.log_softmax(logits / 3.0, dim=1) for logits in (own, theirs)]
+    authors = F.kl_div(*logs, reduction="sum", log_target=True) * (3.0 * 3.0) / own.numel()
+    ours = distil(own, theirs, ClassifyConfig(distillation="soft", distillation_temperature=3.0)).mean()
+    torch.testing.assert_close(ours, 5 * authors)
+
+
+def test_hard_distillation_is_cross_entropy_with_the_teachers_choice() -> None:
+    own, theirs = taught_batch()
+    torch.testing.assert_close(
+        distil(own, theirs, ClassifyConfig()), F.cross_entropy(own, theirs.argmax(1), reduction="none")
+    )
+
+
+@pytest.mark.parametrize("token", [True, False])
+@pytest.mark.parametrize("weight", [0.1, 1.0])
+def test_the_teacher_is_for_the_distillation_head_and_the_labels_for_the_other(weight: float, token: bool) -> None:
+    """DeiT's losses.py: outputs, outputs_kd = heads; base_loss * (1 - alpha) + distillation_loss * alpha."""
+    model = create(build_vit_config("mu/4", image=(8, 8), classes=5, distillation_token=token), seed=0)
+    with torch.no_grad():
+        for head in model.heads.values():
+            head.weight.normal_(generator=torch.Generator().manual_seed(len(head.weight)))
+        if token:
+            model.distillation_head.weight.neg_()
+    images = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    labels, taught = torch.tensor([0, 1, 2, 3, 4, 0]), taught_batch()[1].float()
+    config = ClassifyConfig(smoothing=0.1, distillation="soft", distillation_weight=weight)
+    given = Batch(images, labels, labels, torch.ones(6), torch.arange(6))
+    objective = Classify(model, config, teach=lambda pixels, indices: taught[indices])
+    loss, numbers = objective(images, *objective.inputs(given, torch.empty(0)))
+    heads = model.each_head(model.tokens(images))
+    base = F.cross_entropy(heads[0], labels, label_smoothing=0.1)
+    own, theirs = (F.log_softmax(logits / 3.0, dim=1) for logits in (heads[-1], taught))
+    learned = F.kl_div(own, theirs, reduction="batchmean", log_target=True) * 9
+    torch.testing.assert_close(loss, (1 - weight) * base + weight * learned)
+    assert int(numbers["correct"]) == int((sum(heads).argmax(1) == labels).sum())

@@ -22,6 +22,7 @@ from vitreous.run_folder import list_checkpoint_steps, read_run
 from vitreous.storage.atomic import claim_file, claim_folder, give_up_claims
 from vitreous.storage.lock import FolderLock, has_never_begun
 from vitreous.training import run as training_run
+from vitreous.training import run_inputs
 from vitreous.training.changes import Changes
 from vitreous.training.config import ScheduleConfig
 from vitreous.training.run import resume, train
@@ -255,7 +256,7 @@ def test_moved_data_is_named_and_found_from_then_on(photos, tmp_path, monkeypatc
 
 
 def test_images_replaced_behind_the_scans_back_are_named(photos, monkeypatch):
-    monkeypatch.setattr(training_run, "hash_dataset", lambda dataset: read_run(photos).config["data"]["fingerprint"])
+    monkeypatch.setattr(run_inputs, "hash_dataset", lambda dataset: read_run(photos).config["data"]["fingerprint"])
     name = next(iter(read_run(photos).config["data"]["sample"]["train"]))
     path = Path("photos") / name
     times = path.stat()

@@ -18,8 +18,10 @@ from vitreous.cli.main import report_error
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
 from vitreous.errors import ConfigError, VitreousError
+from vitreous.images.config import AugmentConfig
 from vitreous.model.config import RegularisationConfig
 from vitreous.model.efficientnet_config import EfficientNetConfig
+from vitreous.model.factory import create
 from vitreous.model.names import build_vit_config
 from vitreous.objectives.config import MaskedPatchesConfig
 from vitreous.run_folder import list_checkpoint_steps, read_run
@@ -33,6 +35,7 @@ from vitreous.training.interrupt import Interrupt
 from vitreous.training.reporter import Silent
 from vitreous.training.run import resume, train
 from vitreous.training.validate import validate
+from vitreous.weights.model_folder import ModelFolder, save_model
 
 MASKED = replace(
     TINY,
@@ -66,6 +69,17 @@ def test_the_same_examples_weights_and_figures_in_any_number_of_processes(
         alone["losses"], rel=1e-6
     )  # a mean in float32, whatever the model's precision
     assert found["figures"] == pytest.approx(alone["figures"], rel=1e-6)
+
+
+def test_a_teacher_of_fixed_views_is_asked_by_all_together(tmp_path: Path, doubled: None) -> None:
+    """Each process computes the logits of its batches of the training images; all have all of them."""
+    model = create(TINY.model, seed=9)
+    torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(0))
+    save_model(tmp_path / "teacher", ModelFolder(model, TINY.preprocess, TINY.decode, tuple("0123456789")))
+    fixed = AugmentConfig(crop="eval", flip=False)
+    config = replace(TINY, teacher=str(tmp_path / "teacher"), augment=fixed, micro_batch=3)
+    alone, found = take_steps(config, ALONE), in_processes(config, 2, tmp_path)
+    assert distance(found["weights"], alone["weights"]) < 1e-9
 
 
 def test_batch_norm_is_that_of_the_whole_batch(tmp_path: Path, doubled: None) -> None:

@@ -13,7 +13,7 @@ from tests.weights.test_hub import Heard, small_model
 from tests.weights.test_hub import weights as weights
 
 import vitreous
-from vitreous.api.training import pin_weights
+from vitreous.api.config_layers import pin_weights
 from vitreous.errors import CheckpointError, ConfigError, UserError
 from vitreous.training.reporter import Reporter
 from vitreous.weights import auto_weights

@@ -3,17 +3,20 @@ name."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import is_built_in
-from vitreous.recipes.catalog import NONE, RECIPES, START
+from vitreous.recipes.catalog import MODELS, NONE, RECIPES, START
 from vitreous.settings import flatten, merge_settings
 from vitreous.training.changes import format_differences
 from vitreous.training.config import RunConfig
 from vitreous.training.config_file import ConfigFile
+from vitreous.training.reporter import Reporter
 from vitreous.training.settings_check import check_values, check_weights
+from vitreous.weights.auto_weights import resolve_weights
 
 CUSTOM = RunConfig.recipe
 """The recipe named in a configuration that was written by hand."""
@@ -148,3 +151,20 @@ def take_weights(
     if former.get("weights") not in (None, given):
         replaced["weights"] = [former["weights"], given]
     return start
+
+
+def pin_weights(
+    recipe_options: Mapping[str, Any], settings: Mapping[str, Any], reporter: Reporter
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return recipe options and settings with weights and teacher pinned, so that the run records exactly what it began with.
+
+    Raises:
+        UserError, FailedError: the weights aren't available; see `vitreous.weights.auto_weights.resolve_weights`.
+    """
+
+    once = cache(lambda name: resolve_weights(name, reporter))
+
+    def pin(one: Mapping[str, Any]) -> dict[str, Any]:
+        return {**one, **{name: once(str(one[name])) for name in MODELS if one.get(name) not in (None, NONE)}}
+
+    return pin(recipe_options), pin(settings)

@@ -19,7 +19,7 @@ from vitreous.predictor import Predictor
 from vitreous.run_folder import read_run
 from vitreous.storage.run_config import FINAL, find_run, is_run
 from vitreous.training.reporter import Reporter, progress_of
-from vitreous.training.run import hash_dataset
+from vitreous.training.run_inputs import hash_dataset
 
 Data = str | Path | Source
 """A folder, a manifest, "digits" or a formula, by name; or images that are already open."""

@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from vitreous.api.config_layers import RunOptions, lay_over
+from vitreous.api.config_layers import RunOptions, lay_over, pin_weights
 from vitreous.api.models import refuse_weights
 from vitreous.api.named_optimizer import check_optimizer, check_own, name_optimizer
 from vitreous.api.new_folder import refuse_used
@@ -188,23 +188,6 @@ def settle_options(options: RunOptions, reporter: Reporter) -> tuple[RunConfig, 
         reporter.message(f"model.classes {settings['model']['classes']} -> {config.model.classes}, those of the data")
         settings = merge_settings(RunConfig, settings, {"model": {"classes": config.model.classes}})
     return config, override_config(config, settings)
-
-
-def pin_weights(
-    recipe_options: Mapping[str, Any], settings: Mapping[str, Any], reporter: Reporter
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return recipe options and settings with their weights pinned, so that the run records exactly what it began with.
-
-    Raises:
-        UserError, FailedError: the weights aren't available; see `vitreous.weights.auto_weights.resolve_weights`.
-    """
-    given = {str(one["weights"]) for one in (recipe_options, settings) if one.get("weights") not in (None, NONE)}
-    pinned = {name: resolve_weights(name, reporter) for name in given}
-
-    def pin(one: Mapping[str, Any]) -> dict[str, Any]:
-        return {**one, "weights": pinned[str(one["weights"])]} if one.get("weights") not in (None, NONE) else dict(one)
-
-    return pin(recipe_options), pin(settings)
 
 
 def train_sweep(config: RunConfig, rates: Sequence[float], out: Path, reporter: Reporter | None = None) -> TrainResult:

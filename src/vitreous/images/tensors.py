@@ -37,14 +37,28 @@ def resize(
         mode, how = ("nearest-exact", {}) if interpolation == "nearest" else (interpolation, {"antialias": antialias})
         resized = F.interpolate(tensor, size=tuple(size), mode=mode, **how)
     elif precise and interpolation != "nearest" and (interpolation in ("bicubic", "lanczos") or not antialias):
-        for part in ((image.shape[0], size.cols), tuple(size)):  # Pillow cuts off what overshoots after either
-            tensor = F.interpolate(tensor.float(), part, mode=interpolation, antialias=antialias).clamp_(0, 255)
-        resized = tensor.round_().to(torch.uint8)
+        resized = resize_levels(tensor, size, interpolation, antialias=antialias).to(torch.uint8)
     elif interpolation == "nearest":
         resized = F.interpolate(tensor, size=tuple(size), mode="nearest-exact")
     else:
         resized = F.interpolate(tensor, size=tuple(size), mode=interpolation, antialias=antialias)
     return resized[0].permute(1, 2, 0).numpy()
+
+
+def resize_levels(
+    pixels: Pixels[Tensor, "batch channel row col"],
+    size: Size,
+    interpolation: Interpolation = "bicubic",
+    *,
+    antialias: bool = True,
+) -> Float[Tensor, "batch channel row2 col2"]:
+    """Resize a batch of 8-bit pixels on its device, in float32 as `resize` does if it is to be precise: rounded to whole
+    grey levels, 0 to 255."""
+    if interpolation == "nearest":
+        return F.interpolate(pixels.float(), tuple(size), mode="nearest-exact")
+    for part in ((pixels.shape[2], size.cols), tuple(size)):  # Pillow cuts off what overshoots after either
+        pixels = F.interpolate(pixels.float(), part, mode=interpolation, antialias=antialias).clamp_(0, 255)
+    return pixels.round_()
 
 
 def normalize(

@@ -1,7 +1,7 @@
 """Supervised classification: cross entropy with smoothing, soft (mixed) labels and class weights."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from jaxtyping import Float, Float32, Int64
@@ -14,6 +14,10 @@ from vitreous.model.factory import Model
 from vitreous.model.vit import ViT
 from vitreous.objectives.base import Objective
 from vitreous.objectives.config import ClassifyConfig
+
+Teach = Callable[[Tensor, Tensor], Tensor]
+"""Maps pixels (batch, channel, row, col), as the student's before they are normalised, and the examples' indices in their source
+to a teacher's logits (batch, label)."""
 
 
 class Supervised(Objective):
@@ -41,18 +45,28 @@ class Supervised(Objective):
         raise NotImplementedError
 
     def compute_loss(
-        self, images: Float[Tensor, "batch channel row col"], targets: Float[Tensor, "batch label"]
+        self,
+        images: Float[Tensor, "batch channel row col"],
+        targets: Float[Tensor, "batch label"],
+        taught: Float[Tensor, "batch label"] | None = None,
     ) -> tuple[Float[Tensor, "batch label"], Float[Tensor, ""]]:
-        """Return the model's logits and the mean loss; for a distilled model, the mean of its heads' losses.
+        """Return the model's logits, those of a distilled model's two heads averaged, and the mean loss.
 
-        DeiT weighs the two losses 0.5 each (2012.12877, section 4); without a teacher both use the labels.
+        `taught` are a teacher's logits. The labels are for the head of [class], and the teacher is for that of the
+        distillation token, or for the same head if there is no other; the configuration says how much each counts. Without a
+        teacher both heads learn from the labels, 0.5 each.
         """
         model = self.model
         if isinstance(model, ViT) and model.distillation_head is not None:
             heads = [logits.float() for logits in model.each_head(model.tokens(images))]
-            return (heads[0] + heads[1]) / 2, torch.stack([self.losses(one, targets).mean() for one in heads]).mean()
-        logits = model(images).float()
-        return logits, self.losses(logits, targets).mean()
+        else:
+            heads = [model(images).float()]
+        if taught is None:
+            loss = torch.stack([self.losses(one, targets).mean() for one in heads]).mean()
+        else:
+            share, labelled = self.config.distillation_weight, self.losses(heads[0], targets).mean()
+            loss = (1 - share) * labelled + share * distil(heads[-1], taught, self.config).mean()
+        return torch.stack(heads).mean(0) if len(heads) > 1 else heads[0], loss
 
     def inputs(self, part: Batch, noise: Tensor) -> tuple[Tensor, ...]:
         """Return the labels, the mixed-in labels, and their shares."""
@@ -66,12 +80,16 @@ class Classify(Supervised):
         model: gives logits (batch, label).
         config: the loss, its smoothing and its class weights.
         counts: training examples of each class; needed only for balanced class weights.
+        teach: gives a teacher's logits for the same pixels, outside the graph of gradients; None: no teacher.
     """
 
     class_weights: Tensor | None
 
-    def __init__(self, model: Model, config: ClassifyConfig, counts: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, model: Model, config: ClassifyConfig, counts: tuple[int, ...] = (), teach: Teach | None = None
+    ) -> None:
         super().__init__(model, config)
+        self.teach = teach
         weights = balance_classes(counts) if config.class_weights == "balanced" else None
         self.register_buffer("class_weights", weights, persistent=False)
 
@@ -79,12 +97,18 @@ class Classify(Supervised):
         """Return the share of examples classified correctly."""
         return {"accuracy": sums["correct"] / sums["samples"]}
 
+    def inputs(self, part: Batch, noise: Tensor) -> tuple[Tensor, ...]:
+        """Return the labels, the mixed-in labels, their shares, and the teacher's logits if there is one."""
+        labels = super().inputs(part, noise)
+        return labels if self.teach is None else (*labels, self.teach(part.pixels, part.indices))
+
     def forward(
         self,
         images: Float[Tensor, "batch channel row col"],
         labels: Int64[Tensor, " batch"] | Float32[Tensor, "batch label"],
         partners: Int64[Tensor, " batch"] | Float32[Tensor, "batch label"],
         weights: Float[Tensor, " batch"],
+        taught: Float[Tensor, "batch label"] | None = None,
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """Return the mean loss, and the number of examples classified correctly.
 
@@ -93,9 +117,10 @@ class Classify(Supervised):
             labels: each example's class, or the probability of each class.
             partners: the class that was mixed in (mixup, cutmix); the same as labels where nothing was.
             weights: share of `labels` in the mixture, 0 to 1; the rest is `partners`.
+            taught: a teacher's logits for the same images.
         """
         targets = mix_targets(labels, partners, weights, self.model.config.classes)
-        logits, loss = self.compute_loss(images, targets)
+        logits, loss = self.compute_loss(images, targets, taught)
         leading = torch.where(weights >= 0.5, *(find_class(one) for one in (labels, partners)))
         return loss, {"correct": (logits.argmax(1) == leading).sum()}
 
@@ -110,6 +135,21 @@ class Classify(Supervised):
         else:
             losses = F.binary_cross_entropy_with_logits(logits, smoothed, reduction="none").sum(1)
         return losses if self.class_weights is None else losses * (targets @ self.class_weights)
+
+
+def distil(
+    logits: Float[Tensor, "batch label"], taught: Float[Tensor, "batch label"], config: ClassifyConfig
+) -> Float[Tensor, " batch"]:
+    """Return each example's loss against a teacher's logits (2012.12877, section 4, equations 2 and 3).
+
+    hard: cross entropy with the teacher's most probable class. soft: the Kullback-Leibler divergence of the student's
+    probabilities from the teacher's, both at the temperature, times its square, so that gradients don't depend on it. The
+    authors' code divides the latter by the number of classes as well, which the paper doesn't.
+    """
+    if config.distillation == "hard":
+        return F.cross_entropy(logits, taught.argmax(1), reduction="none")
+    own, theirs = (F.log_softmax(one / config.distillation_temperature, dim=1) for one in (logits, taught))
+    return F.kl_div(own, theirs, reduction="none", log_target=True).sum(1) * config.distillation_temperature**2
 
 
 def choose_head_bias(config: ClassifyConfig, counts: tuple[int, ...], examples: int, multilabel: bool) -> float:

@@ -21,6 +21,13 @@ class ClassifyConfig:
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: weigh each class by the inverse of its frequency in training (mean weight 1), for unbalanced data;
     with several labels an image, weigh presence and absence of each label that way."""
+    distillation: Literal["hard", "soft"] = "hard"
+    """With --teacher: hard: cross entropy with the teacher's most probable class (DeiT, 2012.12877). soft: divergence from
+    the teacher's probabilities (Hinton et al., 1503.02531)."""
+    distillation_temperature: float = 3.0
+    """soft: divisor of both models' logits before they become probabilities, above 0; the loss is multiplied by its square."""
+    distillation_weight: float = 0.5
+    """With --teacher: its share of the loss, 0 to 1; the labels have the rest. 1: the labels are not used."""
 
     RENAMED: ClassVar[dict[str, str]] = {"head_bias": "head_bias_init"}
     """Settings that had another name in files of layout 1."""

@@ -31,6 +31,8 @@ FROM_WEIGHTS = ("probe", "lp-ft", "finetune", "hyperrule")
 """Recipes that start from weights."""
 START = ("weights", "weights_as", "weights_grid", "weights_heads")
 """What a run of any recipe starts from."""
+MODELS = ("weights", "teacher")
+"""Settings that name a model; what they name is recorded, so that it is the same one later."""
 UNLABELLED = ("masked-patches", "mae")
 """Recipes that need no labels: a folder of images without class folders suffices."""
 

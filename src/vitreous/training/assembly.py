@@ -27,6 +27,7 @@ from vitreous.training.parallel import compile_blocks, parallelise
 from vitreous.training.reporter import Reporter
 from vitreous.training.schedule import Schedule
 from vitreous.training.state import Job
+from vitreous.training.teacher import Teacher, open_teacher
 
 EXTRAS = 0xE7
 """Purpose of the draws that initialise the modules trained besides the model."""
@@ -41,8 +42,17 @@ def open_data(config: RunConfig, reporter: Reporter) -> Dataset:
     return dataset
 
 
-def build_job(config: RunConfig, dataset: Dataset, reporter: Reporter, world: World = ALONE) -> Job:
-    """Assemble a run. `config` must be resolved (see `resolve`), except for a job that only measures."""
+def build_job(
+    config: RunConfig,
+    dataset: Dataset,
+    reporter: Reporter,
+    world: World = ALONE,
+    teacher: Teacher | None = None,
+) -> Job:
+    """Assemble a run. `config` must be resolved (see `resolve`), except for a job that only measures. `teacher`: the one that
+    the configuration names, unless it is to be opened here."""
+    if teacher is None:
+        teacher = open_teacher(config, dataset, reporter, world)
     device = world.place(choose_device(config.device))
     if device.type == "cpu":
         tune_cpu()
@@ -54,7 +64,7 @@ def build_job(config: RunConfig, dataset: Dataset, reporter: Reporter, world: Wo
     model = create_initial_model(config, classes, reporter, bias).to(device)
     multilabel = facts.train if facts.multilabel else 0
     objective = build_objective(
-        config.objective, model, facts.counts, hash_integers(config.seed, EXTRAS), multilabel
+        config.objective, model, facts.counts, hash_integers(config.seed, EXTRAS), multilabel, teacher
     ).to(device)
     if config.compile and world.together:
         compile_blocks(objective)
@@ -85,6 +95,7 @@ def build_job(config: RunConfig, dataset: Dataset, reporter: Reporter, world: Wo
         world=world,
         runner=runner,
         blueprint=blueprint,
+        teacher=teacher,
     )
 
 

@@ -26,6 +26,8 @@ class Changes:
     """New path of the data, if it was moved; its contents must be the same."""
     validation: str | None = None
     """New path of separate validation data, if it was moved."""
+    teacher: str | None = None
+    """New path of the teacher, if it was moved; its weights must be the same."""
     workers: int | Literal["auto"] | None = None
     """Processes that decode and augment; 0: none. Never changes a number."""
     checkpoint_every: str | None = None

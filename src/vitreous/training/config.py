@@ -134,6 +134,9 @@ class RunConfig:
     """Rows and columns of patches for the positions of --weights, if the file doesn't say (as --grid)."""
     weights_heads: int | None = None
     """Attention heads of --weights, if the file doesn't say (as --heads)."""
+    teacher: str | None = None
+    """Distil from this model: a model folder or run folder, or anything else that can be loaded, of any family, that knows the
+    data's classes. It sees the same augmented views, resized and normalised as it was trained; see --objective.distillation."""
     head: Literal["auto", "new", "keep", "logistic"] = "auto"
     """With weights: a new zero-initialised head, or the old one, cut to the data's classes. auto: keep it if it
     knows them all. logistic: a new one, fitted to the frozen features before the first step by logistic regression,

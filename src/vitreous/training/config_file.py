@@ -173,7 +173,8 @@ def read_complete(path: Path, document: dict[str, Any]) -> ConfigFile:
         raise ConfigError(f"{path}: {error}") from error
     settings, places = to_dict(config), document.get("places")
     settings["data"] = to_dict(config.data.relocate(lambda one: locate(one, places, path.parent)))
-    settings["weights"] = config.weights and locate(config.weights, places, path.parent)
+    for name in ("weights", "teacher"):
+        settings[name] = settings[name] and locate(settings[name], places, path.parent)
     notice = f"{path} is of a vitreous that {before}; the same settings do that otherwise today"
     return ConfigFile(str(path), settings, notices=(notice,) if before else ())
 

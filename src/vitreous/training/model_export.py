@@ -83,6 +83,7 @@ def export_model(job: Job, run: Run, model: Model) -> None:
         "recipe": config.recipe,
         "data": config.data.path,
         "weights": config.weights,
+        **({"teacher": config.teacher} if config.teacher else {}),
         "step": progress.step,
         "epochs": progress.step * config.batch / len(job.stream),
         "averaged": job.average is not None,

@@ -32,13 +32,20 @@ from vitreous.training.duration import Duration
 from vitreous.training.loop import load_batches, train_step
 from vitreous.training.reporter import Reporter
 from vitreous.training.state import Job
+from vitreous.training.teacher import Teacher
 
 MEMORY_SHARE = 0.6
 """Share of the free memory that --batch auto plans to use."""
 MEASURE_SECONDS = 4.0
 
 
-def resolve(config: RunConfig, dataset: Dataset, reporter: Reporter, world: World = ALONE) -> RunConfig:
+def resolve(
+    config: RunConfig,
+    dataset: Dataset,
+    reporter: Reporter,
+    world: World = ALONE,
+    teacher: Teacher | None = None,
+) -> RunConfig:
     """Resolve every `auto` that could change a number, and convert minutes to steps, alike in all processes."""
     check_settings(config, dataset)
     if dataset.facts.multilabel and isinstance(config.objective, ClassifyConfig):
@@ -52,9 +59,9 @@ def resolve(config: RunConfig, dataset: Dataset, reporter: Reporter, world: Worl
     elif config.precision == "bf16" and not has_native_bf16(device):
         reporter.message("this device emulates bf16: slower than fp32, and less precise; --precision auto avoids it")
     if config.micro_batch == "auto":
-        config = replace(config, micro_batch=find_micro_batch(config, dataset, reporter, world))
+        config = replace(config, micro_batch=find_micro_batch(config, dataset, reporter, world, teacher))
     if Duration.parse(config.duration).unit == "min":
-        config = replace(config, duration=measure_duration(config, dataset, reporter, world))
+        config = replace(config, duration=measure_duration(config, dataset, reporter, world, teacher))
     examples = count_epoch(dataset.learned)
     schedule = plan_schedule(config, examples)
     passes = config.batch / examples
@@ -242,7 +249,13 @@ def check_convolutional(config: RunConfig) -> None:
         )
 
 
-def measure_duration(config: RunConfig, dataset: Dataset, reporter: Reporter, world: World = ALONE) -> str:
+def measure_duration(
+    config: RunConfig,
+    dataset: Dataset,
+    reporter: Reporter,
+    world: World = ALONE,
+    teacher: Teacher | None = None,
+) -> str:
     """Return the number of steps that fit into the configured minutes on this machine, as a duration such as "4321st".
 
     It runs a few seconds of real training on a job that is then discarded, so the run itself stays a pure function of
@@ -251,7 +264,7 @@ def measure_duration(config: RunConfig, dataset: Dataset, reporter: Reporter, wo
     """
     reporter.phase("measuring the speed of a training step")
     minutes = Duration.parse(config.duration)
-    trial = build_job(replace(config, duration="1000000st", weights=None), dataset, reporter, world)
+    trial = build_job(replace(config, duration="1000000st", weights=None), dataset, reporter, world, teacher)
     first, full = (time_step(trial, low=False) for _ in range(2))
     low = time_step(trial, low=True) if config.low_resolution < 1 else full
     speed, examples = Speed(full, low, max(0.0, first - full)), count_epoch(dataset.learned)
@@ -302,7 +315,13 @@ def time_step(trial: Job, *, low: bool) -> float:
     return statistics.median(times[2:])
 
 
-def find_micro_batch(config: RunConfig, dataset: Dataset, reporter: Reporter, world: World = ALONE) -> int:
+def find_micro_batch(
+    config: RunConfig,
+    dataset: Dataset,
+    reporter: Reporter,
+    world: World = ALONE,
+    teacher: Teacher | None = None,
+) -> int:
     """Return the largest part of a process's batch that fits into its memory; accumulation gathers the rest.
 
     The optimizer's batch, and with it the learning rate and every figure of the recipe, is unchanged.
@@ -311,10 +330,12 @@ def find_micro_batch(config: RunConfig, dataset: Dataset, reporter: Reporter, wo
     config = replace(config, batch=world.divide(config.batch))
     reporter.phase("finding the largest micro-batch that fits")
     if device.type == "cuda":
-        micro = find_cuda_micro_batch(config, dataset, reporter)
+        micro = find_cuda_micro_batch(config, dataset, reporter, teacher)
     else:
         state = 16 * count.count_parameters(config.model)
         each = count.estimate_activation_bytes(config.model, 1, training=True, recompute=config.recompute)
+        if teacher is not None:
+            each += count.estimate_activation_bytes(teacher.model.config, 1, training=False)
         room = MEMORY_SHARE * read_free_memory() / world.local_size - state
         micro = min(config.batch, math.floor(room / each)) if room > each else 0
         if micro < 1:
@@ -330,12 +351,15 @@ def find_micro_batch(config: RunConfig, dataset: Dataset, reporter: Reporter, wo
     return world.share(even)
 
 
-def find_cuda_micro_batch(config: RunConfig, dataset: Dataset, reporter: Reporter) -> int:
+def find_cuda_micro_batch(
+    config: RunConfig, dataset: Dataset, reporter: Reporter, teacher: Teacher | None = None
+) -> int:
     """Halve the micro-batch until a training step succeeds."""
     micro = config.batch
     while micro >= 1:
         try:
-            trial = build_job(replace(config, micro_batch=micro, duration="1000000st", workers=0), dataset, reporter)
+            planned = replace(config, micro_batch=micro, duration="1000000st", workers=0)
+            trial = build_job(planned, dataset, reporter, teacher=teacher)
             train_step(trial, next(load_batches(trial, 1)))
             return micro
         except torch.OutOfMemoryError:

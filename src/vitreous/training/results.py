@@ -121,6 +121,7 @@ class DryRun(Shown):
             "parameters": f"{self.parameters:,}; {self.flops / 1e9:.3f} GFLOPs an image (forward)",
             "memory": f"about {self.memory / 2**20:,.0f} MiB in training, data aside",
             "recipe": f"{config.recipe}, {start}{licence}{labels}",
+            "teacher": escape(config.teacher or ""),
             "steps": self._describe_length(),
             "time": f"about {format_duration(self.forecast)} on this machine ({self.machine}), evaluations aside",
             "one batch": f"loss {self.loss:.4f}, {self.seconds:.2f} s (the first, so slower than later ones)",

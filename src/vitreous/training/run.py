@@ -9,19 +9,15 @@ from typing import Any
 import torch
 
 from vitreous.data.config import DataConfig
-from vitreous.data.content_sample import find_changed, hash_sample
-from vitreous.data.dataset import Dataset, is_built_in
+from vitreous.data.dataset import Dataset
 from vitreous.data.folds import is_learned
-from vitreous.data.listing.listing import format_names
-from vitreous.data.sources.objects import is_object
-from vitreous.errors import ConfigError, DataError, RunError, VitreousError
+from vitreous.errors import ConfigError, RunError, VitreousError
 from vitreous.evaluation.final_test import read_measurements
 from vitreous.evaluation.handover import describe_handover, read_step
 from vitreous.model import count
 from vitreous.run_folder import Checkpoint, Run, RunRecord, read_run
 from vitreous.settings import from_dict, hash_document, to_dict
-from vitreous.storage.presence import path_exists
-from vitreous.storage.relocation import locate, note_places
+from vitreous.storage.relocation import note_places
 from vitreous.storage.run_config import CONFIG
 from vitreous.storage.versions import read_versions
 from vitreous.training.assembly import build_job, open_data
@@ -47,8 +43,17 @@ from vitreous.training.reporter import Reporter, Silent
 from vitreous.training.resolve import resolve
 from vitreous.training.results import DryRun, TrainResult
 from vitreous.training.rules import RULES, check_rules
-from vitreous.training.settings_check import check_ranges
+from vitreous.training.run_inputs import (
+    check_same_data,
+    hash_dataset,
+    hash_samples,
+    locate_paths,
+    open_known_teacher,
+    open_located,
+)
+from vitreous.training.settings_check import check_ranges, check_teacher
 from vitreous.training.state import Job
+from vitreous.training.teacher import open_teacher
 from vitreous.training.test_measurement import measure_test
 from vitreous.training.trackers import list_trackers
 
@@ -64,12 +69,14 @@ def train(config: RunConfig, out: Path, reporter: Reporter | None = None) -> Tra
         reporter = world.hush(reporter or Silent())
         check_ranges(config)
         try_optimizer(config.optimizer, config.shard != "none")
+        check_teacher(config)
         check_divisible(config, world)
         with world.in_turn():
             dataset = open_data(config, reporter)
         check_processes(config, dataset, world)
-        config = resolve(config, dataset, reporter, world)
-        job = build_job(config, dataset, reporter, world)
+        teacher = open_teacher(config, dataset, reporter, world)
+        config = resolve(config, dataset, reporter, world, teacher)
+        job = build_job(config, dataset, reporter, world, teacher)
         with create_run(out, describe_run(job, dataset, out), config.keep_checkpoints, world) as run:
             return carry_out_run(job, run, reporter)
 
@@ -113,7 +120,11 @@ def resume(path: Path, reporter: Reporter | None = None, changes: Changes = AS_B
         if not state.get("finished") or relaid:
             check_rules(run.config, str(path))
         # A checkpoint holds all weights, so those that the run began with may be gone.
-        job = build_job(here if checkpoint is None else replace(here, weights=None), dataset, reporter, world)
+        if state.get("finished") and not relaid:
+            here = replace(here, teacher=None)  # nothing is learned any more
+        teacher = open_known_teacher(here, run, dataset, reporter, world)
+        begun = here if checkpoint is None else replace(here, weights=None)
+        job = build_job(begun, dataset, reporter, world, teacher)
         job.config = config
         if checkpoint is not None:
             job.restore(checkpoint.tensors, checkpoint.state)
@@ -209,9 +220,9 @@ def note_changes(run: Run, job: Job, dataset: Dataset, changes: Changes, found: 
         found["threads"] = [environment["threads"], changes.threads]
     if size != environment.get("processes", 1):
         found["processes"] = [environment.get("processes", 1), size]
-    for name in ("data", "validation"):
+    former = {"data": job.config.data.path, "validation": job.config.data.validation, "teacher": job.config.teacher}
+    for name, before in former.items():
         if (path := getattr(changes, name)) is not None:
-            before = job.config.data.path if name == "data" else job.config.data.validation
             moved = note_places((path,), run.path).get(path)
             if before and moved and known.get(before) != moved:
                 found[f"{name} is at"] = [known.get(before, {}).get("absolute"), moved["absolute"]]
@@ -238,26 +249,16 @@ def note_changes(run: Run, job: Job, dataset: Dataset, changes: Changes, found: 
     run.rewrite(document)
 
 
-def locate_paths(config: RunConfig, run: Run, changes: Changes = AS_BEFORE) -> RunConfig:
-    """Return the configuration with the current paths of data and weights, from any working directory."""
-    known = run.config.get("places")
-    data, weights = config.data.relocate(lambda path: locate(path, known, run.path)), config.weights
-    if changes.validation is not None and data.validation is None:
-        raise ConfigError(
-            "--validation is the new path of separate validation data, but this run has none; leave it out"
-        )
-    data = replace(data, path=changes.data or data.path, validation=changes.validation or data.validation)
-    return replace(config, data=data, weights=weights and locate(weights, known, run.path))
-
-
 def dry_run(config: RunConfig, reporter: Reporter | None = None) -> DryRun:
     """Do everything that `train` does up to the first step, with one batch, and write nothing."""
     reporter = reporter or Silent()
     check_ranges(config)
     try_optimizer(config.optimizer)
+    check_teacher(config)
     dataset = open_data(config, reporter)
-    config = resolve(config, dataset, reporter)
-    job = build_job(config, dataset, reporter)
+    teacher = open_teacher(config, dataset, reporter)
+    config = resolve(config, dataset, reporter, teacher=teacher)
+    job = build_job(config, dataset, reporter, teacher=teacher)
     reporter.phase("running one batch")
     job.config = replace(config, workers=0)
     began = time.perf_counter()
@@ -330,7 +331,8 @@ def describe_run(job: Job, dataset: Dataset, out: Path) -> dict[str, Any]:
     return {
         "config": to_dict(config),
         "rules": RULES,
-        "places": note_places((*config.data.paths, config.weights), out),
+        "places": note_places((*config.data.paths, config.weights, config.teacher), out),
+        **({"teacher": {"sha256": job.teacher.sha256}} if job.teacher is not None else {}),
         "data": {
             "classes": list(dataset.facts.classes),
             "train": len(dataset.train),
@@ -351,44 +353,6 @@ def describe_run(job: Job, dataset: Dataset, out: Path) -> dict[str, Any]:
             **read_versions(),
         },
     }
-
-
-def hash_dataset(dataset: Dataset) -> str:
-    """Identify the examples of both parts, pseudo-labelled ones included."""
-    return f"{dataset.learned.fingerprint}:{dataset.validation.fingerprint}"
-
-
-def open_located(config: RunConfig, run: Path, reporter: Reporter) -> Dataset:
-    """Open a run's data; raises DataError, and if the data is missing, says how to name its new path."""
-    try:
-        return open_data(config, reporter)
-    except DataError as error:
-        path = config.data.path
-        if path_exists(path) or is_built_in(path) or is_object(path):
-            raise
-        raise DataError(f"{error}. If it was moved, say where it is: vitreous resume {run} --data PATH") from error
-
-
-def hash_samples(dataset: Dataset, seed: int) -> dict[str, dict[str, str]]:
-    """Return the hashes of a few files of each part by name, drawn with the run's seed."""
-    return {name: hash_sample(part, seed) for name, part in dataset.parts.items()}
-
-
-def check_same_data(run: Run, dataset: Dataset) -> None:
-    """Refuse to resume with data other than the run began with, by the scan, or by the contents of a few files;
-    raises RunError."""
-    before = run.config["data"]
-    known = before.get("sample") or {}
-    parts = dataset.parts
-    others = [name for part in known if part in parts for name in find_changed(parts[part], known[part])]
-    looked = sum(map(len, known.values()))
-    which = f"; of {looked} files compared, {len(others)} differ: {format_names(others)}" if others else ""
-    if before["fingerprint"] != hash_dataset(dataset) or others:
-        raise RunError(
-            f"the data has changed since this run began: {before['train']:,} + {before['validation']:,} images then, "
-            f"{len(dataset.train):,} + {len(dataset.validation):,} now (or others by name, label or content){which}. "
-            "Restore it, say where it is now (--data PATH), or start a new run with --weights"
-        )
 
 
 def read_final_metrics(record: RunRecord) -> dict[str, float]:

@@ -41,7 +41,7 @@ def write_group(
         values: everything else, as JSON values.
     """
     key, version = layout
-    places = places or note_places((*config.data.paths, config.weights), file.parent)
+    places = places or note_places((*config.data.paths, config.weights, config.teacher), file.parent)
     write_atomically(file, to_json({key: version, "config": to_dict(config), "places": places, **values}))
 
 
@@ -74,4 +74,5 @@ def relocate_config(config: RunConfig, known: Mapping[str, Any], out: Path) -> R
             return path
         return locate(path, known, out)
 
-    return replace(config, data=config.data.relocate(now), weights=config.weights and now(config.weights))
+    models = {name: (path := getattr(config, name)) and now(path) for name in ("weights", "teacher")}
+    return replace(config, data=config.data.relocate(now), **models)

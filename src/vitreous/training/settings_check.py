@@ -3,9 +3,11 @@
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from vitreous.errors import ConfigError, UnknownName
+from vitreous.objectives.config import ClassifyConfig
 from vitreous.runtime.packages import require_packages
 from vitreous.settings import check_size, flatten, to_dict
 from vitreous.training.config import OPTIMIZERS, TRACKERS, RunConfig
@@ -44,6 +46,8 @@ RANGES = {
     "regularisation.drop_path": "[0, 1)",
     "regularisation.patch_dropout": "[0, 1)",
     "objective.smoothing": "[0, 1)",
+    "objective.distillation_temperature": "(0, inf)",
+    "objective.distillation_weight": "[0, 1]",
     "objective.corrupted_share": "(0, 1)",
     "objective.mask_ratio": "(0, 1)",
     "objective.mask_probability": "[0, 1]",
@@ -157,6 +161,28 @@ def check_weights(config: RunConfig) -> None:
         if config.weights is None and getattr(config, name) is not None:
             option = f"--{name.replace('_', '-')}"
             raise ConfigError(f"{option} describes the weights that --weights names; give both, or neither")
+
+
+def check_teacher(config: RunConfig) -> None:
+    """Refuse a teacher without an objective that learns from it, and settings of distillation without a teacher, or of the
+    other kind; raises ConfigError."""
+    objective = config.objective
+    if not isinstance(objective, ClassifyConfig):
+        if config.teacher is not None:
+            raise ConfigError(f"objective {objective.KIND} learns from images alone; leave out --teacher, or classify")
+        return
+    plain = ClassifyConfig()
+    names = [field.name for field in fields(objective) if field.name.startswith("distillation")]
+    given = [name for name in names if getattr(objective, name) != getattr(plain, name)]
+    if config.teacher is None and given:
+        raise ConfigError(
+            f"objective.{given[0]} is {getattr(objective, given[0])}, but there is no teacher to learn from; give --teacher"
+        )
+    if objective.distillation == "hard" and "distillation_temperature" in given:
+        raise ConfigError(
+            f"objective.distillation_temperature is {objective.distillation_temperature:g}, but hard distillation has none; "
+            "set --objective.distillation soft"
+        )
 
 
 def check_number(name: str, value: float) -> None:

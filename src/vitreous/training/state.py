@@ -24,6 +24,7 @@ from vitreous.training.distributed import ALONE, World
 from vitreous.training.optimizer import Optimizer
 from vitreous.training.schedule import Schedule
 from vitreous.training.sharding import divide_like, gather_on_cpu
+from vitreous.training.teacher import Teacher
 
 
 @dataclass
@@ -87,6 +88,8 @@ class Job:
     """The module called in place of the objective if there are several processes."""
     blueprint: Model | None = None
     """A whole model to fill, in the first process, if the model is divided among several."""
+    teacher: Teacher | None = None
+    """Whom the model learns from besides the labels."""
     callbacks: tuple[Callback, ...] = ()
     """Who hears of this run, in its first process."""
     layers: dict[str, dict[str, float]] | None = None
