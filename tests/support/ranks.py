@@ -8,7 +8,7 @@ from contextlib import closing
 
 from tests.support.forked import Forked
 
-STUCK = 90
+STUCK = 240
 """Seconds after which a process says where it is, and ends."""
 
 
@@ -38,5 +38,5 @@ def start_ranks(work: Callable[[int], int], size: int, absent: tuple[int, ...] =
 def run_ranks(work: Callable[[int], int], size: int, absent: tuple[int, ...] = ()) -> list[tuple[int | None, str, str]]:
     """Run `work(rank)` in as many processes to their ends; return exit code, standard output and standard error of each."""
     processes = start_ranks(work, size, absent)
-    said = [process.communicate(120) for process in processes]
+    said = [process.communicate(STUCK + 30) for process in processes]
     return [(process.returncode, *texts) for process, texts in zip(processes, said, strict=True)]

@@ -13,34 +13,45 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+import torch.distributed as dist
 from tests.support.forked import Forked
-from tests.support.ranks import run_ranks, start_ranks
+from tests.support.ranks import STUCK, run_ranks, start_ranks
 from tests.support.training import TINY
 from tests.training.test_distributed import EXACT, read_whole, told_by
 
 from vitreous.cli.main import report_error
-from vitreous.errors import StorageError, VitreousError
+from vitreous.errors import ProcessLost, StorageError, VitreousError
 from vitreous.run_folder import list_checkpoint_steps
 from vitreous.storage import shard_writer
 from vitreous.training import distributed, loop, watch
 from vitreous.training.config import RunConfig
 from vitreous.training.distributed import get_world, join
 from vitreous.training.run import resume, train
+from vitreous.training.watch import Watch
 
 SIZE = 2
+PATIENCE = 0.1
+"""Minutes that a process waits for one that may have been killed before they met."""
 
 
 def start(folder: Path, config: RunConfig) -> list[Forked]:
     """Begin a run in several processes, or go on with it."""
-    return start_ranks(lambda rank: work(folder, config), SIZE)
+    return start_ranks(lambda rank: work(folder, config, PATIENCE), SIZE)
 
 
-def work(folder: Path, config: RunConfig) -> int:
+def work(folder: Path, config: RunConfig, timeout: float = distributed.TIMEOUT) -> int:
     try:
-        done = resume(folder) if (folder / "config.json").exists() else train(config, folder)
+        with join(timeout):
+            done = resume(folder) if (folder / "config.json").exists() else train(config, folder)
     except VitreousError as error:
         return report_error(error)
     return 0 if done.stopped == "finished" else 3
+
+
+def finish(folder: Path, config: RunConfig) -> None:
+    """Let a run come to its end."""
+    for code, out, err in run_ranks(lambda rank: work(folder, config), SIZE):
+        assert code == 0, (out, err)
 
 
 def read_last(folder: Path) -> dict[str, torch.Tensor]:
@@ -66,7 +77,7 @@ def kill_and_finish(tmp_path: Path, kills: int, config: RunConfig, seed: int = 0
     """Run again and again, killing a random process at a random instant, until as many have been killed; every run ends at the
     undisturbed one's bits, and none loses a step that was saved."""
     straight, began = tmp_path / "straight", time.monotonic()
-    assert [code for code, *_ in run_ranks(lambda rank: work(straight, config), SIZE)] == [0] * SIZE
+    finish(straight, config)
     whole, expected = time.monotonic() - began, read_last(straight)
     chance, log, folder, before = random.Random(seed), list[Kill](), tmp_path / "broken-0", 0
     while len(log) < kills:
@@ -76,9 +87,9 @@ def kill_and_finish(tmp_path: Path, kills: int, config: RunConfig, seed: int = 0
         if killed:
             processes[rank].kill()
         saving = any((folder / "checkpoints").glob(".*.partial"))
-        said = [process.communicate(60) for process in processes]
+        said = [process.communicate(STUCK + 30) for process in processes]
         codes = [process.returncode for process in processes]
-        assert set(codes) <= {0, 1, -9}, said
+        assert all(is_expected(code, err) for code, (_, err) in zip(codes, said, strict=True)), said
         saved = max(list_checkpoint_steps(folder), default=0)
         assert saved >= before
         if killed:
@@ -91,6 +102,11 @@ def kill_and_finish(tmp_path: Path, kills: int, config: RunConfig, seed: int = 0
     return log
 
 
+def is_expected(code: int | None, err: str) -> bool:
+    """Return whether a process finished, was killed, or reported that it lost the other, without hanging."""
+    return "Timeout (" not in err and (code in (0, 1, -9) or (code == 2 and "1 of 2 processes have come" in err))
+
+
 def read_reached(folder: Path) -> int:
     """Return the newest step that a run has recorded; its last line may be torn."""
     lines = (
@@ -101,8 +117,7 @@ def read_reached(folder: Path) -> int:
 
 def check(folder: Path, config: RunConfig, expected: dict[str, torch.Tensor]) -> None:
     """Let a run come to its end, and hold its weights, averages and optimizer state against those of the undisturbed one."""
-    for code, out, err in run_ranks(lambda rank: work(folder, config), SIZE):
-        assert code == 0, (out, err)
+    finish(folder, config)
     found = read_last(folder)
     assert found.keys() == expected.keys()
     assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
@@ -151,6 +166,46 @@ def test_the_last_finished_step_is_saved_where_another_process_is_killed(
         and "Step 7 is saved; go on with" in lines[0]
     )
     assert list_checkpoint_steps(tmp_path / "run") == [7]
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_process_that_is_killed_while_they_meet_is_missed(lost: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    initialise = dist.init_process_group
+
+    def die(*given: Any, rank: int, **named: Any) -> None:
+        if rank == lost:
+            os.kill(os.getpid(), signal.SIGKILL)
+        initialise(*given, rank=rank, **named)
+
+    monkeypatch.setattr(dist, "init_process_group", die)
+    monkeypatch.setattr(distributed, "LAST_WORDS", 0.2)
+
+    def work(rank: int) -> None:
+        with join(0.03):
+            raise AssertionError
+
+    codes, lines = told_by(work, 2)
+    assert codes[lost] == -9 and codes[1 - lost] == 1
+    assert len(lines) == 1 and "another process of this run has ended" in lines[0]
+
+
+def test_a_watch_whose_store_has_gone_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store ends with the first process; to connect to it again is tried for as long as the processes' timeout."""
+    monkeypatch.setattr(watch, "LAST_LOOK", 0.2)
+
+    def work(rank: int) -> int:
+        with join(0.5) as world:
+            if world.leads:
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(0.5)
+            with Watch(world):
+                raise ProcessLost("the first process has gone")
+        return 0
+
+    first, second = start_ranks(work, 2)
+    _, err = second.communicate(20)
+    assert "ProcessLost: the first process has gone" in err
+    first.communicate(5)
 
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["waits", "stopped"])

@@ -207,7 +207,11 @@ def join(timeout: float = TIMEOUT) -> Iterator[World]:
 
 
 def meet(timeout: timedelta) -> World:
-    """Wait for all processes, and make torch's process group of them; raises ConfigError, naming those that don't come."""
+    """Wait for all processes, and make torch's process group of them.
+
+    Raises:
+        ConfigError: some don't come, which it names. ProcessLost: one came, and ended.
+    """
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     said = f"within {timeout.total_seconds() / 60:g} min (--process-timeout)"
@@ -218,22 +222,33 @@ def meet(timeout: timedelta) -> World:
             f"process {rank} of {size} can't meet the others at {where} {said}; are all of them started, with the same "
             "MASTER_ADDR and MASTER_PORT?"
         ) from error
-    here = [f"here/{one}" for one in range(size)]
-    store.set(here[rank], platform.node())
     local = int(os.environ.get("LOCAL_RANK", rank)), int(os.environ.get("LOCAL_WORLD_SIZE", size))
     world = World(rank, size, *local, store, timeout.total_seconds())
     try:
-        store.wait(here, timeout)
-    except RuntimeError as error:
-        missing = [str(one) for one, key in enumerate(here) if not store.check([key])]
-        few = ConfigError(
-            f"{size - len(missing)} of {size} processes have come {said}; missing: {', '.join(missing)}. Start all of them, "
-            f"with {where} for the place where they meet"
-        )
-        raise settle_error(world, few) from error
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
+        await_others(world, said, where)
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
+    except (RuntimeError, ConfigError) as error:
+        raise settle_error(world, error) from error
     return world
+
+
+def await_others(world: World, said: str, where: str) -> None:
+    """Wait until all processes have come; raises ConfigError, naming those that don't.
+
+    Args:
+        said: how long it waits. where: the place where they meet.
+    """
+    here = [f"here/{one}" for one in range(world.size)]
+    world.store.set(here[world.rank], platform.node())
+    try:
+        world.store.wait(here, timedelta(seconds=world.timeout))
+    except RuntimeError as error:
+        missing = [str(one) for one, key in enumerate(here) if not world.store.check([key])]
+        raise ConfigError(
+            f"{world.size - len(missing)} of {world.size} processes have come {said}; missing: {', '.join(missing)}. Start all "
+            f"of them, with {where} for the place where they meet"
+        ) from error
 
 
 def open_store(rank: int, timeout: timedelta) -> Any:

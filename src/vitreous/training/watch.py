@@ -16,6 +16,9 @@ EARLY = 0.8
 """Share of the timeout between processes after which a hanging one is looked for."""
 LOOKS = 20
 """Number of checks in that time."""
+LAST_LOOK = 5.0
+"""Seconds that the block's end waits for the watch. One whose store has gone with the first process connects in vain, for as
+long as the timeout between processes."""
 
 
 class Sign(NamedTuple):
@@ -53,7 +56,7 @@ class Watch:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.over.set()
         if self.world.together:
-            self.thread.join()
+            self.thread.join(LAST_LOOK)
 
     def _watch(self) -> None:
         store = self.world.store.clone()
