@@ -6,7 +6,7 @@ import pytest
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
-from vitreous.data.labelled import open_source
+from vitreous.data.labelled_images import open_source
 from vitreous.errors import UserError
 from vitreous.image_paths import expand_paths
 from vitreous.run_folder import Run

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from vitreous.data.listing.ignored import is_junk, name_kind
-from vitreous.data.sources.packed import is_packed, list_packed
+from vitreous.data.listing.ignored_files import is_junk, name_kind
+from vitreous.data.sources.packed_data import is_packed, list_packed
 from vitreous.errors import DataError
 from vitreous.images.config import SUFFIXES, DecodeConfig
 from vitreous.images.inputs import Packed

@@ -14,7 +14,7 @@ from jaxtyping import Float32, Int64
 
 from vitreous.engines.base import PRECISIONS
 from vitreous.engines.exported_folder import ExportedFolder
-from vitreous.engines.measured import MeasuredEngine
+from vitreous.engines.measured_engine import MeasuredEngine
 from vitreous.engines.selection import choose_engine
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.images.formats import is_video

@@ -8,7 +8,7 @@ from tests.support.pictures import ODD, encoded, picture, tree, write
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
-from vitreous.data.labelled import open_source
+from vitreous.data.labelled_images import open_source
 from vitreous.data.sources import digits
 from vitreous.errors import DataError, ImageError
 

@@ -9,7 +9,7 @@ from tests.support.quadrants import QUARTERS, quadrants
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
-from vitreous.data.labelled import open_source, open_splits, open_training
+from vitreous.data.labelled_images import open_source, open_splits, open_training
 from vitreous.data.listing.manifest import is_multilabel
 from vitreous.data.multilabel import convert_to_label_matrix, open_multilabel
 from vitreous.data.sources.base import MULTILABEL

@@ -6,7 +6,7 @@ from tests.support.pictures import tree, write
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
-from vitreous.data.labelled import open_source, open_splits
+from vitreous.data.labelled_images import open_source, open_splits
 from vitreous.data.listing.discovery import list_splits
 from vitreous.data.listing.listing import get_split
 from vitreous.errors import DataError

@@ -10,8 +10,8 @@ from tests.deploy.conftest import folder_of as model_of
 from tests.engines.test_onnx_file import folder_of, linear
 
 import vitreous
-from vitreous.engines import measured, selection
-from vitreous.engines.measured import MeasuredEngine
+from vitreous.engines import measured_engine, selection
+from vitreous.engines.measured_engine import MeasuredEngine
 from vitreous.errors import CheckpointError, ConfigError, UnknownName
 from vitreous.predictor import Predictor
 
@@ -23,7 +23,7 @@ EXPECTED = ((PIXELS.reshape(10, 4) / 255 - 0.25) / 0.5) @ np.arange(8).reshape(4
 def export(tmp_path, monkeypatch):
     """An export to ONNX, nothing measured yet, and engines that are tried at once."""
     monkeypatch.setenv("VITREOUS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(measured, "BEGIN", 0.0)
+    monkeypatch.setattr(measured_engine, "BEGIN", 0.0)
     return folder_of(tmp_path / "export", linear())
 
 
@@ -36,7 +36,7 @@ def timed(monkeypatch):
         passes.append((engine.name, what, len(pixels)))
         return seconds[engine.name] * len(pixels) / 10
 
-    monkeypatch.setattr(measured, "time_pass", time_pass)
+    monkeypatch.setattr(measured_engine, "time_pass", time_pass)
     return seconds, passes
 
 
@@ -72,7 +72,7 @@ def test_one_image_and_many_are_measured_apart(export, timed):
 
 
 def test_an_engine_that_is_fixed_computes_all_that_follows(export, timed, monkeypatch):
-    monkeypatch.setattr(measured, "BEGIN", 1e9)
+    monkeypatch.setattr(measured_engine, "BEGIN", 1e9)
     predictor = vitreous.load(export, batch=10)
     assert predictor.engine.name == "onnxruntime"
     predictor.fix_engine()
@@ -88,14 +88,14 @@ def test_a_measurement_is_of_one_machine_and_of_certain_versions(export, timed, 
     right(vitreous.load(export).engine)
     for name, value in (("version", lambda _: "99"), ("count_threads", lambda: 17), ("read_cpu_model", lambda: "Z80")):
         with monkeypatch.context() as changed:
-            changed.setattr(measured, name, value)
+            changed.setattr(measured_engine, name, value)
             assert vitreous.load(export).engine.kept["many"] == {}
     assert vitreous.load(export, precision="auto").engine.kept["many"] == {}
     assert vitreous.load(export).engine.kept["many"]["engine"] == "openvino"
 
 
 def test_a_handful_of_images_measures_nothing(export, timed, monkeypatch):
-    monkeypatch.setattr(measured, "BEGIN", 60.0)
+    monkeypatch.setattr(measured_engine, "BEGIN", 60.0)
     engine = right(right(vitreous.load(export).engine))
     assert (engine.name, timed[1], engine.chosen) == ("onnxruntime", [], "")
     assert engine.notes == ("auto: begun with onnxruntime; too few images to try openvino",)

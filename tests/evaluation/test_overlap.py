@@ -7,7 +7,7 @@ from tests.support.pictures import tree
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
-from vitreous.data.labelled import open_source
+from vitreous.data.labelled_images import open_source
 from vitreous.data.sources.subset import draw_subset
 from vitreous.evaluation.overlap import Overlap, compare
 

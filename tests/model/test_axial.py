@@ -36,7 +36,7 @@ SETTINGS = {
 
 def masked_attention(attention: Attention, tokens: Tensor, along: str, places: Places) -> Tensor:
     """Full attention, one image, head and query at a time, with minus infinity wherever the line is another."""
-    q, k, v, _ = Attention.heads_of(attention, attention.project(tokens), places)
+    q, k, v, _ = Attention.compute_heads(attention, attention.project(tokens), places)
     gathered = torch.empty_like(q)
     for image, head, query in torch.cartesian_prod(*(torch.arange(size) for size in q.shape[:3])):
         logits = torch.full((q.shape[2],), -torch.inf, dtype=q.dtype)

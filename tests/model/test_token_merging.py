@@ -69,7 +69,7 @@ def reference(model, image, pairs):
     counts = np.ones(len(tokens))
     see = lambda layer, values: layer(torch.from_numpy(values)[None])[0].numpy()  # noqa: E731
     for block in model.blocks:
-        q, k, v, _ = (part[0].numpy() if part is not None else None for part in block.attention.heads_of(
+        q, k, v, _ = (part[0].numpy() if part is not None else None for part in block.attention.compute_heads(
             block.attention.project(block.attention_norm(torch.from_numpy(tokens)[None])), NOWHERE
         ))  # fmt: skip
         gathered = np.concatenate([attention_weights(q[head], k[head], counts) @ v[head] for head in range(len(q))], 1)

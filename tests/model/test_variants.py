@@ -106,7 +106,7 @@ def test_attention_maps_are_what_the_kernel_used(name: str) -> None:
         model(images())
         handle.remove()
         tokens, places = seen["inputs"]
-        heads = block.attention.heads_of(block.attention.project(tokens), places)
+        heads = block.attention.compute_heads(block.attention.project(tokens), places)
         weights = compute_attention_maps(model, images(), [1])[1]
         gathered = (weights @ heads.v).transpose(1, 2).flatten(2)
         found = block.attention.out(block.attention.norm(gathered))

@@ -13,7 +13,7 @@ import vitreous
 from vitreous.cross_validation import begin_folds, plan_folds
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
-from vitreous.data.labelled import open_source
+from vitreous.data.labelled_images import open_source
 from vitreous.data.sources.base import FileSource
 from vitreous.errors import ConfigError, DataError
 from vitreous.evaluation.accuracy import evaluate, outputs

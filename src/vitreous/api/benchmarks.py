@@ -18,7 +18,7 @@ from vitreous.evaluation.benchmarks.imagenet import BatchOptions, Score, score
 from vitreous.evaluation.benchmarks.imagenet_sets import SETS
 from vitreous.evaluation.benchmarks.vtab import VTAB, TaskOptions, run_vtab
 from vitreous.evaluation.benchmarks.vtab_probes import vtab_probe
-from vitreous.evaluation.benchmarks.vtab_tasks import task_named
+from vitreous.evaluation.benchmarks.vtab_tasks import find_task
 from vitreous.evaluation.overlap import Overlap, overlap_of_files
 from vitreous.evaluation.probes.features import check_batch
 from vitreous.evaluation.probes.layers import find_layer
@@ -211,7 +211,7 @@ def check_request(name: str | None, protocol: str, tasks: tuple[str, ...], steps
 def check_vtab(protocol: str, tasks: tuple[str, ...], steps: int, how: ProbeOptions) -> None:
     """Raise UserError for options that are incompatible with VTAB."""
     for task in tasks:
-        task_named(task)
+        find_task(task)
     if protocol == "accuracy":
         raise ConfigError(
             "VTAB's tasks have classes of their own, to be learned: choose the protocol linear (a probe) or fine-tune (the paper's)"

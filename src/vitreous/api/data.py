@@ -7,7 +7,7 @@ from pathlib import Path
 from vitreous.cross_validation import find_folds
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import Dataset, name_dataset, open_dataset
-from vitreous.data.labelled import open_source, open_training
+from vitreous.data.labelled_images import open_source, open_training
 from vitreous.data.listing.discovery import NAMES
 from vitreous.data.listing.manifest import is_multilabel
 from vitreous.data.multilabel import open_multilabel

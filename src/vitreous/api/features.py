@@ -14,10 +14,10 @@ from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.progress import shows_progress
 from vitreous.api.results import Result, describe_skipped
 from vitreous.data.dataset import is_built_in
-from vitreous.data.labelled import open_images, open_splits
+from vitreous.data.labelled_images import open_images, open_splits
 from vitreous.data.listing.discovery import MANIFESTS
 from vitreous.data.sources.base import FileSource, Source
-from vitreous.data.sources.packed import is_packed
+from vitreous.data.sources.packed_data import is_packed
 from vitreous.errors import ConfigError, DataError, ImageError
 from vitreous.evaluation.probes.feature_cache import model_hash
 from vitreous.evaluation.probes.feature_file import check_target, write_features

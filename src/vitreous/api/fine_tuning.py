@@ -7,8 +7,8 @@ from vitreous.api.names import name_model
 from vitreous.api.training import RUNS, resume, train
 from vitreous.errors import ConfigError
 from vitreous.evaluation.benchmarks.vtab import VTAB, TaskScore, task_score
-from vitreous.evaluation.benchmarks.vtab_files import Opened, open_task, tasks_in, write_manifest
-from vitreous.evaluation.benchmarks.vtab_tasks import TASKS, task_named
+from vitreous.evaluation.benchmarks.vtab_files import Opened, list_tasks, open_task, write_manifest
+from vitreous.evaluation.benchmarks.vtab_tasks import TASKS, find_task
 from vitreous.run_folder import is_run, read_run
 from vitreous.training.reporter import Reporter
 from vitreous.training.run import TrainResult
@@ -39,7 +39,7 @@ def fine_tune(
     Raises:
         UserError, FailedError: as `vitreous.train`.
     """
-    asked = list(dict.fromkeys(map(task_named, tasks))) or tasks_in(root)
+    asked = list(dict.fromkeys(map(find_task, tasks))) or list_tasks(root)
     place = RUNS / f"vtab-{name_model(model)}-{settings['steps']}"
     scores: list[TaskScore] = []
     signal = None

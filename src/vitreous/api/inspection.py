@@ -23,7 +23,7 @@ from vitreous.data.config import DataConfig
 from vitreous.data.dataset import is_built_in, open_dataset
 from vitreous.data.listing.discovery import INSTEAD, MANIFESTS, explain_missing
 from vitreous.data.listing.scan_report import ScanReport
-from vitreous.data.sources.packed import is_packed
+from vitreous.data.sources.packed_data import is_packed
 from vitreous.data.splits import check_there
 from vitreous.engines.exported_folder import ExportedFolder, load_export
 from vitreous.errors import DataError, RunError

@@ -16,7 +16,7 @@ from vitreous.api.data import shorten_name
 from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.progress import shows_progress
 from vitreous.api.results import Reported
-from vitreous.data.labelled import open_splits
+from vitreous.data.labelled_images import open_splits
 from vitreous.data.sources.base import refuse_multilabel
 from vitreous.data.sources.files import FileSource
 from vitreous.errors import ConfigError, DataError
@@ -24,7 +24,7 @@ from vitreous.evaluation.probes.features import FeatureOptions, Features, featur
 from vitreous.evaluation.review.checks import DUPLICATE, WRONG, Review, review_images
 from vitreous.evaluation.review.pictures import Look, look_at_all
 from vitreous.reports.blocks import Report
-from vitreous.reports.evaluation.review import TITLES, balance_said, sections
+from vitreous.reports.evaluation.review import TITLES, build_sections, describe_balance
 from vitreous.runtime.data_frames import Tabular
 from vitreous.storage.atomic import check_name, write_atomically
 from vitreous.storage.presence import path_exists
@@ -61,7 +61,7 @@ class ReviewResult(Reported, Tabular):
             lines += [f"  {self._line(one)}" for one in every[:LISTED]]
             lines += [f"  ... and {len(every) - LISTED:,} more"] if len(every) > LISTED else []
         lines += [f"  {label} is taken for {other}: {count:,}" for label, other, count in found.confused[:3]]
-        lines += [balance_said(found)] if found.unbalanced else []
+        lines += [describe_balance(found)] if found.unbalanced else []
         lines += [f"{len(self.broken):,} files can't be read; the first: {self.broken[0][1]}"] if self.broken else []
         return "\n".join([*lines, *(f"left out: {one}" for one in self.left_out)])
 
@@ -111,7 +111,7 @@ class ReviewResult(Reported, Tabular):
         return Report(
             f"{shorten_name(self.data)}: review",
             lead,
-            sections(self.found, self.sources, self.left_out),
+            build_sections(self.found, self.sources, self.left_out),
             said,
             {TABLE: self.columns},
         )

@@ -10,7 +10,7 @@ from vitreous.api.names import name_model, tell_apart
 from vitreous.api.progress import shows_progress
 from vitreous.api.results import Reported
 from vitreous.data.dataset import name_dataset
-from vitreous.data.labelled import open_source
+from vitreous.data.labelled_images import open_source
 from vitreous.data.sources.subset import draw_subset
 from vitreous.evaluation.probes.cka import CKA, check_images
 from vitreous.evaluation.probes.cka import cka as compare_layers

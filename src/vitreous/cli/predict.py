@@ -15,7 +15,7 @@ from vitreous.cli.parse import parse
 from vitreous.cli.prediction_formats import WRITERS, Layout, choose_format, suggest_reading
 from vitreous.cli.prediction_job import PART, PredictionJob, describe_job, is_own
 from vitreous.cli.streams import endure
-from vitreous.data.listing.ignored import describe_ignored
+from vitreous.data.listing.ignored_files import describe_ignored
 from vitreous.data.listing.scan_report import escape
 from vitreous.errors import ConfigError
 from vitreous.image_paths import expand_images, expand_paths

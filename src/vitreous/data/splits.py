@@ -7,7 +7,7 @@ from vitreous.data.listing import discovery
 from vitreous.data.listing.discovery import NAMES, explain_no_split
 from vitreous.data.listing.listing import Listing, Splits
 from vitreous.data.sources.objects import is_object, list_objects
-from vitreous.data.sources.packed import is_packed, list_packed
+from vitreous.data.sources.packed_data import is_packed, list_packed
 from vitreous.errors import DataError
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from vitreous.deploy.graph import Graph, GraphOptions, plan_graph
 from vitreous.deploy.proof import Proof, gather_pixels, prove
 from vitreous.deploy.targets import WRITERS, check_installed, trace
-from vitreous.engines.exported import ExportedEngine
+from vitreous.engines.exported_engine import ExportedEngine
 from vitreous.engines.exported_folder import CONFIG, EXPORT_FORMAT, TARGETS, ExportedFolder, StoredFile, Target
 from vitreous.engines.program_engine import note_own
 from vitreous.engines.selection import READERS, choose_engine

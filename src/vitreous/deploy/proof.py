@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image as Pillow
 
 from vitreous.engines.base import Engine
-from vitreous.engines.exported import ExportedEngine
+from vitreous.engines.exported_engine import ExportedEngine
 from vitreous.errors import CheckpointError, DataError
 from vitreous.images.inputs import Image, prepare
 from vitreous.shapes import Pixels

@@ -3,7 +3,7 @@
 import numpy as np
 
 from vitreous.engines.base import check_precision, list_precisions
-from vitreous.engines.exported import ExportedEngine
+from vitreous.engines.exported_engine import ExportedEngine
 from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.errors import CheckpointError
 from vitreous.runtime.threads import count_threads

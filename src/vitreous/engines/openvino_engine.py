@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from vitreous.engines.base import check_precision, list_precisions
-from vitreous.engines.exported import ExportedEngine
+from vitreous.engines.exported_engine import ExportedEngine
 from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.errors import CheckpointError, ConfigError
 from vitreous.runtime.signal_stack import keep_signal_stack

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vitreous.engines.base import check_precision
-from vitreous.engines.exported import ExportedEngine
+from vitreous.engines.exported_engine import ExportedEngine
 from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.errors import CheckpointError, ConfigError, StorageError, UserError
 from vitreous.runtime.device import tune_cpu

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from vitreous.engines.base import ENGINES, Engine, list_precisions
 from vitreous.engines.exported_folder import ExportedFolder
-from vitreous.engines.measured import MeasuredEngine
+from vitreous.engines.measured_engine import MeasuredEngine
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.runtime.packages import is_installed
 

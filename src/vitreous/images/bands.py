@@ -148,7 +148,7 @@ def read_numbers(entry: Entry, most: int) -> Num[np.ndarray, " value"]:
     if letter is None:
         return np.empty(0, np.int64)
     width = int(letter[1])
-    raw = entry.raw(most * width)
+    raw = entry.read_bytes(most * width)
     return np.frombuffer(raw[: len(raw) // width * width], f"{entry.order}{letter}").astype(np.int64)
 
 

@@ -119,7 +119,9 @@ def select_convolutions(model: nn.Module, layer: int = -1) -> nn.Module:
 def find_grid(model: Swin, images: Float[Tensor, "batch channel row col"], layer: int) -> Size:
     """Return the grid of patches of a block's stage, for images of this size."""
     index, stages = resolve_index(layer, model.config.depth, "layer"), list(accumulate(model.config.depths))
-    return model.config.maps_of(Size(*images.shape[2:]))[next(place for place, end in enumerate(stages) if index < end)]
+    return model.config.compute_map_sizes(Size(*images.shape[2:]))[
+        next(place for place, end in enumerate(stages) if index < end)
+    ]
 
 
 def _find_stage(model: ConvNet, layer: int) -> nn.Module:

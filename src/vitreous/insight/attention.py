@@ -98,7 +98,7 @@ def pool_maps(
     if pool is None:
         raise ConfigError(f"this model pools by {model.config.pool!r}, not by attention (pool='map')")
     found: list[Tensor] = []
-    keep = lambda _module, inputs: found.append(compute_weights(pool.heads_of(inputs[0]))[:, :, 0])  # noqa: E731
+    keep = lambda _module, inputs: found.append(compute_weights(pool.compute_heads(inputs[0]))[:, :, 0])  # noqa: E731
     with torch.no_grad(), evaluation_mode(model), remove_after(pool.register_forward_pre_hook(keep)):
         for part in iterate_chunks(images):
             model(part)
@@ -128,7 +128,7 @@ def watch_kernels(model: ViT, layers: Sequence[int], see: See) -> Iterator[None]
 def _make_hook(layer: int, see: See) -> Callable[..., None]:
     def show(attention: Attention, inputs: tuple[Tensor, Places], _output: Any) -> None:
         tokens, places = inputs
-        see(layer, attention.heads_of(attention.project(tokens), places))
+        see(layer, attention.compute_heads(attention.project(tokens), places))
 
     return show
 

@@ -187,7 +187,7 @@ def watch_attention(
     def build_hook(layer: int) -> Callable[..., Tensor]:
         def replace(attention: Any, inputs: tuple[Any, ...], _output: Tensor) -> Tensor:
             pooling = layer == model.config.depth
-            heads = attention.heads_of(inputs[0] if pooling else attention.project(inputs[0]), *inputs[1:])
+            heads = attention.compute_heads(inputs[0] if pooling else attention.project(inputs[0]), *inputs[1:])
             gathered = attend(heads)
             keep(layer, heads, gathered)
             return attention.mix(gathered)

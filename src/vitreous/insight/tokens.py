@@ -58,7 +58,7 @@ def compute_readout(model: ViT, tokens: Float[Tensor, "batch token dim"]) -> Flo
     if kind == "max":
         share = F.one_hot(patches.argmax(dim=1), count - front).to(tokens.dtype).mean(dim=1)
     elif model.pool.attention is not None:
-        share = compute_weights(model.pool.attention.heads_of(patches)).mean(dim=1)[:, 0]
+        share = compute_weights(model.pool.attention.compute_heads(patches)).mean(dim=1)[:, 0]
     else:
         share = torch.full_like(patches[..., 0], 1 / (count - front))
     share = F.pad(share, (front, 0))

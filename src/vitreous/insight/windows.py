@@ -67,7 +67,7 @@ def list_attention(model: Swin) -> list[WindowAttention]:
 
 def count_window_weights(model: Swin, image: Size) -> int:
     """Return the most attention weights of a layer for one image."""
-    stages = zip(model.config.maps_of(image), model.config.windows, model.config.heads, strict=True)
+    stages = zip(model.config.compute_map_sizes(image), model.config.windows, model.config.heads, strict=True)
     return max(
         heads * (rows + down) * (cols + across) * down * across for (rows, cols), (down, across), heads in stages
     )

@@ -74,7 +74,7 @@ class Attention(nn.Module):
         self, tokens: Float[Tensor, "batch token dim"], places: Places = NOWHERE
     ) -> Float[Tensor, "batch token inner"]:
         """Return the heads' outputs side by side, which `out` mixes (equation 8)."""
-        return self.concatenate(attend(self.heads_of(self.project(tokens), places)))
+        return self.concatenate(attend(self.compute_heads(self.project(tokens), places)))
 
     def mix(self, gathered: Float[Tensor, "batch head token head_dim"]) -> Float[Tensor, "batch token dim"]:
         """Mix the heads' outputs (equation 8)."""
@@ -91,7 +91,7 @@ class Attention(nn.Module):
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
         return self.qkv(tokens) + bias.to(tokens.dtype)
 
-    def heads_of(self, projected: Float[Tensor, "batch token dim3"], places: Places) -> Heads:
+    def compute_heads(self, projected: Float[Tensor, "batch token dim3"], places: Places) -> Heads:
         """Return the kernel's input: q and k normalised and rotated, and the bias of relative positions."""
         q, k, v = projected.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         q, k = self.q_norm(q), self.k_norm(k)

@@ -32,18 +32,18 @@ class AxialAttention(Attention):
     ) -> Float[Tensor, "batch token inner"]:
         """Let every patch attend to those of its line."""
         assert places.grid is not None
-        q, k, v, _ = super().heads_of(self.project(tokens), places)
+        q, k, v, _ = super().compute_heads(self.project(tokens), places)
         lines = Heads(*(split_lines(part, places.grid, self.axis) for part in (q, k, v)), bias=None)
         return self.concatenate(join_lines(attend(lines), places.grid, self.axis))
 
-    def heads_of(self, projected: Float[Tensor, "batch token dim3"], places: Places) -> Heads:
+    def compute_heads(self, projected: Float[Tensor, "batch token dim3"], places: Places) -> Heads:
         """Return the input of full attention's kernel that gives the same result: minus infinity off each query's line.
 
         For looking inside only: `forward` makes no token x token matrix.
         """
         assert places.grid is not None
         mask = build_line_mask(places.grid, self.axis, projected.device)
-        return super().heads_of(projected, places._replace(mask=mask))
+        return super().compute_heads(projected, places._replace(mask=mask))
 
 
 def split_lines(

@@ -73,12 +73,12 @@ class AttentionPool(nn.Module):
         self, patches: Float[Tensor, "batch patch dim"], sizes: Float[Tensor, "batch patch 1"] | None = None
     ) -> Float[Tensor, "batch dim"]:
         """Attend to all patches, to one of several merged ones as often as `sizes` says."""
-        q, k, v, _ = self.heads_of(patches)
+        q, k, v, _ = self.compute_heads(patches)
         if sizes is None:
             return self.mix(F.scaled_dot_product_attention(q, k, v))
         return self.mix(attention_weights(q, k, sizes.log().mT[:, None]) @ v)
 
-    def heads_of(self, patches: Float[Tensor, "batch patch dim"]) -> Heads:
+    def compute_heads(self, patches: Float[Tensor, "batch patch dim"]) -> Heads:
         """Return the kernel's input."""
         q = self.q(self.probe.to(patches.dtype).expand(patches.shape[0], 1, -1))
         k, v = self.kv(patches).chunk(2, dim=2)

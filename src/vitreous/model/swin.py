@@ -146,7 +146,7 @@ class Swin(nn.Module):
     def encode(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:
         """Pass images through all stages."""
         check_channels(images, self.config.channels)
-        maps = self.config.maps_of(Size(*images.shape[2:]))
+        maps = self.config.compute_map_sizes(Size(*images.shape[2:]))
         rows, cols = (count * side for count, side in zip(maps[0], self.config.patch, strict=True))
         images = F.pad(images, (0, cols - images.shape[3], 0, rows - images.shape[2]))
         z = self.dropout(self.patches(images))
@@ -184,7 +184,10 @@ class Swin(nn.Module):
         Raises:
             UnknownName: a stage that the model doesn't have.
         """
-        names, maps = name_stages(len(self.stages), layers, norm), self.config.maps_of(Size(*images.shape[2:]))
+        names, maps = (
+            name_stages(len(self.stages), layers, norm),
+            self.config.compute_map_sizes(Size(*images.shape[2:])),
+        )
         grids = {f"stage.{place}": grid for place, grid in enumerate(maps)} | {"norm": maps[-1]}
         found = self.intermediates(images, names)
         return [found[name].unflatten(1, tuple(grids[name])) for name in names]
@@ -243,6 +246,6 @@ class Swin(nn.Module):
             self._place()
 
     def _place(self) -> None:
-        for stage, grid in zip(self.stages, self.config.maps_of(self.image), strict=True):
+        for stage, grid in zip(self.stages, self.config.compute_map_sizes(self.image), strict=True):
             for block in cast("SwinStage", stage).blocks:
                 cast("WindowAttention", cast("Block", block).attention).place(grid)

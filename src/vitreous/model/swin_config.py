@@ -117,14 +117,14 @@ class SwinConfig:
     @property
     def maps(self) -> list[Size]:
         """Rows and columns of each stage's patches."""
-        return self.maps_of(Size(*self.image))
+        return self.compute_map_sizes(Size(*self.image))
 
     @property
     def grid(self) -> Size:
         """Rows and columns of the last stage's patches."""
         return self.maps[-1]
 
-    def maps_of(self, image: Size) -> list[Size]:
+    def compute_map_sizes(self, image: Size) -> list[Size]:
         """Return the rows and columns of each stage's patches for images of some size: half of those before, rounded up."""
         size = Size(-(-image.rows // self.patch[0]), -(-image.cols // self.patch[1]))
         found = [size]

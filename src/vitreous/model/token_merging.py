@@ -59,7 +59,7 @@ class Merging(nn.Module):
 
     def _block(self, block: Block, z: Tensor, size: Tensor, merged: bool) -> tuple[Tensor, Tensor]:
         attention = block.attention
-        heads = attention.heads_of(attention.project(block.attention_norm(z)), NOWHERE)
+        heads = attention.compute_heads(attention.project(block.attention_norm(z)), NOWHERE)
         if merged:  # a token weighs as much as all that it is made of (section 3, proportional attention)
             heads = heads._replace(bias=weigh(size, z.shape[1]))
         z = z + block.attention_scale(attention.mix(attend(heads)))

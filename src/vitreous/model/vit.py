@@ -102,10 +102,10 @@ class ViT(nn.Module):
         self, z: Float[Tensor, "batch token dim"], sizes: Float[Tensor, "batch token 1"] | None = None
     ) -> Float[Tensor, "batch label"]:
         """Return the logits for the sequence that `tokens` returns; `sizes`: how many patches each token is made of."""
-        first, *others = self.each_head(z, sizes)
+        first, *others = self.logits_by_head(z, sizes)
         return (first + others[0]) / 2 if others else first
 
-    def each_head(
+    def logits_by_head(
         self, z: Float[Tensor, "batch token dim"], sizes: Float[Tensor, "batch token 1"] | None = None
     ) -> list[Float[Tensor, "batch label"]]:
         """Return the logits of each head for the sequence that `tokens` returns; a distilled model's two have a loss

@@ -92,7 +92,7 @@ class WindowAttention(Attention):
         assert places.grid is not None
         windows = self.cut(tokens, places.grid)
         count = windows.shape[1]
-        q, k, v, bias = self.heads_of(self.project(windows.flatten(0, 1)), NOWHERE)
+        q, k, v, bias = self.compute_heads(self.project(windows.flatten(0, 1)), NOWHERE)
         assert bias is not None
         mask = self.mask if places.grid == self.placed else self._build_mask(places.grid, tokens.device)
         bias = bias.expand(count, -1, -1, -1) if mask is None else bias + MASKED * mask[:, None].to(bias.dtype)

@@ -58,7 +58,7 @@ class Supervised(Objective):
         """
         model = self.model
         if isinstance(model, ViT) and model.distillation_head is not None:
-            heads = [logits.float() for logits in model.each_head(model.tokens(images))]
+            heads = [logits.float() for logits in model.logits_by_head(model.tokens(images))]
         else:
             heads = [model(images).float()]
         if taught is None:

@@ -51,7 +51,7 @@ async def read_explain_options(
 def explain_images(loaded: Loaded, images: list[Ready], wanted: ExplainOptions) -> dict[str, Any] | bytes:
     """Return what is said of the images' maps, or the bytes of one image's; raises Problem, ConfigError."""
     from vitreous.insight.methods import MapOptions
-    from vitreous.serving import explaining
+    from vitreous.serving.maps import compute_maps, describe_maps, draw_map
 
     pixels = [one.pixels for one in images if one.pixels is not None]
     if wanted.format != "json" and len(images) > 1:
@@ -64,9 +64,9 @@ def explain_images(loaded: Loaded, images: list[Ready], wanted: ExplainOptions) 
             "invalid-parameter", "png shows one map, but query=all asks for every patch's; ask for json or npy"
         )
     options = MapOptions(wanted.method, wanted.layer, wanted.head, wanted.target)
-    found = explaining.explain(loaded.predictor, np.stack(pixels), options, wanted.query)
+    found = compute_maps(loaded.predictor, np.stack(pixels), options, wanted.query)
     if wanted.format == "png":
-        return explaining.draw_map(loaded.predictor, pixels[0], found.maps[0])
+        return draw_map(loaded.predictor, pixels[0], found.maps[0])
     if wanted.format == "npy":
         file = io.BytesIO()
         narrowed = found.by_head is None or wanted.head is not None
@@ -75,7 +75,7 @@ def explain_images(loaded: Loaded, images: list[Ready], wanted: ExplainOptions) 
     places = iter(range(len(pixels)))
     entries = [
         {"name": one.name, "error": one.error}
-        | ({} if one.pixels is None else explaining.describe_maps(loaded.predictor, found, next(places)))
+        | ({} if one.pixels is None else describe_maps(loaded.predictor, found, next(places)))
         for one in images
     ]
     settled = found.options

@@ -17,10 +17,10 @@ from vitreous.predictor import HEADLESS, Predictor
 from vitreous.runtime.threads import count_threads
 from vitreous.serving.batcher import Answer, Batcher
 from vitreous.serving.bodies import Upload
+from vitreous.serving.fingerprint import Fingerprint, read_fingerprint
 from vitreous.serving.measurements import Measurements
 from vitreous.serving.options import ModelSource, ServiceOptions
 from vitreous.serving.problems import Problem, queue_full
-from vitreous.serving.watching import Fingerprint, take_fingerprint
 
 LOG = logging.getLogger("vitreous.serving")
 MOST_DECODERS = 4
@@ -57,7 +57,7 @@ class Loaded:
         except ConfigError:  # an export of logits alone
             self.embeds = False
         if self.predictor.engine.name == "torch":
-            import_module("vitreous.serving.explaining")  # the first request would wait for it
+            import_module("vitreous.serving.maps")  # the first request would wait for it
         if not all(np.isfinite(one).all() for one in found):
             raise CheckpointError(f"{self.predictor.path} gives outputs that are not finite numbers; it can't be used")
 
@@ -77,7 +77,7 @@ class ServedModel:
 
     def load(self) -> Loaded:
         """Load what the files hold, and compute once; takes long. Raises VitreousError."""
-        self.fingerprint = take_fingerprint(self.source.path)
+        self.fingerprint = read_fingerprint(self.source.path)
         predictor = self.source.open()
         self.version += 1
         loaded = Loaded(predictor, self.version, self.options, self.observe, lambda: self.pending)
@@ -213,7 +213,7 @@ class Models:
         seen = model.fingerprint
         while True:
             await asyncio.sleep(self.options.reload_every)
-            before, seen = seen, await asyncio.to_thread(take_fingerprint, model.source.path)
+            before, seen = seen, await asyncio.to_thread(read_fingerprint, model.source.path)
             if seen and seen == before and seen != model.fingerprint:
                 await self._reload(model)
 

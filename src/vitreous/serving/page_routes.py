@@ -72,10 +72,10 @@ def build_page_routes(models: Models) -> APIRouter:
 
 
 def _look(loaded: Loaded, images: list[Ready], layer: int, target: str | None) -> dict[str, Any]:
-    from vitreous.serving.inside import look_inside  # needs torch, which no export does
+    from vitreous.serving.page_contents import gather_contents  # needs torch, which no export does
 
     pixels = np.stack([one.pixels for one in images if one.pixels is not None])
-    return look_inside(loaded.predictor, pixels, layer, target)
+    return gather_contents(loaded.predictor, pixels, layer, target)
 
 
 def write_style() -> str:

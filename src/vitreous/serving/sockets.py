@@ -1,4 +1,4 @@
-"""An address to listen on, or one line that says why there is none."""
+"""The socket that a server listens on, and how many connections this process can hold."""
 
 import errno
 import socket
@@ -7,26 +7,26 @@ from contextlib import suppress
 from vitreous.errors import ConfigError
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-"""Names of this machine that no other one reaches."""
+"""Names of this machine that no other machine can reach."""
 MOST_CONNECTIONS = 16_384
 BACKLOG = 2048
-"""Connections that the system keeps until they are accepted, all at once."""
+"""Most connections that the system holds until they are accepted."""
 REASONS = {
     errno.EADDRINUSE: "port {port} on {host} is taken; choose another one (--port), or 0 for any that is free",
-    errno.EACCES: "port {port} is for the system's administrator; choose one from 1024 (--port)",
+    errno.EACCES: "port {port} needs the system's administrator; choose one from 1024 (--port)",
     errno.EADDRNOTAVAIL: "{host} is not an address of this machine; choose 127.0.0.1 or 0.0.0.0 (--host)",
 }
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that is bound to an address, 0: to any free port; raises ConfigError."""
+    """Return a socket that listens on an address; port 0: any free port. Raises ConfigError."""
     if not 0 <= port <= 65535:
         raise ConfigError(f"port is {port}; it must be 0 (any free one) to 65535")
     try:
         family, *_, address = socket.getaddrinfo(
             strip_brackets(host), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        # asyncio sends at once (TCP_NODELAY) only where the protocol is named; otherwise answers wait 40 ms for the client's system
+        # asyncio sets TCP_NODELAY only if the protocol is named; without it, answers wait 40 ms for the client's acknowledgement
         found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError as error:
         raise ConfigError(
@@ -45,18 +45,18 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def format_url(host: str, listening: socket.socket) -> str:
-    """Return the address in a browser of a socket that `listen` bound."""
+    """Return the URL of a socket that `listen` returned."""
     name = strip_brackets(host)
     return f"http://{f'[{name}]' if ':' in name else name}:{listening.getsockname()[1]}"
 
 
 def strip_brackets(host: str) -> str:
-    """Return an IPv6 address as the system takes it, also where it stands in brackets as in an address of the web."""
+    """Return a host without the brackets that URLs put around IPv6 addresses."""
     return host[1:-1] if host.startswith("[") and host.endswith("]") else host
 
 
 def raise_file_limit() -> None:
-    """Let this process and those that it starts open as many files and connections as the system allows them."""
+    """Let this process and its children open as many files and connections as the system allows."""
     with suppress(ImportError, OSError, ValueError):
         import resource
 
@@ -67,10 +67,10 @@ def raise_file_limit() -> None:
 
 
 def count_connections() -> int:
-    """Return how many connections this process can hold at once and still open files."""
+    """Return how many connections this process can hold at once, with files to spare."""
     try:
         import resource
-    except ImportError:  # not on this system
+    except ImportError:  # Windows
         return MOST_CONNECTIONS
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:

@@ -27,7 +27,7 @@ from vitreous.weights.limits import check_model
 from vitreous.weights.mapping import Mapped, read_tensors
 from vitreous.weights.model_folder import ModelFolder
 from vitreous.weights.options import LoadOptions, Report, StatedFacts, group_names
-from vitreous.weights.unread import explain_unknown
+from vitreous.weights.unknown_models import explain_unknown
 from vitreous.weights.wrappers import TRAINING, attach_head, unwrap
 
 MODULES = (

@@ -159,7 +159,8 @@ def test_what_is_ignored_is_named_by_ending_with_what_to_do(tmp_path, monkeypatc
         write(tmp_path / "cat" / f"{number}{['.HEIC', '.HEIC', '.heic', '.txt', '', '.psd'][number]}")
     monkeypatch.setattr("vitreous.data.listing.class_folders.SUFFIXES", frozenset([".png"]))
     monkeypatch.setattr(
-        "vitreous.data.listing.ignored.suggest_remedy", {".heic": "install it", ".psd": "save as PNG", ".png": ""}.get
+        "vitreous.data.listing.ignored_files.suggest_remedy",
+        {".heic": "install it", ".psd": "save as PNG", ".png": ""}.get,
     )
     dataset = open_dataset(DataConfig(str(tmp_path)))
     assert "ignored     .HEIC 3: install it; .psd 1: save as PNG; .txt 1, without extension 1: not images" in str(

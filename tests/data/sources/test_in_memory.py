@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.support.pictures import encoded, picture, tree, write
 
-from vitreous.data.labelled import open_source
+from vitreous.data.labelled_images import open_source
 from vitreous.data.sources import in_memory as room
 from vitreous.data.sources.in_memory import Remembered, Store, remember
 from vitreous.data.stream.loader import TrainStream, load_evaluation_batches

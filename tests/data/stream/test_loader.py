@@ -14,7 +14,7 @@ from tests.support.pictures import encoded, picture, tree, write
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_digits
-from vitreous.data.labelled import open_source
+from vitreous.data.labelled_images import open_source
 from vitreous.data.stream import loader as room
 from vitreous.data.stream.loader import TrainStream, load_evaluation_batches, load_train_batches, resolve_workers
 from vitreous.errors import ConfigError, ImageError, WorkerKilled

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import name_dataset, open_dataset
-from vitreous.data.labelled import open_source
+from vitreous.data.labelled_images import open_source
 from vitreous.data.sources import in_memory
 from vitreous.data.sources.base import Source
 from vitreous.data.sources.in_memory import LIMIT, Remembered, remember

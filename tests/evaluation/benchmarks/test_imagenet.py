@@ -12,7 +12,7 @@ from tests.support.pictures import write
 from vitreous.errors import ConfigError, DataError, UnknownName
 from vitreous.evaluation.benchmarks.imagenet import BatchOptions, Score, score
 from vitreous.evaluation.benchmarks.imagenet_c import ALEXNET, corruption_errors
-from vitreous.evaluation.benchmarks.imagenet_classes import class_of, outputs_of, subset, wnids
+from vitreous.evaluation.benchmarks.imagenet_classes import find_class, find_outputs, subset, wnids
 from vitreous.images.preprocess import preprocess_image
 from vitreous.images.tensors import normalize
 from vitreous.metrics.classification import wilson_interval
@@ -51,17 +51,17 @@ def test_the_class_lists_are_timms() -> None:
 
 
 def test_folders_stand_for_classes() -> None:
-    assert [class_of(name) for name in ("n01440764", "n15075141", "0", "999", "1000", "tench", "-1", "²")] == [
+    assert [find_class(name) for name in ("n01440764", "n15075141", "0", "999", "1000", "tench", "-1", "²")] == [
         0, 999, 0, 999, -1, -1, -1, -1,
     ]  # fmt: skip
 
 
 def test_outputs_are_matched_by_id_or_taken_in_order() -> None:
-    assert outputs_of([str(number) for number in range(1000)]).tolist() == list(range(1000))
-    assert outputs_of(["background", *map(str, range(1000))]).tolist() == list(range(1, 1001))
-    assert outputs_of([*wnids()[::-1], "n99999999"]).tolist() == list(range(999, -1, -1))
+    assert find_outputs([str(number) for number in range(1000)]).tolist() == list(range(1000))
+    assert find_outputs(["background", *map(str, range(1000))]).tolist() == list(range(1, 1001))
+    assert find_outputs([*wnids()[::-1], "n99999999"]).tolist() == list(range(999, -1, -1))
     with pytest.raises(ConfigError, match=r"has 10 outputs.*head for ImageNet"):
-        outputs_of([str(number) for number in range(10)])
+        find_outputs([str(number) for number in range(10)])
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from tests.support.pictures import tree, write
 from vitreous.errors import ConfigError, DataError, UnknownName
 from vitreous.evaluation.benchmarks import vtab_tasks
 from vitreous.evaluation.benchmarks.vtab import VTAB, TaskOptions, TaskScore, run_vtab
-from vitreous.evaluation.benchmarks.vtab_files import open_task, tasks_in
-from vitreous.evaluation.benchmarks.vtab_tasks import GROUPS, TASKS, task_named
+from vitreous.evaluation.benchmarks.vtab_files import list_tasks, open_task
+from vitreous.evaluation.benchmarks.vtab_tasks import GROUPS, TASKS, find_task
 from vitreous.evaluation.probes.features import FeatureOptions, features
 from vitreous.evaluation.probes.linear import linear_probe
 from vitreous.reports.evaluation.vtab import build_sections, format_lines, list_figures
@@ -137,13 +137,13 @@ def test_averages() -> None:
     """The mean of the 19, and the mean of the groups' means, are two numbers."""
     accuracy = {"Natural": 0.9, "Specialized": 0.6, "Structured": 0.3}
     found = scores(**{name: accuracy[task.group] for name, task in TASKS.items()})
-    assert [found.of_group(group) for group in GROUPS] == pytest.approx([0.9, 0.6, 0.3])
+    assert [found.average_group(group) for group in GROUPS] == pytest.approx([0.9, 0.6, 0.3])
     assert found.mean == pytest.approx((7 * 0.9 + 4 * 0.6 + 8 * 0.3) / 19)
     assert found.mean_of_groups == pytest.approx(0.6)
     shown = {name: value for name, value, _ in list_figures(found)}
     assert (shown["Mean of 19"], shown["Mean of groups"]) == ("58.4%", "60.0%")
     some = scores(**{name: 0.5 for name, task in TASKS.items() if task.group == "Specialized"})
-    assert (some.mean, some.of_group("Specialized"), some.of_group("Natural")) == (None, 0.5, None)
+    assert (some.mean, some.average_group("Specialized"), some.average_group("Natural")) == (None, 0.5, None)
     assert [name for name, *_ in list_figures(some)] == ["Specialized"]
     assert "without Caltech101" in "\n".join(format_lines(some))
     assert "Not all tasks" in "\n".join(block.markdown() for part in build_sections(some) for block in part.blocks)
@@ -152,10 +152,10 @@ def test_averages() -> None:
 def test_tasks_are_found_under_any_of_their_names(tmp_path: Path) -> None:
     for name in ("Pets", "cifar100", "dtd", "something"):
         (tmp_path / name).mkdir()
-    assert tasks_in(tmp_path) == ["cifar", "dtd", "oxford_iiit_pet"]
-    assert task_named("DSprites_Location") == "dsprites_loc"
+    assert list_tasks(tmp_path) == ["cifar", "dtd", "oxford_iiit_pet"]
+    assert find_task("DSprites_Location") == "dsprites_loc"
     with pytest.raises(UnknownName, match="did you mean 'eurosat'"):
-        task_named("eurosad")
+        find_task("eurosad")
 
 
 def without(name: str):
@@ -187,9 +187,9 @@ def test_lists_that_are_wrong_are_told_by_their_line(tmp_path: Path, spoil, comp
 
 def test_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
-        tasks_in(tmp_path / "nowhere")
+        list_tasks(tmp_path / "nowhere")
     with pytest.raises(DataError, match="no folder named after a task"):
-        tasks_in(tmp_path)
+        list_tasks(tmp_path)
     with pytest.raises(DataError, match="no folder dtd/ for DTD"):
         open_task(tmp_path, "dtd")
     tree(tmp_path / "patch_camelyon", train__a=1, train__b=1, train__c=1, test__a=1)

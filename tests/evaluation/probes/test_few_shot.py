@@ -8,7 +8,7 @@ from tests.support.features import clouds
 
 from vitreous.errors import ConfigError, DataError
 from vitreous.evaluation.probes.features import Features
-from vitreous.evaluation.probes.few_shot import draw, few_shot, hold_out, interval_of
+from vitreous.evaluation.probes.few_shot import compute_interval, draw, few_shot, hold_out
 from vitreous.metrics.classification import wilson_interval
 from vitreous.metrics.seeds_and_images import estimate_crossed
 
@@ -130,15 +130,15 @@ def test_parts_that_do_not_fit():
 def test_the_interval_holds_seeds_and_images():
     rng = np.random.default_rng(0)
     right = [rng.random(100) < share for share in (0.71, 0.74, 0.69)]
-    both, seeds = interval_of(right), ttest_1samp([one.mean() for one in right], 0).confidence_interval(0.95)
-    assert interval_of(right) == estimate_crossed(np.stack(right).astype(float)).within()
+    both, seeds = compute_interval(right), ttest_1samp([one.mean() for one in right], 0).confidence_interval(0.95)
+    assert compute_interval(right) == estimate_crossed(np.stack(right).astype(float)).within()
     hard = rng.random(100) < 0.5
     alike = [hard ^ (rng.random(100) < 0.01) for _ in range(3)]  # every seed errs on the same images
-    low, high = interval_of(alike)
+    low, high = compute_interval(alike)
     assert high - low > 0.15, "about 0.2, as for one seed: the images are what matters"
     assert 0.0 <= both[0] < both[1] <= 1.0 and seeds.low < both[1]
-    assert interval_of([np.arange(100) < 25]) == wilson_interval(25, 100)
-    assert interval_of([np.arange(10) < 1, np.arange(10) < 9]) == (0.0, 1.0)
+    assert compute_interval([np.arange(100) < 25]) == wilson_interval(25, 100)
+    assert compute_interval([np.arange(10) < 1, np.arange(10) < 9]) == (0.0, 1.0)
 
 
 def test_a_share_of_each_class_is_held_out_but_never_all():

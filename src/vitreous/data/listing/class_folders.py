@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vitreous.data.listing.ignored import SYSTEM, describe_ignored, is_junk, name_kind
+from vitreous.data.listing.ignored_files import SYSTEM, describe_ignored, is_junk, name_kind
 from vitreous.data.listing.listing import Listing, Row, format_names, get_split, read_stamp, sort_key
 from vitreous.errors import DataError
 from vitreous.images.config import SUFFIXES

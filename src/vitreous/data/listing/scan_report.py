@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from vitreous.data.listing.ignored import describe_ignored
+from vitreous.data.listing.ignored_files import describe_ignored
 from vitreous.runtime.display import Shown
 
 WIDTH = 12

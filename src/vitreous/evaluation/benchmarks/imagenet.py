@@ -12,8 +12,8 @@ from vitreous.data.sources.base import FileSource, Source
 from vitreous.errors import DataError
 from vitreous.evaluation.accuracy import Progress, outputs
 from vitreous.evaluation.benchmarks.imagenet_c import BaselineErrors, corruption_errors, find_folders
-from vitreous.evaluation.benchmarks.imagenet_classes import CLASSES, outputs_of, subset
-from vitreous.evaluation.benchmarks.imagenet_sets import open_classes, open_validation, read_real_labels, set_named
+from vitreous.evaluation.benchmarks.imagenet_classes import CLASSES, find_outputs, subset
+from vitreous.evaluation.benchmarks.imagenet_sets import find_set, open_classes, open_validation, read_real_labels
 from vitreous.images.config import PreprocessConfig
 from vitreous.metrics.classification import wilson_interval
 from vitreous.predictor import Predictor
@@ -78,8 +78,8 @@ def score(predictor: Predictor, name: str, root: Path, batches: BatchOptions = B
         UnknownName: no such benchmark. ConfigError: a model with other outputs.
         DataError: the copy isn't there, or isn't laid out as it should be. ImageError: a file that can't be read.
     """
-    mark = set_named(name).mark
-    columns = outputs_of(predictor.folder.classes)
+    mark = find_set(name).mark
+    columns = find_outputs(predictor.folder.classes)
     if name == "imagenet-real":
         return score_real(predictor, root, columns, batches)
     if name == "imagenet-c":

@@ -32,7 +32,7 @@ def subset(mark: str) -> Int64[np.ndarray, " chosen"]:
     return np.array([index for index, (_, marks) in enumerate(_table()) if mark in marks], np.int64)
 
 
-def class_of(name: str) -> int:
+def find_class(name: str) -> int:
     """Return the class that a folder is named after: a WordNet id, or a number from 0 to 999; -1 for neither."""
     if name.isascii() and name.isdigit():
         return int(name) if int(name) < CLASSES else -1
@@ -44,13 +44,13 @@ def _numbers() -> dict[str, int]:
     return {wnid: index for index, wnid in enumerate(wnids())}
 
 
-def classes_of(folders: Sequence[str], where: str) -> Int64[np.ndarray, " folder"]:
+def find_classes(folders: Sequence[str], where: str) -> Int64[np.ndarray, " folder"]:
     """Return the class of each folder.
 
     Raises:
         DataError: a folder that is not named after a class of ImageNet.
     """
-    found = np.array([class_of(name) for name in folders], np.int64)
+    found = np.array([find_class(name) for name in folders], np.int64)
     unknown = [repr(name) for name, index in zip(folders, found, strict=True) if index < 0]
     if unknown:
         raise DataError(
@@ -60,7 +60,7 @@ def classes_of(folders: Sequence[str], where: str) -> Int64[np.ndarray, " folder
     return found
 
 
-def outputs_of(names: Sequence[str]) -> Int64[np.ndarray, " label"]:
+def find_outputs(names: Sequence[str]) -> Int64[np.ndarray, " label"]:
     """Return, for each class of ImageNet, the index of the model's output for it.
 
     Outputs named by WordNet ids are matched by name. Otherwise 1000 outputs are assumed to be in ImageNet's order, as

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from vitreous.data.labelled import open_source
+from vitreous.data.labelled_images import open_source
 from vitreous.data.listing.class_folders import is_image, list_subfolders
 from vitreous.data.listing.listing import Listing, Row, format_names
 from vitreous.data.listing.scan import scan
 from vitreous.data.sources.base import FileSource, Source
 from vitreous.data.sources.files import ScannedListing, build_source, keep_readable
 from vitreous.errors import DataError, UnknownName
-from vitreous.evaluation.benchmarks.imagenet_classes import CLASSES, class_of, classes_of
+from vitreous.evaluation.benchmarks.imagenet_classes import CLASSES, find_class, find_classes
 from vitreous.images.config import DecodeConfig
 from vitreous.storage.presence import is_folder
 
@@ -76,7 +76,7 @@ IMAGES = 50_000
 """Images of ImageNet's validation split."""
 
 
-def set_named(name: str) -> ImageSet:
+def find_set(name: str) -> ImageSet:
     """Return a test set; raises UnknownName."""
     if name not in SETS:
         raise UnknownName("benchmark", name, SETS)
@@ -92,7 +92,7 @@ def class_folders(root: Path) -> Path:
     if not is_folder(root):
         raise DataError(f"no such folder: {root}; name your copy of the benchmark, unpacked")
     for place in (root, *(folders[:1] if len(folders := list_subfolders(root)) == 1 else [])):
-        if any(class_of(folder.name) >= 0 for folder in list_subfolders(place)):
+        if any(find_class(folder.name) >= 0 for folder in list_subfolders(place)):
             return place
     listed = format_names([folder.name + "/" for folder in folders]) or "no folders"
     raise DataError(
@@ -117,7 +117,7 @@ def open_classes(
     """
     place = class_folders(root)
     source = open_source(str(place), None, decode, broken)
-    own = classes_of(source.classes, str(place))
+    own = find_classes(source.classes, str(place))
     strange = [name for name, index in zip(source.classes, own, strict=True) if index not in chosen]
     if strange:
         raise DataError(
@@ -145,19 +145,19 @@ def open_validation(root: Path, decode: DecodeConfig, broken: str) -> tuple[File
     listing = Listing(root, tuple(rows))
     part = ScannedListing(listing, scan(listing, decode, "full"))
     source = build_source(keep_readable(part, broken), ("image",), decode, part.broken)
-    return source, np.array([number_of(name) for name in source.names], np.int64)
+    return source, np.array([read_number(name) for name in source.names], np.int64)
 
 
 def _validation_rows(root: Path) -> Iterator[Row]:
     for folder, _, names in os.walk(root):
         for name in names:
-            if is_image(name) and 0 <= number_of(name) < IMAGES:
+            if is_image(name) and 0 <= read_number(name) < IMAGES:
                 path = Path(folder, name)
                 found = path.stat()
                 yield Row(path.relative_to(root).as_posix(), "image", found.st_size, found.st_mtime_ns)
 
 
-def number_of(name: str) -> int:
+def read_number(name: str) -> int:
     """Return the number, from 0, of one of ImageNet's validation images, given its name; -1 for any other name."""
     match = VALIDATION.match(name.rpartition("/")[2])
     return int(match[1]) - 1 if match else -1

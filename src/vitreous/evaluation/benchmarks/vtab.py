@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from vitreous.errors import DataError
-from vitreous.evaluation.benchmarks.vtab_files import Opened, open_task, tasks_in
-from vitreous.evaluation.benchmarks.vtab_tasks import GROUPS, TASKS, task_named
+from vitreous.evaluation.benchmarks.vtab_files import Opened, list_tasks, open_task
+from vitreous.evaluation.benchmarks.vtab_tasks import GROUPS, TASKS, find_task
 from vitreous.evaluation.probes.features import FeatureOptions, Features, features
 from vitreous.metrics.classification import wilson_interval
 from vitreous.weights.model_folder import ModelFolder
@@ -52,7 +52,7 @@ class VTAB:
     missing: tuple[str, ...]
     """Tasks that were requested or belong to the benchmark, but are missing."""
 
-    def of_group(self, group: str) -> float | None:
+    def average_group(self, group: str) -> float | None:
         """Return the mean accuracy of a group; None unless all its tasks are present."""
         found = [score.accuracy for score in self.scores if score.group == group]
         return float(np.mean(found)) if len(found) == sum(task.group == group for task in TASKS.values()) else None
@@ -65,12 +65,12 @@ class VTAB:
     @property
     def mean_of_groups(self) -> float | None:
         """The mean of the three groups' means, which some papers report instead; None unless all tasks are present."""
-        groups = [self.of_group(group) for group in GROUPS]
+        groups = [self.average_group(group) for group in GROUPS]
         return float(np.mean([one for one in groups if one is not None])) if None not in groups else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
-        groups = {group: self.of_group(group) for group in GROUPS}
+        groups = {group: self.average_group(group) for group in GROUPS}
         averages = {"mean": self.mean, "groups": groups, "mean_of_groups": self.mean_of_groups}
         return {**averages, "tasks": [asdict(score) for score in self.scores], "missing": list(self.missing)}
 
@@ -112,7 +112,7 @@ def run_vtab(
         UnknownName: no such task. DataError: a copy that is missing or unusable. ImageError: a file that can't be
         read.
     """
-    names = list(dict.fromkeys(map(task_named, task_options.tasks))) or tasks_in(root)
+    names = list(dict.fromkeys(map(find_task, task_options.tasks))) or list_tasks(root)
     scores = []
     for number, name in enumerate(names, start=1):
         lead = f"{TASKS[name].title} ({number} of {len(names)})"

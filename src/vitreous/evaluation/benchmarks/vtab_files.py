@@ -12,10 +12,10 @@ from vitreous.data.listing.listing import TRAIN, Listing, Row, format_names, rea
 from vitreous.data.listing.scan import scan
 from vitreous.data.sources.base import FileSource, Source
 from vitreous.data.sources.files import ScannedListing, build_source, build_unscanned_source, keep_readable
-from vitreous.data.sources.packed import find_packed
+from vitreous.data.sources.packed_data import find_packed
 from vitreous.data.sources.packs import Contents, list_contents
 from vitreous.errors import DataError
-from vitreous.evaluation.benchmarks.vtab_tasks import OTHER_NAMES, TASKS, task_named
+from vitreous.evaluation.benchmarks.vtab_tasks import OTHER_NAMES, TASKS, find_task
 from vitreous.images.config import DecodeConfig
 from vitreous.storage.atomic import atomic_file, translate_write_errors
 from vitreous.storage.presence import is_folder
@@ -50,7 +50,7 @@ def open_task(
 
     Three layouts are supported: the lists train800val200.txt and test.txt (with train800.txt and val200.txt if present)
     of lines "path label", paths relative to the task's folder, labels from 0; or class folders below train/ and test/,
-    and optionally val/, which counts as training; or shards and parquet files (`data/sources/packed.py`). For the last
+    and optionally val/, which counts as training; or shards and parquet files (`data/sources/packed_data.py`). For the last
     two, 1,000 training images are drawn by a hash of the seed and their names.
 
     Args:
@@ -63,7 +63,7 @@ def open_task(
     Raises:
         UnknownName: no such task. DataError: no such folder, a list that is missing or wrong, images that can't be read.
     """
-    task = task_named(name)
+    task = find_task(name)
     folder = task_folder(root, task)
     packed = {} if (folder / BOTH).is_file() else find_packed(folder)
     if packed:
@@ -124,7 +124,7 @@ def _compare_count(task: str, test: int) -> list[str]:
     return [] if right else [f"the test split has {test:,} images; the benchmark's has {TASKS[task].test:,}"]
 
 
-def tasks_in(root: Path) -> list[str]:
+def list_tasks(root: Path) -> list[str]:
     """Return the tasks in a copy, in the benchmark's order.
 
     Raises:

@@ -73,7 +73,7 @@ OTHER_NAMES = {
 """Other names of the same tasks."""
 
 
-def task_named(name: str) -> str:
+def find_task(name: str) -> str:
     """Return a task's own name; raises UnknownName."""
     own = OTHER_NAMES.get(name.lower(), name.lower())
     if own not in TASKS:

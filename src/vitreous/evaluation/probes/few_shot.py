@@ -93,7 +93,7 @@ def few_shot(
         draws = [fit_all(train, grid)] if one == ALL else [fit_drawn(train, one, grid, seed) for seed in range(seeds)]
         predicted = tuple(readout.predict(test.vectors) for readout, _ in draws)
         accuracies = tuple(float((labels == test.labels).mean()) for labels in predicted)
-        interval = interval_of([labels == test.labels for labels in predicted])
+        interval = compute_interval([labels == test.labels for labels in predicted])
         strengths = tuple(float(strength) for _, strength in draws)
         found.append(Shot(one, float(np.mean(accuracies)), interval, accuracies, strengths, predicted))
     return FewShot(tuple(found), len(test))
@@ -191,7 +191,7 @@ def hold_out(labels: Int64[np.ndarray, " example"], share: float, seed: int) -> 
     return held
 
 
-def interval_of(right: Sequence[Bool[np.ndarray, " image"]]) -> tuple[float, float]:
+def compute_interval(right: Sequence[Bool[np.ndarray, " image"]]) -> tuple[float, float]:
     """Return the 95% interval of the mean accuracy, from the test images that each seed classifies correctly.
 
     Over seeds and images; for one seed, Wilson's over the images.

@@ -123,7 +123,7 @@ def linear_probe(
     if len(grid) > 1 and held.any():
         problem = build_problem(train, everything[~held])
         weights = solve(problem, everything[~held], grid, options)
-        shares = [accuracy_of(problem, one, everything[held]) for one in weights]
+        shares = [measure_accuracy(problem, one, everything[held]) for one in weights]
         sweep = tuple(zip(grid, shares, strict=True))
         chosen = max(sweep, key=lambda one: (one[1], one[0] if options.solver == "lbfgs" else -one[0]))[0]
     problem = build_problem(train, everything)
@@ -214,7 +214,7 @@ def sgd(
     return [one.double() for one in weights]
 
 
-def accuracy_of(problem: Whitened, weights: Float64[Tensor, "column label"], indices: Indices) -> float:
+def measure_accuracy(problem: Whitened, weights: Float64[Tensor, "column label"], indices: Indices) -> float:
     """Return the share of these training images that the weights classify correctly; 0 for weights that are not
     finite."""
     if not weights.isfinite().all():

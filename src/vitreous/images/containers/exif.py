@@ -28,7 +28,7 @@ class Entry:
         """Bytes of the values, as the entry claims."""
         return WIDTHS.get(self.kind, 0) * self.count
 
-    def first(self) -> int | None:
+    def read_first(self) -> int | None:
         """Return the first value of an entry of whole numbers, or None if it has none."""
         letter = {1: "B", 3: "H", 4: "I", 16: "Q"}.get(self.kind)
         try:
@@ -36,7 +36,7 @@ class Entry:
         except struct.error:
             return None
 
-    def raw(self, most: int) -> bytes:
+    def read_bytes(self, most: int) -> bytes:
         """Return the bytes of the values, at most `most`."""
         return self.data[self.place : self.place + min(self.length, most)]
 
@@ -82,7 +82,7 @@ def read_orientation(exif: bytes | None, xmp: bytes | None = None) -> int:
             body = re.sub(rb"^(Exif\0\0){1,2}", b"", exif)
             order, big, place = read_start(body)
             entry = read_directory(body, place, order, big)[0].get(ORIENTATION)
-            value = entry.first() if entry else None
+            value = entry.read_first() if entry else None
         except (KeyError, struct.error):
             value = None
     if value is None and xmp and (match := IN_XMP.search(xmp)):

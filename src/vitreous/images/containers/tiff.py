@@ -29,7 +29,7 @@ def survey_tiff(data: bytes) -> Survey:
     """
     order, big, place, entries, after = read_first_directory(data)
     _check(entries, len(data))
-    bits = [entries[BITS].first() or 1] if BITS in entries else [1]
+    bits = [entries[BITS].read_first() or 1] if BITS in entries else [1]
     samples = read_value(entries, SAMPLES, 1)
     stored = samples * min(bits[0], 64) / 8
     if read_value(entries, COMPRESSION, UNCOMPRESSED) == UNCOMPRESSED:
@@ -37,7 +37,7 @@ def survey_tiff(data: bytes) -> Survey:
         if claimed > len(data):
             raise ImageError(f"it is truncated: uncompressed pixels of {claimed:,.0f} bytes in a file of {len(data):,}")
     exif = b"" if ORIENTATION not in entries else data
-    xmp = entries[XMP].raw(2**20) if XMP in entries else b""
+    xmp = entries[XMP].read_bytes(2**20) if XMP in entries else b""
     frames = 1 + _read_next(data, after, order, big, {place})
     turned = read_orientation(exif, xmp)
     rows, cols = read_value(entries, ROWS, 0), read_value(entries, COLS, 0)
@@ -71,7 +71,7 @@ def _check(entries: dict[int, Entry], length: int) -> None:
 
 def read_value(entries: dict[int, Entry], tag: int, default: int) -> int:
     """Return the first value of a tag, or the default if there is none."""
-    found = entries[tag].first() if tag in entries else None
+    found = entries[tag].read_first() if tag in entries else None
     return default if found is None else found
 
 

@@ -25,7 +25,7 @@ TITLES = {
 """Each kind of finding: its heading, and what it means."""
 
 
-def sections(review: Review, sources: dict[str, FileSource], left_out: tuple[str, ...]) -> list[Section]:
+def build_sections(review: Review, sources: dict[str, FileSource], left_out: tuple[str, ...]) -> list[Section]:
     """Return the figures, then each kind of finding with pictures, then the classes; raises ImageError for a missing
     file."""
     figures = [(TITLES[kind][0].lower(), f"{len(review.of(kind)):,}", "") for kind in TITLES]
@@ -42,11 +42,11 @@ def sections(review: Review, sources: dict[str, FileSource], left_out: tuple[str
         table = Table("Classes that the features confuse", ("class", "taken for", "images"), rows, words=2)
         found.append(Section("confused", "Confused classes", [table]))
     if review.unbalanced:
-        found.append(Section("balance", "Balance", [Words(balance_said(review))]))
+        found.append(Section("balance", "Balance", [Words(describe_balance(review))]))
     return found
 
 
-def balance_said(review: Review) -> str:
+def describe_balance(review: Review) -> str:
     """Describe how much the classes' sizes differ."""
     assert review.unbalanced is not None
     most, large, least, small = review.unbalanced

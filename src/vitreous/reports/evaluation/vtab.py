@@ -42,7 +42,7 @@ def list_figures(found: VTAB) -> list[tuple[str, str, str]]:
     shown = []
     if found.mean is not None and found.mean_of_groups is not None:
         shown = [("Mean of 19", f"{found.mean:.1%}", "VTAB's own")]
-    groups = [(group, found.of_group(group)) for group in GROUPS]
+    groups = [(group, found.average_group(group)) for group in GROUPS]
     shown += [(group, f"{mean:.1%}", f"{count_tasks(group)} tasks") for group, mean in groups if mean is not None]
     if found.mean_of_groups is not None:
         shown.append(("Mean of groups", f"{found.mean_of_groups:.1%}", "not VTAB's own"))

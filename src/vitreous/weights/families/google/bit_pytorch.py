@@ -45,7 +45,7 @@ def recognise(weights: Weights) -> float:
     return 1.0 if all(name in weights.tensors for name in MARKS) else 0.0
 
 
-def classes_of(tensors: Mapping[str, Tensor]) -> int:
+def count_classes(tensors: Mapping[str, Tensor]) -> int:
     """Return the outputs of the head."""
     return tensors["head.conv.weight"].shape[0] if "head.conv.weight" in tensors else 0
 
@@ -55,7 +55,7 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
     tensors = dict(weights.tensors)
     outputs, channels, *_ = get_shape(tensors, "root.conv.weight", str(weights.path))
     units = count_units(tensors, BODY, first=1)
-    config = build_config((outputs, channels), units, classes_of(tensors), (224, 224))
+    config = build_config((outputs, channels), units, count_classes(tensors), (224, 224))
     config = replace(config, epsilons=BIT_EPSILONS)
     return ForeignModel(config, build_preprocess(config), DEFAULT_RULE, tensors, (SQUASHED,))
 

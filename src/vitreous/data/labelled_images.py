@@ -13,7 +13,7 @@ from vitreous.data.listing.scan import scan
 from vitreous.data.sources.base import Relabelled, ScannedSource, Source
 from vitreous.data.sources.digits import DIGITS
 from vitreous.data.sources.files import ScannedListing, build_source, keep_readable, number_classes
-from vitreous.data.sources.packed import list_packed
+from vitreous.data.sources.packed_data import list_packed
 from vitreous.data.splits import list_data, list_labelled, list_splits
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig

@@ -1,4 +1,4 @@
-"""Whether a model's files have changed, without reading them."""
+"""The state of a model's files, by which a change is noticed without reading them."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ Fingerprint = dict[str, tuple[int, int, int]]
 """Of each file: its size, its time of change, its inode."""
 KINDS = (".json", ".safetensors", ".onnx", ".data", ".xml", ".bin", ".npz", ".pth", ".pt")
 INSIDE = ("", "model", "best")
-"""Where a run folder has its model folders."""
+"""Folders of a run folder that hold models."""
 
 
-def take_fingerprint(path: str) -> Fingerprint:
-    """Return what tells one state of a model's files from another; nothing if there are none, as of a name on the Hub."""
+def read_fingerprint(path: str) -> Fingerprint:
+    """Return the fingerprint of a model's files; an empty one if there are none, as for a name on the Hub."""
     place = find_settled(Path(path))
     folders = [find_settled(place / inside) if inside else place for inside in INSIDE]
     found: Fingerprint = {}
@@ -24,6 +24,6 @@ def take_fingerprint(path: str) -> Fingerprint:
         for file in sorted(files):
             status = file.stat()
             found[str(file.relative_to(place.parent))] = (status.st_size, status.st_mtime_ns, status.st_ino)
-    except OSError:  # gone while it was looked at
+    except OSError:  # removed meanwhile
         return {}
     return found

@@ -1,4 +1,4 @@
-"""Everything that the service's page shows of an image inside a Vision Transformer, packed so that moving about needs no
+"""Everything that the page shows of an image inside a Vision Transformer, in one answer: moving over the patches needs no
 further request."""
 
 import base64
@@ -25,22 +25,22 @@ from vitreous.model.vit import ViT
 from vitreous.predictor import Predictor
 
 MOST_WEIGHTS = 64 << 20
-"""Most weights of attention, of one layer and all its heads, that are sent; 64 MiB."""
+"""Most attention weights, of one layer and all its heads, that an answer holds: 64 MiB, a byte each."""
 SIDE = 512
 """Pixels of a picture's longer side."""
 
 
-def look_inside(predictor: Predictor, pixels: np.ndarray, layer: int, target: str | None) -> dict[str, Any]:
-    """Return what is inside a model for one image or two, as JSON values; arrays are base64 of one byte a number.
+def gather_contents(predictor: Predictor, pixels: np.ndarray, layer: int, target: str | None) -> dict[str, Any]:
+    """Return what the page shows of one image or two, as JSON values; arrays are base64, a byte for each number.
 
     Args:
-        predictor: of a Vision Transformer that isn't exported.
+        predictor: its model is a Vision Transformer, and not exported.
         pixels: (image, row, col, channel), prepared; one or two images.
         layer: of the attention and of the patches that are compared: 0 the first, -1 the last.
         target: the class whose relevance is shown; None: each image's most probable one.
 
     Raises:
-        ConfigError: another kind of model, no such layer or class, or too many patches.
+        ConfigError: the model is of another kind, has no such layer or class, or has too many patches.
     """
     ready = open_inside(predictor)
     model = require_vit(ready.model)
@@ -56,15 +56,15 @@ def look_inside(predictor: Predictor, pixels: np.ndarray, layer: int, target: st
         "heads": config.heads,
         "prefix": config.prefix,
         "positions": compare_positions(model),
-        "images": [describe(ready, model, images[index : index + 1], pixels[index], layer, target) for index in range(len(images))],
+        "images": [describe_image(ready, model, images[index : index + 1], pixels[index], layer, target) for index in range(len(images))],
         "nearest": match_patches(model, images, layer) if len(images) == 2 else None,
     }  # fmt: skip
 
 
-def describe(
+def describe_image(
     ready: Opened, model: ViT, image: Tensor, pixels: np.ndarray, layer: int, target: str | None
 ) -> dict[str, Any]:
-    """Return what one image comes to: its picture, attention, rollout by depth, token norms, and relevance."""
+    """Return what is shown of one image: its picture, attention, rollout by depth, token norms, and relevance."""
     norms = compute_token_norms(model, image)[:, 0, model.config.prefix :]
     rollout = compute_rollout_depths(model, image)[:, 0].flatten(1)
     return {
@@ -78,7 +78,7 @@ def describe(
 
 
 def explain_class(ready: Opened, model: ViT, image: Tensor, target: str | None) -> dict[str, Any]:
-    """Return the relevance of each patch to a class; nothing of a model without a head."""
+    """Return the relevance of each patch to a class; null without a head."""
     if not model.config.classes:
         return {"relevance": None, "target": None, "score": None}
     scores = compute_probabilities(ready.folder, image)[0]
@@ -90,7 +90,8 @@ def explain_class(ready: Opened, model: ViT, image: Tensor, target: str | None) 
 
 
 def pack_attention(model: ViT, image: Tensor, layer: int) -> dict[str, str]:
-    """Return one layer's weights on the patches, (head, token, patch), each row against its greatest; and those, in 1/10,000."""
+    """Return one layer's weights on the patches, (head, token, patch), each row as shares of its
+    greatest weight; and those, in units of 1/10,000."""
     from vitreous.insight.attention import watch_kernels
 
     found: list[Tensor] = []
@@ -107,7 +108,7 @@ def pack_attention(model: ViT, image: Tensor, layer: int) -> dict[str, str]:
 
 
 def compare_positions(model: ViT) -> str | None:
-    """Return the similarity of each place's position embedding with every other's, -1 to 1 as 0 to 255; None without such."""
+    """Return the similarity of each place's position embedding with every other's, -1 to 1 as 0 to 255; None if the model has none."""
     try:
         found = compute_similarity(model)
     except ConfigError:

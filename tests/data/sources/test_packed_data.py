@@ -14,9 +14,9 @@ from tests.support.pictures import encoded, picture
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
-from vitreous.data.labelled import open_source
+from vitreous.data.labelled_images import open_source
 from vitreous.data.sources import parquet_files, shards
-from vitreous.data.sources.packed import list_packed
+from vitreous.data.sources.packed_data import list_packed
 from vitreous.errors import ConfigError, DataError, ImageError
 
 LABELS = [place % 2 for place in range(8)]

@@ -1,4 +1,4 @@
-"""Where a model looks, for one request: maps by any method, or what a patch attends to."""
+"""Maps of where a model looks in the images of a request: by any method, or what one patch attends to."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,10 +20,10 @@ Query = int | Literal["all"] | None
 
 @dataclass(frozen=True)
 class Maps:
-    """What was found in some images."""
+    """The maps of some images, and the classes that they explain."""
 
     options: MapOptions
-    """Settled: the method, the layer and the head from 0."""
+    """The method, and the layer and the head counted from 0, once "auto" and negative numbers are resolved."""
     probabilities: np.ndarray
     """(image, label); no columns without a head."""
     targets: np.ndarray
@@ -34,17 +34,17 @@ class Maps:
     """(image, head, row, col), where the method has heads; with every patch's map (image, head, patch, row, col)."""
 
 
-def explain(predictor: Predictor, pixels: np.ndarray, options: MapOptions, query: Query) -> Maps:
+def compute_maps(predictor: Predictor, pixels: np.ndarray, options: MapOptions, query: Query) -> Maps:
     """Return the maps of some images.
 
     Args:
-        predictor: of a model that isn't exported.
+        predictor: its model is not exported.
         pixels: (image, row, col, channel), prepared.
-        options: method, layer, head and target, as they were asked for.
-        query: for attention: whose row of the weights.
+        options: method, layer, head and target, as the client gave them.
+        query: for attention: the patch whose weights are returned.
 
     Raises:
-        ConfigError: an exported model, or something that the model or the method doesn't have.
+        ConfigError: the model is exported, or has no such layer, head or class; or the method takes no query.
     """
     ready = open_inside(predictor)
     settled = settle_options(options, ready.folder)
@@ -53,13 +53,13 @@ def explain(predictor: Predictor, pixels: np.ndarray, options: MapOptions, query
     if settled.method != "attention":
         raise ConfigError(f"{settled.method} takes no query; it is for attention: give method=attention")
     scores, targets, _, _ = look_at(ready, pixels, settled)
-    weights = attend(ready, pixels, settled, query)
+    weights = compute_patch_attention(ready, pixels, settled, query)
     maps = weights.mean(1) if settled.head is None else weights[:, settled.head]
     return Maps(settled, scores, targets, maps, weights)
 
 
-def attend(ready: Opened, pixels: np.ndarray, options: MapOptions, query: Query) -> np.ndarray:
-    """Return a layer's weights of a patch's row, (image, head, row, col), or of all patches, (image, head, patch, row, col)."""
+def compute_patch_attention(ready: Opened, pixels: np.ndarray, options: MapOptions, query: Query) -> np.ndarray:
+    """Return how much a patch attends to each patch in one layer, (image, head, row, col); for all patches, (image, head, patch, row, col)."""
     model = require_vit(ready.model)
     prefix, (rows, cols) = model.config.prefix, model.grid
     layer = -1 if options.layer is None else options.layer
