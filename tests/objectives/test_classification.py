@@ -174,7 +174,7 @@ def test_the_teacher_is_for_the_distillation_head_and_the_labels_for_the_other(w
     given = Batch(images, labels, labels, torch.ones(6), torch.arange(6))
     objective = Classify(model, config, teach=lambda pixels, indices: taught[indices])
     loss, numbers = objective(images, *objective.inputs(given, torch.empty(0)))
-    heads = model.each_head(model.tokens(images))
+    heads = model.logits_by_head(model.tokens(images))
     base = F.cross_entropy(heads[0], labels, label_smoothing=0.1)
     own, theirs = (F.log_softmax(logits / 3.0, dim=1) for logits in (heads[-1], taught))
     learned = F.kl_div(own, theirs, reduction="batchmean", log_target=True) * 9
