@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from vitreous.data.dataset import Dataset
 from vitreous.data.stream.loader import load_evaluation_batches
 from vitreous.errors import ConfigError
-from vitreous.evaluation.benchmarks.imagenet_classes import BACKGROUND, CLASSES, outputs_of, wnids
+from vitreous.evaluation.benchmarks.imagenet_classes import BACKGROUND, CLASSES, find_outputs, wnids
 from vitreous.evaluation.probes.feature_cache import model_hash
 from vitreous.images.config import AugmentConfig, PreprocessConfig
 from vitreous.images.tensors import normalize, resize_levels
@@ -112,7 +112,7 @@ def match_outputs(folder: ModelFolder, dataset: Dataset, name: str) -> list[int]
         place = {label: row for row, label in enumerate(names)}
         return [place[label] for label in labels]
     if len(names) in (CLASSES, BACKGROUND) and set(labels) <= set(wnids()):
-        rows, number = outputs_of(names), {wnid: index for index, wnid in enumerate(wnids())}
+        rows, number = find_outputs(names), {wnid: index for index, wnid in enumerate(wnids())}
         return [int(rows[number[label]]) for label in labels]
     if is_numbered(names) and len(names) == len(labels):
         return list(range(len(labels)))
