@@ -61,7 +61,7 @@ class Predictor(Shown):
         folder: the model and all that belongs to it, or one that was exported.
         device: auto, cpu, cuda or mps.
         batch: most images in one pass through the model.
-        precision: fp32; bf16; auto: bf16 where the hardware multiplies it natively.
+        precision: fp32; bf16; int8, of a model that was quantised; auto: bf16 where the hardware multiplies it natively.
         top: classes listed in each prediction, most probable first.
         engine: who computes: auto, torch, onnxruntime or openvino (`engines/selection.py`).
 
@@ -244,6 +244,12 @@ class Predictor(Shown):
         if isinstance(self.folder, ExportedFolder):
             single, found = self._apply(images, self.engine.features)
             return found[0][0] if single else np.concatenate(found)
+        if self.engine.precision == "int8":
+            import torch
+
+            single, found = self._apply(images, self.engine.features)
+            vectors = torch.from_numpy(np.concatenate(found))
+            return vectors[0] if single else vectors
         return self._pass(images, lambda model: model.features)
 
     def tokens(self, images: Image) -> "Float[torch.Tensor, '*image token dim']":
@@ -282,11 +288,13 @@ class Predictor(Shown):
     def _pass(
         self, images: Image, choose: "Callable[[Computing], Callable[[torch.Tensor], torch.Tensor]]"
     ) -> "torch.Tensor":
-        """Pass one image or many through a part of the torch model, a batch at a time."""
+        """Pass one image or many through a part of the torch model, a batch at a time; raises ConfigError in int8."""
         import torch
 
         from vitreous.engines.torch_engine import to_channels_first
 
+        if self.engine.precision == "int8":
+            raise ConfigError("tokens and maps aren't computed in int8; load the model with precision fp32 or bf16")
         engine, see = self._torch, choose(self.model)
         single, found = self._apply(images, lambda pixels: engine.pass_through(see, to_channels_first(pixels)).cpu())
         return found[0][0] if single else torch.cat(found)

@@ -16,7 +16,8 @@ from vitreous.data.sources.subset import Subset
 from vitreous.data.stream.loader import load_evaluation_batches
 from vitreous.deploy.export import export_model
 from vitreous.deploy.graph import GraphOptions
-from vitreous.deploy.quantise import Int8, Int8Target, check_quantisable, finish, quantise_export
+from vitreous.deploy.int8_torch import TorchInt8, check_family
+from vitreous.deploy.quantise import Int8, Int8Target, check_quantisable, quantise_export
 from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.errors import CheckpointError, ConfigError, DataError
 from vitreous.evaluation.accuracy import class_indices, outputs
@@ -58,7 +59,7 @@ class QuantiseResult(Result):
     fp32: Measured
     int8: Measured
     engine: str
-    """Who computed both: onnxruntime or openvino."""
+    """Who computed both: onnxruntime, openvino or torch."""
     kept: tuple[str, ...]
     """Layers that were left in float32 since they hurt, the worst first."""
     layers: int
@@ -82,7 +83,7 @@ class QuantiseResult(Result):
                 f"layers      {self.layers - len(self.kept)} of {self.layers} in int8; {kept}",
                 f"measured    {self.examples:,} images, batch {self.batch}, {ranges}, by {self.engine}",
                 f"written     {self.path}",
-                f"next: vitreous predict {self.path} IMAGES...",
+                f"next: vitreous predict {self.path} IMAGES...{' --precision int8' if self.engine == 'torch' else ''}",
             ]
         )
 
@@ -122,7 +123,8 @@ def quantise(
         model: what `vitreous.load` accepts or returns, with a head, but for an export.
         data: labelled images, measured as `vitreous.evaluate` does.
         out: the folder to write, new or empty.
-        to: onnx, for ONNX Runtime; openvino, by NNCF.
+        to: onnx, for ONNX Runtime; openvino, by NNCF; torch: a model folder that also computes in int8
+            (`vitreous.load(..., precision="int8")`), of models with encoder blocks.
         dynamic: the ranges of dense layers' inputs are each batch's own, in place of those of calibration images
             (onnx).
         calibration: a folder, file or glob of images of the kind that the model was trained on; None: the training
@@ -136,7 +138,8 @@ def quantise(
         load: how the weights are loaded, as in `vitreous.load`: image, labels, ...
 
     Raises:
-        ConfigError: a package that is missing, an option out of range, or a model without head. CheckpointError:
+        ConfigError: a package that is missing, an option out of range, a model without head, or for torch one without
+            encoder blocks or a processor without VNNI. CheckpointError:
             nothing that can be loaded, a folder that is not empty, or too much accuracy lost. DataError, ImageError:
             images that can't be used, or too few.
     """
@@ -156,17 +159,23 @@ def quantise(
         raise ConfigError(
             "this model gives several labels an image, but quantising is judged by accuracy, which needs one"
         )
+    if to == "torch":
+        check_family(folder)
     display.phase("opening the data")
     source = open_labelled(data, predictor, broken, display)
     refuse_multilabel(source, "quantising")
     labels = class_indices(source, folder.classes)[source.labels]
     pixels = gather_calibration(data, calibration, predictor, images, (broken, display))
     with TemporaryDirectory() as scratch:
-        display.phase("exporting, and calibrating")
-        exported, _ = export_model(folder, Path(scratch) / "fp32", "onnx", GraphOptions(), list(pixels[:8]), came)
-        quantised = quantise_export(exported, pixels, Path(scratch), to, dynamic=dynamic)
+        display.phase("calibrating" if to == "torch" else "exporting, and calibrating")
+        if to == "torch":
+            quantised: Int8 = TorchInt8(folder, pixels)
+            plain = predictor
+        else:
+            exported, _ = export_model(folder, Path(scratch) / "fp32", "onnx", GraphOptions(), list(pixels[:8]), came)
+            quantised = quantise_export(exported, pixels, Path(scratch), to, dynamic=dynamic)
+            plain = Predictor(exported, engine=quantised.engine)
         display.phase(f"evaluating fp32 on {len(source):,} images")
-        plain = Predictor(exported, engine=quantised.engine)
         logits = outputs(plain, source, batch, progress=progress_of(display))
         with atomic_folder(out) as partial:
             small, found, kept = fit(quantised, partial, (source, labels, logits), most_lost, batch, display)
@@ -177,8 +186,7 @@ def quantise(
             result = QuantiseResult(
                 out, fp32, int8, quantised.engine, names, len(quantised.layers), calibrated, len(source), batch
             )
-            assert isinstance(small.folder, ExportedFolder)
-            finish(small.folder, exported.path, result.to_dict())
+            quantised.finish(partial, result.to_dict())
     return result
 
 
@@ -219,7 +227,7 @@ def fit(
     before, kept, ranked = float((logits.argmax(1) == labels).mean()), [], None
     while True:
         display.phase(f"evaluating int8 with {len(kept)} layers in float32" if kept else "evaluating int8")
-        small = Predictor(quantised.write(path, kept), engine=quantised.engine)
+        small = Predictor(quantised.write(path, kept), "cpu", precision="int8", engine=quantised.engine)
         found = outputs(small, source, batch, progress=progress_of(display))
         lost = 100 * (before - float((found.argmax(1) == labels).mean()))
         if lost <= most_lost + 1e-9:
@@ -244,16 +252,22 @@ def measure_both(
     one, many = compare_costs(predictors, 1), compare_costs(predictors, batch)
     rows = []
     for place, predictor in enumerate(predictors):
-        assert isinstance(predictor.folder, ExportedFolder)
         predicted = found[place].argmax(1)
         rows.append(
             Measured(
-                predictor.folder.graph.precision,
+                predictor.engine.precision,
                 float((predicted == labels).mean()),
                 float((predicted == found[0].argmax(1)).mean()),
-                sum(file.bytes for file in predictor.folder.files),
+                count_bytes(predictor.folder),
                 1 / one[place].images_per_second,
                 many[place].images_per_second,
             )
         )
     return rows[0], rows[1]
+
+
+def count_bytes(folder: ExportedFolder | ModelFolder) -> int:
+    """Return the bytes of a model's files; a model folder keeps its weights in float32."""
+    if isinstance(folder, ExportedFolder):
+        return sum(file.bytes for file in folder.files)
+    return sum(value.numel() * value.itemsize for value in folder.model.state_dict().values())

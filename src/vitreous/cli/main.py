@@ -37,7 +37,7 @@ COMMANDS = {
     "convert": ("vitreous.cli.convert", "read weights of any known origin, write them in another format"),
     "shard": ("vitreous.cli.shard", "write images as tar shards: few large files, any image read at once"),
     "export": ("vitreous.cli.export", "write a model for ONNX Runtime, OpenVINO or torch.export, and run it there"),
-    "quantise": ("vitreous.cli.quantise", "write a model in int8 for ONNX Runtime, and measure what it loses"),
+    "quantise": ("vitreous.cli.quantise", "write a model in int8, and measure what it loses"),
     "push": ("vitreous.cli.push", "upload a model to the Hugging Face Hub"),
     "models": ("vitreous.cli.convert", "list the models that can be built and loaded"),
     "study": ("vitreous.cli.study", "repeat one of the paper's experiments"),

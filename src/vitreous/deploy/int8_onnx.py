@@ -16,11 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from vitreous.engines.exported_folder import ExportedFolder, StoredFile
+from vitreous.engines.exported_folder import CONFIG, ExportedFolder, StoredFile
 from vitreous.errors import ConfigError
 from vitreous.images.config import PreprocessConfig
 from vitreous.images.preprocess import normalize_array
-from vitreous.settings import to_dict
+from vitreous.settings import to_dict, to_json
+from vitreous.storage.atomic import write_atomically
+from vitreous.storage.limits import read_json
 
 DENSE = ("MatMul", "Gemm")
 QUANTISED = (*DENSE, "Conv")
@@ -52,6 +54,7 @@ class OnnxInt8:
         import onnx
 
         self.folder, self.pixels, self.dynamic = folder, pixels, dynamic
+        self.written = folder
         self.original = onnx.load(folder.file)
         self.layers = name_layers(self.original, DENSE if dynamic else QUANTISED)
         """Torch's name of each layer that is quantised, by the name of its node."""
@@ -111,7 +114,20 @@ class OnnxInt8:
         graph = replace(self.folder.graph, precision="int8")
         onnx.helper.set_model_props(model, read_facts(model) | {"vitreous.graph": json.dumps(to_dict(graph))})
         onnx.save(model, path / "model.onnx")
-        return replace(self.folder, path=path, files=(StoredFile.find(path, "model.onnx"),), graph=graph)
+        self.written = replace(self.folder, path=path, files=(StoredFile.find(path, "model.onnx"),), graph=graph)
+        return self.written
+
+    def finish(self, path: Path, found: dict[str, Any]) -> None:
+        """Write the folder's config.json, with what was measured."""
+        write_config(self.written, self.folder.path, path, found)
+
+
+def write_config(written: ExportedFolder, source: Path, path: Path, found: dict[str, Any]) -> None:
+    """Write config.json into a folder: that of the export in float32, with the differences and the measurements."""
+    document = read_json(source / CONFIG)
+    document |= {"target": written.target, "files": [to_dict(one) for one in written.files]}
+    document |= {"graph": to_dict(written.graph), "quantised": found}
+    write_atomically(path / CONFIG, to_json(document))
 
 
 def read_facts(model: Any) -> dict[str, str]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from vitreous.deploy.int8_onnx import BATCH, iterate_batches, name_layers, rank_by_distance, read_facts
+from vitreous.deploy.int8_onnx import BATCH, iterate_batches, name_layers, rank_by_distance, read_facts, write_config
 from vitreous.engines.exported_folder import ExportedFolder, StoredFile
 from vitreous.images.preprocess import normalize_array
 from vitreous.runtime.signal_stack import keep_signal_stack
@@ -45,7 +45,7 @@ class OpenVinoInt8:
         import onnx
         import openvino
 
-        self.folder, self.pixels = folder, pixels
+        self.folder, self.pixels, self.written = folder, pixels, folder
         model = onnx.load(folder.file)
         self.facts, named = read_facts(model), name_layers(model)
         self.core = openvino.Core()
@@ -98,7 +98,12 @@ class OpenVinoInt8:
             (path / name).unlink(missing_ok=True)  # an engine may have mapped the previous file
         openvino.save_model(model, path / "model.xml", compress_to_fp16=False)
         files = tuple(StoredFile.find(path, name) for name in names)
-        return replace(self.folder, path=path, target="openvino", files=files, graph=graph)
+        self.written = replace(self.folder, path=path, target="openvino", files=files, graph=graph)
+        return self.written
+
+    def finish(self, path: Path, found: dict[str, Any]) -> None:
+        """Write the folder's config.json, with what was measured."""
+        write_config(self.written, self.folder.path, path, found)
 
 
 def shorten(name: str) -> str:

@@ -2,27 +2,28 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from vitreous.deploy.int8_onnx import OnnxInt8
 from vitreous.deploy.int8_openvino import OpenVinoInt8
-from vitreous.engines.exported_folder import CONFIG, ExportedFolder
+from vitreous.engines.exported_folder import ExportedFolder
+from vitreous.engines.int8_linear import check_int8
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.runtime.packages import require_packages
-from vitreous.settings import to_dict, to_json
-from vitreous.storage.atomic import write_atomically
-from vitreous.storage.limits import read_json
+from vitreous.weights.model_folder import ModelFolder
 
-Int8Target = Literal["onnx", "openvino"]
+Int8Target = Literal["onnx", "openvino", "torch"]
 NEEDED = {
+    "torch": (),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "openvino": ("onnx", "onnxscript", "onnxruntime", "openvino", "nncf"),
 }
 """Packages that int8 for a runtime needs."""
 
 
+@runtime_checkable
 class Int8(Protocol):
     """A model in int8 for one runtime."""
 
@@ -37,18 +38,23 @@ class Int8(Protocol):
     def rank_layers(self) -> list[str]:
         """Return the runtime's names of the layers, the most harmful first."""
 
-    def write(self, path: Path, kept: Sequence[str]) -> ExportedFolder:
-        """Write an export with these layers, by the runtime's names, in float32 into an existing folder."""
+    def write(self, path: Path, kept: Sequence[str]) -> ExportedFolder | ModelFolder:
+        """Return a model with these layers, by the runtime's names, in float32; an export is written into an existing folder."""
+
+    def finish(self, path: Path, found: dict[str, Any]) -> None:
+        """Write the model that was returned last whole, with what was measured."""
 
 
 def check_quantisable(to: Int8Target, dynamic: bool) -> None:
-    """Raise UnknownName for an unknown target, ConfigError for an option that it lacks or a package that isn't
-    installed."""
+    """Raise UnknownName for an unknown target, ConfigError for an option that it lacks, or a package or a processor that it
+    needs."""
     if to not in NEEDED:
         raise UnknownName("target of quantising", to, NEEDED)
     if dynamic and to != "onnx":
         raise ConfigError(f"dynamic ranges are ONNX Runtime's, and the target is {to}; leave out --dynamic")
     require_packages(NEEDED[to], f"quantising for {to}", "export")
+    if to == "torch":
+        check_int8()
 
 
 def quantise_export(
@@ -60,15 +66,7 @@ def quantise_export(
         folder: the export to ONNX, in float32, of normalised images.
         pixels: calibration images as the model sees them.
         work: a folder for temporary files.
-        to: the runtime.
+        to: the runtime, other than torch.
         dynamic: ranges are each batch's own.
     """
     return OpenVinoInt8(folder, pixels) if to == "openvino" else OnnxInt8(folder, pixels, work, dynamic=dynamic)
-
-
-def finish(written: ExportedFolder, source: Path, found: dict[str, Any]) -> None:
-    """Write config.json: that of the export in float32, with the differences and the measurements."""
-    document = read_json(source / CONFIG)
-    document |= {"target": written.target, "files": [to_dict(one) for one in written.files]}
-    document |= {"graph": to_dict(written.graph), "quantised": found}
-    write_atomically(written.path / CONFIG, to_json(document))

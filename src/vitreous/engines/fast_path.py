@@ -4,16 +4,19 @@ own. It pays for its preparation after a few images, and is used only if its out
 
 import operator
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor, nn
 
+from vitreous.engines.int8_linear import AnyPacking, Int8Linear, Int8Packing, Range
 from vitreous.engines.packed_linear import Packing, choose_packing
 from vitreous.engines.packed_model import count_packed, pack_model
+from vitreous.errors import ConfigError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.vit import ViT
+from vitreous.runtime.device import has_native_bf16
 from vitreous.runtime.memory import read_memory
 
 WORTH = 8
@@ -39,10 +42,19 @@ class FastPath:
         model: on the CPU, in eval mode.
         bf16: whether products are in bfloat16.
         preprocess: how a ViT's images are normalised, if its twin does that; None: its input is normalised.
+        ranges: of the inputs of the layers that multiply int8, by their names; none: none does.
     """
 
-    def __init__(self, model: nn.Module, *, bf16: bool, preprocess: PreprocessConfig | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        bf16: bool,
+        preprocess: PreprocessConfig | None = None,
+        ranges: Mapping[str, Range] | None = None,
+    ) -> None:
         self.model, self.dtype, self.preprocess = model, torch.bfloat16 if bf16 else torch.float32, preprocess
+        self.ranges = ranges or {}
         self.threads = torch.get_num_threads()
         self.notes: tuple[str, ...] = ()
         """How it computes, and which parts stay torch's own, with the reasons."""
@@ -79,24 +91,39 @@ class FastPath:
         self._each = min(most, -(-len(pixels) // self.threads))
         packing = choose_packing(self.dtype, tuple(sorted({tokens, tokens * self._each})))
         try:
-            self.notes = (f"torch's own layers: {self._refusal(packing)}",)
             if packing is None or self._refusal(packing):
+                self._leave(self._refusal(packing))
                 return
-            packed = pack_model(self.model, packing, self._find_folded(pixels))
-            far = measure_distance(see(packed.model, pixels[: self._each]), see(self.model, pixels[: self._each]))
+            packed = pack_model(self.model, self._choose_int8(packing), self._find_folded(pixels))
+            found = see(packed.model, pixels[: self._each])
+            far = 0.0 if self.ranges else measure_distance(found, see(self.model, pixels[: self._each]))
         except (RuntimeError, IndexError, AttributeError) as error:  # an operator that this build of torch lacks
-            self.notes = (f"torch's own layers: packing failed: {' '.join(str(error).split())[:200]}",)
+            self._leave(f"packing failed: {' '.join(str(error).split())[:200]}")
             return
         if not far <= NEAR[self.dtype]:
-            self.notes = (f"torch's own layers: packed ones give outputs {far:.1e} of the largest away",)
+            self._leave(f"packed ones give outputs {far:.1e} of the largest away")
             return
         if not count_packed(packed.model):
-            self.notes = tuple(f"torch's own layers: {one}" for one in packed.left)
+            self._leave(*packed.left)
             return
         self._twin = packed.model
         way = f"{self._each} at a time" + (f" on each of {self.threads} threads" if self.threads > 1 else "")
-        done = f"{count_packed(packed.model)} dense layers packed by {packing.library}, images {way}"
+        count, small = count_packed(packed.model), count_packed(packed.model, (Int8Linear,))
+        done = f"{count} dense layers packed by {packing.library}{f', {small} of them in int8' if small else ''}, images {way}"
         self.notes = (done, *(f"torch's own layer: {one}" for one in packed.left))
+
+    def _leave(self, *reasons: str) -> None:
+        """Leave the model to torch's own layers; raises ConfigError if it should be int8, since they aren't."""
+        if self.ranges:
+            raise ConfigError(f"this model can't compute in int8: {'; '.join(reasons)}; choose --precision fp32")
+        self.notes = tuple(f"torch's own layers: {one}" for one in reasons)
+
+    def _choose_int8(self, packing: Packing) -> AnyPacking:
+        """Return a packing in which the layers whose ranges are known multiply int8."""
+        if not self.ranges:
+            return packing
+        attends = torch.bfloat16 if has_native_bf16(torch.device("cpu")) else torch.float32
+        return Int8Packing(packing, attends, self.ranges)
 
     def _find_folded(self, pixels: Tensor) -> PreprocessConfig | None:
         """Return the twin's normalisation of images, if it does that itself."""

@@ -12,7 +12,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitreous.engines.packed_linear import PackedLinear, Packing
+from vitreous.engines.int8_linear import AnyPacking, Int8Linear, get_attending_type, get_rest, pack_layer
+from vitreous.engines.packed_linear import PackedLinear
 from vitreous.images.config import PreprocessConfig
 from vitreous.images.scaling import compute_scale
 from vitreous.images.tensors import normalize
@@ -20,6 +21,7 @@ from vitreous.model.attention import NOWHERE, SHORT, Attention, Places, has_slow
 from vitreous.model.encoder import Block
 from vitreous.model.patches import PatchEmbedding
 
+AnyLinear = PackedLinear | Int8Linear
 ATTENTION_BYTES = 2_000_000
 """Most attention weights of images that attend together: more of them leave the cache between the products."""
 
@@ -29,6 +31,10 @@ def centre(pixels: UInt8[Tensor, "..."], dtype: torch.dtype) -> Float[Tensor, ".
     return pixels.bitwise_xor(128).view(torch.int8).to(dtype)
 
 
+PIXELS = (-128.0, 127.0)
+"""Range of centred pixels: in int8 they are exact."""
+
+
 class PackedPatches(nn.Module):
     """Centred pixels to embedded patches: normalising is part of the product, whose factors are whole numbers.
 
@@ -36,9 +42,12 @@ class PackedPatches(nn.Module):
         patches: without a stem, and without a norm before the product.
         preprocess: how its images are normalised.
         packing: how its weight is laid out.
+        name: of the product in the model.
     """
 
-    def __init__(self, patches: PatchEmbedding, preprocess: PreprocessConfig, packing: Packing) -> None:
+    def __init__(
+        self, patches: PatchEmbedding, preprocess: PreprocessConfig, packing: AnyPacking, name: str = "patches.embed"
+    ) -> None:
         super().__init__()
         self.patch, self.norm = patches.patch, patches.norm
         kernel = patches.kernel.detach().double()
@@ -50,7 +59,7 @@ class PackedPatches(nn.Module):
         if patches.embed.bias is not None:
             bias += patches.embed.bias.detach()
         weight = (kernel * scale).permute(0, 2, 3, 1).flatten(1)
-        self.embed = PackedLinear(weight.float(), bias.float(), packing)
+        self.embed = pack_layer(name, weight.float(), bias.float(), packing)
 
     def forward(self, pixels: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:
         """Cut and embed."""
@@ -87,7 +96,7 @@ class PackedBlock(nn.Module):
         """As `Block.forward`."""
         block = self.block
         assert block.mlp_norm is not None
-        out, contract = cast("PackedLinear", block.attention.out), cast("PackedLinear", block.mlp.contract)
+        out, contract = cast("AnyLinear", block.attention.out), cast("AnyLinear", block.mlp.contract)
         z = out.add(block.attention.gather(block.attention_norm(z), places), z)
         return contract.add(block.mlp.compute_hidden(block.mlp_norm(z)), z)
 
@@ -105,28 +114,33 @@ class PlainBlock(nn.Module):
 
     def __init__(
         self,
+        name: str,
         block: Block,
         qkv: Float[Tensor, "dim3 dim"],
         bias: Float[Tensor, " dim3"] | None,
-        packing: Packing,
+        packing: AnyPacking,
         first: bool,
     ) -> None:
         super().__init__()
         assert block.mlp_norm is not None
-        self.dtype, self.heads, self.first = packing.dtype, block.attention.heads, first
-        self.norms = (keep_norm(block.attention_norm, packing.dtype), keep_norm(block.mlp_norm, packing.dtype))
-        self.out, self.contract = cast("PackedLinear", block.attention.out), cast("PackedLinear", block.mlp.contract)
+        self.dtype, self.attends = get_rest(packing).dtype, get_attending_type(packing)
+        self.heads, self.first = block.attention.heads, first
+        self.norms = (keep_norm(block.attention_norm, self.dtype), keep_norm(block.mlp_norm, self.dtype))
+        self.out, self.contract = cast("AnyLinear", block.attention.out), cast("AnyLinear", block.mlp.contract)
         self.mlp = block.mlp
-        self.compute_hidden = (
-            block.mlp.compute_hidden if needs_module(block) else cast("PackedLinear", block.mlp.expand)
-        )
+        expand = block.mlp.expand
+        self.compute_hidden = block.mlp.compute_hidden if needs_module(block) else cast("AnyLinear", expand)
+        if self.compute_hidden is expand and isinstance(expand, Int8Linear) and isinstance(self.contract, Int8Linear):
+            expand.join(self.contract)
         width = len(qkv) // 3
         scale = torch.ones(len(qkv), 1)
         scale[:width] = (width // self.heads) ** -0.5
         weight, bias = qkv.detach() * scale, None if bias is None else bias.detach() * scale[:, 0]
         cut = width if first else 0
-        self.query = PackedLinear(weight[:cut], None if bias is None else bias[:cut], packing) if first else None
-        self.qkv = PackedLinear(weight[cut:], None if bias is None else bias[cut:], packing)
+        name = f"{name}.attention.qkv"
+        before, behind = (None, None) if bias is None else (bias[:cut], bias[cut:])
+        self.query = pack_layer(name, weight[:cut], before, packing, gives=self.attends) if first else None
+        self.qkv = pack_layer(name, weight[cut:], behind, packing, gives=self.attends)
 
     def forward(
         self, z: Float[Tensor, "batch token dim"], places: Places = NOWHERE
@@ -195,7 +209,8 @@ def attend_to_all(projected: Float[Tensor, "batch token dim3"], heads: int) -> F
 
 def _multiply(cut: Float[Tensor, "3 batch head token head_dim"]) -> Float[Tensor, "batch token dim"]:
     _, batch, heads, tokens, per_head = cut.shape
-    q, k, v = cut.reshape(3, batch * heads, tokens, per_head).unbind(0)
+    # laid out once: bmm would copy parts of `projected`, and k's transpose one value at a time
+    q, k, v = cut.contiguous().view(3, batch * heads, tokens, per_head).unbind(0)
     gathered = torch.bmm(torch.softmax(torch.bmm(q, k.mT), dim=-1), v)
     return gathered.view(batch, heads, tokens, per_head).transpose(1, 2).reshape(batch, tokens, heads * per_head)
 

@@ -6,8 +6,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vitreous.engines.packed_blocks import NormalizedFirst, PackedBlock, PackedPatches, PlainBlock, attends_plainly
-from vitreous.engines.packed_linear import PackedLinear, Packing
+from vitreous.engines.int8_linear import AnyPacking, Int8Linear, get_rest, pack_layer
+from vitreous.engines.packed_blocks import (
+    AnyLinear,
+    NormalizedFirst,
+    PackedBlock,
+    PackedPatches,
+    PlainBlock,
+    attends_plainly,
+)
+from vitreous.engines.packed_linear import PackedLinear
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.encoder import Block, LayerScale
 from vitreous.model.parameters import Dense
@@ -15,6 +23,10 @@ from vitreous.model.vit import ViT
 
 PLAIN = (nn.Linear, Dense)
 """Kinds of layers that are packed: these alone, without classes derived from them."""
+PATCHES = "patches.embed"
+"""Name of a ViT's first product."""
+KINDS = (PackedLinear, Int8Linear)
+"""Kinds of packed layers."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +38,7 @@ class PackedModel:
     """Dense layers of blocks that stay torch's own, each with the reason."""
 
 
-def pack_model(model: nn.Module, packing: Packing, preprocess: PreprocessConfig | None = None) -> PackedModel:
+def pack_model(model: nn.Module, packing: AnyPacking, preprocess: PreprocessConfig | None = None) -> PackedModel:
     """Return a twin of a model in which the dense layers of its encoder blocks are packed; all else is shared with it.
 
     Layers derived from a dense layer (LoRA's, parametrised ones) stay as they are. The twin gives the model's logits
@@ -51,7 +63,7 @@ def pack_model(model: nn.Module, packing: Packing, preprocess: PreprocessConfig 
             for place, (name, block) in enumerate(blocks.items())
         )
         if preprocess is not None:
-            twin.patches, twin.centred = _pack_patches(twin, preprocess, packing), packing.dtype
+            twin.patches, twin.centred = _pack_patches(twin, preprocess, packing), get_rest(packing).dtype
         return PackedModel(twin, tuple(left))
     for name, block in blocks.items():
         _pack_qkv(name, block, packing, left)
@@ -60,14 +72,14 @@ def pack_model(model: nn.Module, packing: Packing, preprocess: PreprocessConfig 
     return PackedModel(twin, tuple(left))
 
 
-def _pack_block(name: str, block: Block, packing: Packing, left: list[str], at: tuple[ViT, bool]) -> nn.Module:
+def _pack_block(name: str, block: Block, packing: AnyPacking, left: list[str], at: tuple[ViT, bool]) -> nn.Module:
     """Return the fastest form of a block of this model, which may be the last one; its other dense layers are packed already."""
     model, last = at
     positions = model.rotary is not None or model.relative is not None
     qkv = block.attention.qkv
     if _adds_in_products(block) and not positions and attends_plainly(block.attention) and type(qkv) in PLAIN:
         first = last and model.config.pool == "class" and model.distillation_head is None
-        return PlainBlock(block, qkv.weight, _join_bias(block), packing, first)
+        return PlainBlock(name, block, qkv.weight, _join_bias(block), packing, first)
     _pack_qkv(name, block, packing, left)
     return PackedBlock(block) if _adds_in_products(block) else block
 
@@ -80,13 +92,28 @@ def _join_bias(block: Block) -> Tensor | None:
     return torch.cat([attention.q_bias, torch.zeros_like(attention.q_bias), attention.v_bias])
 
 
-def _pack_patches(model: ViT, preprocess: PreprocessConfig, packing: Packing) -> nn.Module:
+def _pack_patches(model: ViT, preprocess: PreprocessConfig, packing: AnyPacking) -> nn.Module:
     """Return the module that turns pixels into tokens."""
     patches = model.patches
-    plain = (
-        type(patches.stem) is nn.Identity and type(patches.norm_before) is nn.Identity and type(patches.embed) in PLAIN
-    )
-    return PackedPatches(patches, preprocess, packing) if plain else NormalizedFirst(patches, preprocess)
+    if folds_pixels(model):
+        return PackedPatches(patches, preprocess, packing, PATCHES)
+    return NormalizedFirst(patches, preprocess)
+
+
+def folds_pixels(model: nn.Module) -> bool:
+    """Return whether normalising images can be a part of the model's first product."""
+    if not isinstance(model, ViT):
+        return False
+    plain = type(model.patches.stem) is nn.Identity and type(model.patches.norm_before) is nn.Identity
+    return plain and type(model.patches.embed) in PLAIN
+
+
+def list_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the dense layers of a model's encoder blocks that can be packed, by their names in the model."""
+    blocks = {name: block for name, block in model.named_modules() if isinstance(block, Block)}
+    parts = ("attention.qkv", "attention.out", "mlp.expand", "mlp.contract")
+    found = {f"{name}.{part}": block.get_submodule(part) for name, block in blocks.items() for part in parts}
+    return {name: layer for name, layer in found.items() if type(layer) in PLAIN}
 
 
 def _copy_tree(module: nn.Module) -> nn.Module:
@@ -96,28 +123,32 @@ def _copy_tree(module: nn.Module) -> nn.Module:
     return twin
 
 
-def _pack_qkv(name: str, block: Block, packing: Packing, left: list[str]) -> None:
+def _pack_qkv(name: str, block: Block, packing: AnyPacking, left: list[str]) -> None:
     attention = block.attention
     if _is_plain(f"{name}.attention.qkv", attention.qkv, left):
         bias = _join_bias(block)
         attention.no_key_bias = False
-        attention.qkv = PackedLinear(attention.qkv.weight, bias, packing)
+        attention.qkv = pack_layer(f"{name}.attention.qkv", attention.qkv.weight, bias, packing)
 
 
-def _pack_out(name: str, block: Block, packing: Packing, left: list[str]) -> None:
+def _pack_out(name: str, block: Block, packing: AnyPacking, left: list[str]) -> None:
     attention = block.attention
     if _is_plain(f"{name}.attention.out", attention.out, left):
-        attention.out, block.attention_scale = _pack_scaled(attention.out, block.attention_scale, packing, block.after)
+        attention.out, block.attention_scale = _pack_scaled(
+            f"{name}.attention.out", attention.out, block.attention_scale, packing, block.after
+        )
 
 
-def _pack_mlp(name: str, block: Block, packing: Packing, left: list[str]) -> None:
+def _pack_mlp(name: str, block: Block, packing: AnyPacking, left: list[str]) -> None:
     mlp = block.mlp
     if _is_plain(f"{name}.mlp.expand", mlp.expand, left):
         kind = "none" if mlp.gated else _name_activation(mlp.act)
-        mlp.expand = PackedLinear(mlp.expand.weight, mlp.expand.bias, packing, kind)
+        mlp.expand = pack_layer(f"{name}.mlp.expand", mlp.expand.weight, mlp.expand.bias, packing, kind)
         mlp.act = mlp.act if kind == "none" else nn.Identity()
     if _is_plain(f"{name}.mlp.contract", mlp.contract, left):
-        mlp.contract, block.mlp_scale = _pack_scaled(mlp.contract, block.mlp_scale, packing, block.after)
+        mlp.contract, block.mlp_scale = _pack_scaled(
+            f"{name}.mlp.contract", mlp.contract, block.mlp_scale, packing, block.after
+        )
 
 
 def _is_plain(name: str, layer: nn.Module, left: list[str]) -> bool:
@@ -128,13 +159,15 @@ def _is_plain(name: str, layer: nn.Module, left: list[str]) -> bool:
     return False
 
 
-def _pack_scaled(layer: nn.Linear, scale: nn.Module, packing: Packing, after: bool) -> tuple[PackedLinear, nn.Module]:
+def _pack_scaled(
+    name: str, layer: nn.Linear, scale: nn.Module, packing: AnyPacking, after: bool
+) -> tuple[AnyLinear, nn.Module]:
     """Pack the last layer of a branch, its LayerScale included unless a norm comes between them; return the scaling
     that remains."""
     if after or type(scale) is not LayerScale:
-        return PackedLinear(layer.weight, layer.bias, packing), scale
+        return pack_layer(name, layer.weight, layer.bias, packing), scale
     bias = None if layer.bias is None else layer.bias * scale.scale
-    return PackedLinear(layer.weight * scale.scale[:, None], bias, packing), nn.Identity()
+    return pack_layer(name, layer.weight * scale.scale[:, None], bias, packing), nn.Identity()
 
 
 def _name_activation(act: nn.Module) -> str:
@@ -148,10 +181,10 @@ def _adds_in_products(block: nn.Module) -> bool:
     """Return whether each branch of a block ends in a packed product to which the residual is added."""
     if not isinstance(block, Block) or block.after or block.mlp_norm is None:
         return False
-    ends = isinstance(block.attention.out, PackedLinear) and isinstance(block.mlp.contract, PackedLinear)
+    ends = isinstance(block.attention.out, KINDS) and isinstance(block.mlp.contract, KINDS)
     return ends and type(block.attention_scale) is nn.Identity and type(block.mlp_scale) is nn.Identity
 
 
-def count_packed(model: nn.Module) -> int:
-    """Return the packed layers of a model."""
-    return sum(isinstance(module, PackedLinear) for module in model.modules())
+def count_packed(model: nn.Module, kinds: tuple[type[nn.Module], ...] = KINDS) -> int:
+    """Return the packed layers of a model, or those of some kinds."""
+    return sum(isinstance(module, kinds) for module in model.modules())

@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 from vitreous.engines.base import PRECISIONS_OF, check_precision
 from vitreous.engines.fast_path import WORTH, FastPath
+from vitreous.engines.int8_linear import check_int8
 from vitreous.engines.packed_blocks import centre
+from vitreous.engines.packed_model import PATCHES, list_layers
+from vitreous.errors import ConfigError
 from vitreous.images.tensors import normalize
 from vitreous.runtime.device import choose_device, has_native_bf16, tune_cpu
 from vitreous.shapes import Pixels
@@ -23,12 +26,14 @@ class TorchEngine:
     Args:
         folder: the model; it is moved to the device.
         device: auto, cpu, cuda or mps.
-        precision: fp32; bf16 (autocast); auto: bf16 where the hardware multiplies it natively.
+        precision: fp32; bf16 (autocast); int8, of a model that was calibrated for it, on a CPU; auto: bf16 where the
+        hardware multiplies it natively.
         packed: take the fast path on a CPU (`engines/fast_path.py`); otherwise, and if patches are merged, the model's
         own layers.
 
     Raises:
-        ConfigError: this machine has no such device, or a precision other than these.
+        ConfigError: this machine has no such device, a precision other than these, or int8 for a model or a device that
+        can't.
     """
 
     name = "torch"
@@ -41,16 +46,22 @@ class TorchEngine:
         if self.device.type == "cpu":
             tune_cpu()
         self.bf16 = precision == "bf16" or (precision == "auto" and has_native_bf16(self.device))
+        if precision == "int8":
+            check_computable(folder, self.device)
+        self.ranges = folder.ranges if precision == "int8" else {}
+        """Of the inputs of the layers that multiply int8; empty: none does."""
         self.folder, self.model = folder, folder.computing.to(self.device).eval()
         self.fast: FastPath | None = None
         """The fast path, made once enough images have come to pay for it."""
         self.waiting = WORTH if packed and self.device.type == "cpu" and not folder.merge else None
         """Images left until then; None: never."""
+        if self.ranges:
+            self.waiting = 0
 
     @property
     def precision(self) -> str:
         """The precision of its computation."""
-        return "bf16" if self.bf16 else "fp32"
+        return "int8" if self.ranges else "bf16" if self.bf16 else "fp32"
 
     @property
     def threads(self) -> int:
@@ -90,7 +101,9 @@ class TorchEngine:
         if self.fast is None and self.waiting is not None:
             self.waiting -= len(pixels)
             self.fast = (
-                FastPath(self.model, bf16=self.bf16, preprocess=self.folder.preprocess) if self.waiting <= 0 else None
+                FastPath(self.model, bf16=self.bf16, preprocess=self.folder.preprocess, ranges=self.ranges)
+                if self.waiting <= 0
+                else None
             )
         return see(self.model, pixels) if self.fast is None else self.fast.run(see, pixels)
 
@@ -106,6 +119,24 @@ class TorchEngine:
             if centred is not None:
                 return see(centre(pixels, centred)).float()
             return see(normalize(pixels.to(self.device), self.folder.preprocess)).float()
+
+
+def check_computable(folder: ModelFolder, device: torch.device) -> None:
+    """Raise ConfigError for a model that can't compute in int8 on a device."""
+    if not folder.ranges:
+        raise ConfigError(
+            "this model was not calibrated for int8; write one that is: vitreous quantise MODEL DATA --to torch --out FOLDER, then give FOLDER"
+        )
+    changed = sorted(set(folder.ranges) - set(list_layers(folder.model)) - {PATCHES})
+    if changed:
+        raise ConfigError(
+            f"{changed[0]} is no plain dense layer of a block any more, so this model can't compute in int8; choose --precision fp32"
+        )
+    if device.type != "cpu":
+        raise ConfigError(f"int8 computes on the CPU, not on {device.type!r}; choose --device cpu, or --precision bf16")
+    if folder.merge:
+        raise ConfigError("int8 was calibrated without merged patches; leave out merge, or choose --precision bf16")
+    check_int8()
 
 
 def to_channels_first(pixels: Pixels[np.ndarray, "batch row col channel"]) -> Pixels[Tensor, "batch channel row col"]:

@@ -60,7 +60,7 @@ def resize_model(folder: ModelFolder, image: Size) -> tuple[ModelFolder, str]:
     if isinstance(model, ViT):
         learned = model.config.positions in ("learned", "learned2d", "relative", "bias")
         said = f"{old.grid} -> {model.config.grid} by {rule if learned else 'their formula'}"
-    return replace(folder, model=model, preprocess=replace(folder.preprocess, size=tuple(image))), said
+    return replace(folder, model=model, preprocess=replace(folder.preprocess, size=tuple(image)), ranges={}), said
 
 
 def number_outputs(count: int) -> tuple[str, ...]:

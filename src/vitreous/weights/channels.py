@@ -53,7 +53,7 @@ def change_channels(folder: ModelFolder, channels: int, rule: str | None = None)
     if isinstance(model.get_submodule(name.removesuffix(".weight")), StdConv):
         said += "; these kernels are standardised afterwards: only nearly the same function"
     model = rebuild(model, replace(model.config, **added), model.state_dict() | changed, share=True)
-    return replace(folder, model=model, preprocess=images), said
+    return replace(folder, model=model, preprocess=images, ranges={}), said
 
 
 def find_first_kernel(model: Model) -> tuple[str, Float[Tensor, "output channel row col"]]:

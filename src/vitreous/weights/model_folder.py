@@ -1,20 +1,20 @@
 """The model folder: a model with everything needed to use it, portable. config.json + model.safetensors.
 
 config.json holds the format's version, the kind of model (vit or resnet; absent in older folders: vit) and its architecture,
-preprocessing, limits of decoding, class names, whether an image may have several (absent: one), the temperature that calibrates its probabilities (absent: 1), the grid of a ViT's positions with the rule that resizes it, where the
-weights come from, and the hash of model.safetensors.
+preprocessing, limits of decoding, class names, whether an image may have several (absent: one), the temperature that calibrates its probabilities (absent: 1), the ranges of layers' inputs with which the torch engine computes in int8 (absent: it can't), the grid of a ViT's positions with the rule that
+resizes it, where the weights come from, and the hash of model.safetensors.
 """
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from vitreous.errors import CheckpointError, ConfigError, suggest
 from vitreous.images.config import DecodeConfig, PreprocessConfig
@@ -69,6 +69,9 @@ class ModelFolder:
     confidence."""
     merge: int = 0
     """Pairs of patches that each block merges when the model computes (model/token_merging.py). Not part of what is saved."""
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Lowest and highest input of each layer that multiplies int8 when the torch engine computes in int8, by the layer's name, from
+    calibration images; empty: it can't."""
 
     @property
     def description(self) -> str:
@@ -137,6 +140,7 @@ def save_model(path: str | Path, folder: ModelFolder) -> None:
             "classes": list(folder.classes),
             **({"multilabel": True} if folder.multilabel else {}),
             **({"temperature": folder.temperature} if folder.temperature != 1 else {}),
+            **({"ranges": {name: list(ends) for name, ends in folder.ranges.items()}} if folder.ranges else {}),
         }
         write_atomically(partial / CONFIG, to_json(document))
 
@@ -181,8 +185,23 @@ def _load(path: Path, verify: bool | None) -> ModelFolder:
     check_fit(tensors, model.state_dict(), config, source)
     check_finite(tensors, source, [file])
     _fill(model, tensors)
-    resize, multilabel = stored.positions.resize, stored.multilabel
-    return ModelFolder(model, preprocess, decode, stored.classes, stored.origin, resize, multilabel, stored.temperature)
+    _check_ranges(stored.ranges, model, path / CONFIG)
+    return ModelFolder(
+        model, preprocess, decode, stored.classes, stored.origin, stored.positions.resize, stored.multilabel, stored.temperature,
+        ranges=stored.ranges,
+    )  # fmt: skip
+
+
+def _check_ranges(ranges: Mapping[str, tuple[float, float]], model: Model, file: Path) -> None:
+    """Raise CheckpointError for ranges of layers that the model lacks, or that aren't ranges."""
+    layers = {name for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    for name, (low, high) in ranges.items():
+        if name not in layers:
+            raise CheckpointError(
+                f"{file}: ranges names the layer {name[:80]!r}, which this model doesn't have; {suggest(name, layers)}"
+            )
+        if not low <= 0 <= high or low == high:
+            raise CheckpointError(f"{file}: the range of {name} is {low} to {high}; it must reach over 0")
 
 
 def read_origin(path: str | Path) -> dict[str, Any]:
@@ -215,6 +234,7 @@ class _Stored:
     """Only for a ViT."""
     multilabel: bool = False
     temperature: float = 1.0
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     RENAMED: ClassVar[dict[str, str]] = {"several": "multilabel"}
 
 
@@ -224,7 +244,7 @@ def _settings(file: Path, document: dict[str, Any]) -> tuple[Config, PreprocessC
     if not isinstance(kind, str) or kind not in CONFIGS:
         raise CheckpointError(f"{file}: unknown kind of model {kind!r}; {suggest(str(kind), CONFIGS)}")
     keys = ["weights", "classes", "origin", *(["positions"] if kind == "vit" else [])]
-    keys += [key for key in ("multilabel", "temperature", *_Stored.RENAMED) if key in document]
+    keys += [key for key in ("multilabel", "temperature", "ranges", *_Stored.RENAMED) if key in document]
     try:
         config = from_dict(CONFIGS[kind], _architecture(document), "architecture")
         preprocess = from_dict(PreprocessConfig, document["preprocess"], "preprocess")

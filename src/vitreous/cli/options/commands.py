@@ -206,7 +206,7 @@ class Predict:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "fp32"
-    """bf16 is faster where the hardware multiplies it natively; auto: use it there."""
+    """bf16 is faster where the hardware multiplies it natively; auto: use it there. int8: what vitreous quantise wrote."""
     merge: int = 0
     """Pairs of similar patches that each block of a ViT merges (token merging): faster, and a little less accurate; vitreous
     evaluate --merge-curve measures both."""

@@ -50,8 +50,9 @@ class Quantise:
     """A model folder or a run folder, or anything else that can be loaded."""
     data: Annotated[str, tyro.conf.Positional]
     """Labelled images to measure on; the validation split is used if there is one."""
-    to: Literal["onnx", "openvino"] = "onnx"
-    """onnx, for ONNX Runtime; openvino (needs nncf)."""
+    to: Literal["onnx", "openvino", "torch"] = "onnx"
+    """onnx, for ONNX Runtime; openvino (needs nncf); torch: a model folder that also computes with --precision int8 (models with
+    encoder blocks)."""
     dynamic: bool = False
     """The ranges of dense layers' inputs are each batch's own, in place of those of calibration images (onnx)."""
     out: str | None = None

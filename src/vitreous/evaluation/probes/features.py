@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vitreous.data.sources.base import Source, refuse_multilabel
 from vitreous.data.stream.loader import load_evaluation_batches
-from vitreous.engines.base import PRECISIONS_OF, check_precision
+from vitreous.engines.base import check_precision
 from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.errors import ConfigError, DataError, ImageError
 from vitreous.evaluation.accuracy import Progress
@@ -96,8 +96,8 @@ def features(
         raise DataError("there are no images to compute features of")
     check_batch(options)
     check_layer(folder, options.layer)
-    if isinstance(model, Predictor) and isinstance(folder, ExportedFolder):
-        vectors = keep(None, export_chunks(model, source, options, progress), len(source))
+    if isinstance(model, Predictor) and reads_engine(model, options.layer, options.precision):
+        vectors = keep(None, engine_chunks(model, source, options, progress), len(source))
         return Features(vectors, np.asarray(source.labels), tuple(source.names), tuple(source.classes))
     layer = find_layer(folder.model, options.layer)
     device = choose_device(options.device)
@@ -118,10 +118,21 @@ def check_layer(folder: ModelFolder | ExportedFolder, layer: str) -> None:
         find_layer(folder.model, layer)
 
 
-def export_chunks(
+def reads_engine(predictor: Predictor, layer: str, precision: str) -> bool:
+    """Return whether features are the engine's own, of an export or in int8; raises ConfigError for an inner layer in int8."""
+    if isinstance(predictor.folder, ExportedFolder):
+        return True
+    if precision == "int8" and layer != "features":
+        raise ConfigError(
+            f"in int8 only the model's features are computed, not {layer}; choose --precision fp32 or bf16"
+        )
+    return precision == "int8"
+
+
+def engine_chunks(
     predictor: Predictor, source: Source, options: FeatureOptions, progress: Progress | None = None
 ) -> Iterator[Float32[np.ndarray, "batch features"]]:
-    """Yield what an export gives as features, a batch at a time, in the source's order.
+    """Yield what an engine gives as features, a batch at a time, in the source's order.
 
     Raises:
         ConfigError: an export without features, or another precision than it was loaded with. ImageError: a file that
@@ -137,10 +148,11 @@ def export_chunks(
 
 
 def check_loaded(predictor: Predictor, precision: str) -> None:
-    """Raise ConfigError for a precision that is not the one that an exported model was loaded with."""
+    """Raise ConfigError for a precision that is not the one that a model was loaded with."""
     if precision not in ("auto", predictor.engine.precision):
         raise ConfigError(
-            f"{predictor.path} computes in {predictor.engine.precision}, as it was loaded, not in {precision}; choose --precision auto"
+            f"{predictor.path or 'the model'} computes in {predictor.engine.precision}, as it was loaded, not in {precision}; choose "
+            f"--precision {'auto' if isinstance(predictor.folder, ExportedFolder) else predictor.engine.precision}"
         )
 
 
@@ -202,16 +214,17 @@ def pixel_vectors(
     predictor: Predictor, pixels: Pixels[np.ndarray, "batch row col channel"], layer: str, precision: str
 ) -> Float32[np.ndarray, "batch features"]:
     """Return the vectors of prepared pixels, finite or not; raises ConfigError for no such layer or precision."""
-    if isinstance(predictor.folder, ExportedFolder):
+    if reads_engine(predictor, layer, precision):
         check_loaded(predictor, precision)
         return predictor.engine.features(pixels)
+    assert not isinstance(predictor.folder, ExportedFolder)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(predictor.device)
     found = find_layer(predictor.folder.model, layer)
     return _read_batch(predictor.folder, images, [found], _takes_bf16(precision, predictor.device))[0]
 
 
 def _takes_bf16(precision: str, device: torch.device) -> bool:
-    check_precision("torch", precision, PRECISIONS_OF["torch"])
+    check_precision("torch", precision, ("fp32", "bf16"))
     return precision == "bf16" or (precision == "auto" and has_native_bf16(device))
 
 

@@ -1,0 +1,175 @@
+"""Dense layers in int8 by oneDNN: uint8 inputs with one scale a tensor, int8 weights with one scale an output channel. CPU only.
+
+Products are summed in 32 bits. Without VNNI the processor adds pairs of them in 16 bits, which saturate silently, so such a processor is found
+out by a product of the largest factors.
+"""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from jaxtyping import Float, Float32, Int8, UInt8
+from torch import Tensor, nn
+
+from vitreous.engines.packed_linear import ACTIVATIONS, PackedLinear, Packing
+from vitreous.errors import ConfigError
+
+STEPS = 255
+"""Steps between the lowest and the highest uint8 value."""
+LARGEST = 127
+"""Largest magnitude of an int8 weight."""
+
+Range = tuple[float, float]
+"""Lowest and highest value of a layer's inputs."""
+
+
+@dataclass(frozen=True)
+class Int8Packing:
+    """Which layers are int8, and how the others are laid out."""
+
+    rest: Packing
+    """Of all other layers: in float32, as is what passes the layers by."""
+    attends: torch.dtype
+    """Precision of q, k and v, and of attention's products, where a block attends plainly."""
+    ranges: Mapping[str, Range]
+    """Of each int8 layer's inputs, by the layer's name in the model."""
+
+
+AnyPacking = Packing | Int8Packing
+
+
+def get_rest(packing: AnyPacking) -> Packing:
+    """Return how layers that aren't int8 are laid out."""
+    return packing.rest if isinstance(packing, Int8Packing) else packing
+
+
+def get_attending_type(packing: AnyPacking) -> torch.dtype:
+    """Return the precision of attention's products."""
+    return packing.attends if isinstance(packing, Int8Packing) else packing.dtype
+
+
+def pack_layer(
+    name: str,
+    weight: Float32[Tensor, "out in"],
+    bias: Float32[Tensor, " out"] | None,
+    packing: AnyPacking,
+    activation: str = "none",
+    gives: torch.dtype = torch.float32,
+) -> "PackedLinear | Int8Linear":
+    """Return a layer, named as in the model, in int8 if its range is known, else in the packing's precision; `gives`: the type of
+    what an int8 layer returns."""
+    if isinstance(packing, Packing):
+        return PackedLinear(weight, bias, packing, activation)
+    if name in packing.ranges:
+        return Int8Linear(weight, bias, packing.ranges[name], activation, gives, packing.rest.rows[0])
+    return PackedLinear(weight, bias, packing.rest, activation)
+
+
+def round_weight(weight: Float[Tensor, "out in"]) -> tuple[Int8[Tensor, "out in"], Float32[Tensor, " out"]]:
+    """Return a weight in steps of each output's own scale, and the scales."""
+    weight = weight.detach().float()
+    scale = weight.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / LARGEST
+    return (weight / scale[:, None]).round().clamp(-LARGEST, LARGEST).to(torch.int8), scale
+
+
+def find_steps(inputs: Range) -> tuple[float, int]:
+    """Return the step of uint8 values that reach over a range, 0 included, and the value that stands for 0."""
+    low, high = min(inputs[0], 0.0), max(inputs[1], 0.0)
+    scale = max((high - low) / STEPS, torch.finfo(torch.float32).tiny)
+    return scale, min(STEPS, max(0, round(-low / scale)))
+
+
+def round_values(values: Float[Tensor, "*shape"], scale: float, zero: int) -> UInt8[Tensor, "*shape"]:
+    """Return values in steps of a scale around `zero`, the nearest that there are."""
+    rounded = torch.quantize_per_tensor(values.float(), scale, zero, torch.quint8)
+    if not rounded.is_contiguous():
+        return rounded.int_repr()
+    # the same memory as uint8: int_repr copies it one value at a time
+    return torch.empty(0, dtype=torch.uint8).set_(rounded.untyped_storage(), 0, rounded.shape)
+
+
+class Int8Linear(nn.Module):
+    """A dense layer in int8, and the activation after it.
+
+    Args:
+        weight: in float32; it is rounded here.
+        bias: added in float32.
+        inputs: range of the inputs; what lies beyond it becomes the outermost value.
+        activation: a name of `ACTIVATIONS`.
+        gives: type of the results.
+        rows: tokens of a pass, for which the weight is laid out; others are computed too.
+    """
+
+    def __init__(
+        self,
+        weight: Float32[Tensor, "out in"],
+        bias: Float32[Tensor, " out"] | None,
+        inputs: Range,
+        activation: str = "none",
+        gives: torch.dtype = torch.float32,
+        rows: int = 1,
+    ) -> None:
+        super().__init__()
+        self.scale, self.zero = find_steps(inputs)
+        self.gives, self.activation = gives, activation
+        self.given_scale, self.given_zero = 1.0, 0
+        rounded, self.weight_scale = round_weight(weight)
+        self.packed = torch.ops.onednn.qlinear_prepack(rounded, [rows, weight.shape[1]])
+        self.weight_zero = torch.zeros(len(weight), dtype=torch.int32)
+        self.bias = None if bias is None else bias.detach().float()
+        pointwise = torch.ops.onednn.qlinear_pointwise
+        self.multiply, self.multiply_add = pointwise.default, pointwise.binary
+
+    def join(self, following: "Int8Linear") -> None:
+        """Give uint8 as the inputs of the layer that alone reads the results."""
+        self.given_scale, self.given_zero, self.gives = following.scale, following.zero, torch.uint8
+
+    def forward(self, values: Float[Tensor, "... in"] | UInt8[Tensor, "... in"]) -> Tensor:
+        """Return the activated product of values, or of what `round_values` made of them."""
+        kind, algorithm = ACTIVATIONS[self.activation]
+        return self.multiply(
+            self._round(values), self.scale, self.zero, self.packed, self.weight_scale, self.weight_zero, self.bias,
+            self.given_scale, self.given_zero, self.gives, kind, [], algorithm,
+        )  # fmt: skip
+
+    def add(
+        self, values: Float[Tensor, "... in"] | UInt8[Tensor, "... in"], residual: Float[Tensor, "... out"]
+    ) -> Float[Tensor, "... out"]:
+        """Return the product plus what passes it by, which keeps its precision; the layer has no activation."""
+        if residual.dtype != self.gives:
+            return residual + self(values)
+        return self.multiply_add(
+            self._round(values), self.scale, self.zero, self.packed, self.weight_scale, self.weight_zero,
+            residual.contiguous(), self.bias, 1.0, 0, self.gives, 1.0, 0, "add", 1.0, "none", [], "",
+        )  # fmt: skip
+
+    def _round(self, values: Tensor) -> UInt8[Tensor, "... in"]:
+        return values if values.dtype == torch.uint8 else round_values(values, self.scale, self.zero)
+
+
+def check_int8() -> None:
+    """Raise ConfigError where this processor's int8 sums saturate, or torch has no such products."""
+    try:
+        exact = is_exact()
+    except (RuntimeError, AttributeError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"this build of torch has no int8 products for this processor ({said}); choose --precision fp32"
+        ) from error
+    if not exact:
+        raise ConfigError(
+            "this processor lacks VNNI, without which int8 sums overflow silently in torch; choose --precision fp32, or an export: vitreous "
+            "quantise MODEL DATA --to onnx"
+        )
+
+
+@cache
+def is_exact() -> bool:
+    """Return whether a product of the largest factors is what it must be."""
+    layer = Int8Linear(torch.full((32, 64), float(LARGEST)), None, (-128.0, 127.0), rows=16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch announces once that these types will go
+        found = layer(torch.full((16, 64), 127.0))
+    return bool((found == 64 * LARGEST * 127).all())

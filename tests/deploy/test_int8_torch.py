@@ -1,0 +1,178 @@
+"""int8 of the torch engine, from quantising to every command that computes; what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.deploy.conftest import folder_of
+
+import vitreous
+from vitreous.api import quantisation
+from vitreous.cli.main import main
+from vitreous.deploy import quantise as targets
+from vitreous.engines import int8_linear
+from vitreous.errors import CheckpointError, ConfigError, DataError
+from vitreous.evaluation import throughput
+from vitreous.evaluation.probes.features import FeatureOptions, features
+from vitreous.model.config import ViTConfig
+from vitreous.model.resnet_config import ResNetConfig
+from vitreous.weights.model_folder import load_model, save_model
+
+MODEL = ViTConfig(image=(16, 24), patch=(8, 8), width=16, depth=2, heads=2, mlp_width=24, classes=3)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def short():
+    """Skip without VNNI; speed is measured by two passes: figures are not what is tested here."""
+    try:
+        int8_linear.check_int8()
+    except ConfigError as error:
+        pytest.skip(str(error))
+    with pytest.MonkeyPatch.context() as changed:
+        for name, value in (("LONG_ENOUGH", 0.0), ("FEWEST", 2)):
+            changed.setattr(throughput, name, value)
+        yield
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Noise of three classes, in training and validation folders."""
+    root, noise = tmp_path_factory.mktemp("data"), np.random.default_rng(3)
+    for place in range(36):
+        path = root / ("train" if place < 24 else "val") / f"class {place % 3}" / f"{place}.png"
+        path.parent.mkdir(exist_ok=True, parents=True)
+        Image.fromarray(noise.integers(256, size=(16, 24, 3), dtype=np.uint8)).save(path)
+    return root
+
+
+@pytest.fixture(scope="module")
+def found(photos, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out") / "int8"
+    return vitreous.quantise(folder_of(MODEL), photos, out, to="torch", most_lost=100, batch=8)
+
+
+def test_a_quantised_folder_is_a_model_in_any_precision(found, photos):
+    assert (found.engine, found.layers, found.kept, found.calibrated, found.examples) == ("torch", 9, (), 24, 12)
+    assert (found.fp32.precision, found.int8.precision, found.int8.bytes) == ("fp32", "int8", found.fp32.bytes)
+    assert str(found).endswith("IMAGES... --precision int8")
+    plain, small = vitreous.load(found.path), vitreous.load(found.path, precision="int8", engine="torch")
+    assert (plain.engine.precision, small.engine.precision) == ("fp32", "int8")
+    assert vitreous.evaluate(small, photos, speed=False).metrics.top1 == found.int8.top1
+    pixels = np.random.default_rng(1).integers(256, size=(9, 16, 24, 3), dtype=np.uint8)
+    original, logits = vitreous.load(folder_path(found)).engine.logits(pixels), small.engine.logits(pixels)
+    assert np.array_equal(plain.engine.logits(pixels), original)
+    assert 1e-4 < np.abs(logits - original).max() / np.abs(original).max() < 0.1
+    assert load_model(found.path).origin["quantised"]["layers"] == 9
+
+
+def folder_path(found):
+    """Return the same weights without ranges, beside the folder that has them."""
+    path = found.path.parent / "original"
+    if not path.exists():
+        save_model(path, folder_of(MODEL))
+    return path
+
+
+def test_features_are_the_engines_own(found, photos):
+    """Of one image, of many and of a source; nothing is taken from those of another precision."""
+    small, plain = vitreous.load(found.path, precision="int8"), vitreous.load(found.path)
+    paths = [str(one) for one in sorted(photos.glob("val/*/*.png"))]
+    many, wanted = small.features(paths).numpy(), plain.features(paths).numpy()
+    assert 1e-4 < np.abs(many - wanted).max() / np.abs(wanted).max() < 0.2
+    assert np.abs(small.features(paths[0]).numpy() - many[0]).max() < 0.03 * np.abs(wanted).max()
+    source = quantisation.open_labelled(photos, plain, "raise", quantisation.Silent())
+    vectors = {
+        name: features(one, source, FeatureOptions(precision=name)).vectors
+        for name, one in (("fp32", plain), ("int8", small), ("fp32", plain))
+    }
+    assert 1e-4 < np.abs(vectors["int8"] - vectors["fp32"]).max() / np.abs(wanted).max() < 0.2
+    with pytest.raises(ConfigError, match=r"only the model's features are computed, not block\.1"):
+        features(small, source, FeatureOptions(layer="block.1", precision="int8"))
+    with pytest.raises(ConfigError, match="computes in fp32, as it was loaded, not in int8"):
+        features(plain, source, FeatureOptions(precision="int8"))
+    with pytest.raises(ConfigError, match="aren't computed in int8"):
+        small.tokens(paths[0])
+
+
+def test_commands_take_it(found, photos, tmp_path, capfd):
+    image = str(next(photos.glob("val/*/*.png")))
+    for words in (
+        ["predict", str(found.path), image, "--precision", "int8", "--verbose"],
+        ["evaluate", str(found.path), str(photos), "--precision", "int8", "--out", str(tmp_path / "evaluated")],
+        ["embed", str(found.path), image, "--precision", "int8", "--out", str(tmp_path / "vectors.npz")],
+    ):
+        assert main(words) == 0, capfd.readouterr().err
+        assert "int8" in "".join(capfd.readouterr()) or words[0] == "embed"
+    assert main(["train", "digits", "--precision", "int8", "--out", str(tmp_path / "run")]) == 2
+    assert "--precision is 'int8'; it must be one of" in capfd.readouterr().err
+    assert main(["predict", str(folder_path(found)), image, "--precision", "int8"]) == 2
+    assert capfd.readouterr().err.count("\n") == 1
+
+
+def test_layers_that_hurt_are_found_and_kept(photos, tmp_path, monkeypatch):
+    """Measured accuracy is replaced: it fits once two layers are in float32."""
+    calls = []
+
+    def fake(predictor, source, batch, progress=None):
+        calls.append(predictor.engine.precision)
+        logits = np.eye(3, dtype=np.float32)[source.labels]
+        return logits if predictor.engine.precision == "fp32" or len(calls) > 3 else logits[:, ::-1].copy()
+
+    monkeypatch.setattr(quantisation, "outputs", fake)
+    found = vitreous.quantise(folder_of(MODEL), photos, tmp_path / "out", to="torch", batch=4)
+    assert calls == ["fp32", "int8", "int8", "int8"]
+    ranges = load_model(tmp_path / "out").ranges
+    assert len(found.kept) == 2
+    assert {*found.kept, *ranges} == {*load_model(tmp_path / "out").ranges, *found.kept}
+    assert not set(found.kept) & set(ranges)
+    assert len(ranges) == 7
+
+
+def test_what_cannot_be_quantised_is_refused_before_any_work(photos, tmp_path, monkeypatch):
+    refused = {"to": "torch", "out": tmp_path / "out"}
+    with pytest.raises(DataError, match="has 4 images that can be read, and calibration takes at least 16"):
+        vitreous.quantise(folder_of(MODEL), photos, calibration=photos / "val" / "class 0", **refused)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no images"):
+        vitreous.quantise(folder_of(MODEL), photos, calibration=tmp_path / "empty", **refused)
+    with pytest.raises(ConfigError, match="dynamic ranges are ONNX Runtime's, and the target is torch"):
+        vitreous.quantise(folder_of(MODEL), photos, dynamic=True, **refused)
+    resnet = ResNetConfig(image=(16, 16), units=(1, 1), root="3x3", root_channels=8, groups=4, classes=3)
+    with pytest.raises(
+        ConfigError, match="encoder blocks in int8, and a ResNet has none; choose --to onnx or openvino"
+    ):
+        vitreous.quantise(folder_of(resnet), photos, **refused)
+    with pytest.raises(ConfigError, match="without merged patches"):
+        vitreous.quantise(folder_of(MODEL, merge=1), photos, **refused)
+    monkeypatch.setattr(int8_linear, "is_exact", lambda: False)
+    assert targets.check_int8 is int8_linear.check_int8
+    with pytest.raises(ConfigError, match=r"lacks VNNI, .* vitreous quantise MODEL DATA --to onnx"):
+        vitreous.quantise("no such model", photos, **refused)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("changed", "said"), [
+    ({"blocks.0.mlp.expnd": [-1, 1]}, "did you mean 'blocks.0.mlp.expand'"),
+    ({"blocks.0.mlp.expand": [1, 2]}, "the range of blocks.0.mlp.expand is 1.0 to 2.0; it must reach over 0"),
+    ({"blocks.0.mlp.expand": [0, 0]}, "it must reach over 0"),
+    ({"blocks.0.mlp.expand": [-1]}, "has 1 values; it must have 2"),
+    ({"blocks.0.mlp.expand": "wide"}, "it must be a list of 2 numbers"),
+    ([-1, 1], "it must be"),
+])  # fmt: skip
+def test_damaged_ranges_are_refused(found, tmp_path, changed, said):
+    path = tmp_path / "model"
+    save_model(path, load_model(found.path))
+    document = json.loads((path / "config.json").read_text())
+    assert set(document["ranges"]) == set(load_model(found.path).ranges)
+    (path / "config.json").write_text(json.dumps(document | {"ranges": changed}))
+    with pytest.raises(CheckpointError, match=said):
+        vitreous.load(path)
+
+
+def test_ranges_belong_to_a_size_and_to_channels(found):
+    assert load_model(found.path).ranges
+    for options in ({"image": (24, 24)}, {"channels": 1}):
+        with pytest.raises(ConfigError, match="was not calibrated for int8"):
+            vitreous.load(found.path, precision="int8", **options)
+    assert vitreous.load(found.path, precision="int8", labels=("class 2", "class 0")).engine.precision == "int8"

@@ -1,0 +1,220 @@
+"""int8 of the torch engine: the product of the rounded factors in float64, layer by layer and in whole models."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tests.deploy.conftest import folder_of, trained
+from tests.deploy.test_families import FAMILIES
+from torch.nn import functional as F
+
+from vitreous.deploy.int8_torch import measure_ranges
+from vitreous.engines import int8_linear, torch_engine
+from vitreous.engines.int8_linear import Int8Linear, Int8Packing, check_int8, find_steps, round_values
+from vitreous.engines.packed_blocks import PIXELS, PlainBlock
+from vitreous.engines.packed_linear import Packing
+from vitreous.engines.packed_model import PATCHES, count_packed, folds_pixels, list_layers, pack_model
+from vitreous.engines.torch_engine import TorchEngine
+from vitreous.errors import ConfigError
+from vitreous.model.lora import add_lora
+from vitreous.model.swin_config import SwinConfig
+
+ACTIVATIONS = {
+    "none": lambda values: values,
+    "gelu": F.gelu,
+    "gelu-tanh": lambda values: F.gelu(values, approximate="tanh"),
+    "silu": F.silu,
+}
+REST = Packing("onednn", torch.float32, (25,))
+DRAWN = torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def exact():
+    """Skip where the processor's int8 sums saturate."""
+    try:
+        check_int8()
+    except ConfigError as error:
+        pytest.skip(str(error))
+
+
+def far(found, expected):
+    return float((found.double() - expected.double()).abs().max() / expected.abs().max())
+
+
+def round_inputs(values, ends):
+    """Return values of a range in 255 steps, in float64."""
+    step = (ends[1] - ends[0]) / 255
+    zero = round(-ends[0] / step)
+    return ((values.double() / step).round() + zero).clamp(0, 255).sub(zero).mul(step)
+
+
+def round_rows(weight):
+    """Return a weight in 127 steps of each row's largest value, in float64."""
+    step = weight.double().abs().amax(1, keepdim=True) / 127
+    return (weight.double() / step).round() * step
+
+
+def draw_layer(inputs=64):
+    """Return a weight whose rows differ in scale, inputs with outlying channels as a norm gives them, and a bias."""
+    weight = torch.randn(96, inputs, generator=DRAWN) * torch.logspace(-2, 1, 96)[:, None] / 8
+    values = torch.randn(3, 7, inputs, generator=DRAWN)
+    values[..., 5] = 6 + values[..., 5]
+    return weight, torch.randn(96, generator=DRAWN), values
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_a_layer_is_the_product_of_rounded_factors_in_float64(activation):
+    weight, bias, values = draw_layer()
+    ends = (float(values.min()) * 0.8, float(values.max()))  # some lie outside
+    product = F.linear(round_inputs(values, ends), round_rows(weight), bias.double())
+    expected = ACTIVATIONS[activation](product)
+    for gives, near in ((torch.float32, 1e-6), (torch.bfloat16, 4e-3)):
+        layer = Int8Linear(weight, bias, ends, activation, gives)
+        found = layer(values)
+        assert (found.dtype, found.shape) == (gives, expected.shape)
+        assert far(found, expected) < near
+        assert torch.equal(found, layer(values.mT.contiguous().mT))
+    assert far(Int8Linear(weight, None, ends, activation)(values), ACTIVATIONS[activation](product - bias)) < 1e-6
+    assert far(F.linear(values, weight, bias), product) > 1e-3
+
+
+def test_the_residual_is_added_and_stays():
+    weight, bias, values = draw_layer()
+    ends = (float(values.min()), float(values.max()))
+    residual = torch.randn(3, 7, 96, generator=DRAWN) * 20
+    before = residual.clone()
+    found = Int8Linear(weight, bias, ends).add(values, residual)
+    expected = F.linear(round_inputs(values, ends), round_rows(weight), bias.double()) + residual
+    assert far(found, expected) < 1e-6
+    assert torch.equal(residual, before)
+    assert far(Int8Linear(weight, bias, ends, gives=torch.bfloat16).add(values, residual), expected) < 4e-3
+
+
+def test_a_layer_gives_the_next_ones_uint8():
+    """After GELU, whose range lies almost wholly above 0, 0 is nearly the lowest value."""
+    weight, bias, values = draw_layer()
+    ends, behind = (float(values.min()), float(values.max())), (-0.17, 9.0)
+    first, second = Int8Linear(weight, bias, ends, "gelu"), Int8Linear(weight.T, None, behind)
+    assert second.zero == 5
+    first.join(second)
+    found = first(values)
+    hidden = F.gelu(F.linear(round_inputs(values, ends), round_rows(weight), bias.double()))
+    expected = round_inputs(hidden, behind)
+    off = (found.double() - second.zero) * second.scale - expected
+    assert found.dtype == torch.uint8
+    assert off.abs().max() < 1.01 * second.scale  # a tie may go the other way
+    assert (off.abs() > 0.01 * second.scale).double().mean() < 0.01
+
+
+@pytest.mark.parametrize("ends", [(-3.0, 1.0), (0.0, 2.0), (-5.0, 0.0), (0.0, 0.0), (0.0, 1e-42), (-1e30, 1e30)])
+def test_values_of_any_range_are_rounded_to_the_nearest_step(ends):
+    scale, zero = find_steps(ends)
+    values = torch.linspace(2 * ends[0] - 1, 2 * ends[1] + 1, 101)
+    found = round_values(values, scale, zero)
+    nearest = (values.double() / scale).round().add(zero).clamp(0, 255)
+    assert 0 <= zero <= 255
+    assert (found.double() - nearest).abs().max() <= 1
+    assert torch.equal(round_values(torch.zeros(3), scale, zero), torch.full((3,), zero, dtype=torch.uint8))
+
+
+def round_model(model, ranges):
+    """Return a model in float64 whose layers take and hold rounded values."""
+    twin, layers = copy.deepcopy(model).double(), {}
+    for name, ends in ranges.items():
+        layer = layers[name] = twin.get_submodule(name)
+        layer.weight.data = round_rows(layer.weight)
+        layer.register_forward_pre_hook(lambda _, given, ends=ends: (round_inputs(given[0], ends),))
+    return twin
+
+
+SWIN = SwinConfig(image=(32, 32), width=16, depths=(1, 2), heads=(2, 4), windows=((4, 4), (2, 2)), classes=5)
+INT8 = {name: config for name, config in FAMILIES.items() if list_layers(trained(config))} | {"Swin": SWIN}
+
+
+@pytest.mark.parametrize("name", INT8)
+def test_every_family_is_its_rounded_self_in_float64(name):
+    model = trained(INT8[name])
+    images = torch.randn(6, model.config.channels, *model.config.image, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        plain = model(images)
+        ranges = measure_ranges(list_layers(model), lambda: model(images))
+        found = pack_model(model, Int8Packing(REST, torch.float32, ranges)).model
+        assert count_packed(found, (Int8Linear,)) >= len(ranges)
+        found = found(images)
+    expected = round_model(model, ranges)(images.double()).detach()
+    away = (found - expected).square().mean().sqrt() / (plain - expected).square().mean().sqrt()
+    assert away < 0.35  # ties, and values that float32 has on the other side of one
+    assert 1e-3 < far(plain, expected) < 0.3
+
+
+def test_families_without_encoder_blocks_have_no_such_layers():
+    names = set(FAMILIES) - set(INT8)
+    assert names == {"bottlenecks", "basic units", "pooled units"}
+
+
+def engine_of(name="plain", left=()):
+    folder = folder_of(FAMILIES[name])
+    pixels = np.random.default_rng(0).integers(256, size=(9, *folder.preprocess.size, 3), dtype=np.uint8)
+    plain = TorchEngine(folder, "cpu", packed=False)
+    ranges = measure_ranges(list_layers(folder.model), lambda: plain.logits(pixels))
+    ranges |= {PATCHES: PIXELS} if folds_pixels(folder.model) else {}
+    kept = {one: ends for one, ends in ranges.items() if one not in left}
+    return TorchEngine(replace(folder, ranges=kept), "cpu", "int8"), plain.logits(pixels), pixels
+
+
+def test_an_engine_is_int8_from_the_first_image_on():
+    engine, plain, pixels = engine_of()
+    assert (engine.precision, engine.bf16) == ("int8", False)
+    one = engine.logits(pixels[:1])
+    assert engine.notes[0].startswith("10 dense layers packed by onednn, 10 of them in int8")
+    many = engine.logits(pixels)
+    assert np.abs(one - many[:1]).max() < 0.02 * np.abs(plain).max()
+    assert 1e-4 < np.abs(many - plain).max() / np.abs(plain).max() < 0.1
+    assert engine.features(pixels).shape == (9, 32)
+
+
+def test_pixels_are_exact_and_layers_can_stay_in_float():
+    names = [f"blocks.{place}.{part}" for place in (0, 1) for part in ("attention.qkv", "attention.out", "mlp.expand")]
+    engine, plain, pixels = engine_of(left=names)
+    some = np.abs(engine.logits(pixels) - plain).max()
+    assert engine.notes[0].startswith("10 dense layers packed by onednn, 3 of them in int8")
+    block = engine.fast._twin.blocks[0]
+    assert isinstance(block, PlainBlock)
+    assert block.qkv(torch.zeros(1, 2, 32)).dtype == torch.float32
+    whole = engine_of()[0].logits(pixels)
+    assert some < np.abs(whole - plain).max()
+
+
+def test_stems_keep_their_pixels():
+    engine, plain, pixels = engine_of("hybrid")
+    assert np.abs(engine.logits(pixels) - plain).max() < 0.1 * np.abs(plain).max()
+
+
+def test_what_cannot_be_int8_is_refused(monkeypatch):
+    engine, _, pixels = engine_of()
+    folder = engine.folder
+    with pytest.raises(ConfigError, match="was not calibrated for int8; write one that is: vitreous quantise"):
+        TorchEngine(folder_of(FAMILIES["plain"]), "cpu", "int8")
+    with pytest.raises(ConfigError, match="without merged patches"):
+        TorchEngine(replace(folder, merge=2), "cpu", "int8")
+    monkeypatch.setattr(torch_engine, "choose_device", lambda _: torch.device("cuda"))
+    with pytest.raises(ConfigError, match="int8 computes on the CPU, not on 'cuda'"):
+        TorchEngine(folder, "cuda", "int8")
+    monkeypatch.undo()
+    with monkeypatch.context() as changed:
+        changed.setattr(int8_linear, "is_exact", lambda: False)
+        with pytest.raises(ConfigError, match="lacks VNNI"):
+            TorchEngine(folder, "cpu", "int8")
+        changed.setattr(int8_linear, "is_exact", lambda: torch.ops.onednn.no_such_product)
+        with pytest.raises(ConfigError, match="has no int8 products"):
+            TorchEngine(folder, "cpu", "int8")
+    with monkeypatch.context() as changed:
+        changed.setattr("vitreous.engines.fast_path.SHARE", 10**12)
+        with pytest.raises(ConfigError, match=r"can't compute in int8: packed, they would take .* more"):
+            TorchEngine(folder, "cpu", "int8").logits(pixels)
+    add_lora(folder.model, 2, layers=("out",))
+    with pytest.raises(ConfigError, match=r"blocks\.0\.attention\.out is no plain dense layer"):
+        TorchEngine(folder, "cpu", "int8")
