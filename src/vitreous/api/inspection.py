@@ -97,8 +97,7 @@ def inspect(
         return inspect_sweep(place)
     if is_folds(place):
         return inspect_folds(place)
-    holds = is_model(place) or any(has_weights(one) for one in place.iterdir() if not one.is_dir())
-    return inspect_model(named, load) if holds else inspect_data(named)
+    return inspect_model(named, load) if is_model(place) or has_weights(place) else inspect_data(named)
 
 
 def inspect_model(path: str, load: Mapping[str, Any], reporter: Reporter | None = None) -> InspectionResult:

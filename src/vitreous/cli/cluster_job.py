@@ -31,8 +31,12 @@ NO_COUNTERPART = {
 """Options that a job on a cluster can't have."""
 
 
-def check_cluster(options: Any) -> None:
-    """Refuse what a job on a cluster can't do; raises ConfigError, before any long work."""
+def check_place(options: Any) -> None:
+    """Refuse what a job can't do where it runs, on a cluster or here; raises ConfigError, before any long work."""
+    if options.on != "ray":
+        if options.actors:
+            raise ConfigError("--actors is for --on ray; add that, or leave it out")
+        return
     for name, typed in NO_COUNTERPART.items():
         if getattr(options, name, None):
             raise ConfigError(f"{typed} is for one machine; leave it out with --on ray, or leave out --on")

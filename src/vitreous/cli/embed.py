@@ -3,11 +3,11 @@
 import sys
 from pathlib import Path
 
+from vitreous.cli.cluster_job import check_place
 from vitreous.cli.load_model import open_model, tell_engine
 from vitreous.cli.options.probes import Embed
 from vitreous.cli.output import free_file, result_file
 from vitreous.cli.parse import parse
-from vitreous.errors import ConfigError
 from vitreous.training.progress import reporter
 
 
@@ -21,10 +21,9 @@ def embed(arguments: list[str]) -> int:
 
     check_every(options.every)
     check_installed(options.paths)
+    check_place(options)
     if options.on == "ray":
         return embed_on_ray(options)
-    if options.actors:
-        raise ConfigError("--actors is for --on ray; add that, or leave it out")
     target = result_file(options.out, options.overwrite) if options.out else free_file("features", ".parquet")
     check_target(target)
     piped = "-" in options.paths
@@ -45,10 +44,9 @@ def embed(arguments: list[str]) -> int:
 
 def embed_on_ray(options: Embed) -> int:
     """Embed on a cluster, into a folder."""
-    from vitreous.cli.cluster_job import check_cluster, embed_on_cluster
+    from vitreous.cli.cluster_job import embed_on_cluster
     from vitreous.image_paths import expand_images
 
-    check_cluster(options)
     how = {name: getattr(options, name) for name in ("device", "batch", "decode", "engine", "precision")}
     model = open_model(options.model, options.load, **how)
     return embed_on_cluster(options, model, how, expand_images(options.paths, sys.stdin, options.null))

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vitreous.cli.cluster_job import check_place
 from vitreous.cli.load_model import open_classifier, tell_engine
 from vitreous.cli.options.commands import Predict
 from vitreous.cli.output import is_replaceable, output, result_file
@@ -74,12 +75,7 @@ def check(options: Predict) -> str:
     """Return the format of the results; raises ConfigError for unsuitable options, before any long work."""
     if not options.paths:
         raise ConfigError("name the images: files, folders, globs, or - for paths on standard input")
-    if options.on == "ray":
-        from vitreous.cli.cluster_job import check_cluster
-
-        check_cluster(options)
-    elif options.actors:
-        raise ConfigError("--actors is for --on ray; add that, or leave it out")
+    check_place(options)
     format = choose_format(options.format, options.out)
     if options.out and options.on == "here":
         result_file(options.out, options.overwrite or is_own(Path(options.out)))

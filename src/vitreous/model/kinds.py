@@ -9,6 +9,7 @@ from vitreous.model.efficientnet_config import EfficientNetConfig, build_efficie
 from vitreous.model.names import build_vit_config, parse_name
 from vitreous.model.resnet_config import ResNetConfig, build_resnet_config, is_resnet_name
 from vitreous.model.swin_config import SwinConfig, build_swin_config, is_swin_name
+from vitreous.shapes import Size
 
 Config = ViTConfig | ResNetConfig | EfficientNetConfig | SwinConfig
 CONFIGS: dict[str, type[Config]] = {
@@ -31,6 +32,11 @@ def name_kind(kind: str) -> str:
 def get_kind(config: Config) -> str:
     """Return the word for a configuration's kind."""
     return config.KIND
+
+
+def get_patch(config: Config) -> Size:
+    """Return the rows and columns of a model's patches, in pixels; of a convolutional network, one pixel."""
+    return Size(*config.patch) if isinstance(config, (ViTConfig, SwinConfig)) else Size(1, 1)
 
 
 def find_kind(name: str) -> str:

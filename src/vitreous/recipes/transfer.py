@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from vitreous.errors import ConfigError
 from vitreous.model.config import ViTConfig
+from vitreous.model.kinds import get_patch
 from vitreous.recipes.options import RecipeOptions
 from vitreous.shapes import Size
 from vitreous.training.config import ModelConfig
@@ -36,7 +37,7 @@ def retarget_model(model: ModelConfig, options: RecipeOptions, image: Size) -> M
 
     A ViT's tanh layer is dropped.
     """
-    patch = Size(*getattr(model, "patch", (1, 1)))
+    patch = get_patch(model)
     changed = replace(model, image=tuple(options.choose_size(image, patch)), classes=len(options.facts.classes))
     return replace(changed, pre_logits=False) if isinstance(changed, ViTConfig) else changed
 

@@ -11,6 +11,7 @@ from vitreous.data.dataset import Dataset, open_dataset
 from vitreous.data.sources.objects import hold, is_object
 from vitreous.data.stream.loader import TrainStream
 from vitreous.data.stream.order import hash_integers
+from vitreous.model.kinds import get_patch
 from vitreous.objectives.build import build_objective as build_objective
 from vitreous.objectives.classification import choose_head_bias
 from vitreous.objectives.config import ClassifyConfig
@@ -118,7 +119,7 @@ def count_low_steps(config: RunConfig, examples: int, total: int) -> int:
 
 def choose_low_size(config: RunConfig) -> Size:
     """Return the low resolution in pixels: whole patches, if the model has any, at least one each way."""
-    patches = getattr(config.model, "patch", (1, 1))
+    patches = get_patch(config.model)
     rows, cols = (
         max(patch, round(side * config.low_resolution / patch) * patch)
         for side, patch in zip(config.model.image, patches, strict=True)

@@ -121,10 +121,10 @@ def refuse_pieces(file: Path) -> None:
 
 
 def has_weights(path: Path) -> bool:
-    """Return whether a path is, by extension, a file of weights or an index of shards, or a folder that contains
-    one."""
+    """Return whether a path is, by extension, a file of weights or an index of shards, or a folder that contains such a
+    file."""
     files = path.iterdir() if path.is_dir() else [path]
-    return any(is_weights(file) or file.name.endswith(INDICES) for file in files)
+    return any((is_weights(file) or file.name.endswith(INDICES)) and not file.is_dir() for file in files)
 
 
 def is_weights(file: Path) -> bool:

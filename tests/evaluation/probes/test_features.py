@@ -1,5 +1,6 @@
 """Features: the very numbers that the head reads, each image once, and a cache that can only cost time."""
 
+import io
 import os
 from dataclasses import replace
 from functools import partial
@@ -13,6 +14,7 @@ from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_digits
 from vitreous.errors import ConfigError, DataError, StorageError, UnknownName
 from vitreous.evaluation.probes import features as room
+from vitreous.evaluation.probes.cluster_features import write_vectors
 from vitreous.evaluation.probes.feature_cache import cache_folder, cache_key, find, keep
 from vitreous.evaluation.probes.features import FeatureOptions, features
 from vitreous.evaluation.probes.few_shot import few_shot
@@ -220,6 +222,9 @@ def test_no_images_and_no_numbers(source):
         broken.model.norm.bias[0] = torch.inf
     with pytest.raises(DataError, match=f"layer features of {source.names[0]} is not finite"):
         features(broken, source)
+    images = [b"no image", *(pixels for pixels in source.pixels[:2])]
+    with pytest.raises(DataError, match="layer features of image 2 is not finite"):
+        write_vectors(Predictor(broken, device="cpu"), "features", "fp32", images, io.BytesIO())
 
 
 @pytest.mark.parametrize("part", ["training", "test"])

@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from vitreous.evaluation.probes.features import Features
+from vitreous.evaluation.probes.logistic import divide
 from vitreous.evaluation.review import labels as checks
 
 CLASSES = ("ant", "bee", "cat", "dog", "elk")
@@ -34,7 +35,7 @@ def test_probabilities_are_those_of_a_regression_that_has_not_seen_the_image(mon
     found, _, _ = planted(3, count=200)
     mine, expected = checks.out_of_fold(found), np.zeros((200, 5))
     for division in range(checks.REPEATS):
-        folds = checks.assign_folds(found.labels, division)
+        folds = divide(found, checks.FOLDS, division)
         for fold in range(checks.FOLDS):
             learned, asked = folds != fold, folds == fold
             mean, std = found.vectors[learned].mean(0), found.vectors[learned].std(0)
@@ -46,12 +47,11 @@ def test_probabilities_are_those_of_a_regression_that_has_not_seen_the_image(mon
     assert np.allclose(mine.sum(1), 1)
 
 
-def test_every_fold_has_its_share_of_every_class():
-    labels = np.repeat(np.arange(3), (10, 7, 1))
-    folds = checks.assign_folds(labels)
-    for label, count in enumerate((10, 7, 1)):
-        each = np.bincount(folds[labels == label], minlength=checks.FOLDS)
-        assert each.sum() == count and each.max() - each.min() <= 1
+def test_images_of_one_class_are_all_its_own():
+    found = Features(
+        np.random.default_rng(0).random((9, 4), np.float32), np.zeros(9, np.int64), tuple("abcdefghi"), ("ant",)
+    )
+    assert np.array_equal(checks.out_of_fold(found), np.ones((9, 1)))
 
 
 def test_an_image_far_from_its_class_is_an_outlier():

@@ -5,8 +5,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from vitreous.errors import DataError
-from vitreous.evaluation.probes.features import pixel_vectors
+from vitreous.evaluation.probes.features import check_layer_output, pixel_vectors
 from vitreous.images.inputs import Image, prepare
 from vitreous.predictor import Predictor
 from vitreous.storage.parquet import replace_bytes
@@ -25,15 +24,17 @@ def write_vectors(predictor: Predictor, layer: str, precision: str, images: list
     names, errors, found = list[str](), list[str | None](), list[np.ndarray | None]()
     while group := list(islice(source, predictor.batch)):
         pixels = [one.pixels for one in group if one.pixels is not None]
-        vectors = iter(pixel_vectors(predictor, np.stack(pixels), layer, precision) if pixels else [])
+        vectors = (
+            pixel_vectors(predictor, np.stack(pixels), layer, precision) if pixels else np.empty((0, 0), np.float32)
+        )
+        check_layer_output(vectors, layer, [one.name for one in group if one.pixels is not None])
+        rows = iter(vectors)
         names += [replace_bytes(one.name) for one in group]
         errors += [None if one.error is None else replace_bytes(one.error) for one in group]
-        found += [None if one.pixels is None else next(vectors) for one in group]
+        found += [None if one.pixels is None else next(rows) for one in group]
     seen = next((one for one in found if one is not None), None)
     if seen is None:
         seen = pixel_vectors(predictor, predictor.make_black_images(1), layer, precision)[0]
-    elif not all(np.isfinite(one).all() for one in found if one is not None):
-        raise DataError(f"layer {layer} is not finite, so the model can't be used; check its weights")
     schema = pa.schema(
         [("name", pa.string()), ("vector", pa.list_(pa.float32(), len(seen))), ("error", pa.string())],
         metadata={"model": predictor.path, "layer": layer, "precision": precision},

@@ -1,7 +1,7 @@
 """Frozen features: every image of a source passes through a model once; the vectors are kept on disk and
 memory-mapped."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -180,12 +180,7 @@ def layer_chunks(
             raise AssertionError(f"image {int(part.indices[0])} came where image {done} was due")
         vectors = _read_batch(folder, part.pixels.to(device), layers, bf16)
         for layer, one in zip(layers, vectors, strict=True):
-            if not np.isfinite(one).all():
-                first = done + int(np.flatnonzero(~np.isfinite(one).all(1))[0])
-                raise DataError(
-                    f"layer {layer} of {source.names[first]} is not finite, so the model can't be "
-                    "used; check its weights"
-                )
+            check_layer_output(one, str(layer), source.names[done : done + len(one)])
         done += len(part.indices)
         yield vectors
         if progress is not None:
@@ -205,9 +200,17 @@ def image_vector(predictor: Predictor, image: Image, layer: str, precision: str)
     if ready.pixels is None:
         raise ImageError(str(ready.error))
     vectors = pixel_vectors(predictor, ready.pixels[None], layer, precision)
-    if not np.isfinite(vectors).all():
-        raise DataError(f"layer {layer} of {ready.name} is not finite, so the model can't be used; check its weights")
+    check_layer_output(vectors, layer, [ready.name])
     return vectors[0]
+
+
+def check_layer_output(vectors: Float32[np.ndarray, "image features"], layer: str, names: Sequence[str]) -> None:
+    """Raise DataError, naming the first such image, if a vector has a value that is not finite."""
+    bad = np.flatnonzero(~np.isfinite(vectors).all(1))
+    if len(bad):
+        raise DataError(
+            f"layer {layer} of {names[bad[0]]} is not finite, so the model can't be used; check its weights"
+        )
 
 
 def pixel_vectors(

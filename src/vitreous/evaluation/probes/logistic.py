@@ -67,6 +67,8 @@ def fit_logistic_head(
         DataError: images of a single class.
     """
     first = views[0]
+    if len(np.unique(first.labels)) < 2:
+        raise DataError("a head needs at least two classes, but the images are all of one; add images of another")
     tried = cross_validate(views, divide(first, folds, seed), grid, progress=progress)
     best = min(tried, key=lambda one: one.loss)
     weight, bias = fit_at(views, best.l2)
@@ -194,10 +196,7 @@ def softmax_error(
 
 
 def divide(part: Features, folds: int, seed: int) -> Int64[np.ndarray, " image"]:
-    """Return each image's fold, from 0, with every class divided as evenly as possible; raises DataError."""
-    counts = np.bincount(part.labels, minlength=len(part.classes))
-    if (counts > 0).sum() < 2:
-        raise DataError("a head needs at least two classes, but the images are all of one; add images of another")
+    """Return each image's fold, from 0, with every class divided as evenly as possible."""
     rng = np.random.default_rng(seed)
     division, next_fold = np.zeros(len(part), np.int64), 0
     for label in range(len(part.classes)):

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from vitreous.evaluation.probes.features import Features
-from vitreous.evaluation.probes.logistic import TOLERANCE, cross_validate
+from vitreous.evaluation.probes.logistic import TOLERANCE, cross_validate, divide
 from vitreous.metrics.classification import softmax
 
 FOLDS, REPEATS = 5, 4
@@ -27,22 +27,13 @@ def out_of_fold(found: Features, seed: int = 0) -> Float64[np.ndarray, "example 
     The mean over REPEATS divisions into folds, so that less depends on which others an image was grouped with; l2 is
     chosen by the first.
     """
-    tried = cross_validate([found], assign_folds(found.labels, seed), GRID, TOLERANCE)
+    tried = cross_validate([found], divide(found, FOLDS, seed), GRID, TOLERANCE)
     best = min(tried, key=lambda one: one.loss)
     total = softmax(best.logits.astype(np.float64))
     for other in range(seed + 1, seed + REPEATS):
-        (again,) = cross_validate([found], assign_folds(found.labels, other), (best.l2,), TOLERANCE)
+        (again,) = cross_validate([found], divide(found, FOLDS, other), (best.l2,), TOLERANCE)
         total += softmax(again.logits.astype(np.float64))
     return total / REPEATS
-
-
-def assign_folds(labels: Int64[np.ndarray, " example"], seed: int = 0) -> Int64[np.ndarray, " example"]:
-    """Return each image's fold, with every class spread over the folds as evenly as possible."""
-    rng, folds = np.random.default_rng(seed), np.zeros(len(labels), np.int64)
-    for label in np.unique(labels):
-        own = rng.permutation(np.flatnonzero(labels == label))
-        folds[own] = (np.arange(len(own)) + rng.integers(FOLDS)) % FOLDS
-    return folds
 
 
 @dataclass(frozen=True)
