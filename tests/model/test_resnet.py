@@ -5,6 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.one_graph import check_one_graph
+from torch import nn
+from torch.nn import functional as F
 
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.model.config import RegularisationConfig
@@ -35,6 +37,7 @@ configs = st.builds(
     units=st.lists(st.integers(1, 2), min_size=1, max_size=2).map(tuple),
     unit=st.sampled_from(["bottleneck", "basic", "pooled"]),
     activation=st.sampled_from(["relu", "gelu"]),
+    norm=st.sampled_from(["group", "batch"]),
     groups=st.sampled_from([1, 8, 32]),
     width=st.integers(1, 2),
     classes=st.integers(0, 4),
@@ -237,3 +240,45 @@ def test_dropout_is_of_the_features_and_stays_at_another_size() -> None:
     assert torch.equal(other.eval()(images), other.features(images))
     with pytest.raises(ConfigError, match="a ResNet has no patches"):
         model.regularise(RegularisationConfig(patch_dropout=0.5))
+
+
+def test_batch_norm_is_torchs_in_training_and_evaluation() -> None:
+    """A network of pooled units, written once more from torch's layers, in float64, with scales as trained ones are."""
+    config = ResNetConfig(
+        (16, 12), units=(1, 1), classes=5, root="3x3", root_channels=6, unit="pooled", norm="batch", activation="gelu"
+    )
+    ours = create(config, seed=1).double()
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for name, parameter in ours.named_parameters():
+            if "norm" in name or name.startswith("head"):
+                parameter.copy_(torch.rand(parameter.shape, generator=generator) + 0.5)
+    norms = {name: nn.BatchNorm2d(len(one.weight)).double() for name, one in ours.named_modules() if "norm" in name}
+    for name, norm in norms.items():
+        norm.load_state_dict(ours.get_submodule(name).state_dict(), strict=False)
+
+    def convolve(name: str, maps: torch.Tensor) -> torch.Tensor:
+        kernel = ours.get_submodule(name).weight
+        mean, deviation = kernel.mean((1, 2, 3), keepdim=True), kernel.std((1, 2, 3), correction=0, keepdim=True)
+        return F.conv2d(maps, (kernel - mean) / (deviation.square() + 1e-8).sqrt(), padding=1)
+
+    def reference(batch: torch.Tensor) -> torch.Tensor:
+        maps = convolve("root.conv", batch)
+        for stage in ("stages.0.0.", "stages.1.0."):
+            maps = F.max_pool2d(convolve(stage + "conv1", F.gelu(norms[stage + "norm1"](maps))), 2, ceil_mode=True)
+            maps = maps + convolve(stage + "conv2", F.gelu(norms[stage + "norm2"](maps)))
+        return ours.head(F.gelu(norms["norm"](maps)).mean((2, 3)))
+
+    batch = images(config, 7).double()
+    gradients = []
+    for forward in (ours, reference):
+        ours.zero_grad()
+        forward(batch).square().sum().backward()
+        gradients.append(ours.stages[0][0].conv1.weight.grad.clone())
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(ours.norm.running_var, norms["norm"].running_var, rtol=1e-12, atol=0)
+    ours.eval()
+    for norm in norms.values():
+        norm.eval()
+    torch.testing.assert_close(ours(batch), reference(batch), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(ours(batch[:1]), ours(batch)[:1], rtol=1e-9, atol=1e-12)

@@ -115,6 +115,7 @@ def describe_layers(config: Config) -> str:
         plain = (config.root, config.root_channels) == ("7x7", ROOT)
         root = "" if plain else f", root {config.root} of {config.root_channels} channels"
         bend = "" if config.activation == "relu" else f", {config.activation.upper()}"
+        bend += "" if config.norm == "group" else f", {config.norm} norm"
         return f"ResNet of {units} {kind}units, width {config.width}{root}{bend}, last map a grid of {config.grid}"
     if isinstance(config, EfficientNetConfig):
         units, widths = ("+".join(map(str, values)) for values in (config.units, config.widths))

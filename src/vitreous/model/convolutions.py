@@ -9,11 +9,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitreous.model.batch_norm import BatchNorm
 from vitreous.model.draws import DropPath
 from vitreous.model.parameters import ZEROS, LeCunNormal, Role, declare
 from vitreous.model.resnet_config import GROUPS, EpsilonConfig, Unit
 
 Kernel = Float[Tensor, "output inputs row col"]
+
+BATCH_MOMENTUM = 0.1
+"""Share of a batch's statistics in the running ones after a step, as in torch."""
 
 
 def standardise_kernel(kernel: Kernel, epsilons: EpsilonConfig) -> Kernel:
@@ -67,6 +71,10 @@ class UnitConv(StdConv):
     roles: ClassVar[dict[str, Role]] = {"weight": Role(decays=True, start=LeCunNormal(), matrices=1)}
 
 
+ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu}
+"""What follows a norm."""
+
+
 class NormActivation(nn.GroupNorm):
     """Group norm (1803.08494), then ReLU or GELU."""
 
@@ -74,14 +82,26 @@ class NormActivation(nn.GroupNorm):
         self, channels: int, epsilons: EpsilonConfig, groups: int = GROUPS, activation: Literal["relu", "gelu"] = "relu"
     ) -> None:
         super().__init__(groups, channels, eps=epsilons.norm)
-        self.activation = {"relu": F.relu, "gelu": F.gelu}[activation]
+        self.activation = ACTIVATIONS[activation]
 
     def forward(self, maps: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch channel row col"]:
         """Normalise each group of channels over itself and the whole map; then cut off, or damp, negative values."""
         return self.activation(super().forward(maps))
 
 
-Norm = Callable[[int], NormActivation]
+class BatchNormActivation(BatchNorm):
+    """Batch norm, then ReLU or GELU."""
+
+    def __init__(self, channels: int, epsilons: EpsilonConfig, activation: Literal["relu", "gelu"] = "relu") -> None:
+        super().__init__(channels, epsilons.norm, BATCH_MOMENTUM)
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, maps: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch channel row col"]:
+        """Normalise each channel over the batch and the whole map; then cut off, or damp, negative values."""
+        return self.activation(super().forward(maps))
+
+
+Norm = Callable[[int], nn.Module]
 """Makes the norm and activation for a number of channels."""
 
 

@@ -8,7 +8,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.model.convnet import ConvNet
-from vitreous.model.convolutions import BasicUnit, NormActivation, PooledUnit, PreActivationUnit, StdConv
+from vitreous.model.convolutions import (
+    BasicUnit,
+    BatchNormActivation,
+    NormActivation,
+    PooledUnit,
+    PreActivationUnit,
+    StdConv,
+)
 from vitreous.model.draws import Dropout
 from vitreous.model.heads import build_classifier
 from vitreous.model.resnet_config import ResNetConfig, UnitKind, plan_stages
@@ -49,6 +56,8 @@ class ResNet(ConvNet):
         super().__init__()
         self.config = config
         norm = partial(NormActivation, epsilons=config.epsilons, groups=config.groups, activation=config.activation)
+        if config.norm == "batch":
+            norm = partial(BatchNormActivation, epsilons=config.epsilons, activation=config.activation)
         self.root = Root(config)
         self.stages = nn.ModuleList(
             nn.Sequential(*(UNITS[unit.kind](unit, config.epsilons, norm) for unit in stage))

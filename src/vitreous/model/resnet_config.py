@@ -128,7 +128,10 @@ class ResNetConfig:
     root_channels: int = ROOT
     """Channels of the first convolution at width 1, a multiple of `groups`; all other layers are in proportion."""
     groups: int = GROUPS
-    """Groups of channels of every norm (BiT: 32)."""
+    """Groups of channels of every group norm (BiT: 32)."""
+    norm: Literal["group", "batch"] = "group"
+    """group: each image by itself (BiT). batch: each channel over the batch (1502.03167), which is cheaper, but in training ties
+    an image's result to the others of its batch."""
     unit: UnitKind = "bottleneck"
     """bottleneck: convolutions of 1x1, 3x3 and 1x1, the last with four times the channels (BiT). basic: two of 3x3,
     as in ResNet-18 and -34 (1512.03385, figure 5), for small models. pooled: two of 3x3 with the maximum over 2x2
@@ -149,7 +152,7 @@ class ResNetConfig:
             raise ConfigError(f"classes is {self.classes}; it must be 0 (none) or more")
         if self.groups < 1:
             raise ConfigError(f"groups is {self.groups}; it must be at least 1")
-        if self.root_channels < 1 or self.root_channels % self.groups:
+        if self.root_channels < 1 or (self.norm == "group" and self.root_channels % self.groups):
             raise ConfigError(
                 f"root_channels is {self.root_channels}; it must be a multiple of {self.groups}, the groups of each norm"
             )

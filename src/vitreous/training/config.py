@@ -48,6 +48,8 @@ class OptimizerConfig:
     """SGD's momentum."""
     muon_lr: float = 0.02
     """Peak learning rate of Muon's matrices."""
+    muon_momentum: float = 0.95
+    """Decay rate of Muon's momentum."""
     muon_decay: float = 0.0
     """Weight decay of Muon's matrices, times their learning rate, regardless of `decoupled`."""
     clip: float = 1.0

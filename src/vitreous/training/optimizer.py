@@ -88,7 +88,7 @@ def build_optimizers(
     rest = [one for one in trained if config.name != "muon" or not one.role.matrices]
     if muon:
         groups = by_rate(muon, config.muon_lr, lambda some: build_muon_groups(some, config))
-        yield Muon(groups, lr=config.muon_lr, precision=precision)
+        yield Muon(groups, lr=config.muon_lr, momentum=config.muon_momentum, precision=precision)
     groups = by_rate(rest, config.lr, lambda some: build_groups(some, config))
     if is_class(config.name):
         yield build_named(groups, config)

@@ -24,6 +24,7 @@ from vitreous.model.swin_config import SwinConfig, check_swin_training
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.runtime.device import choose_device, has_native_bf16
 from vitreous.runtime.memory import read_memory
+from vitreous.shapes import Size
 from vitreous.storage.limits import format_bytes
 from vitreous.training.assembly import build_job, count_low_steps, plan_schedule
 from vitreous.training.config import RunConfig
@@ -109,10 +110,10 @@ def check_settings(config: RunConfig, dataset: Dataset) -> None:
 def check_kind(config: RunConfig) -> None:
     """Refuse settings of training that a kind of model can't have; raises ConfigError."""
     model = config.model
-    if isinstance(model, ResNetConfig):
+    if isinstance(model, (ResNetConfig, EfficientNetConfig)):
         check_convolutional(config)
-    elif isinstance(model, EfficientNetConfig):
-        check_efficientnet(config, model)
+        if isinstance(model, EfficientNetConfig) or model.norm == "batch":
+            check_batch_norm(config, model.grid)
     elif isinstance(model, SwinConfig):
         check_swin_training(config.regularisation)
     else:
@@ -219,13 +220,11 @@ def check_unlabelled(config: RunConfig) -> None:
         )
 
 
-def check_efficientnet(config: RunConfig, model: EfficientNetConfig) -> None:
-    """Refuse settings that an EfficientNet can't be trained with, and parts of a batch that can't be normalised; raises
-    ConfigError."""
-    check_convolutional(config)
+def check_batch_norm(config: RunConfig, grid: Size) -> None:
+    """Refuse parts of a batch that can't be normalised where the last map has this grid; raises ConfigError."""
     part = config.batch if config.micro_batch == "auto" else int(config.micro_batch) or config.batch
     least = min(part, config.batch % part or part)
-    if least < 2 and model.grid == (1, 1):
+    if least < 2 and grid == (1, 1):
         raise ConfigError(
             "batch norm needs more than one value of each channel, but a part of a batch here is one image with a last map of a single "
             "place; give larger images, or a --batch that its --micro-batch divides into parts of two or more"

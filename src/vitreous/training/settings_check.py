@@ -64,6 +64,7 @@ RANGES = {
     "optimizer.base_batch": "[1, 1048576]",
     "optimizer.sam": "[0, inf)",
     "optimizer.muon_decay": "[0, inf)",
+    "optimizer.muon_momentum": "[0, 1)",
     "optimizer.clip": "[0, inf)",
     "optimizer.layer_decay": "(0, 1]",
     "schedule.final": "[0, 1]",

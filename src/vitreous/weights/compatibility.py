@@ -54,8 +54,12 @@ def describe(config: Config) -> str:
 
 def name_resnet(config: ResNetConfig) -> str:
     """Return "R50x1", or the units of a ResNet that has no name."""
-    if (config.root, config.root_channels, config.groups, config.activation) != ("7x7", ROOT, GROUPS, "relu"):
-        return f"a ResNet of {_describe_units(config)} on a root of {config.root}, {config.root_channels} channels"
+    norms = "" if config.norm == "group" else f", {config.norm} norm"
+    plain = ("7x7", ROOT, GROUPS, "relu", "group")
+    if (config.root, config.root_channels, config.groups, config.activation, config.norm) != plain:
+        return (
+            f"a ResNet of {_describe_units(config)} on a root of {config.root}, {config.root_channels} channels{norms}"
+        )
     known = {"bottleneck": UNITS, "basic": BASIC_UNITS, "pooled": {}}[config.unit]
     layers = next((layers for layers, units in known.items() if units == config.units), None)
     return f"R{layers}x{config.width}" if layers else f"a ResNet of {_describe_units(config)}"

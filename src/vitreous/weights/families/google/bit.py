@@ -103,6 +103,8 @@ def preprocess(config: ResNetConfig, given: Mapping[str, Any]) -> PreprocessConf
 
 def explain_unwritable(config: ResNetConfig) -> str | None:
     """Say what BiT's files can't express, if anything."""
+    if config.norm != "group":
+        return f"BiT's ResNets have group norm, not {config.norm} norm"
     if config.unit != "bottleneck" or config.groups != GROUPS:
         return (
             f"BiT's ResNets have bottleneck units with norms of {GROUPS} groups, not {config.unit} ones with "
