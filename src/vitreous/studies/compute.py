@@ -85,9 +85,10 @@ def list_budgets(setting: Setting) -> tuple[float, ...]:
     return setting.choose(smoke=(1e9, 2e9), laptop=(4e10, 1.3e11, 4e11), gpu=(1.2e13, 4e13, 1.2e14), paper=())
 
 
-def list_rates(setting: Setting) -> tuple[float, ...]:
-    """Return the rates to choose from for every family, model and budget; larger models prefer smaller ones."""
-    return setting.choose(smoke=(3e-3,), laptop=(1e-3, 3e-3, 1e-2), gpu=(5e-4, 1.5e-3, 5e-3), paper=(0.0,))
+def list_rates(setting: Setting, family: str) -> tuple[float, ...]:
+    """Return the rates to choose from for a family's models and budgets; ResNets may prefer larger ones."""
+    laptop = (1e-3, 3e-3, 1e-2, 3e-2)[: 4 if family == RESNET else 3]
+    return setting.choose(smoke=(3e-3,), laptop=laptop, gpu=(5e-4, 1.5e-3, 5e-3), paper=(0.0,))
 
 
 def plan_runs(setting: Setting) -> dict[Condition, RunConfig]:
@@ -102,7 +103,7 @@ def plan_runs(setting: Setting) -> dict[Condition, RunConfig]:
     for (family, name), model in list_models(setting, base).items():
         for budget in list_budgets(setting):
             steps = max(1, int(budget // (FORWARDS * count.count_flops(model) * base.batch)))
-            for rate in list_rates(setting):
+            for rate in list_rates(setting, family):
                 config = replace(base, model=model, duration=f"{steps}st", optimizer=base_runs.configure_adam(rate))
                 found[Condition(family, name, budget, rate)] = config
     return found
@@ -217,10 +218,8 @@ def find_envelope(
 
 
 def list_steps(setting: Setting, spent: Mapping[Condition, float]) -> list[float]:
-    """Return the budgets at which envelopes are computed, ascending.
-
-    They are the study's, or the operations of the paper's models where each family has a model on both sides.
-    """
+    """Return the budgets at which envelopes are computed, ascending: the study's, or the operations of the paper's models where
+    each family has a model on both sides."""
     if list_budgets(setting):
         return list(list_budgets(setting))
     ends = [[value for run, value in spent.items() if run.family == family] for family in FAMILIES]
@@ -242,13 +241,13 @@ def conclude(setting: Setting, results: CellResults) -> Conclusion:
         key: {seed: found[run][seed] for seed, run in sorted(chosen.items())} for key, chosen in best.items() if chosen
     }
     chosen = {name_point(*key): {seed: run.rate for seed, run in best[key].items()} for key in reached}
-    notes = (*NOTES, *(SHRUNK if setting.scale == "laptop" else ()))
     tuned = choose_rates(planned, spent, found)
+    notes = (*NOTES, *(SHRUNK if setting.scale == "laptop" else ()))
     return Conclusion(
         judge(reached, list_steps(setting, spent)),
         [draw_all(best, reached), build_table(setting, planned, tuned)],
         [Figure("figure", f"{LABEL}: {CAPTION}", draw_envelopes(spent, tuned, reached))],
-        (*notes, *seeds.note_grid_edges(chosen, dict.fromkeys(chosen, list_rates(setting)))),
+        notes + seeds.note_grid_edges(chosen, {name_point(*key): list_rates(setting, key[0]) for key in reached}),
     )
 
 
