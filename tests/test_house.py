@@ -231,7 +231,7 @@ def test_commands_only_parse_call_and_print():
         "vitreous.data.config", "vitreous.data.dataset", "vitreous.data.listing.ignored_files", "vitreous.data.listing.scan_report",
         "vitreous.evaluation.probes.cka", "vitreous.evaluation.probes.feature_file", "vitreous.evaluation.probes.options",
         "vitreous.metrics.headline", "vitreous.training.changes", "vitreous.training.config", "vitreous.training.distributed", "vitreous.training.duration", "vitreous.training.launch",
-        "vitreous.training.progress", "vitreous.training.reporter", "vitreous.training.run", "vitreous.training.settings_check",
+        "vitreous.training.progress", "vitreous.training.reporter", "vitreous.training.results", "vitreous.training.run", "vitreous.training.settings_check",
     }  # fmt: skip
     found = set()
     for path in sorted((PACKAGE / "cli").rglob("*.py")):

@@ -29,8 +29,8 @@ from vitreous.training.config import RunConfig
 from vitreous.training.duration import Duration
 from vitreous.training.initial_weights import MAY_DIFFER
 from vitreous.training.resolve import check_settings
-from vitreous.training.run import dry_run
 from vitreous.training.settings_check import check_ranges
+from vitreous.training.trial_run import dry_run
 
 DATA = {
     "digits": Facts(tuple("0123456789"), 1437, 360, 1, Size(8, 8), (144,) * 10),

@@ -43,7 +43,9 @@ def longest_warmup(recipe: str, examples: int, steps: int) -> float:
         "lp-ft": steps / 10,
         "finetune": min(500, steps / 10),
         "hyperrule": steps / 5 if examples < 20_000 else steps / 20 if examples < 500_000 else steps / 40,
-        "pretrain": min(10_000, 0.11 * steps),
+        **dict.fromkeys(("pretrain", "vit-21k", "vit-jft", "augreg", "plain-s16"), min(10_000, 0.11 * steps)),
+        **dict.fromkeys(("bit", "bit-jft"), min(5_000, 0.18 * steps)),
+        "mae": min(40 * examples / 4096, steps / 20) if large else steps / 20,
         "masked-patches": min(10_000, steps / 10) if large else steps / 20,
     }.get(recipe, steps / 20)
 
@@ -137,7 +139,8 @@ def variants(model: str, images: Path) -> dict[str, RunConfig]:
     found = {}
     for name, known in (dict.fromkeys(RECIPES, few) | many).items():
         recipe = name.split(",")[0]
-        own = {"weights": model} if recipe in FROM_WEIGHTS else {"model": "mu/4"}
+        named = "R26x1" if recipe.startswith("bit") else "mu/4"
+        own = {"weights": model} if recipe in FROM_WEIGHTS else {"model": named}
         found[name] = configure(recipe, RecipeOptions(known, data, **own))
     found["pretrain, ResNet"] = configure("pretrain", RecipeOptions(few, data, model="R26x1"))
     return found

@@ -15,7 +15,8 @@ from vitreous.data.dataset import open_digits
 from vitreous.errors import ConfigError, RunError
 from vitreous.run_folder import read_run
 from vitreous.training.config import RunConfig
-from vitreous.training.run import dry_run, resume, train
+from vitreous.training.run import resume, train
+from vitreous.training.trial_run import dry_run
 
 
 def write_digits(place: Path) -> None:

@@ -18,7 +18,8 @@ from vitreous.predictor import Predictor
 from vitreous.run_folder import list_checkpoint_steps
 from vitreous.training.assembly import build_job
 from vitreous.training.config import OptimizerConfig, ScheduleConfig
-from vitreous.training.run import dry_run, resume, train
+from vitreous.training.run import resume, train
+from vitreous.training.trial_run import dry_run
 from vitreous.weights.model_folder import load_model
 
 SMALL = ResNetConfig(image=(8, 8), channels=1, units=(1, 2), classes=10, root="3x3", root_channels=32)

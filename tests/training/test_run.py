@@ -24,7 +24,8 @@ from vitreous.training.assembly import build_job
 from vitreous.training.config import EarlyStopConfig, OptimizerConfig, RunConfig, ScheduleConfig
 from vitreous.training.reporter import Silent
 from vitreous.training.resolve import resolve
-from vitreous.training.run import dry_run, resume, train
+from vitreous.training.run import resume, train
+from vitreous.training.trial_run import dry_run
 from vitreous.weights.model_folder import load_model
 
 CPU = torch.device("cpu")

@@ -11,8 +11,9 @@ from vitreous.model.resnet_config import ResNetConfig
 from vitreous.objectives.config import ClassifyConfig, MaskedAutoencoderConfig, MaskedPatchesConfig
 from vitreous.settings import flatten, to_dict
 from vitreous.training.config import RunConfig
-from vitreous.training.run import dry_run, train
+from vitreous.training.run import train
 from vitreous.training.settings_check import BY_CLOCK, DURATIONS, ORDERED, RANGES, check_ranges
+from vitreous.training.trial_run import dry_run
 
 KINDS = [
     RunConfig(model=model, objective=objective)

@@ -23,8 +23,9 @@ from vitreous.training.assembly import build_job
 from vitreous.training.changes import Changes
 from vitreous.training.loop import load_batches, train_step
 from vitreous.training.reporter import Silent
-from vitreous.training.run import dry_run, resume, train
+from vitreous.training.run import resume, train
 from vitreous.training.teacher import open_teacher
+from vitreous.training.trial_run import dry_run
 from vitreous.weights.model_folder import ModelFolder, load_model, save_model
 
 DIGITS = tuple("0123456789")

@@ -24,7 +24,8 @@ from vitreous.training.assembly import build_job
 from vitreous.training.config import EarlyStopConfig, OptimizerConfig
 from vitreous.training.loop import is_better
 from vitreous.training.reporter import Silent
-from vitreous.training.run import dry_run, resume, train
+from vitreous.training.run import resume, train
+from vitreous.training.trial_run import dry_run
 from vitreous.weights.model_folder import load_model
 
 MODEL = replace(TINY.model, classes=0, patch=(2, 2))

@@ -36,10 +36,10 @@ from vitreous.training.distributed import get_world, join
 from vitreous.training.optimizer_class import trusting
 from vitreous.training.reporter import Reporter, Silent
 from vitreous.training.restart import find_begun, note_folder
-from vitreous.training.run import DryRun, TrainResult
-from vitreous.training.run import dry_run as dry_run_config
+from vitreous.training.results import DryRun, TrainResult
 from vitreous.training.run import resume as resume_run
 from vitreous.training.run import train as train_config
+from vitreous.training.trial_run import dry_run as dry_run_config
 from vitreous.weights.auto_weights import resolve_weights
 
 RUNS = Path("runs")
@@ -74,6 +74,7 @@ def train(
     reporter: Reporter | None = None,
     folds: int | None = None,
     dry_run: Literal[True],
+    processes: int = 1,
     **recipe_options: Any,
 ) -> DryRun: ...
 @shows_progress
@@ -90,6 +91,7 @@ def train(
     sweep: bool | Sequence[float] = False,
     folds: int | None = None,
     dry_run: bool = False,
+    processes: int = 1,
     **recipe_options: Any,
 ) -> TrainResult | DryRun:
     """Train on a data set by a recipe, into a run folder.
@@ -116,6 +118,7 @@ def train(
         folds: cross-validate first, with this many folds of all images, then train on all. `out` then holds all these
             runs, and the model.
         dry_run: resolve everything and run one batch, write nothing, and return what the run would be.
+        processes: with dry_run: among how many processes its batches would be divided. torchrun starts them.
         recipe_options: what the recipe starts from: model="S/16", weights="runs/a", or "auto" or "none" (and
             weights_as="openai", say, weights_grid=(7, 28), weights_heads=6), image=(64, 64), minutes=15.
 
@@ -127,6 +130,10 @@ def train(
     settings = {name: value for name, value in (settings or {}).items() if (name, value) not in WORDS}
     path = data if data is None else str(data) if isinstance(data, str | Path) else hold(data)
     options = RunOptions(path, recipe, recipe_options, settings, folds)
+    if processes != 1 and (processes < 1 or not dry_run):
+        raise ConfigError(
+            f"processes is {processes}; give a number from 1 on, with dry_run alone: torchrun starts processes"
+        )
     with calling(callbacks), trusting(name_optimizer(settings), name_optimizer(config)), join() as world:
         reporter = world.hush(reporter or Silent())
         if folds is not None or sweep is not False:
@@ -140,21 +147,24 @@ def train(
             options, notices = lay_over(read_config_file(config), options)
             for notice in notices:
                 reporter.message(notice)
-        return train_or_plan(options, out, reporter, sweep, dry_run)
+        return train_or_plan(options, out, reporter, sweep, processes if dry_run else 0)
 
 
 def train_or_plan(
-    options: RunOptions, out: str | Path | None, reporter: Reporter, sweep: bool | Sequence[float], dry_run: bool
+    options: RunOptions, out: str | Path | None, reporter: Reporter, sweep: bool | Sequence[float], planned: int
 ) -> TrainResult | DryRun:
-    """Do what `train` was asked for, once it is known over which configuration; raises UserError, FailedError."""
+    """Do what `train` was asked for, once it is known over which configuration; raises UserError, FailedError.
+
+    `planned`: the processes of a dry run; 0: none is asked for.
+    """
     folds, world = options.folds, get_world()
     if folds is not None and sweep is not False:
         raise ConfigError("--folds and --sweep both divide the data; sweep first, then use --folds with the best rate")
     with world.in_turn():
         chosen, settled = settle_options(options, reporter)
     parts = None if folds is None else plan_folds(settled, folds)
-    if dry_run:
-        found = dry_run_config(settled, reporter)
+    if planned:
+        found = dry_run_config(settled, reporter, planned)
         folder = Path(out) if out is not None else find_free_folder(RUNS, name_run(settled))
         plan = "" if parts is None else describe_plan(parts)
         return replace(found, folds=plan, changed=find_differences(chosen, settled), out=str(folder))

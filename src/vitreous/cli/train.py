@@ -20,7 +20,7 @@ from vitreous.training.progress import reporter
 if TYPE_CHECKING:
     from vitreous.training.distributed import World
     from vitreous.training.reporter import Reporter
-    from vitreous.training.run import DryRun, TrainResult
+    from vitreous.training.results import DryRun, TrainResult
 
 NOTE = "VITREOUS_RUN_NOTE"
 """What `vitreous.training.restart` calls it, which imports torch."""
@@ -41,7 +41,7 @@ def train_here(options: Train, arguments: list[str], world: "World") -> int:
     """Train in this process, alone or as one of several."""
     from vitreous.api.training import train as carry_out
     from vitreous.recipes.catalog import START
-    from vitreous.training.run import DryRun
+    from vitreous.training.results import DryRun
 
     settings = collect_named(options.settings, arguments)
     recipe_options = {name: getattr(options, name) for name in ("model", "image", "channels", "minutes")}
@@ -53,6 +53,7 @@ def train_here(options: Train, arguments: list[str], world: "World") -> int:
         "sweep": options.rates or options.sweep,
         "folds": options.folds,
         "dry_run": options.dry_run,
+        **({"processes": options.launch.processes} if options.dry_run else {}),
     }
     display = world.hush(reporter(sys.stderr if options.json else None))
     try:

@@ -96,13 +96,14 @@ def count_merged_patches(patches: int, each: int, blocks: int) -> int:
     return patches
 
 
-def count_vit_flops(config: ViTConfig, merge: int = 0) -> int:
-    """Return the operations of one image's forward pass; `merge` pairs of patches are merged in each block."""
+def count_vit_flops(config: ViTConfig, merge: int = 0, seen: int | None = None) -> int:
+    """Return the operations of one image's forward pass; `merge` pairs of patches are merged in each block, of which the first
+    sees only `seen` patches, if that is given."""
     width = config.width
     cells = config.grid.rows * config.grid.cols
     patch = math.prod(config.patch_shape)
     mlp = (3 if config.block.mlp == "swiglu" else 2) * width
-    left = [count_merged_patches(cells, merge, index) for index in range(config.depth + 1)]
+    left = [count_merged_patches(cells if seen is None else seen, merge, index) for index in range(config.depth + 1)]
     blocks = sum(_count_block(config, *pair) for pair in pairwise(count + config.prefix for count in left))
     pooled = left[-1] + (config.prefix if config.pool_prefix else 0)
     pool = 2 * width * width * (1 + pooled) + 2 * pooled * width + mlp * (config.pool_mlp_width or config.mlp_width)

@@ -11,6 +11,7 @@ from vitreous.recipes.lp_ft import FEW, lp_ft
 from vitreous.recipes.mae import mae
 from vitreous.recipes.masked_patches import masked_patches
 from vitreous.recipes.options import RecipeOptions
+from vitreous.recipes.papers import augreg, bit, bit_jft, plain_s16, vit_21k, vit_jft
 from vitreous.recipes.pretrain import pretrain
 from vitreous.recipes.probe import probe
 from vitreous.recipes.small import TINY, small, small_vit
@@ -24,6 +25,12 @@ RECIPES: dict[str, Callable[[RecipeOptions], RunConfig]] = {
     "finetune": finetune,
     "hyperrule": hyperrule,
     "pretrain": pretrain,
+    "vit-21k": vit_21k,
+    "vit-jft": vit_jft,
+    "augreg": augreg,
+    "plain-s16": plain_s16,
+    "bit": bit,
+    "bit-jft": bit_jft,
     "masked-patches": masked_patches,
     "mae": mae,
 }

@@ -13,7 +13,7 @@ def mae(options: RecipeOptions) -> RunConfig:
     """Train a ViT without labels: hide three quarters of the patches, and reconstruct their (normalised) pixels.
 
     On hundreds of thousands of images as the authors on ImageNet (table 8): ViT-B/16 with fixed positions, AdamW (0.9,
-    0.95), batch 4096, 800 epochs, 40 of them warm-up, then cosine from 1.5e-4 for each 256 images of the batch, weight
+    0.95), batch 4096, 800 epochs (--duration 400ep to 1600ep), 40 of them warm-up, then cosine from 1.5e-4 for each 256 images of the batch, weight
     decay 0.05; crops of at least a fifth of the area, normalised by ImageNet's constants; a decoder of 8 blocks of
     width 512; initial weights as theirs, except for the patch embedding's bias (zero; theirs is torch's default). On
     less, the model and the length of recipe `small` with a decoder of 2 blocks of half the model's width. The exported
@@ -40,7 +40,7 @@ def mae(options: RecipeOptions) -> RunConfig:
         optimizer=OptimizerConfig(
             name="adamw", lr=1.5e-4 * 4096 / 256, betas=(0.9, 0.95), weight_decay=0.05, decoupled=False, clip=0.0
         ),
-        schedule=ScheduleConfig(kind="cosine", warmup="5%"),
+        schedule=ScheduleConfig(kind="cosine", warmup="40ep,5%"),
         duration=f"{options.minutes:g}min" if options.minutes else "800ep",
         batch=4096,
         evaluate_every="5%",

@@ -114,7 +114,7 @@ class RunConfig:
     """One complete training run: the same RunConfig on the same machine gives the same bits."""
 
     recipe: str = "custom"
-    """Recipe that the configuration starts from: small (from scratch, on thousands of images), pretrain; from weights probe,
+    """Recipe that the configuration starts from: small (from scratch, on thousands of images), pretrain, vit-21k, vit-jft, augreg, plain-s16, bit, bit-jft; from weights probe,
     lp-ft, finetune, hyperrule; without labels masked-patches, mae. auto: for fewer than 2,000 photographs probe, otherwise small; with
     --weights also finetune."""
     data: DataConfig = field(default_factory=DataConfig)

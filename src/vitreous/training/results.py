@@ -19,6 +19,7 @@ from vitreous.runtime.display import Shown, format_text
 from vitreous.storage.run_config import FINAL
 from vitreous.training.changes import format_differences
 from vitreous.training.config import RunConfig
+from vitreous.training.cost import Cost
 from vitreous.training.loop import Stopped
 from vitreous.training.reporter import format_duration
 from vitreous.weights.auto_weights import find_licence
@@ -76,6 +77,10 @@ class TrainResult(Shown, Tabular):
         return {name: [one.get(name) for one in records] for name in names}
 
 
+SMALL = 1e17
+"""Operations below which a run's cost is nothing to speak of: minutes of a GPU."""
+
+
 @dataclass(frozen=True, repr=False)
 class DryRun(Shown):
     """The description of a run before it begins."""
@@ -87,10 +92,10 @@ class DryRun(Shown):
     memory: int
     """Estimated peak of training, in bytes: weights, gradients, optimizer state and activations."""
     steps: int
-    loss: float
-    """Loss of one real batch."""
-    seconds: float
-    """Seconds of one step."""
+    loss: float | None
+    """Loss of one real batch, or of its first examples; None where there was no memory for one."""
+    seconds: float | None
+    """Seconds of that step."""
     folds: str = ""
     """Description of the runs of a cross-validation; the fields above are then its configuration, and a batch of no
     particular fold."""
@@ -104,6 +109,10 @@ class DryRun(Shown):
     """Approximate seconds that the run takes on this machine, without evaluations."""
     machine: str = ""
     """This machine: device and threads."""
+    examples: int = 0
+    """Examples of the batch that were tried."""
+    cost: Cost | None = None
+    """Operations, GPU-hours, and memory in each process."""
     changed: dict[str, list[Any]] = field(default_factory=dict)
     """Settings that differ from the recipe's choice, by dotted name: the recipe's value, and the requested one."""
     out: str = ""
@@ -123,13 +132,23 @@ class DryRun(Shown):
             "recipe": f"{config.recipe}, {start}{licence}{labels}",
             "teacher": escape(config.teacher or ""),
             "steps": self._describe_length(),
-            "time": f"about {format_duration(self.forecast)} on this machine ({self.machine}), evaluations aside",
-            "one batch": f"loss {self.loss:.4f}, {self.seconds:.2f} s (the first, so slower than later ones)",
+            **self._describe_trial(),
+            "cost": str(self.cost) if self.cost and (self.cost.operations > SMALL or self.cost.processes > 1) else "",
             "changed": escape(format_differences(self.changed, most=20)),
             "run folder": escape(self.out),
         }
         lines = [f"{name:12} {one}" for name, text in table.items() for name, one in label_lines(name, text)]
         return "\n".join([*lines, *([f"\n{self.folds}"] if self.folds else [])])
+
+    def _describe_trial(self) -> dict[str, str]:
+        """Describe the batch that was tried, and how long all of them would take."""
+        if self.loss is None:
+            return {"one batch": "not tried: this machine lacks the memory for even one example of a run of this size"}
+        some = f" of {self.examples:,} of its {self.config.batch:,} images" if self.examples < self.config.batch else ""
+        return {
+            "time": f"about {format_duration(self.forecast)} on this machine ({self.machine}), evaluations aside",
+            "one batch": f"loss {self.loss:.4f}, {self.seconds:.2f} s{some} (the first, so slower than later ones)",
+        }
 
     def _describe_data(self) -> list[str]:
         """Describe the data and its splits in two lines."""

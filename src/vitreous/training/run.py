@@ -1,7 +1,6 @@
 """Start or resume a run: the entry points of this storey."""
 
 import platform
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,13 +34,12 @@ from vitreous.training.changes import (
 from vitreous.training.config import RunConfig
 from vitreous.training.distributed import World, join
 from vitreous.training.follower import create_run, open_checkpoint, open_run
-from vitreous.training.forecast import forecast_seconds
-from vitreous.training.loop import fit, load_batches, train_step
+from vitreous.training.loop import fit
 from vitreous.training.model_export import catch_up_export, read_exported_step
 from vitreous.training.optimizer_trial import try_optimizer
 from vitreous.training.reporter import Reporter, Silent
 from vitreous.training.resolve import resolve
-from vitreous.training.results import DryRun, TrainResult
+from vitreous.training.results import TrainResult
 from vitreous.training.rules import RULES, check_rules
 from vitreous.training.run_inputs import (
     check_same_data,
@@ -247,44 +245,6 @@ def note_changes(run: Run, job: Job, dataset: Dataset, changes: Changes, found: 
                 f"from step {job.progress.step:,} on sums round differently: {', '.join(reworded)} changed"
             )
     run.rewrite(document)
-
-
-def dry_run(config: RunConfig, reporter: Reporter | None = None) -> DryRun:
-    """Do everything that `train` does up to the first step, with one batch, and write nothing."""
-    reporter = reporter or Silent()
-    check_ranges(config)
-    try_optimizer(config.optimizer)
-    check_teacher(config)
-    dataset = open_data(config, reporter)
-    teacher = open_teacher(config, dataset, reporter)
-    config = resolve(config, dataset, reporter, teacher=teacher)
-    job = build_job(config, dataset, reporter, teacher=teacher)
-    reporter.phase("running one batch")
-    job.config = replace(config, workers=0)
-    began = time.perf_counter()
-    batch = next(load_batches(job, 1))
-    started = time.perf_counter()
-    loss, _ = train_step(job, batch)
-    found = float(loss)
-    seconds = time.perf_counter() - started
-    parameters = count.count_parameters(config.model)
-    each_time = int(config.micro_batch) or config.batch
-    activations = count.estimate_activation_bytes(config.model, each_time, training=True, recompute=config.recompute)
-    job.config = config
-    return DryRun(
-        config=config,
-        parameters=parameters,
-        flops=count.count_flops(config.model),
-        memory=parameters * (16 + 4 * bool(config.ema)) + activations,
-        steps=job.schedule.total,
-        loss=found,
-        seconds=seconds,
-        facts=dataset.facts,
-        epoch=len(job.stream),
-        test=len(dataset.test or ()),
-        forecast=forecast_seconds(job, batch, seconds, started - began),
-        machine=f"{job.device}, {torch.get_num_threads()} thread{'s'[: torch.get_num_threads() > 1]}",
-    )
 
 
 def carry_out_run(job: Job, run: Run, reporter: Reporter) -> TrainResult:
