@@ -61,7 +61,7 @@ def probed(folder: ModelFolder, dataset: Dataset, images: int) -> dict[str, dict
         for part in (draw_subset(dataset.train, images), dataset.validation)
     )
     line = {name: linear_probe(learn[name], test[name]) for name in learn}
-    best = max(blocks, key=lambda name: max(accuracy for _, accuracy in line[name].sweep))
+    best = max(blocks, key=lambda name: max(accuracy for _, accuracy in line[name].tried))
     found: dict[str, dict[str, Any]] = {}
     for kind, name in (("head", "features"), ("block", best)):
         near = knn(learn[name], test[name])

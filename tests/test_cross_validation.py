@@ -17,7 +17,7 @@ from sklearn.model_selection import StratifiedKFold
 from tests.support.training import TINY, Listener, digest
 
 import vitreous
-from vitreous import cross_validation as module
+import vitreous.training.run_group as running
 from vitreous.cross_validation import begin_folds, continue_folds, describe_plan, plan_folds, set_fold
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
@@ -148,9 +148,9 @@ def test_a_killed_one_goes_on_to_the_same_bits(crossed, tmp_path, monkeypatch):
     (cut / "folds.json").write_text(json.dumps(document | {"pooled": {}}))
     with pytest.raises(CheckpointError, match="has no model yet; resume it with"):
         load_model(cut)
-    begun, whole = [], module.train
+    begun, whole = [], running.train
     monkeypatch.setattr(
-        module, "train", lambda config, path, *rest: begun.append(path.name) or whole(config, path, *rest)
+        running, "train", lambda config, path, *rest: begun.append(path.name) or whole(config, path, *rest)
     )
     again = vitreous.resume(cut)
     assert begun == ["fold-3", "final"]
@@ -167,7 +167,7 @@ def test_a_killed_one_goes_on_to_the_same_bits(crossed, tmp_path, monkeypatch):
     [
         ("digits", {"folds": 1}, "at least 2"),
         ("digits", {"folds": -3}, "at least 2"),
-        ("digits", {"folds": 3, "sweep": True}, "--folds and --sweep"),
+        ("digits", {"folds": 3, "rates": "auto"}, "--folds and --rates"),
         ("formula:atoms?classes=3", {"folds": 3}, "draws any number"),
         ("digits", {"folds": 3, "recipe": "mae"}, "without labels"),
         ("digits", {"folds": 3, "recipe": "small", "settings": {"data": {"folds": 4}}}, "leave out data.folds"),

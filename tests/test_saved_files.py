@@ -16,7 +16,7 @@ import torch
 from vitreous.errors import CheckpointError, ConfigError, RunError
 from vitreous.model.config import BlockConfig, RegularisationConfig, ViTConfig
 from vitreous.objectives.config import MaskedAutoencoderConfig, MaskedPatchesConfig
-from vitreous.rate_sweep import read_plan as read_sweep
+from vitreous.rate_search import read_plan as read_search
 from vitreous.run_folder import read_run
 from vitreous.settings import SEAL, from_dict, hash_document, override_settings
 from vitreous.training.changes import Changes
@@ -140,10 +140,10 @@ def test_objectives_are_read_under_their_names_of_today():
     assert patches.objective == MaskedPatchesConfig("mean", 0.4, 0.6, 0.3)
 
 
-def test_a_sweep_opens():
-    sweep = read_sweep(SAVED)
-    assert sweep.config == from_dict(RunConfig, settings_of("classify") | {"precision": "fp32"})
-    assert sweep.reached == {"0.001": {"top1": 0.5, "loss": 1.0}}
+def test_a_search_of_rates_opens():
+    search = read_search(SAVED)
+    assert search.config == from_dict(RunConfig, settings_of("classify") | {"precision": "fp32"})
+    assert search.reached == {"0.001": {"top1": 0.5, "loss": 1.0}}
 
 
 @pytest.mark.parametrize("name", ["classify", "autoencoder"])

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from vitreous.api.similarity import CKAResult, cka
     from vitreous.api.sorting import SortingResult, sort_into
     from vitreous.api.studies import study
+    from vitreous.api.sweeps import sweep
     from vitreous.api.training import resume, train
     from vitreous.errors import VitreousError
     from vitreous.images.video import Frame, frames
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from vitreous.predictor import Predictor
     from vitreous.reports.evaluation.comparison import ComparisonResult
     from vitreous.studies.engine.run import StudyResult
+    from vitreous.sweeps.result import SweepResult
     from vitreous.training.callbacks import Callback
     from vitreous.training.config import RunConfig
 
@@ -117,6 +119,8 @@ PLACES = {
     "ReportResult": "vitreous.api.reports",
     "study": "vitreous.api.studies",
     "StudyResult": "vitreous.studies.engine.run",
+    "sweep": "vitreous.api.sweeps",
+    "SweepResult": "vitreous.sweeps.result",
     "serve": "vitreous.api.serving",
     "ServiceResult": "vitreous.api.serving",
     "sort_into": "vitreous.api.sorting",
@@ -176,6 +180,7 @@ __all__ = [
     "SimilarityResult",
     "SortingResult",
     "StudyResult",
+    "SweepResult",
     "Swin",
     "SwinConfig",
     "ViT",
@@ -217,6 +222,7 @@ __all__ = [
     "similar",
     "sort_into",
     "study",
+    "sweep",
     "train",
 ]
 

@@ -42,8 +42,8 @@ from vitreous.storage.run_config import FINAL
 from vitreous.training.config import EarlyStopConfig, RunConfig
 from vitreous.training.distributed import join
 from vitreous.training.reporter import Reporter, Silent
-from vitreous.training.run import TrainResult, resume, train
-from vitreous.training.run_group import Places, claim_group, read_group, write_group
+from vitreous.training.run import TrainResult
+from vitreous.training.run_group import Places, begin_or_resume, claim_group, read_group, write_group
 from vitreous.training.settings_check import check_ranges
 from vitreous.weights.model_folder import FOLDS as PLAN
 from vitreous.weights.model_folder import load_model, save_model
@@ -173,7 +173,7 @@ def run_folds(plan: CrossValidation, out: Path, reporter: Reporter) -> TrainResu
         if str(fold + 1) in plan.reached:
             continue
         reporter.message(f"fold {fold + 1} of {plan.folds}")
-        result = go_on(set_fold(plan, fold), out / f"fold-{fold + 1}", reporter)
+        result = begin_or_resume(set_fold(plan, fold), out / f"fold-{fold + 1}", reporter)
         if result.stopped == "interrupted":
             return replace(result, run=out)
         plan.reached[str(fold + 1)] = select_judged(result.metrics)
@@ -183,7 +183,7 @@ def run_folds(plan: CrossValidation, out: Path, reporter: Reporter) -> TrainResu
         plan.pooled = pool(plan, out)
         write_plan(plan, out)
     reporter.message("training on all images")
-    result = go_on(set_fold(plan, ALL), out / FINAL, reporter)
+    result = begin_or_resume(set_fold(plan, ALL), out / FINAL, reporter)
     if result.stopped == "interrupted" or result.model is None:
         return replace(result, run=out)
     folder = load_model(result.model)
@@ -195,11 +195,6 @@ def run_folds(plan: CrossValidation, out: Path, reporter: Reporter) -> TrainResu
     save_model(out / MODEL, replace(folder, temperature=plan.pooled["temperature"], origin=origin))
     metrics = {"top1": plan.accuracy, "loss": fmean(one["loss"] for one in plan.reached.values())}
     return replace(result, run=out, model=out / MODEL, metrics=metrics, folds=str(plan), baselines=None, handover=None)
-
-
-def go_on(config: RunConfig, path: Path, reporter: Reporter) -> TrainResult:
-    """Begin or continue a run."""
-    return resume(path, reporter) if is_run(path) else train(config, path, reporter)
 
 
 def pool(plan: CrossValidation, out: Path) -> dict[str, float]:

@@ -39,9 +39,9 @@ SAME = {
     "--data photos": "photos",
     "--seed 1 --dataset photos": "photos --seed 1",
     "data=photos epochs=3 imgsz=64 batch=16 model=S/16": "photos --duration 3ep --image 64 64 --batch=16 --model=S/16",
-    "photos optimizer.lr=0.1 dry_run=True sweep=false": "photos --optimizer.lr=0.1 --dry-run --no-sweep",
+    "photos optimizer.lr=0.1 dry_run=True json=false": "photos --optimizer.lr=0.1 --dry-run --no-json",
     "image=64,96": "--image 64 96",
-    "photos --no-sweep --augment.no-flip": "photos --no-sweep --augment.no-flip",
+    "photos --no-json --augment.no-flip": "photos --no-json --augment.no-flip",
     "photos -- --odd": "photos -- --odd",
 }
 

@@ -11,7 +11,7 @@ import pytest
 from vitreous.cli.help import EXAMPLES, FIRST
 from vitreous.cli.main import COMMANDS
 from vitreous.cli.option_names import iterate_options
-from vitreous.cli.options.commands import KINDS, Train
+from vitreous.cli.options.commands import KINDS
 from vitreous.errors import suggest
 
 
@@ -40,7 +40,7 @@ def test_help_all_shows_what_help_leaves_out(vitreous, command):
     named = {f"--{name}" for names in FIRST[command].values() for name in names if name not in ("data", "model")}
     for name in named:
         assert name in short
-    standard = Train() if command == "train" else KINDS[command]
+    standard = KINDS[command]() if command in ("train", "sweep") else KINDS[command]
     missing = [
         name
         for name in iterate_options(standard)
@@ -68,7 +68,7 @@ def test_python_m_vitreous():
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         "vitreous: error: unknown command 'predct'; did you mean 'predict'? "
-        "Known: train, resume, evaluate, predict, explain, embed, similar, cka, serve, inspect, convert, shard, export, quantise, push, models, ... (21 in all)\n"
+        "Known: train, resume, sweep, evaluate, predict, explain, embed, similar, cka, serve, inspect, convert, shard, export, quantise, push, ... (22 in all)\n"
     )
 
 
@@ -116,7 +116,7 @@ MISTAKES = {
         ("train", "digits", "--augment.randaugment-layers", "2"),
         "today's equivalent is --augment.randaugment 2 3.33333",
     ),
-    "numbers": (("train", "digits", "--rates", "fast"), "--rates can't be read: 'fast'"),
+    "numbers": (("train", "digits", "--rates", "fast"), "--rates is 'fast'; it must be auto, or numbers"),
     "duration": (("train", "digits", "--duration", "90epochs"), "can't read the duration '90epochs'"),
     "range": (("train", "digits", "--ema", "1"), "ema is 1; it must be at least 0 and below 1"),
     "former name": (
@@ -163,8 +163,8 @@ MISTAKES = {
     ),
     "root": (("train", "digits", "--model", "R50x1", "--model.root", "9x9"), "it must be one of '7x7', '3x3'"),
     "ResNet": (("train", "digits", "--model", "R51x1"), "unknown ResNet 'R51x1'; did you mean 'R50x1'?"),
-    "rates without a sweep": (("train", "digits", "--rates", "0.1", "0.2"), "--rates are those that --sweep tries"),
-    "sweep without rates": (("train", "digits", "--sweep"), "recipe 'small' has no grid of learning rates"),
+    "an option of before": (("train", "digits", "--sweep"), "give --rates auto, or the learning rates to try"),
+    "no rates of the recipe": (("train", "digits", "--rates", "auto"), "recipe 'small' has no grid of learning rates"),
     "LoRA of a ResNet": (("train", "digits", "--model", "R50x1", "--lora", "2"), "LoRA needs a ViT's dense layers"),
     "image alone": (("train", "digits", "--image", "97", "97"), "an image of 97 rows can't be cut into patches"),
     "image of the model alone": (("train", "digits", "--model.image", "16", "16"), "give both the same with --image"),

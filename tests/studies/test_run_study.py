@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-import vitreous.studies.engine.run as running
+import vitreous.training.run_group as running
 from vitreous.errors import NonFiniteLoss, RunError, UnknownName
 from vitreous.settings import to_dict
 from vitreous.studies.catalog import find

@@ -91,9 +91,9 @@ def test_what_is_no_callback_is_refused_before_anything_is_written(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_sweeps_runs_are_all_heard(tmp_path):
+def test_a_searchs_runs_are_all_heard(tmp_path):
     diary = Diary()
-    vitreous.train(config=to_dict(TINY), out=tmp_path / "sweep", sweep=[1e-3, 3e-3], callbacks=[diary])
+    vitreous.train(config=to_dict(TINY), out=tmp_path / "rates", rates=[1e-3, 3e-3], callbacks=[diary])
     assert diary.heard.count(("begin", 0)) == diary.heard.count(("end", "finished")) == 3
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.support.training import TINY, Listener, digest
 
-from vitreous import rate_sweep
+from vitreous import rate_search
 from vitreous.api.training import refuse_used
 from vitreous.cli.translate import translate_arguments
 from vitreous.data.config import DataConfig
@@ -292,15 +292,15 @@ def test_names_that_are_asked_for_at_once_differ(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [files[0].name, "runs"]
 
 
-def test_a_sweep_finds_its_data_from_another_folder_and_has_one_writer(tmp_path, monkeypatch):
+def test_a_search_finds_its_data_from_another_folder_and_has_one_writer(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
-    (tmp_path / "sweep").mkdir()
-    planned = rate_sweep.Sweep(replace(SHORT, data=DataConfig("photos")), (0.1,), 0.1, {})
-    rate_sweep.write_plan(planned, Path("sweep"))
-    assert rate_sweep.read_plan(Path("sweep")).config.data.path == "photos"
+    (tmp_path / "rates").mkdir()
+    planned = rate_search.RateSearch(replace(SHORT, data=DataConfig("photos")), (0.1,), 0.1, {})
+    rate_search.write_plan(planned, Path("rates"))
+    assert rate_search.read_plan(Path("rates")).config.data.path == "photos"
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert rate_sweep.read_plan(tmp_path / "sweep").config.data.path == str(tmp_path / "photos")
-    with FolderLock(tmp_path / "sweep"), pytest.raises(RunLocked):
-        rate_sweep.continue_sweep(tmp_path / "sweep")
+    assert rate_search.read_plan(tmp_path / "rates").config.data.path == str(tmp_path / "photos")
+    with FolderLock(tmp_path / "rates"), pytest.raises(RunLocked):
+        rate_search.continue_search(tmp_path / "rates")

@@ -204,9 +204,9 @@ def test_the_best_has_the_highest_mean_average_precision(start):
     }  # fmt: skip
 
 
-def test_a_sweep_is_judged_by_it_too(data, tmp_path):
+def test_a_search_of_rates_is_judged_by_it_too(data, tmp_path):
     settings = {"duration": "2st", "evaluate_every": "2st", "batch": 8, "schedule": {"warmup": "0st"}, "workers": 0}
-    result = vitreous.train(data.path, out=tmp_path / "sweep", settings=settings, sweep=(1e-3, 1e-2))
-    reached = json.loads((tmp_path / "sweep" / "sweep.json").read_text())["reached"]
+    result = vitreous.train(data.path, out=tmp_path / "rates", settings=settings, rates=(1e-3, 1e-2))
+    reached = json.loads((tmp_path / "rates" / "rates.json").read_text())["reached"]
     assert [set(one) for one in reached.values()] == [{"map", "loss"}] * 2
     assert find_headline(result.metrics) == "map"

@@ -18,15 +18,15 @@ from vitreous.weights.model_folder import load_model
 def test_what_one_process_does_alone_is_refused(tmp_path: Path) -> None:
     """Sweeps, folds, and heads by logistic regression: before anything is written, and on resume."""
     whole = "several processes train one: leave out the other processes"
-    (tmp_path / "sweep").mkdir()
-    (tmp_path / "sweep" / "sweep.json").write_text("{}")
+    (tmp_path / "rates").mkdir()
+    (tmp_path / "rates" / "rates.json").write_text("{}")
     refused = (
         (
-            lambda rank: vitreous.train("digits", out=tmp_path / "run", sweep=[1e-3, 2e-3]),
-            "--folds and --sweep train many",
+            lambda rank: vitreous.train("digits", out=tmp_path / "run", rates=[1e-3, 2e-3]),
+            "--folds and --rates train many",
         ),
-        (lambda rank: vitreous.train("digits", out=tmp_path / "run", folds=3), "--folds and --sweep train many models"),
-        (lambda rank: vitreous.resume(tmp_path / "sweep"), "sweep is a sweep, many models"),
+        (lambda rank: vitreous.train("digits", out=tmp_path / "run", folds=3), "--folds and --rates train many models"),
+        (lambda rank: vitreous.resume(tmp_path / "rates"), "rates is a search of rates, many models"),
     )
     for work, what in refused:
         codes, lines = told_by(work, 2)

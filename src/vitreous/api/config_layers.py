@@ -1,11 +1,11 @@
 """A run's settings in layers: the recipe's choice, overridden by a file's settings, overridden by settings given by
 name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import is_built_in
@@ -39,6 +39,8 @@ class RunOptions:
     settings: dict[str, Any]
     """Nested as in RunConfig; they override the recipe's choice."""
     folds: int | None = None
+    rates: Literal["auto"] | Sequence[float] = ()
+    """Learning rates to choose from."""
     own_classes: bool = False
     """Whether the model has as many classes as the data, even if `settings` give another number."""
 
@@ -90,7 +92,9 @@ def lay_over(file: ConfigFile, options: RunOptions) -> tuple[RunOptions, list[st
     if options.path is None and data is not None:
         notices.append(f"data: {data}, as there")
     settings = merge_settings(RunConfig, below, options.settings)
-    return RunOptions(data, options.recipe or recipe, start, settings, options.folds, own_classes), notices
+    return RunOptions(
+        data, options.recipe or recipe, start, settings, options.folds, options.rates, own_classes
+    ), notices
 
 
 def take_data(below: dict[str, Any], options: RunOptions, replaced: dict[str, list[Any]]) -> str | None:

@@ -30,8 +30,8 @@ from vitreous.errors import DataError, RunError
 from vitreous.images.config import DecodeConfig
 from vitreous.images.decode import ImageInfo, decode, probe, read, read_value_range
 from vitreous.images.pillow import count_mode_channels
-from vitreous.rate_sweep import Sweep, choose_rate, format_table, is_sweep
-from vitreous.rate_sweep import read_plan as read_sweep
+from vitreous.rate_search import RateSearch, choose_rate, format_table, is_search
+from vitreous.rate_search import read_plan as read_search
 from vitreous.run_folder import MODEL, RunRecord, is_run, read_run
 from vitreous.storage.presence import path_exists
 from vitreous.storage.run_config import FINAL
@@ -47,9 +47,9 @@ class InspectionResult(Result):
     """The contents of a path."""
 
     path: str
-    kind: Literal["model", "export", "run", "sweep", "folds", "data", "image"]
-    found: ModelFolder | ExportedFolder | RunRecord | Sweep | CrossValidation | ScanReport | ImageInfo
-    """The object itself: the loaded model, the run's record, the sweep, the cross-validation, the findings in the
+    kind: Literal["model", "export", "run", "rates", "folds", "data", "image"]
+    found: ModelFolder | ExportedFolder | RunRecord | RateSearch | CrossValidation | ScanReport | ImageInfo
+    """The object itself: the loaded model, the run's record, the search of rates, the cross-validation, the findings in the
     data, the image's header."""
     description: str
     """A few lines for people; the last suggests what to do next."""
@@ -62,7 +62,7 @@ class InspectionResult(Result):
 def inspect(
     path: str | Path, *, progress: bool | None = None, reporter: Reporter | None = None, **load: Any
 ) -> InspectionResult:
-    """Describe the contents of a path: a model folder, an export, a file of weights, a run, a sweep, a data set or an
+    """Describe the contents of a path: a model folder, an export, a file of weights, a run, a search of rates, a data set or an
     image.
 
     >>> found = vitreous.inspect("runs/photos-1")                                        # doctest: +SKIP
@@ -93,8 +93,8 @@ def inspect(
         return inspect_model(named, load) if has_weights(place) else inspect_image(place)
     if is_run(place):
         return inspect_run(place)
-    if is_sweep(place):
-        return inspect_sweep(place)
+    if is_search(place):
+        return inspect_search(place)
     if is_folds(place):
         return inspect_folds(place)
     return inspect_model(named, load) if is_model(place) or has_weights(place) else inspect_data(named)
@@ -120,20 +120,20 @@ def inspect_export(path: Path) -> InspectionResult:
     )
 
 
-def inspect_sweep(path: Path) -> InspectionResult:
-    """Describe a sweep over learning rates."""
-    found = read_sweep(path)
+def inspect_search(path: Path) -> InspectionResult:
+    """Describe a search among learning rates."""
+    found = read_search(path)
     left = [f"{rate:g}" for rate in found.rates if f"{rate:g}" not in found.reached]
     config = found.config
     lines = [
-        f"sweep       {path}",
+        f"rates       {path}",
         f"recipe      {config.recipe} on {config.data.path}, rates on {1 - found.share:.0%} of the training images",
     ]
     lines += format_table(found).splitlines()
     lines.append(f"left        {', '.join(left)}" if left else f"best        {choose_rate(found):g}")
     done = not left and is_run(path / FINAL)
     then = f"inspect {shlex.quote(str(path / FINAL))}" if done else f"resume {shlex.quote(str(path))}"
-    return InspectionResult(str(path), "sweep", found, "\n".join([*lines, f"next: vitreous {then}"]))
+    return InspectionResult(str(path), "rates", found, "\n".join([*lines, f"next: vitreous {then}"]))
 
 
 def inspect_folds(path: Path) -> InspectionResult:

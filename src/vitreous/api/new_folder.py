@@ -20,7 +20,7 @@ def refuse_used(out: str | Path | None) -> None:
     if path_exists(path) and not has_never_begun(path, METRICS):
         go_on = (
             f"go on with it by `vitreous resume {path}`, or "
-            if any((path / name).exists() for name in ("config.json", "sweep.json", "folds.json"))
+            if any((path / name).exists() for name in ("config.json", "rates.json", "sweep.json", "folds.json"))
             else ""
         )
         raise RunError(f"{path} is not empty; {go_on}choose another folder with --out")

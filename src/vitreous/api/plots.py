@@ -70,7 +70,7 @@ def plot_curves(run: TrainResult | str | Path, metric: str = "loss", *, ax: "Axe
     >>> vitreous.plot_curves("runs/photos-1", "accuracy")                                # doctest: +SKIP
 
     Args:
-        run: what `vitreous.train` returns, or a run folder, finished or not; of a sweep or a cross-validation the last
+        run: what `vitreous.train` returns, or a run folder, finished or not; of a search of rates or a cross-validation the last
             run is drawn.
         metric: loss, accuracy, map, micro_f1 or lr.
         ax: matplotlib's axes to draw into; None: new ones.

@@ -17,16 +17,17 @@ from vitreous.data.dataset import Dataset, is_built_in, name_dataset, open_datas
 from vitreous.data.sources.digits import DIGITS
 from vitreous.data.sources.objects import hold
 from vitreous.data.splits import check_there
-from vitreous.errors import ConfigError, UnknownName
+from vitreous.errors import ConfigError, RunError, UnknownName
 from vitreous.images.config import DecodeConfig
 from vitreous.model.kinds import check_name
-from vitreous.rate_sweep import begin_sweep, continue_sweep, is_sweep, plan_sweep
+from vitreous.rate_search import begin_search, continue_search, is_search, plan_search
 from vitreous.recipes.catalog import AUTO, FROM_WEIGHTS, NONE, RECIPES, START, UNLABELLED, choose_recipe, configure
 from vitreous.recipes.options import RecipeOptions
 from vitreous.recipes.probe import refuse_minutes
 from vitreous.settings import TAG, list_alternatives, merge_settings, override_settings
 from vitreous.shapes import Size
 from vitreous.storage.atomic import claim_folder, find_free_folder, give_up_claims
+from vitreous.sweeps.plan import is_sweep
 from vitreous.training.assembly import find_held
 from vitreous.training.callbacks import Callback, calling
 from vitreous.training.changes import Changes, find_differences
@@ -58,7 +59,7 @@ def train(
     progress: bool | None = None,
     reporter: Reporter | None = None,
     callbacks: Sequence[Callback] = (),
-    sweep: bool | Sequence[float] = False,
+    rates: Literal["auto"] | Sequence[float] = (),
     folds: int | None = None,
     dry_run: Literal[False] = False,
     **recipe_options: Any,
@@ -88,7 +89,7 @@ def train(
     progress: bool | None = None,
     reporter: Reporter | None = None,
     callbacks: Sequence[Callback] = (),
-    sweep: bool | Sequence[float] = False,
+    rates: Literal["auto"] | Sequence[float] = (),
     folds: int | None = None,
     dry_run: bool = False,
     processes: int = 1,
@@ -113,8 +114,8 @@ def train(
         progress: show progress; None: only in a notebook or on a terminal.
         reporter: receives the progress instead of that display.
         callbacks: objects of subclasses of `vitreous.Callback`, which hear of each step, evaluation and checkpoint.
-        sweep: choose the learning rate on part of the training images, then train on all. True: recipe finetune's
-            rates, the paper's; or the rates to try. `out` then holds all these runs.
+        rates: learning rates to choose from on part of the training images, before training on all; "auto": recipe finetune's,
+            the paper's. `out` then holds all these runs.
         folds: cross-validate first, with this many folds of all images, then train on all. `out` then holds all these
             runs, and the model.
         dry_run: resolve everything and run one batch, write nothing, and return what the run would be.
@@ -129,15 +130,15 @@ def train(
     # These are resolved below; as overrides they would come back.
     settings = {name: value for name, value in (settings or {}).items() if (name, value) not in WORDS}
     path = data if data is None else str(data) if isinstance(data, str | Path) else hold(data)
-    options = RunOptions(path, recipe, recipe_options, settings, folds)
+    options = RunOptions(path, recipe, recipe_options, settings, folds, rates)
     if processes != 1 and (processes < 1 or not dry_run):
         raise ConfigError(
             f"processes is {processes}; give a number from 1 on, with dry_run alone: torchrun starts processes"
         )
     with calling(callbacks), trusting(name_optimizer(settings), name_optimizer(config)), join() as world:
         reporter = world.hush(reporter or Silent())
-        if folds is not None or sweep is not False:
-            world.refuse_others("--folds and --sweep train many models")
+        if folds is not None or rates:
+            world.refuse_others("--folds and --rates train many models")
         begun = None if dry_run else find_begun(None if out is None else Path(out), world)
         if begun is not None:
             return resume_run(begun, reporter)
@@ -147,19 +148,19 @@ def train(
             options, notices = lay_over(read_config_file(config), options)
             for notice in notices:
                 reporter.message(notice)
-        return train_or_plan(options, out, reporter, sweep, processes if dry_run else 0)
+        return train_or_plan(options, out, reporter, processes if dry_run else 0)
 
 
 def train_or_plan(
-    options: RunOptions, out: str | Path | None, reporter: Reporter, sweep: bool | Sequence[float], planned: int
+    options: RunOptions, out: str | Path | None, reporter: Reporter, planned: int
 ) -> TrainResult | DryRun:
     """Do what `train` was asked for, once it is known over which configuration; raises UserError, FailedError.
 
     `planned`: the processes of a dry run; 0: none is asked for.
     """
-    folds, world = options.folds, get_world()
-    if folds is not None and sweep is not False:
-        raise ConfigError("--folds and --sweep both divide the data; sweep first, then use --folds with the best rate")
+    folds, rates, world = options.folds, options.rates, get_world()
+    if folds is not None and rates:
+        raise ConfigError("--folds and --rates both divide the data; choose the rate first, then use --folds with it")
     with world.in_turn():
         chosen, settled = settle_options(options, reporter)
     parts = None if folds is None else plan_folds(settled, folds)
@@ -174,9 +175,10 @@ def train_or_plan(
         reporter.message(f"run folder: {folder}")
         if parts is not None:
             return begin_folds(parts, folder, reporter)
-        if sweep is False:
+        if not rates:
             return train_config(settled, folder, reporter)
-        return train_sweep(settled, () if sweep is True else sweep, folder, reporter)
+        examples = open_dataset(settled.data, settled.decode).facts.train
+        return begin_search(plan_search(settled, examples, () if rates == "auto" else tuple(rates)), folder, reporter)
     finally:
         give_up_claims()
 
@@ -198,12 +200,6 @@ def settle_options(options: RunOptions, reporter: Reporter) -> tuple[RunConfig, 
         reporter.message(f"model.classes {settings['model']['classes']} -> {config.model.classes}, those of the data")
         settings = merge_settings(RunConfig, settings, {"model": {"classes": config.model.classes}})
     return config, override_config(config, settings)
-
-
-def train_sweep(config: RunConfig, rates: Sequence[float], out: Path, reporter: Reporter | None = None) -> TrainResult:
-    """Try learning rates (None: the recipe's), then train with the best on everything; see `rate_sweep.py`."""
-    examples = open_dataset(config.data, config.decode).facts.train
-    return begin_sweep(plan_sweep(config, examples, tuple(rates)), out, reporter)
 
 
 def check_request(recipe: str, recipe_options: Mapping[str, Any]) -> None:
@@ -329,7 +325,7 @@ def resume(
     optimizer: str | None = None,
     **changes: Any,
 ) -> TrainResult:
-    """Continue an interrupted run, sweep or cross-validation, to the same bits as without the interruption.
+    """Continue an interrupted run, search of rates or cross-validation, to the same bits as without the interruption.
 
     >>> vitreous.resume("runs/photos-small-1", duration="40ep", data="/new/place/photos")   # doctest: +SKIP
 
@@ -344,7 +340,7 @@ def resume(
 
     Raises:
         RunError: no run there, or one that is in use or of another version, or whose data or config.json has changed.
-        ConfigError: a change that is not allowed, or changes to a sweep.
+        ConfigError: a change that is not allowed, or changes to a search of rates.
     """
     known = [field.name for field in fields(Changes)]
     for name in changes:
@@ -353,14 +349,16 @@ def resume(
     if not isinstance(changes.get("data"), str | Path | None):
         changes |= find_held(Path(run), changes.pop("data"))
     check_own(Path(run), optimizer)
+    if is_sweep(Path(run)):
+        raise RunError(f"{run} is a sweep; the command that began it goes on with it")
     requested = Changes(**changes)
-    several = is_sweep(Path(run)), is_folds(Path(run))
+    several = is_search(Path(run)), is_folds(Path(run))
     if requested and any(several):
-        what = "sweep" if several[0] else "cross-validation"
+        what = "search of rates" if several[0] else "cross-validation"
         raise ConfigError(
             f"{run} is a {what}, which continues as it began; change its last run once it is done: {run}/final"
         )
     with calling(callbacks), trusting(optimizer):
         if not any(several):
             return resume_run(Path(run), reporter, requested)
-        return (continue_sweep if several[0] else continue_folds)(Path(run), reporter)
+        return (continue_search if several[0] else continue_folds)(Path(run), reporter)

@@ -52,6 +52,7 @@ MIXED = "give --precision bf16; float16 is not offered, as attention overflows i
 SCHEDULE = "give --schedule.kind: cosine, linear, rsqrt, constant or steps"
 CLASSES = "the classes are those of the data; leave it out"
 INSTEAD = {
+    "--sweep": "give --rates auto, or the learning rates to try; vitreous sweep compares any settings",
     "--resume": "a run is continued by another command, vitreous resume RUN",
     **dict.fromkeys(("--num-classes", "--nc"), CLASSES),
     **dict.fromkeys(("--amp", "--fp16", "--half"), MIXED),

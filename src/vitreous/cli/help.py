@@ -23,8 +23,14 @@ FIRST: dict[str, dict[str, tuple[str, ...]]] = {
             "minutes", "duration", "batch", "optimizer.lr", "augment.mixup", "freeze", "early-stop.patience", "seed",
             "device", "processes",
         ),
-        "how well it does": ("data.validation", "data.holdout", "folds", "sweep"),
+        "how well it does": ("data.validation", "data.holdout", "folds", "rates"),
         "what is written": ("out", "dry-run", "json"),
+    },
+    "sweep": {
+        "what is tried": ("data", "set", "grid", "seeds"),
+        "what all runs share": ("recipe", "model", "weights", "minutes", "duration", "config"),
+        "how": ("jobs", "processes", "device", "seed"),
+        "what is written": ("out", "json"),
     },
     "evaluate": {
         "what is measured": ("model", "data", "split", "compare", "corruptions"),
@@ -44,6 +50,11 @@ EXAMPLES = {
         "vitreous train --config runs/photos-small-1 --optimizer.lr 5e-4",
         "vitreous resume runs/photos-small-1      (goes on with a run that was interrupted)",
     ),
+    "sweep": (
+        "vitreous sweep photos --set optimizer.lr=1e-3,3e-3 --seeds 3",
+        "vitreous sweep photos --set model=S/16,B/16 --set augment.mixup=0,0.2 --minutes 10 --jobs 2",
+        "vitreous sweep photos --grid grid.toml --seeds 5",
+    ),
     "evaluate": (
         "vitreous evaluate runs/photos-small-1",
         "vitreous evaluate runs/photos-small-1 more-photos --compare runs/photos-probe-1",
@@ -53,6 +64,7 @@ EXAMPLES = {
 
 
 CLOSING = {
+    "sweep": "Any other setting of vitreous train is given by its name too.",
     "train": "Any other setting is given by its name too; --dry-run shows what the recipe makes of them. Other trainers' names, such as "
     "--epochs, --lr, --batch-size and --imgsz, are understood (docs/recipes.md).",
 }

@@ -26,6 +26,7 @@ from vitreous.storage.presence import path_exists
 COMMANDS = {
     "train": ("vitreous.cli.train", "train a model on a folder of images"),
     "resume": ("vitreous.cli.train", "continue an interrupted run, to the same bits"),
+    "sweep": ("vitreous.cli.sweep", "train with several settings and seeds, and compare them"),
     "evaluate": ("vitreous.cli.evaluate", "measure a model on labelled images"),
     "predict": ("vitreous.cli.predict", "classify images"),
     "explain": ("vitreous.cli.explain", "show where a model looks in some images"),

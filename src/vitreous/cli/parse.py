@@ -253,6 +253,7 @@ REWRITES = (
     (r"Unrecognized options: (.+)", r"unknown argument \1"),
     (r"; it must be \{None\}\|\{(.+)\}", r"; it must be \1"),
     (r"; it must be \{None\}\|FLOAT$", "; it must be a number"),
+    (r"; it must be \{auto\}\|\{\[FLOAT \[FLOAT \.\.\.\]\]\}", "; it must be auto, or numbers"),
     (r"; it must be INT\|\{([a-z]+)\}", r"; it must be a whole number, or \1"),
     (r"; it must be INT INT", "; it must be two whole numbers"),
     (r"; it must be \[INT \[INT \.\.\.\]\]", "; it must be whole numbers"),

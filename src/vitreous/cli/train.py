@@ -33,7 +33,7 @@ def train(arguments: list[str]) -> int:
     check(options, arguments)
     if is_to_launch(options.launch, arguments) and not options.dry_run:
         return start_processes("train", options.launch, arguments)
-    with join_processes(options.launch) as world:
+    with join_processes(options.launch.process_timeout) as world:
         return train_here(options, arguments, world)
 
 
@@ -50,7 +50,7 @@ def train_here(options: Train, arguments: list[str], world: "World") -> int:
         "config": options.config,
         "recipe": settings.get("recipe"),
         "out": options.out,
-        "sweep": options.rates or options.sweep,
+        "rates": options.rates,
         "folds": options.folds,
         "dry_run": options.dry_run,
         **({"processes": options.launch.processes} if options.dry_run else {}),
@@ -90,8 +90,6 @@ def check(options: Train, arguments: list[str]) -> None:
         raise ConfigError(f"two data sets are named, {options.data} and --data.path {path}; leave out one")
     if options.json and not options.dry_run:
         raise ConfigError("--json prints the configuration of a dry run; add --dry-run")
-    if options.rates and not options.sweep:
-        raise ConfigError("--rates are those that --sweep tries; add --sweep, or give one rate with --optimizer.lr")
     if options.minutes is not None and "--duration" in iterate_named(arguments):
         raise ConfigError(
             "--minutes and --duration (or --epochs, --steps) both say how long to train; give one of them"
@@ -105,7 +103,7 @@ def resume(arguments: list[str]) -> int:
         return start_processes("resume", options.launch, arguments)
     from vitreous.api.training import resume as go_on
 
-    with join_processes(options.launch) as world:
+    with join_processes(options.launch.process_timeout) as world:
         display = world.hush(reporter())
         try:
             result = go_on(options.run, reporter=display, optimizer=options.optimizer, **vars(options.changes))
@@ -138,11 +136,11 @@ def start_processes(command: str, options: Processes, arguments: list[str]) -> i
             del os.environ[NOTE]
 
 
-def join_processes(options: Processes) -> "AbstractContextManager[World]":
+def join_processes(timeout: float) -> "AbstractContextManager[World]":
     """Meet the other processes of this run, if there are any."""
     from vitreous.training.distributed import join
 
-    return join(options.process_timeout)
+    return join(timeout)
 
 
 def agree(result: "TrainResult") -> int:

@@ -21,7 +21,7 @@ def finetune(options: RecipeOptions) -> RunConfig:
     """Fine-tune weights as the paper does: SGD with momentum 0.9, cosine, no weight decay, clip at norm 1, higher
     resolution.
 
-    Batch 512, rate 0.01 (table 4 searches a grid: see `list_rates` and --sweep), 20,000 steps on ImageNet-sized data,
+    Batch 512, rate 0.01 (table 4 searches a grid: see `list_rates` and --rates), 20,000 steps on ImageNet-sized data,
     10,000 on CIFAR-sized, 500 on Pets-sized, there at most 50 epochs. The head is new and zero-initialised, the tanh
     layer is dropped, and the position grid is interpolated to 12/7 of the resolution that the weights were trained at,
     as from 224 to 384 px. On ImageNet at 512 px and more the paper also averages the weights: --ema 0.9999.

@@ -20,7 +20,7 @@ FORMAT_KEY = "vitreous_run"
 CONFIG, METRICS = "config.json", "metrics.jsonl"
 CHECKPOINTS, MODEL, BEST, MEASURED, REPORT = "checkpoints", "model", "best", "measured", "report.html"
 FINAL = "final"
-"""The folder of the run whose model a sweep or a cross-validation hands over."""
+"""The folder of the run whose model a search of rates or a cross-validation hands over."""
 
 
 def is_run(path: str | Path) -> bool:

@@ -18,7 +18,7 @@ class Callback:
     """Called while a run goes on, in its first process; override what you need.
 
     A callback only looks: a run must reach the same bits with it and without it, also after an interruption. What it raises
-    ends the run, whose last finished step is saved first. Of a sweep or a cross-validation it hears every run.
+    ends the run, whose last finished step is saved first. Of a search of rates or a cross-validation it hears every run.
     """
 
     def on_begin(self, run: Path, config: RunConfig, step: int) -> None:

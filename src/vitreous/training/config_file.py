@@ -1,6 +1,6 @@
 """Settings from a file: a run's config.json, other JSON or TOML, complete or only a few of them.
 
-Also a folder that holds such a file (a run, the model in it, a sweep, a cross-validation), a mapping, or a RunConfig.
+Also a folder that holds such a file (a run, the model in it, a search of rates, a cross-validation), a mapping, or a RunConfig.
 """
 
 import tomllib
@@ -19,7 +19,7 @@ from vitreous.training.config import RunConfig
 from vitreous.training.rules import find_outdated
 from vitreous.training.settings_check import check_values
 
-GROUPS = {"folds.json": "vitreous_folds", "sweep.json": "vitreous_sweep"}
+GROUPS = {"folds.json": "vitreous_folds", "rates.json": "vitreous_rates", "sweep.json": "vitreous_sweep"}
 """Files with the common settings of several runs, by the key that identifies them."""
 MODEL = "vitreous_model"
 MOST_TOML = 2**20
@@ -157,9 +157,11 @@ def list_children(where: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def read_complete(path: Path, document: dict[str, Any]) -> ConfigFile:
-    """Read the configuration of a run, a sweep or a cross-validation, with its current paths. An absent setting has its
+    """Read the configuration of a run, a search of rates or a cross-validation, with its current paths. An absent setting has its
     default, which is the former behaviour, not the choice of today's recipe.
     """
+    if "config" not in document and "runs" in document:
+        raise ConfigError(f"{path} is of a sweep, many settings; give one of the runs beside it")
     version = document.get(FORMAT_KEY, 1)
     if version not in READABLE:
         raise ConfigError(

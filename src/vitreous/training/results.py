@@ -182,5 +182,5 @@ def label_lines(name: str, text: str) -> list[tuple[str, str]]:
 
 
 def find_run(path: Path) -> Path:
-    """Return the run of a run folder; for a sweep or a cross-validation its last run, whose model it hands over."""
+    """Return the run of a run folder; for a search of rates or a cross-validation its last run, whose model it hands over."""
     return path if is_run(path) or not is_run(path / FINAL) else path / FINAL

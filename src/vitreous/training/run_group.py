@@ -1,5 +1,5 @@
-"""Several runs in one folder, a sweep or a cross-validation: beginning, recording in a file of their own, and
-reading."""
+"""Several runs in one folder, a sweep, a search of rates or a cross-validation: beginning, recording in a file of their own,
+and reading."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -8,16 +8,28 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vitreous.errors import RunError
+from vitreous.run_folder import is_run
 from vitreous.settings import from_dict, refuse_double_keys, to_dict, to_json
 from vitreous.storage.atomic import translate_write_errors, write_atomically
 from vitreous.storage.lock import has_never_begun
 from vitreous.storage.presence import path_exists
 from vitreous.storage.relocation import locate, note_places
 from vitreous.training.config import RunConfig
+from vitreous.training.reporter import Reporter
+from vitreous.training.run import TrainResult, resume, train
 
 T = TypeVar("T")
 Places = dict[str, dict[str, str]]
 """The paths in the configuration when the runs began (see `storage/relocation.py`)."""
+
+
+def begin_or_resume(config: RunConfig, path: Path, reporter: Reporter | None = None) -> TrainResult:
+    """Begin the run in a folder, or go on with the one that is there, begun with this configuration.
+
+    Raises:
+        UserError, FailedError: those of `train` and `resume`.
+    """
+    return resume(path, reporter) if is_run(path) else train(config, path, reporter)
 
 
 def claim_group(out: Path) -> None:
@@ -64,6 +76,15 @@ def read_group(file: Path, layout: tuple[str, int], build: Callable[[RunConfig, 
             raise
         reason = str(error).splitlines()[0] if str(error) else repr(error)
         raise RunError(f"{file} can't be read: {reason}") from error
+
+
+def read_version(file: Path, key: str) -> Any:
+    """Return the version under `key` in a file of `write_group`; None without the file or the key, or if it can't be read."""
+    try:
+        document = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return document.get(key) if isinstance(document, dict) else None
 
 
 def relocate_config(config: RunConfig, known: Mapping[str, Any], out: Path) -> RunConfig:

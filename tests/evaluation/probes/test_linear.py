@@ -36,7 +36,7 @@ def test_the_same_optimum_as_scikit_learn(l2, monkeypatch):
     train, test = clouds(seed=1, spread=4), clouds(seed=2, spread=4)
     found = linear_probe(train, test, LinearOptions(grid=(l2,)))
     np.testing.assert_allclose(probabilities(found.logits), scikit(train, test, l2), atol=2e-5)
-    assert (found.chosen, found.sweep) == (l2, ())
+    assert (found.chosen, found.tried) == (l2, ())
     assert found.accuracy == (found.logits.argmax(1) == test.labels).mean()
     assert found.interval == wilson_interval(round(found.accuracy * len(test)), len(test))
 
@@ -51,12 +51,12 @@ def test_two_classes_by_both_ways_to_write_them():
 def test_l2_is_chosen_on_training_images_that_are_held_out():
     train, test = clouds(seed=1, spread=9), clouds(seed=2, spread=9)
     found = linear_probe(train, test)
-    assert [value for value, _ in found.sweep] == list(L2_GRID)
+    assert [value for value, _ in found.tried] == list(L2_GRID)
     held = hold_out(train.labels, 0.2, seed=0)
     learn, choose = train.take(np.flatnonzero(~held)), train.take(np.flatnonzero(held))
-    for l2, share in found.sweep[3:]:  # weaker ones are next to no regularisation, which takes scikit-learn long
+    for l2, share in found.tried[3:]:  # weaker ones are next to no regularisation, which takes scikit-learn long
         assert share == pytest.approx((scikit(learn, choose, l2).argmax(1) == choose.labels).mean())
-    assert found.chosen == max(found.sweep, key=lambda one: (one[1], one[0]))[0]
+    assert found.chosen == max(found.tried, key=lambda one: (one[1], one[0]))[0]
     np.testing.assert_allclose(
         found.logits, linear_probe(train, test, LinearOptions(grid=(found.chosen,))).logits, atol=1e-3
     )
@@ -75,13 +75,13 @@ def test_sgd_chooses_its_rate_and_survives_one_that_diverges():
     train, test = clouds(seed=1, spread=2), clouds(seed=2, spread=2)
     options = LinearOptions("sgd", (1e-6, 0.1, 1e38), epochs=20, batch=32)
     found = linear_probe(train, test, options)
-    assert [value for value, _ in found.sweep] == [1e-6, 0.1, 1e38]
-    assert found.chosen == max(found.sweep, key=lambda one: (one[1], -one[0]))[0]
-    assert found.sweep[2][1] == 0
-    assert found.sweep[1][1] > 0.5
+    assert [value for value, _ in found.tried] == [1e-6, 0.1, 1e38]
+    assert found.chosen == max(found.tried, key=lambda one: (one[1], -one[0]))[0]
+    assert found.tried[2][1] == 0
+    assert found.tried[1][1] > 0.5
     again = linear_probe(train, test, options)
     np.testing.assert_array_equal(found.logits, again.logits)
-    assert [value for value, _ in linear_probe(train, test, LinearOptions("sgd", epochs=1)).sweep] == list(RATES)
+    assert [value for value, _ in linear_probe(train, test, LinearOptions("sgd", epochs=1)).tried] == list(RATES)
 
 
 def test_classes_are_matched_by_name():
@@ -93,7 +93,7 @@ def test_classes_are_matched_by_name():
 
 def test_one_image_of_each_class_leaves_nothing_to_choose_by():
     train = clouds(each=1)
-    assert linear_probe(train, train).sweep == ()
+    assert linear_probe(train, train).tried == ()
 
 
 MISTAKES = {
@@ -123,7 +123,7 @@ def test_images_to_choose_on_may_be_named():
     found = linear_probe(train, test, LinearOptions(grid=grid), held)
     learn, choose = train.take(np.flatnonzero(~held)), train.take(np.flatnonzero(held))
     alone = [linear_probe(learn, choose, LinearOptions(grid=(value,))).accuracy for value in grid]
-    assert found.sweep == tuple(zip(grid, alone, strict=True))
+    assert found.tried == tuple(zip(grid, alone, strict=True))
 
 
 def test_a_single_class():

@@ -81,9 +81,9 @@ def test_the_strength_is_the_best_on_images_that_were_not_seen():
         losses[l2] = log_loss(train.labels, found)
     assert head.l2 == min(losses, key=losses.__getitem__)
     assert head.l2 not in (min(grid), max(grid))
-    for l2, loss in head.sweep:
+    for l2, loss in head.tried:
         assert loss == pytest.approx(losses[l2], rel=5e-3)
-    assert len(head.sweep) < len(grid)  # weaker ones than the two that did worse are not tried
+    assert len(head.tried) < len(grid)  # weaker ones than the two that did worse are not tried
 
 
 @pytest.mark.parametrize("counts", [(17, 3, 2), (5, 5, 5), (1, 9, 4), (2, 1, 1)])

@@ -10,6 +10,7 @@ from vitreous.cli.options.loading import Load, LoadOther
 from vitreous.cli.options.probes import Cka, Embed, Similar
 from vitreous.cli.options.runs import Board, ListRuns
 from vitreous.cli.options.serving import Serve
+from vitreous.cli.options.sweeps import Sweep
 from vitreous.evaluation.probes.options import ProbeOptions
 from vitreous.training.changes import Changes
 from vitreous.training.config import RunConfig
@@ -54,11 +55,9 @@ class Train:
     """Train for about this long: the speed is measured first, then the number of steps is fixed."""
     out: str | None = None
     """The run folder, new or empty; by default the next free runs/<data>-<recipe>-<n>."""
-    sweep: bool = False
-    """Try several learning rates on a part of the training images, then train with the best on all (recipe finetune: the
-    paper's rates). --out then holds all these runs."""
-    rates: tuple[float, ...] = ()
-    """With --sweep: the learning rates to try."""
+    rates: Literal["auto"] | tuple[float, ...] = ()
+    """Learning rates to try on a part of the training images, before training with the best on all; auto: the paper's (recipe
+    finetune). --out then holds all these runs."""
     folds: int | None = None
     """Cross-validate first, with this many folds of all images, then train on all of them. --out then holds these runs,
     the prediction for each image (predictions.csv), and the model."""
@@ -362,6 +361,7 @@ class Study:
 KINDS: dict[str, type] = {
     "train": Train,
     "resume": Resume,
+    "sweep": Sweep,
     "evaluate": Evaluate,
     "predict": Predict,
     "embed": Embed,

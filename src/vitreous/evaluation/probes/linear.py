@@ -65,7 +65,7 @@ class Linear:
     solver: str
     chosen: float
     """The chosen l2 or rate."""
-    sweep: tuple[tuple[float, float], ...]
+    tried: tuple[tuple[float, float], ...]
     """(value, accuracy on the held-out training images) for each value tried; empty if there was only one."""
     logits: Float32[np.ndarray, "example label"]
     """Logits of the test images, one column for each of the training split's classes."""
@@ -118,19 +118,19 @@ def linear_probe(
     everything = np.arange(len(train))
     held = hold_out(train.labels, HELD_OUT, options.seed) if held is None else held
     solve = {"lbfgs": lbfgs, "sgd": sgd}[options.solver]
-    sweep: tuple[tuple[float, float], ...] = ()
+    tried: tuple[tuple[float, float], ...] = ()
     chosen = grid[0]
     if len(grid) > 1 and held.any():
         problem = build_problem(train, everything[~held])
         weights = solve(problem, everything[~held], grid, options)
         shares = [measure_accuracy(problem, one, everything[held]) for one in weights]
-        sweep = tuple(zip(grid, shares, strict=True))
-        chosen = max(sweep, key=lambda one: (one[1], one[0] if options.solver == "lbfgs" else -one[0]))[0]
+        tried = tuple(zip(grid, shares, strict=True))
+        chosen = max(tried, key=lambda one: (one[1], one[0] if options.solver == "lbfgs" else -one[0]))[0]
     problem = build_problem(train, everything)
     (weights,) = solve(problem, everything, [chosen], options)
     logits = score(problem, weights, test.vectors)
     right = int((logits.argmax(1) == test.labels).sum())
-    return Linear(right / len(test), wilson_interval(right, len(test)), options.solver, chosen, sweep, logits)
+    return Linear(right / len(test), wilson_interval(right, len(test)), options.solver, chosen, tried, logits)
 
 
 def check(options: LinearOptions) -> list[float]:

@@ -35,7 +35,7 @@ class LogisticHead:
     bias: Float32[np.ndarray, " label"]
     l2: float
     """The chosen strength."""
-    sweep: tuple[tuple[float, float], ...]
+    tried: tuple[tuple[float, float], ...]
     """(l2, mean cross-entropy in nats on images that the fit has not seen) for each value tried."""
     logits: Float32[np.ndarray, "image label"]
     """Logits of each training image, by the fit that has not seen it."""

@@ -45,10 +45,10 @@ def build_probe_sections(found: Found, options: ProbeOptions, train: Features, t
 
 
 def tabulate_probe(found: Found) -> Table:
-    """Return the table of a probe of any kind: every number of shots, value of the sweep, or number of neighbours."""
+    """Return the table of a probe of any kind: every number of shots, value that was tried, or number of neighbours."""
     if isinstance(found, FewShot):
         return tabulate_few_shot(found)
-    return tabulate_sweep(found) if isinstance(found, Linear) else tabulate_knn(found)
+    return tabulate_tried(found) if isinstance(found, Linear) else tabulate_knn(found)
 
 
 def encode_probe(found: Found) -> dict[str, Any]:
@@ -130,17 +130,17 @@ def encode_few_shot(found: FewShot) -> dict[str, Any]:
 
 
 def build_linear_sections(found: Linear, train: Features, test: Features) -> list[Section]:
-    """Return the report's sections: the headline, the sweep, confusions, calibration."""
+    """Return the report's sections: the headline, the values tried, confusions, calibration."""
     metrics = evaluate_logits(found.logits, find_labels(train, test), train.classes)
     name = "l2" if found.solver == "lbfgs" else "rate"
     figures = [
         ("linear probe, top-1", f"{found.accuracy:.1%}", format_interval(found.interval)),
         ("balanced accuracy", f"{metrics.balanced:.1%}", "mean recall of the classes"),
-        (name, f"{found.chosen:g}", "chosen on held-out training images" if found.sweep else "given"),
+        (name, f"{found.chosen:g}", "chosen on held-out training images" if found.tried else "given"),
     ]
     blocks: list[Any] = [Numbers(figures)]
-    if found.sweep:
-        points = [(float(np.log10(value)), share) for value, share in found.sweep]
+    if found.tried:
+        points = [(float(np.log10(value)), share) for value, share in found.tried]
         chart = draw_lines(
             [Series("held-out", points, 1, dots=True)],
             f"Accuracy over {name}",
@@ -148,7 +148,7 @@ def build_linear_sections(found: Linear, train: Features, test: Features) -> lis
             Axis("", format_percent),
         )
         blocks.append(
-            Beside([Drawing(chart, "On held-out training images.", "The sweep"), tabulate_sweep(found)], wide=True)
+            Beside([Drawing(chart, "On held-out training images.", "Values tried"), tabulate_tried(found)], wide=True)
         )
     return [
         Section("results", "Results", blocks),
@@ -159,18 +159,18 @@ def build_linear_sections(found: Linear, train: Features, test: Features) -> lis
     ]
 
 
-def tabulate_sweep(found: Linear) -> Table:
+def tabulate_tried(found: Linear) -> Table:
     """Return the accuracy of each value tried."""
     name = "l2" if found.solver == "lbfgs" else "rate"
     rows = [
-        (f"{value:g}", f"{share:.2%}", "chosen" if value == found.chosen else "") for value, share in found.sweep
+        (f"{value:g}", f"{share:.2%}", "chosen" if value == found.chosen else "") for value, share in found.tried
     ] or [(f"{found.chosen:g}", "–", "given")]
     return Table(f"Accuracy on held-out training images by {name}", (name, "held-out accuracy", ""), rows)
 
 
 def encode_linear(found: Linear) -> dict[str, Any]:
     """Return the numbers as JSON values."""
-    keys = ("accuracy", "interval", "solver", "chosen", "sweep")
+    keys = ("accuracy", "interval", "solver", "chosen", "tried")
     return {"test_images": len(found.logits), **{key: getattr(found, key) for key in keys}}
 
 

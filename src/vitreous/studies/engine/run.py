@@ -27,7 +27,8 @@ from vitreous.studies.engine.settings_diff import explain_difference, list_diffe
 from vitreous.studies.engine.study import Cell, CellResult, CellResults, Conclusion, Setting, Study, Trained
 from vitreous.training.reporter import Reporter, Silent
 from vitreous.training.rules import find_outdated
-from vitreous.training.run import TrainResult, resume, train
+from vitreous.training.run import TrainResult
+from vitreous.training.run_group import begin_or_resume
 
 STUDY_FORMAT = 1
 RESULT, ABOUT = "result.json", "study.json"
@@ -168,7 +169,7 @@ def run_cells(cell: Cell, setting: Setting, reporter: CellReporter) -> int | Non
     if cell.prepare is not None and not is_run(folder):
         cell.prepare(setting)
     try:
-        result: TrainResult = resume(folder, reporter) if is_run(folder) else train(cell.config, folder, reporter)
+        result: TrainResult = begin_or_resume(cell.config, folder, reporter)
     except NonFiniteLoss as error:
         record_result(
             setting, CellResult(cell.name, cell.group, cell.seed, {}, str(error)), time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""A sweep over learning rates: chosen on a part of the training images, then trained on all; it goes on after a kill."""
+"""A search among learning rates: chosen on a part of the training images, then trained on all; it goes on after a kill."""
 
 import json
 import shutil
@@ -9,16 +9,16 @@ import pytest
 from tests.support.training import TINY, Listener, digest
 
 import vitreous
-from vitreous import rate_sweep as module
 from vitreous.api.inspection import inspect
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
 from vitreous.errors import ConfigError, DataError, NonFiniteLoss, RunError
-from vitreous.rate_sweep import Sweep, begin_sweep, choose_rate, continue_sweep, is_sweep, plan_sweep
+from vitreous.rate_search import RateSearch, begin_search, choose_rate, continue_search, is_search, plan_search
 from vitreous.recipes.finetune import choose_tuning_share, list_rates
 from vitreous.run_folder import read_run
+from vitreous.training import run_group as running
 
-SWEEP = Sweep(replace(TINY, duration="4st", evaluate_every="4st"), (1e-5, 1e-2), 0.1, {})
+SEARCH = RateSearch(replace(TINY, duration="4st", evaluate_every="4st"), (1e-5, 1e-2), 0.1, {})
 
 
 def test_a_share_of_the_training_images_stands_in_for_the_validation():
@@ -38,16 +38,16 @@ def test_a_share_of_the_training_images_stands_in_for_the_validation():
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
-    """Return a finished sweep's folder, its result and what was said."""
-    out, listener = tmp_path_factory.mktemp("sweep") / "out", Listener()
-    return out, begin_sweep(replace(SWEEP, reached={}), out, listener), listener.messages
+    """Return a finished search's folder, its result and what was said."""
+    out, listener = tmp_path_factory.mktemp("search") / "out", Listener()
+    return out, begin_search(replace(SEARCH, reached={}), out, listener), listener.messages
 
 
 def test_the_best_rate_trains_on_everything(swept):
     out, result, said = swept
-    assert is_sweep(out)
-    assert sorted(path.name for path in out.iterdir()) == [".lock", "final", "rate-0.01", "rate-1e-05", "sweep.json"]
-    reached = json.loads((out / "sweep.json").read_text())["reached"]
+    assert is_search(out)
+    assert sorted(path.name for path in out.iterdir()) == [".lock", "final", "rate-0.01", "rate-1e-05", "rates.json"]
+    reached = json.loads((out / "rates.json").read_text())["reached"]
     assert reached["0.01"]["top1"] > reached["1e-05"]["top1"]
     assert result.run == out / "final"
     tried, final = (read_run(out / name).config for name in ("rate-0.01", "final"))
@@ -70,40 +70,40 @@ def test_it_is_described(swept):
         assert words in said
 
 
-def test_a_killed_sweep_goes_on_to_the_same_bits(swept, tmp_path, monkeypatch):
+def test_a_killed_search_goes_on_to_the_same_bits(swept, tmp_path, monkeypatch):
     out, result, _ = swept
     cut = tmp_path / "cut"
     shutil.copytree(out, cut)
     shutil.rmtree(cut / "final")
     shutil.rmtree(cut / "rate-0.01")
-    document = json.loads((cut / "sweep.json").read_text())
+    document = json.loads((cut / "rates.json").read_text())
     del document["reached"]["0.01"]
-    (cut / "sweep.json").write_text(json.dumps(document))
+    (cut / "rates.json").write_text(json.dumps(document))
     begun = []
     monkeypatch.setattr(
-        module, "train", lambda config, path, *rest: begun.append(path.name) or whole(config, path, *rest)
+        running, "train", lambda config, path, *rest: begun.append(path.name) or whole(config, path, *rest)
     )
     again = vitreous.resume(cut)
     assert begun == ["rate-0.01", "final"]
     assert digest(again.run) == digest(result.run)
-    assert continue_sweep(cut).run == cut / "final", "a finished sweep is finished"
+    assert continue_search(cut).run == cut / "final", "a finished search is finished"
 
 
-whole = module.train
+whole = running.train
 
 
 def test_a_rate_that_diverges_is_passed_over(tmp_path):
-    wild = replace(SWEEP.config, optimizer=replace(TINY.optimizer, clip=0.0), duration="6st", evaluate_every="6st")
+    wild = replace(SEARCH.config, optimizer=replace(TINY.optimizer, clip=0.0), duration="6st", evaluate_every="6st")
     listener = Listener()
-    result = begin_sweep(Sweep(wild, (1e30, 1e-3), 0.1, {}), tmp_path / "out", listener)
+    result = begin_search(RateSearch(wild, (1e30, 1e-3), 0.1, {}), tmp_path / "out", listener)
     assert result.run == tmp_path / "out" / "final"
     assert any(text.startswith("rate 1e+30 is too high") for text in listener.messages)
     with pytest.raises(NonFiniteLoss, match="diverged with every learning rate"):
-        choose_rate(replace(SWEEP, reached={"1e-05": {}, "0.01": {}}))
+        choose_rate(replace(SEARCH, reached={"1e-05": {}, "0.01": {}}))
 
 
 def test_the_best_is_of_accuracy_then_loss():
-    several = replace(SWEEP, rates=(1.0, 2.0, 3.0))
+    several = replace(SEARCH, rates=(1.0, 2.0, 3.0))
     assert (
         choose_rate(
             replace(several, reached={"1": {"top1": 0.5, "loss": 1.0}, "2": {"top1": 0.5, "loss": 0.9}, "3": {}})
@@ -117,7 +117,7 @@ def test_the_papers_grids():
     assert list_rates(1_281_167) == (0.003, 0.01, 0.03, 0.06)
     assert list_rates(50_000) == list_rates(3_680) == (0.001, 0.003, 0.01, 0.03)
     assert [choose_tuning_share(examples) for examples in (1_281_167, 50_000, 3_680)] == [0.01, 0.02, 0.1]
-    made = plan_sweep(replace(TINY, recipe="finetune"), 50_000)
+    made = plan_search(replace(TINY, recipe="finetune"), 50_000)
     assert (made.rates, made.share) == ((0.001, 0.003, 0.01, 0.03), 0.02)
 
 
@@ -127,28 +127,28 @@ def test_the_papers_grids():
         (TINY, (), "recipe 'custom' has no grid of learning rates; give them with --rates"),
         (TINY, (0.1, 0.1), "must be different numbers above 0"),
         (TINY, (0.1, -0.1), "must be different numbers above 0"),
-        (replace(TINY, data=DataConfig(tuning_holdout=0.1)), (0.1,), "data.tuning_holdout is set by the sweep itself"),
+        (replace(TINY, data=DataConfig(tuning_holdout=0.1)), (0.1,), "data.tuning_holdout is set by the search itself"),
     ],
 )
 def test_what_cannot_be_swept(config, given, words):
     with pytest.raises(ConfigError, match=words):
-        plan_sweep(config, 1000, given)
+        plan_search(config, 1000, given)
 
 
 def test_a_folder_in_use_and_a_damaged_plan(swept, tmp_path):
     with pytest.raises(
         RunError, match="is not empty; choose another folder with --out, or go on with `vitreous resume"
     ):
-        begin_sweep(SWEEP, swept[0])
-    for text, words in (("{", "can't be read"), ('{"vitreous_sweep": 9}', "is of version 9"), ("{}", "can't be read")):
-        (tmp_path / "sweep.json").write_text(text)
+        begin_search(SEARCH, swept[0])
+    for text, words in (("{", "can't be read"), ('{"vitreous_rates": 9}', "is of version 9"), ("{}", "can't be read")):
+        (tmp_path / "rates.json").write_text(text)
         with pytest.raises(RunError, match=words):
-            continue_sweep(tmp_path)
+            continue_search(tmp_path)
 
 
 def test_from_python(tmp_path):
     settings = {"duration": "1st", "schedule": {"warmup": "0st"}, "workers": 0}
-    result = vitreous.train("digits", model="mu/4", settings=settings, sweep=(1e-3,), out=tmp_path / "out")
+    result = vitreous.train("digits", model="mu/4", settings=settings, rates=(1e-3,), out=tmp_path / "out")
     assert result.run == tmp_path / "out" / "final"
 
 

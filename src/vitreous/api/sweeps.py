@@ -1,0 +1,138 @@
+"""`vitreous.sweep`: the same training with other settings and seeds, compared."""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from vitreous.api.config_layers import RunOptions, lay_over
+from vitreous.api.named_optimizer import name_optimizer
+from vitreous.api.progress import shows_progress
+from vitreous.api.training import WORDS, settle_options
+from vitreous.data.dataset import name_dataset
+from vitreous.data.sources.objects import hold, is_object
+from vitreous.errors import ConfigError
+from vitreous.settings import merge_settings
+from vitreous.storage.hashing import hash_bytes
+from vitreous.sweeps.grid import BESIDE, Variant, combine_variants, list_file_variants, list_variants, nest
+from vitreous.sweeps.plan import SweepPlan, build_cells, open_plan
+from vitreous.sweeps.processes import Sharing
+from vitreous.sweeps.result import SweepResult
+from vitreous.sweeps.run import carry_out_sweep, claim_sweep
+from vitreous.training.callbacks import Callback, calling
+from vitreous.training.config import RunConfig
+from vitreous.training.config_file import ConfigFile, read_config_file
+from vitreous.training.distributed import join
+from vitreous.training.optimizer_class import trusting
+from vitreous.training.reporter import Reporter, Silent
+from vitreous.training.settings_check import check_ranges
+
+SWEEPS = Path("sweeps")
+MOST_SEEDS = 1000
+
+
+@shows_progress
+def sweep(
+    data: str | Path | Any = None,
+    grid: Mapping[str, Any] | Sequence[Mapping[str, Any]] | str | Path | None = None,
+    *,
+    seeds: int = 1,
+    jobs: int = 1,
+    processes: int = 1,
+    config: str | Path | Mapping[str, Any] | RunConfig | None = None,
+    recipe: str | None = None,
+    out: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    progress: bool | None = None,
+    reporter: Reporter | None = None,
+    callbacks: Sequence[Callback] = (),
+    **recipe_options: Any,
+) -> SweepResult:
+    """Train with every combination of some settings, each with several seeds, and compare them by the validation images.
+
+    Called again with the same arguments, it goes on where it was killed; with more values or seeds, it adds their runs.
+
+    >>> found = vitreous.sweep("photos", {"optimizer.lr": [1e-3, 3e-3]}, seeds=3)         # doctest: +SKIP
+    >>> print(found), found.best.variant                                                   # doctest: +SKIP
+
+    Args:
+        data: as in `train`.
+        grid: None: nothing but seeds. A list of values for each setting, by dotted name or nested as in RunConfig: every combination is tried; or a
+            list of such choices, or a file of JSON or TOML with one of these. Besides a run's settings also recipe, model, image,
+            channels, minutes and weights.
+        seeds: runs of each setting, with the seeds from `settings["seed"]` (0) on.
+        jobs: runs at once, each in a process of its own with its share of the cores, or its own GPU where there are enough.
+        processes: processes of each run; see docs/scaling.md.
+        config: settings of all runs, as in `train`.
+        recipe: the recipe of all runs.
+        out: the folder of the runs; None: sweeps/<data>-<hash of what is common and of the names that vary>.
+        settings: overrides of any setting, for all runs.
+        progress: show progress; None: only in a notebook or on a terminal.
+        reporter: receives the progress instead of that display.
+        callbacks: as in `train`; they hear the runs of this process, so not with `jobs` or `processes`.
+        recipe_options: what all recipes start from, as in `train`.
+
+    Raises:
+        UserError: an argument or the data is wrong; nothing was trained.
+        FailedError: a run failed, other than by divergence, which is a result.
+    """
+    sharing = Sharing(jobs, processes)
+    if not 1 <= seeds <= MOST_SEEDS:
+        raise ConfigError(f"--seeds is {seeds}; it must be 1 to {MOST_SEEDS:,}")
+    listed = list_file_variants(str(grid)) if isinstance(grid, str | Path) else list_variants(grid or {})
+    variants = combine_variants(listed, [{}])
+    named = [name_optimizer(settings), name_optimizer(config), *(one.get("optimizer.name") for one in variants)]
+    path = data if data is None else str(data) if isinstance(data, str | Path) else hold(data)
+    common = RunOptions(path, recipe, recipe_options, dict(settings or {}))
+    file = None if config is None else read_config_file(config)
+    with calling(callbacks), trusting(*named), join() as world, ExitStack() as stack:
+        reporter = world.hush(reporter or Silent())
+        if not sharing.here:
+            world.refuse_others("--jobs and --processes start processes")
+        with world.in_turn():
+            configs = [
+                (one, settle(common, one, file, Silent() if place else reporter)) for place, one in enumerate(variants)
+            ]
+        if not sharing.here and (callbacks or is_object(configs[0][1].data.path)):
+            raise ConfigError("callbacks and objects can't be given to other processes; leave out jobs and processes")
+        cells = build_cells(configs, seeds)
+        folder = Path(out) if out is not None else SWEEPS / name_sweep(common, variants, file, configs[0][1])
+        if world.leads:
+            stack.enter_context(claim_sweep(folder))
+        with world.in_turn():
+            plan = open_plan(folder, cells) if world.leads else SweepPlan(folder, cells)
+        reporter.message(
+            f"{len(variants)} settings, {seeds} seeds: {len(plan.left)} of {len(cells)} runs to do, in {folder}"
+        )
+        signal = carry_out_sweep(plan, sharing, reporter)
+        reporter.close()
+        return SweepResult.take(plan, signal)
+
+
+def settle(common: RunOptions, variant: Variant, file: ConfigFile | None, reporter: Reporter) -> RunConfig:
+    """Return the complete configuration of a variant; raises UserError."""
+    start = {**common.start, **{name: variant[name] for name in BESIDE[1:] if name in variant}}
+    own = nest({name: value for name, value in variant.items() if name not in BESIDE})
+    settings = merge_settings(RunConfig, common.settings, own)
+    settings = {name: value for name, value in settings.items() if (name, value) not in WORDS}
+    options = RunOptions(common.data, variant.get("recipe", common.recipe), start, settings)
+    if file is not None:
+        options, _ = lay_over(file, options)
+    config = settle_options(options, reporter)[1]
+    check_ranges(config)
+    return config
+
+
+def name_sweep(common: RunOptions, variants: Sequence[Variant], file: ConfigFile | None, config: RunConfig) -> str:
+    """Return a name that the same command finds again, with more values or seeds too."""
+    said = {
+        "data": common.data,
+        "recipe": common.recipe,
+        "start": {name: value for name, value in common.start.items() if value is not None},
+        "settings": common.settings,
+        "file": None if file is None else [file.settings, file.start],
+        "names": sorted({name for one in variants for name in one}),
+    }
+    text = json.dumps(said, sort_keys=True, default=str)
+    return f"{name_dataset(config.data.path)}-{hash_bytes(text.encode(errors='surrogateescape'))[:6]}"

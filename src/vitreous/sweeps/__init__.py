@@ -1,0 +1,1 @@
+"""Runs over any settings and seeds, compared."""
