@@ -1,13 +1,13 @@
 """`vitreous.evaluate`: a model's own head on labelled images, and its cost."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 
 from vitreous.api.data import Data, OwnRun, find_overlap, name_data, open_labelled, shorten_name
 from vitreous.api.measured_images import (
@@ -42,10 +42,13 @@ from vitreous.reports.evaluation import robustness as corrupted
 from vitreous.reports.evaluation.comparison import ComparisonResult
 from vitreous.reports.mistakes import build_mistakes, build_multilabel_mistakes
 from vitreous.runtime.data_frames import Tabular
+from vitreous.storage.scratch import allocate_rows, iterate_blocks, release
 from vitreous.training.reporter import Reporter, Silent, progress_of
 
 IMAGES = "images.csv"
 """A table beside the report: the result for each image."""
+MOST_LISTED = 2**26
+"""Most probabilities in that table."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -59,7 +62,7 @@ class EvaluationResult(Reported, Tabular):
     metrics: Metrics | MultiLabelMetrics
     """Accuracy, loss, calibration, ...; with several labels an image average precision, F1, ..."""
     logits: Float32[np.ndarray, "example label"]
-    """In the order of the images and of the model's classes."""
+    """In the order of the images and of the model's classes; many are in a temporary file, mapped."""
     targets: np.ndarray
     """Each image's class by number, (example), or which classes it has, (example label)."""
     details: Details | None = None
@@ -113,41 +116,53 @@ class EvaluationResult(Reported, Tabular):
     @property
     def probabilities(self) -> Float32[np.ndarray, "example label"]:
         """Each class's probability: softmax of the logits, or with several labels an image each one's sigmoid."""
+        found = allocate_rows(*self.logits.shape)
+        for place, block in self._iterate_probabilities():
+            found[place] = block
+            release(found)
+        return found
+
+    def _iterate_probabilities(self) -> Iterator[tuple[slice, Float32[np.ndarray, "example label"]]]:
         multilabel = isinstance(self.metrics, MultiLabelMetrics)
-        logits = torch.from_numpy(self.logits)
-        return (logits.sigmoid() if multilabel else logits.softmax(1)).numpy()
+        for place in iterate_blocks(self.logits):
+            logits = torch.from_numpy(np.array(self.logits[place]))
+            yield place, (logits.sigmoid() if multilabel else logits.softmax(1)).numpy()
+
+    @property
+    def lists_all(self) -> bool:
+        """Whether the table of images has each class's probability."""
+        return self.logits.size <= MOST_LISTED or isinstance(self.metrics, MultiLabelMetrics)
+
+    @cached_property
+    def answers(self) -> tuple[Int64[np.ndarray, " example"], Float32[np.ndarray, " example"]]:
+        """Of each image the most probable class by number, and its probability."""
+        found = [(block.argmax(1), block.max(1)) for _, block in self._iterate_probabilities()]
+        return np.concatenate([one for one, _ in found]), np.concatenate([one for _, one in found])
 
     @property
     def columns(self) -> dict[str, Any]:
         """The result for each image, as columns: path, label, prediction, right, probability, and that of each class.
 
         With several labels an image, labels and predictions are separated by ;, and there is no probability of the
-        prediction.
+        prediction. Beyond `MOST_LISTED` probabilities those of each class are left out.
         """
-        classes, found = self.predictor.folder.classes, self.probabilities
-        each = {f"probability of {name}": found[:, place] for place, name in enumerate(classes)}
+        classes, each = self.predictor.folder.classes, {}
+        if self.lists_all:
+            found = self.probabilities
+            each = {f"probability of {name}": found[:, place] for place, name in enumerate(classes)}
         if isinstance(self.metrics, MultiLabelMetrics):
             claimed = found >= CLAIMED
-            pair = (
-                [";".join(classes[at] for at in np.flatnonzero(row)) for row in side]
-                for side in (self.targets, claimed)
-            )
+            pair = ([join_names(classes, row) for row in side] for side in (self.targets, claimed))
             right = (claimed == self.targets).all(1).tolist()
             return (
                 dict(zip(("path", "label", "prediction", "right"), (self.source.names, *pair, right), strict=True))
                 | each
             )
-        predicted = found.argmax(1)
+        predicted, sure = self.answers
         label, prediction = ([classes[at] for at in side.tolist()] for side in (self.targets, predicted))
-        right, sure = (predicted == self.targets).tolist(), found.max(1)
-        known = {
-            "path": self.source.names,
-            "label": label,
-            "prediction": prediction,
-            "right": right,
-            "probability": sure,
-        }
-        return known | each
+        right = (predicted == self.targets).tolist()
+        known = {"path": self.source.names, "label": label, "prediction": prediction, "right": right}
+        return known | {"probability": sure} | each
 
     @cached_property
     def report(self) -> Report:
@@ -170,8 +185,11 @@ class EvaluationResult(Reported, Tabular):
             wrong = build_multilabel_mistakes(self.predictor.folder, self.source, self.probabilities, self.targets)
         else:
             found = accuracy.build_sections(self.metrics, self.details)
-            wrong = build_mistakes(self.predictor.folder, self.source, self.probabilities, self.targets)
-        found.insert(2, Section("mistakes", "Mistakes", [*wrong, Words(f"Every image is listed in {IMAGES}.")]))
+            wrong = build_mistakes(self.predictor.folder, self.source, *self.answers, self.targets)
+        listed = (
+            f"Every image is listed in {IMAGES}{'' if self.lists_all else ', without the probability of each class'}."
+        )
+        found.insert(2, Section("mistakes", "Mistakes", [*wrong, Words(listed)]))
         if self.comparison is not None:
             one = self.comparison
             found += comparison.build_sections(one.found, one.names, self.predictor.folder, self.source, one.costs)
@@ -180,6 +198,11 @@ class EvaluationResult(Reported, Tabular):
         if self.merging is not None:
             found += merge_curve.build_sections(self.merging)
         return add_overlap(found, self.overlap)
+
+
+def join_names(classes: Sequence[str], which: np.ndarray) -> str:
+    """Return the names of some classes in one field of a table."""
+    return ";".join(classes[at] for at in np.flatnonzero(which))
 
 
 @shows_progress

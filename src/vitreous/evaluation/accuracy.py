@@ -14,6 +14,7 @@ from vitreous.images.config import PreprocessConfig
 from vitreous.metrics.classification import Metrics, evaluate_logits, find_indices
 from vitreous.metrics.multilabel import MultiLabelMetrics, evaluate_labels
 from vitreous.predictor import Predictor
+from vitreous.storage.scratch import BLOCK, allocate_rows, release
 
 Progress = Callable[[int, int], None]
 """Called with (examples done, all examples)."""
@@ -79,20 +80,24 @@ def outputs(
 ) -> Float32[np.ndarray, "example label"]:
     """Run every example through the model once; return the logits over its temperature, in the source's order.
 
-    `preprocess` turns the source's images into the model's pixels; None: the model's own preprocessing.
+    Many are in a temporary file (see `storage/scratch.py`). `preprocess` turns the source's images into the model's pixels; None: the model's own preprocessing.
 
     Raises:
-        DataError: no examples. ImageError: a file that can't be read.
+        DataError: no examples. ImageError: a file that can't be read. StorageError: no room for them on the disk.
     """
     folder = predictor.folder
     if not len(source):
         raise DataError("there are no examples to evaluate on")
-    logits = np.empty((len(source), len(folder.classes)), np.float32)
-    seen = np.zeros(len(source), np.int64)
+    logits = allocate_rows(len(source), len(folder.classes))
+    seen, fresh = np.zeros(len(source), np.int64), 0
     for part in load_evaluation_batches(source, preprocess or folder.preprocess, folder.decode, batch, workers):
         places = part.indices.numpy()
         logits[places] = (predictor.logits(part.pixels) / folder.temperature).cpu().numpy()
         np.add.at(seen, places, 1)
+        fresh += logits[0].size * len(places)
+        if fresh >= BLOCK:
+            release(logits)
+            fresh = 0
         if progress is not None:
             progress(int(seen.sum()), len(source))
     if not (seen == 1).all():

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int64
 from vitreous.evaluation.throughput import Cost
 from vitreous.metrics.bootstrap import Interval, bootstrap_all, macro_f1_statistic, mean_statistic, recall_statistic
 from vitreous.metrics.calibration import Scaled, cross_fit_temperature
-from vitreous.metrics.classification import check_finite, log_sum_exp
+from vitreous.metrics.classification import judge
 from vitreous.metrics.ranking import Ranking, rank_classes
 from vitreous.runtime.display import Shown
 
@@ -56,13 +56,11 @@ def details(
     cost: Cost | None = None,
 ) -> Details:
     """Compute the details; raises DataError as `evaluate_logits` does."""
-    scores = check_finite(logits)
-    predicted = scores.argmax(1).astype(np.int64)
-    loss = (log_sum_exp(scores) - np.take_along_axis(scores, labels[:, None], 1))[:, 0]
+    judged = judge(logits, labels)
     statistics = {
-        "balanced": recall_statistic(labels, predicted == labels),
-        "macro_f1": macro_f1_statistic(labels, predicted),
-        "nll": mean_statistic(loss),
+        "balanced": recall_statistic(labels, judged.predicted == labels),
+        "macro_f1": macro_f1_statistic(labels, judged.predicted),
+        "nll": mean_statistic(judged.loss),
     }
     return Details(
         intervals=bootstrap_all(statistics, len(labels)),

@@ -1,6 +1,7 @@
 """Temperature scaling: one number that makes a model as confident as it is accurate, fitted and reported on
 different images."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,14 +11,17 @@ from jaxtyping import Bool, Float, Float64, Integer
 from vitreous.errors import DataError
 from vitreous.metrics.classification import (
     Bin,
+    Judged,
     calibration,
-    check_finite,
     compute_calibration_error,
-    compute_log_likelihood,
+    iterate_scores,
+    judge_scores,
 )
 
 LEAST = 50
 """Fewest predictions of unseen images from which a temperature can be fitted."""
+HELD = 2**26
+"""Logits that are held in float64 while a temperature is fitted; more are read anew for each that is tried."""
 COLDEST, HOTTEST = 0.01, 100.0
 """Range of temperatures that the fit searches; where every prediction is right, the best one would be 0."""
 
@@ -40,25 +44,33 @@ class Scaled:
         return asdict(self)
 
 
-def fit_temperature(logits: Float[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"]) -> float:
+def fit_temperature(
+    logits: Float[np.ndarray, "example label"],
+    labels: Integer[np.ndarray, " example"],
+    chosen: Bool[np.ndarray, " example"] | None = None,
+) -> float:
     """Return the T that minimises the mean negative log-likelihood of softmax(logits / T) (Guo et al., 1706.04599).
 
     The loss is convex in 1 / T. Bisection between COLDEST and HOTTEST finds the zero of its derivative, mean(E[logit] -
     logit of the label); without a zero there, the nearer end is returned. Where T changes nothing (all logits are
-    equal), it is 1.
+    equal), it is 1. `chosen`: the examples to fit to; None: all.
 
     Raises:
         DataError: no examples, or logits that are not finite.
     """
     from scipy.optimize import brentq
 
-    scores = check_finite(logits)
-    scores -= scores.max(1, keepdims=True)  # check_finite() made a copy; now no exponential overflows
-    own = np.take_along_axis(scores, labels[:, None], 1)[:, 0]
+    count = len(labels) if chosen is None else int(chosen.sum())
+    kept = list(_iterate_shifted(logits, chosen)) if count * logits.shape[1] <= HELD else None
 
     def slope(log_temperature: float) -> float:
-        weights = np.exp(scores * np.exp(-log_temperature))
-        return float((np.einsum("ij,ij->i", weights, scores) / weights.sum(1) - own).mean())
+        found, done = np.empty(count), 0
+        for place, scores in _iterate_shifted(logits, chosen) if kept is None else kept:
+            weights = np.exp(scores * np.exp(-log_temperature))
+            own = np.take_along_axis(scores, labels[place][:, None], 1)[:, 0]
+            found[done : done + len(own)] = np.einsum("ij,ij->i", weights, scores) / weights.sum(1) - own
+            done += len(own)
+        return float(found.mean())
 
     low, high = np.log(COLDEST), np.log(HOTTEST)
     at_low, at_high = slope(low), slope(high)
@@ -69,6 +81,18 @@ def fit_temperature(logits: Float[np.ndarray, "example label"], labels: Integer[
     if at_high >= 0:
         return HOTTEST
     return float(np.exp(brentq(slope, low, high, xtol=1e-9)))
+
+
+def _iterate_shifted(
+    logits: Float[np.ndarray, "example label"], chosen: Bool[np.ndarray, " example"] | None
+) -> Iterator[tuple[Integer[np.ndarray, " example"], Float64[np.ndarray, "example label"]]]:
+    """Yield the chosen examples in blocks: their numbers, and their logits less the highest, so that no exponential
+    overflows."""
+    for place, scores in iterate_scores(logits):
+        numbers = np.arange(place.start, place.stop)
+        if chosen is not None:
+            numbers, scores = numbers[chosen[place]], scores[chosen[place]]
+        yield numbers, scores - scores.max(1, keepdims=True)
 
 
 def fit_held_out_temperature(
@@ -109,21 +133,19 @@ def cross_fit_temperature(
     Raises:
         DataError: fewer than two examples, or logits that are not finite.
     """
-    scores = check_finite(logits)
     parts = split_halves(labels, seed)
-    temperatures = [fit_temperature(scores[part], labels[part]) for part in parts]
-    cooled = np.empty_like(scores)
-    for part, temperature in zip(parts, reversed(temperatures), strict=True):
-        cooled[part] = scores[part] / temperature
-    before, after = _measure(scores, labels), _measure(cooled, labels)
-    first, second = temperatures
+    first, second = (fit_temperature(logits, labels, part) for part in parts)
+    # Each half is divided by the temperature of the other one.
+    divisors = np.where(parts[0], second, first)[:, None]
+    blocks = [
+        (judge_scores(scores, labels[place]), judge_scores(scores / divisors[place], labels[place]))
+        for place, scores in iterate_scores(logits)
+    ]
+    before, after = (_measure(Judged.join(found)) for found in zip(*blocks, strict=True))
     return Scaled((first, second), (before[0], after[0]), (before[1], after[1]), after[2])
 
 
-def _measure(
-    scores: Float64[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"]
-) -> tuple[float, float, tuple[Bin, ...]]:
+def _measure(judged: Judged) -> tuple[float, float, tuple[Bin, ...]]:
     """Return ECE, negative log-likelihood and the bins of reliability."""
-    log_probability, own = compute_log_likelihood(scores, labels)
-    bins = calibration(np.exp(log_probability.max(1)), scores.argmax(1) == labels)
-    return compute_calibration_error(bins), -float(own.mean()), bins
+    bins = calibration(judged.confidence, judged.predicted == judged.labels)
+    return compute_calibration_error(bins), float(judged.loss.mean()), bins

@@ -1,7 +1,7 @@
 """How good a classifier is, from its logits: every figure in float64, every definition stated."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -11,6 +11,7 @@ from jaxtyping import Float, Float64, Int64, Integer
 from vitreous.errors import ConfigError, DataError
 from vitreous.metrics.headline import format_interval
 from vitreous.runtime.display import Shown
+from vitreous.storage.scratch import iterate_blocks
 
 BINS = 15
 """Equal-width bins of confidence for the expected calibration error (Guo et al., 1706.04599)."""
@@ -124,11 +125,30 @@ class Judged:
 
 
 def judge(logits: Float[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"]) -> Judged:
-    """Judge the logits of some examples; raises DataError if there are none, or some are not finite."""
-    scores = check_finite(logits)
+    """Judge the logits of some examples, block by block; raises DataError if there are none, or some are not finite."""
+    return Judged.join([judge_scores(scores, labels[place]) for place, scores in iterate_scores(logits)])
+
+
+def judge_scores(scores: Float64[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"]) -> Judged:
+    """Judge finite logits in float64."""
     log_probability, own = compute_log_likelihood(scores, labels)
     confidence = np.exp(log_probability.max(1))
     return Judged(labels.astype(np.int64), scores.argmax(1), rank_labels(scores, labels), confidence, -own)
+
+
+def iterate_scores(
+    logits: Float[np.ndarray, "example label"],
+) -> Iterator[tuple[slice, Float64[np.ndarray, "example label"]]]:
+    """Yield the logits in float64, in blocks with their places; raises DataError if there are none,
+    or some are not finite."""
+    if not len(logits):
+        raise DataError("there are no examples to evaluate on")
+    for place in iterate_blocks(logits):
+        scores = logits[place].astype(np.float64)
+        if not np.isfinite(scores).all():
+            bad = sum(int((~np.isfinite(logits[one])).any(1).sum()) for one in iterate_blocks(logits))
+            raise DataError(f"{bad} of {len(logits)} outputs of the model are not finite")
+        yield place, scores
 
 
 def evaluate_logits(

@@ -4,13 +4,18 @@ Every function takes weights of shape (..., example), so that thousands of boots
 of an example in a resample is how often it was drawn.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Integer
 
-from vitreous.metrics.classification import check_finite, softmax
+from vitreous.metrics.classification import iterate_scores, log_sum_exp
+from vitreous.storage.scratch import iterate_blocks
+
+COLLECTED = 2**26
+"""Values of several columns that are held at once."""
 
 
 @dataclass(frozen=True)
@@ -103,16 +108,36 @@ def rank_classes(
     logits: Float[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"], classes: tuple[str, ...]
 ) -> Ranking:
     """Rank every class against the rest. Raises DataError: no examples, or logits that are not finite."""
-    probability = softmax(check_finite(logits))
-    return measure_ranking(probability, labels[:, None] == np.arange(len(classes)), classes)
+    scale = np.concatenate([log_sum_exp(scores)[:, 0] for _, scores in iterate_scores(logits)])
+    columns = enumerate(iterate_columns(logits))
+    # The probability of a class, as softmax computes it.
+    pairs = ((np.exp(column.astype(np.float64) - scale), labels == index) for index, column in columns)
+    return rank_columns(pairs, classes)
+
+
+def iterate_columns(rows: Float[np.ndarray, "example label"]) -> Iterator[Float[np.ndarray, " example"]]:
+    """Yield the columns of many rows, some of which are collected in each pass over the rows."""
+    most = max(1, COLLECTED // len(rows))
+    for first in range(0, rows.shape[1], most):
+        found = np.empty((min(most, rows.shape[1] - first), len(rows)), rows.dtype)
+        for place in iterate_blocks(rows):
+            found[:, place] = rows[place, first : first + most].T
+        yield from found
 
 
 def measure_ranking(
     scores: Float[np.ndarray, "example label"], targets: Bool[np.ndarray, "example label"], names: tuple[str, ...]
 ) -> Ranking:
     """Compute AUROC and average precision of every column, and their means over the columns where they are defined."""
-    columns = (_sum_ties(score, target, None) for score, target in zip(scores.T, targets.T, strict=True))
-    found = [(float(_compute_area(*column)), float(_compute_precision(*column))) for column in columns]
+    return rank_columns(zip(scores.T, targets.T, strict=True), names)
+
+
+def rank_columns(
+    columns: Iterable[tuple[Float[np.ndarray, " example"], Bool[np.ndarray, " example"]]], names: tuple[str, ...]
+) -> Ranking:
+    """Compute AUROC and average precision of scores and targets that come column by column."""
+    sums = (_sum_ties(score, target, None) for score, target in columns)
+    found = [(float(_compute_area(*one)), float(_compute_precision(*one))) for one in sums]
     areas, precisions = [area for area, _ in found], [precision for _, precision in found]
     rows = zip(names, map(replace_nan, areas), map(replace_nan, precisions), strict=True)
     return Ranking(mean_known(areas), mean_known(precisions), tuple(ClassRanking(*row) for row in rows))

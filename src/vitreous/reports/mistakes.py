@@ -20,19 +20,23 @@ NONE = "no label"
 def build_mistakes(
     folder: ModelFolder,
     source: Source,
-    probabilities: Float[np.ndarray, "example label"],
+    predicted: Int64[np.ndarray, " example"],
+    confidence: Float[np.ndarray, " example"],
     labels: Int64[np.ndarray, " example"],
     what: str = "images",
 ) -> list[Block]:
-    """Return the most confident wrong predictions; raises ImageError for a missing file."""
-    predicted, names = probabilities.argmax(1), folder.classes
+    """Return the most confident wrong predictions; raises ImageError for a missing file.
+
+    `confidence`: probability of the predicted class.
+    """
+    names = folder.classes
     wrong = np.flatnonzero(predicted != labels)
     if not len(wrong):
         return [Words(f"None: all {len(labels):,} {what} are classified correctly.")]
     tiles = []
-    for index in map(int, sort_by_confidence(probabilities, wrong)[:MISTAKES]):
+    for index in map(int, sort_by_confidence(confidence, wrong)[:MISTAKES]):
         true, guess = names[labels[index]], names[predicted[index]]
-        lines = [Line(guess, f"{probabilities[index, predicted[index]]:.1%}", wrong=True), Line(true, before="true: ")]
+        lines = [Line(guess, f"{confidence[index]:.1%}", wrong=True), Line(true, before="true: ")]
         picture = Picture(render_input(folder, source, index), f"{true}, taken for {guess}")
         tiles.append(Tile(picture, lines, source.names[index]))
     lead = (
@@ -42,9 +46,9 @@ def build_mistakes(
     return [Words(lead), Tiles(tiles)]
 
 
-def sort_by_confidence(probabilities: Float[np.ndarray, "example label"], chosen: np.ndarray) -> np.ndarray:
+def sort_by_confidence(confidence: Float[np.ndarray, " example"], chosen: np.ndarray) -> np.ndarray:
     """Return examples by the model's confidence in them, the most confident first."""
-    return chosen[np.argsort(-probabilities[chosen].max(1), kind="stable")]
+    return chosen[np.argsort(-confidence[chosen], kind="stable")]
 
 
 def build_multilabel_mistakes(

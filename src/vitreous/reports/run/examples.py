@@ -48,7 +48,8 @@ def list_mistakes(found: RunContents) -> Sequence[Block]:
     folder, source = found.predictor.folder, found.dataset.validation
     if isinstance(measured, MeasuredMultilabel):
         return build_multilabel_mistakes(folder, source, measured.probabilities, measured.targets, "validation images")
-    return mistakes_of_classes(folder, source, measured.probabilities, measured.labels, "validation images")
+    predicted, confidence = measured.probabilities.argmax(1), measured.probabilities.max(1)
+    return mistakes_of_classes(folder, source, predicted, confidence, measured.labels, "validation images")
 
 
 def build_positions(found: RunContents) -> Sequence[Block] | None:
@@ -108,7 +109,7 @@ def pick_examples(measured: Measured, most: int) -> list[int]:
     right, wrong = np.flatnonzero(predicted == measured.labels), np.flatnonzero(predicted != measured.labels)
     _, first = np.unique(measured.labels[right], return_index=True)
     spread = right[first][np.linspace(0, len(first) - 1, min(most - 1, len(first))).astype(int)] if len(first) else []
-    surest = sort_by_confidence(measured.probabilities, wrong)
+    surest = sort_by_confidence(measured.probabilities.max(1), wrong)
     return [*map(int, spread), *map(int, surest[: most - len(spread) if not len(spread) else 1])]
 
 
