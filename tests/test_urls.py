@@ -59,6 +59,6 @@ def test_a_folder_of_that_name_is_a_folder(tmp_path, monkeypatch):
 )
 def test_everything_that_takes_a_path_says_so(tmp_path, monkeypatch, use):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"https://a\.org/x is a URL"):
-        use("https://a.org/x")
+    with pytest.raises(UserError, match=r"https://a\.org/x\.zip is a URL"):
+        use("https://a.org/x.zip")
     assert list(tmp_path.iterdir()) == []

@@ -18,11 +18,13 @@ from vitreous.cli.help import FIRST, write_help
 from vitreous.cli.option_names import describe_fields, iterate_options
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.settings import list_alternatives
-from vitreous.storage.presence import explain_url
+from vitreous.storage.remote import explain_remote
 
 T = TypeVar("T")
 REGISTRY = tyro.constructors.ConstructorRegistry()
 """How values are read that tyro has no way to read by itself."""
+OF_DATA = ("data", "path", "validation", "source", "paths", "train")
+"""Options and settings that may be the URL of shards or parquet files."""
 OWN = ("--help", "-h", "--help-all")
 
 
@@ -223,13 +225,13 @@ def collect_named(settings: Any, arguments: Sequence[str], prefix: str = "") -> 
 
 
 def refuse_urls(settings: Any) -> None:
-    """Raise ConfigError for a URL in place of a path or a name."""
-    for value in (getattr(settings, field.name) for field in dataclasses.fields(settings)):
+    """Raise ConfigError for a URL where a path or a name is needed, and not data."""
+    for name, value in ((field.name, getattr(settings, field.name)) for field in dataclasses.fields(settings)):
         for text in value if isinstance(value, tuple) else (value,):
             if dataclasses.is_dataclass(text):
                 refuse_urls(text)
-            elif isinstance(text, str) and explain_url(text):
-                raise ConfigError(str(explain_url(text)))
+            elif isinstance(text, str) and (reason := explain_remote(text, data=name in OF_DATA)):
+                raise ConfigError(reason)
 
 
 REWRITES = (

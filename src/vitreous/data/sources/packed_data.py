@@ -10,13 +10,12 @@ from vitreous.data.listing.listing import Listing, Splits, format_names, get_spl
 from vitreous.data.sources.binary_sets import find_cifar, find_idx, open_cifar, open_idx
 from vitreous.data.sources.packs import Contents, list_contents, read_split
 from vitreous.data.sources.parquet_files import open_table
+from vitreous.data.sources.remote_packs import KINDS, PLAN, find_remote
 from vitreous.data.sources.shards import open_shard
 from vitreous.errors import DataError
 from vitreous.storage.presence import is_file, is_folder
+from vitreous.storage.remote import find_url
 
-KINDS = (".tar", ".parquet")
-PLAN = "shards.json"
-"""What `vitreous shard` writes beside shards: the class names, and each shard's images, bytes and SHA-256."""
 MOST_PLAN_BYTES = 256 * 2**20
 INSIDE = ("data", "shards")
 """Folders that are looked into for packed files, besides those of splits."""
@@ -33,6 +32,8 @@ def find_packed(path: Path) -> dict[str, list[Callable[[], Contents]]]:
     Raises:
         DataError: a file of a pair is missing, or shards.json is damaged.
     """
+    if (url := find_url(path)) is not None:
+        return find_remote(url)
     if is_file(path):
         return {"": [opener(path, path.name, None)]} if path.suffix.lower() in KINDS else {}
     if not is_folder(path):
@@ -97,7 +98,7 @@ def list_packed(path: Path, optional: bool = False) -> Splits | None:
         raise DataError(
             f"{path} has packed files for {format_names(sorted(found))}, but none for train; add them, or name one to train on"
         )
-    root = path if is_folder(path) else path.parent
+    root = path if is_folder(path) or find_url(path) else path.parent
     splits: dict[str, Listing] = {}
     for split, openers in found.items():
         splits[split] = list_contents(

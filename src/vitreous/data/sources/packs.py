@@ -14,6 +14,7 @@ from vitreous.data.listing.class_folders import UNLABELLED
 from vitreous.data.listing.listing import Listing, Row, get_split
 from vitreous.errors import DataError, ImageError
 from vitreous.shapes import Pixels
+from vitreous.storage.remote import RemoteFile
 
 
 @runtime_checkable
@@ -89,6 +90,10 @@ class LocalFile:
         if len(data) < length:
             raise ImageError(f"{self.path} ends {length - len(data):,} bytes too early")
         return data
+
+
+PackFile = LocalFile | RemoteFile
+"""What packs lie in. Both have path (of a URL: in the cache, fetched first), size, changed and read."""
 
 
 def check_length(length: int, most: int) -> None:

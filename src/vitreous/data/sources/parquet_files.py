@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from vitreous.data.sources.packs import Contents, LocalFile, check_length
+from vitreous.data.sources.packs import Contents, LocalFile, PackFile, check_length
 from vitreous.errors import ConfigError, DataError, ImageError
 from vitreous.storage.cache import cache_limit, keep_file
 from vitreous.storage.hashing import hash_bytes
@@ -33,7 +33,7 @@ PLACE = struct.Struct("<qq")
 class ParquetPack:
     """The images of one parquet file."""
 
-    file: LocalFile
+    file: PackFile
     column: str
     ends: tuple[int, ...]
     """The row behind each row group's last."""
@@ -55,8 +55,10 @@ class ParquetPack:
     def _unpack(self) -> Path:
         """Return the file of the cache that holds the images, written first if it isn't there."""
         size = self.expected + PLACE.size * ((self.ends[-1] if self.ends else 0) + 1)
-        key = f"{self.file.path.resolve()} {self.file.size} {self.file.changed} {self.column}"
-        name = f"{self.file.path.stem[:80]}-{hash_bytes(key.encode(errors='surrogateescape'))}.images"
+        path = self.file.path
+        where = getattr(self.file, "url", None) or path.resolve()
+        key = f"{where} {self.file.size} {self.file.changed} {self.column}"
+        name = f"{path.stem[:80]}-{hash_bytes(key.encode(errors='surrogateescape'))}.images"
         return keep_file(name, size, functools.partial(self._write, most=size))
 
     def _write(self, target: BinaryIO, most: int) -> None:
@@ -96,7 +98,7 @@ def read_unpacked(path: Path, place: int, most: int) -> bytes | None:
 
 
 @functools.lru_cache(maxsize=2)
-def read_group(file: LocalFile, column: str, group: int) -> list[bytes | None]:
+def read_group(file: PackFile, column: str, group: int) -> list[bytes | None]:
     """Return the images of one row group; the last two groups stay in memory; raises ImageError."""
     with translate_errors(file.path, ImageError), open_parquet(file.path) as table:
         size = table.metadata.row_group(group).total_byte_size
@@ -138,7 +140,12 @@ def translate_errors(path: Path, kind: type[DataError]) -> Iterator[None]:
 
 def open_table(path: Path, name: str) -> Contents:
     """Return what a parquet file holds; raises DataError."""
-    file = LocalFile.find(path)
+    return open_table_file(LocalFile.find(path), name)
+
+
+def open_table_file(file: PackFile, name: str) -> Contents:
+    """Return what a parquet file holds, on a disk or at a URL; raises DataError."""
+    path = file.path
     with translate_errors(path, DataError), open_parquet(path) as table:
         features = read_features(table.schema_arrow.metadata or {})
         columns = list(table.schema_arrow.names)

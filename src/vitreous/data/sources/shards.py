@@ -19,7 +19,7 @@ from jaxtyping import Int64
 
 from vitreous.data.listing.class_folders import is_image
 from vitreous.data.listing.listing import get_split
-from vitreous.data.sources.packs import Contents, LocalFile, check_length
+from vitreous.data.sources.packs import Contents, LocalFile, PackFile, check_length
 from vitreous.errors import DataError
 from vitreous.storage.cache import name_cached, read_cached, write_cached
 
@@ -73,7 +73,7 @@ class Index:
 class TarPack:
     """The images of one shard."""
 
-    file: LocalFile
+    file: PackFile
     offsets: Int64[np.ndarray, " image"]
     lengths: Int64[np.ndarray, " image"]
 
@@ -101,7 +101,7 @@ def open_shard(path: Path, name: str, classes: Sequence[str] | None = None) -> C
     return describe_shard(file, index, name, classes)
 
 
-def describe_shard(file: LocalFile, index: Index, name: str, classes: Sequence[str] | None) -> Contents:
+def describe_shard(file: PackFile, index: Index, name: str, classes: Sequence[str] | None) -> Contents:
     """Return what a shard holds by its index; raises DataError for a class without a name."""
     pack = TarPack(file, np.array(index.offsets, np.int64), np.array(index.lengths, np.int64))
     labels = read_class_folders(index.names) if index.labels is None else index.labels
@@ -131,16 +131,17 @@ def read_class_folders(names: Sequence[str]) -> list[str] | None:
     return None if all(map(get_split, set(found))) else found
 
 
-def find_index(file: LocalFile) -> Index:
+def find_index(file: PackFile) -> Index:
     """Return where a shard's images are: from the cache, or by a walk through its headers; raises DataError."""
-    cache = name_cached("indexes", f"{file.path.resolve()}\0{file.size}\0{file.changed}")
+    where = getattr(file, "url", None) or str(file.path.resolve())
+    cache = name_cached("indexes", f"{where}\0{file.size}\0{file.changed}")
     if (known := read_cached(cache)) is not None:
         return Index.from_json(known, file.size, str(cache))
     try:
         with file.path.open("rb") as stream:
-            index = walk_shard(stream, file.size, str(file.path))
+            index = walk_shard(stream, file.size, where)
     except OSError as error:
-        raise DataError(f"can't read {file.path}: {error.strerror or error}") from error
+        raise DataError(f"can't read {where}: {error.strerror or error}") from error
     write_cached(cache, index.to_json(file.size))
     return index
 
