@@ -265,6 +265,28 @@ def test_training_from_a_url_survives_faults(packed, serve, tmp_path):
     assert weights[0] == weights[1]
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_training_ends_with_a_checkpoint_and_goes_on(packed, serve, tmp_path, monkeypatch, workers):
+    server = serve(packed)
+    monkeypatch.setenv("VITREOUS_CACHE_GIB", "0.00000001")
+    settings = {"data": LATER, "duration": "30st", "batch": 4, "workers": workers, "device": "cpu", "precision": "fp32"}
+    how = {"model": "mu/4", "image": (8, 8), "recipe": "small-vit", "settings": settings}
+    whole = vitreous.train(f"{server.url}/shards", out=tmp_path / "whole", **how)
+
+    class Outage(vitreous.Callback):
+        def on_step(self, step, numbers, model):
+            if step == 3:
+                server.faults = {file.name: [500] * 10_000 for file in (packed / "shards").iterdir()}
+
+    with pytest.raises(DownloadFailed, match="could not be read in 5 attempts"):
+        vitreous.train(f"{server.url}/shards", out=tmp_path / "cut", callbacks=[Outage()], **how)
+    assert list((tmp_path / "cut" / "checkpoints").iterdir()), "the last finished step is saved"
+    server.faults = {}
+    again = vitreous.resume(tmp_path / "cut")
+    weights = [(one.model / "model.safetensors").read_bytes() for one in (whole, again)]
+    assert weights[0] == weights[1]
+
+
 def test_a_file_system_without_its_package_says_which(quick):
     with pytest.raises(
         ConfigError, match=r"s3://bucket/shards\S* needs a package that isn't installed .*pip install s3fs"

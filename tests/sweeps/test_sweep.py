@@ -133,8 +133,8 @@ def test_differences_are_told_only_where_the_seeds_agree():
         ({"seeds": 0}, "--seeds is 0; it must be 1"),
         ({"jobs": 0}, "--jobs is 0; it must be 1"),
         ({"processes": 2000}, "--processes is 2000"),
-        ({"grid": {"optimizer.lr": ["fast"]}}, "optimizer.lr is 'fast'; it must be a number"),
-        ({"grid": {"optimizer.lr": [-1.0]}}, "optimizer.lr is -1"),
+        ({"grid": {"optimizer.lr": ["fast"]}}, "lr is 'fast'; it must be a number"),
+        ({"grid": {"optimizer.lr": [-1.0]}}, "lr is -1"),
         ({"grid": {"model": ["mu/4", "huge"]}}, "huge"),
         (
             {"grid": RATES, "jobs": 2, "callbacks": [vitreous.Callback()]},
