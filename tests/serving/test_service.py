@@ -308,14 +308,14 @@ def test_a_changed_model_answers_once_it_is_warm_and_a_broken_one_never(tmp_path
 def test_the_inside_has_the_limits_of_every_answer(folder, monkeypatch):
     from vitreous.serving import page_contents
 
-    look = page_contents.gather_contents
-    monkeypatch.setattr(page_contents, "gather_contents", lambda *given: (time.sleep(1.0), look(*given))[1])
-    with vitreous.serve(folder, port=0, timeout=0.7, queue=1, limits={"max_images": 1}) as service:
+    look, go_on = page_contents.gather_contents, threading.Event()
+    monkeypatch.setattr(page_contents, "gather_contents", lambda *given: (go_on.wait(60), look(*given))[1])
+    with vitreous.serve(folder, port=0, timeout=1.5, queue=1, limits={"max_images": 1}) as service:
         answers = together(3, lambda: ask(service.url, "/v1/inside"))
         kinds = [one.json()["type"] for one in answers]
         assert sorted(kinds) == ["/problems/queue-full"] * 2 + ["/problems/timed-out"], kinds
-        monkeypatch.setattr(page_contents, "gather_contents", look)
-        deadline = time.monotonic() + 20
+        go_on.set()
+        deadline = time.monotonic() + 60
         while ask(service.url, "/v1/inside").status_code != 200:  # the one that was given up is still being looked into
             assert time.monotonic() < deadline
         counted = httpx.get(service.url + "/metrics", verify=False).text
