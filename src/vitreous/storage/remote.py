@@ -170,7 +170,7 @@ def open_system(url: str) -> tuple[Any, str]:
 
         options: dict[str, Any] = {}
         if url.startswith(("http://", "https://")):
-            import aiohttp
+            import aiohttp  # pyrefly: ignore[missing-import]
 
             options["client_kwargs"] = {
                 "timeout": aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=TIMEOUT)
