@@ -1,11 +1,14 @@
 """The whole race: vitreous beside every peer that computes the same models, in interleaved rounds.
 
-    python benchmarks/race.py [--parts inference training] [--rounds 9] [--environments FOLDER] [--json out.json]
+    python benchmarks/race.py [--parts inference int8 training] [--cells B/16 ...] [--rounds 9] [--environments FOLDER] [--json out.json]
 
 inference  speed.py's cells and contenders, and besides: transformers, OpenVINO asked for latency and for throughput (where several
            images are in flight, also at batch 1: no latency), in float32 and bfloat16 each, and zentorch, AMD's backend of
            torch.compile, in a process and a virtual environment of its own, which this script makes below --environments
            (without that it is left out, and said so).
+int8       the same cells: vitreous, OpenVINO (by NNCF; what isn't int8 in float32 and in bfloat16, for latency and for throughput) and ONNX
+           Runtime (calibrated, and with ranges of each batch's own), all calibrated on the same few images of noise, which decide
+           nothing about speed.
 training   speed.py's cells and contenders.
 
 Ratios are medians over the rounds of the time of timm's eager float32 / own time: above 1 is faster. The share of the limit is
@@ -30,11 +33,17 @@ import openvino
 import torch
 from photographs import measure_products
 from speed import INFERENCE, PRECISIONS, TRAINING, Cell, folder_of, forward, inference_runs, interleaved, training_runs
-from timm_peer import let_torchvision_load
+from timm_peer import let_torchvision_load, timm_model
 
 import vitreous
 from vitreous.deploy.export import export_model
 from vitreous.deploy.graph import GraphOptions
+from vitreous.deploy.int8_onnx import OnnxInt8
+from vitreous.deploy.int8_openvino import OpenVinoInt8
+from vitreous.deploy.int8_torch import TorchInt8
+from vitreous.engines.int8_linear import Int8Linear
+from vitreous.engines.selection import choose_engine
+from vitreous.engines.torch_engine import TorchEngine
 from vitreous.model.count import count_flops
 from vitreous.runtime.device import has_native_bf16
 from vitreous.runtime.processor import read_cpu_model
@@ -43,6 +52,8 @@ from vitreous.weights.model_folder import ModelFolder, save_model
 
 CPU = torch.device("cpu")
 BASELINE = "timm fp32"
+CALIBRATION = 16
+"""Images that int8 is calibrated on."""
 FLIGHT = 8
 """Images in flight when a single one is computed for throughput."""
 ZENTORCH = ("torch==2.13.0", "zentorch==2.13.0.2", "timm==1.0.31", "numpy")
@@ -145,6 +156,52 @@ def race_inference(cell: Cell, rounds: int, zentorch: Path | None) -> dict[str, 
         return interleaved(runs, rounds, lambda: None)
 
 
+def race_int8(cell: Cell, rounds: int) -> dict[str, list[float]]:
+    """Return each contender's seconds a batch in int8, and timm's in float32."""
+    folder = folder_of(cell.model)
+    pixels = torch.randint(256, (cell.batch, *cell.model.image, cell.model.channels), dtype=torch.uint8).numpy()
+    images = torch.randn(cell.batch, cell.model.channels, *cell.model.image)
+    sample = torch.randint(256, (CALIBRATION, *cell.model.image, cell.model.channels), dtype=torch.uint8).numpy()
+    runs: dict[str, Callable[[], Any]] = {BASELINE: forward(timm_model(cell.model).eval(), images)}
+    with tempfile.TemporaryDirectory() as name:
+        where = Path(name)
+        exported, _ = export_model(folder, where / "onnx", "onnx", GraphOptions())
+        small = TorchInt8(folder, sample).write(where, ())
+        runs["vitreous int8"] = partial(TorchEngine(small, "cpu", "int8").logits, pixels)
+        written = {}
+        for said, made in {
+            "openvino": lambda: OpenVinoInt8(exported, sample),
+            "onnxruntime int8": lambda: OnnxInt8(exported, sample, where),
+            "onnxruntime int8, dynamic": lambda: OnnxInt8(exported, sample, where, dynamic=True),
+        }.items():
+            (where / said).mkdir()
+            written[said] = made().write(where / said, ())
+        for hint in ("LATENCY", "THROUGHPUT"):
+            for rest in ("fp32", *["bf16"] * has_native_bf16(CPU)):
+                runs[f"openvino int8 and {rest}, {hint.lower()}"] = run_openvino(
+                    written["openvino"].file, images.numpy(), hint, rest
+                )
+        for said in ("onnxruntime int8", "onnxruntime int8, dynamic"):
+            runs[said] = partial(choose_engine(written[said], "onnxruntime").logits, pixels)
+        return interleaved(runs, rounds, lambda: None)
+
+
+def measure_int8(side: int = 2048) -> float:
+    """Return the operations a second of the fastest int8 product of large matrices."""
+    layer = Int8Linear(torch.randn(side, side), None, (-4.0, 4.0), gives=torch.bfloat16, rows=side)
+    values, best = torch.randint(256, (side, side), dtype=torch.uint8), float("inf")
+    for _ in range(6):
+        started = time.perf_counter()
+        layer(values)
+        best = min(best, time.perf_counter() - started)
+    return 2 * side**3 / best
+
+
+def measure_limits() -> dict[str, float]:
+    """Return the operations a second of the fastest product by precision."""
+    return {name: measure_products(dtype) for name, dtype in PRECISIONS.items()} | {"int8": measure_int8()}
+
+
 def show(
     title: str, cell: Cell, times: Mapping[str, list[float]], limits: Mapping[str, float], baseline: str = BASELINE
 ) -> dict[str, Any]:
@@ -163,7 +220,7 @@ def show(
     for name, own in times.items():
         ratio = statistics.median(base / mine for base, mine in zip(times[baseline], own, strict=True))
         seconds = statistics.median(own)
-        share = work / seconds / limits["bf16" if "bf16" in name else "fp32"]
+        share = work / seconds / limits[next(one for one in ("int8", "bf16", "fp32") if one in name)]
         print(f"| {name} | {ratio:.2f} | {cell.batch / seconds:.1f} | {share:.0%} |", flush=True)
         found[name] = {"ratio": ratio, "images_per_second": cell.batch / seconds, "of_limit": share, "seconds": own}
     return {"part": title, "cell": cell.name, "model": asdict(cell.model), "limits": limits, "contenders": found}
@@ -171,7 +228,9 @@ def show(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", nargs="+", choices=("inference", "training"), default=["inference", "training"])
+    parts = ("inference", "int8", "training")
+    parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--cells", nargs="+", default=[""], help="how the names of the cells begin: all by default")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--environments", type=Path, help="where zentorch's virtual environment is, or is made")
     parser.add_argument("--json", type=Path)
@@ -183,14 +242,16 @@ def main() -> None:
         print("zentorch is left out: --environments says where its virtual environment goes")
     races = {
         "inference": (INFERENCE, partial(race_inference, rounds=given.rounds, zentorch=zentorch)),
+        "int8": (INFERENCE, partial(race_int8, rounds=given.rounds)),
         "training": (TRAINING, lambda cell: interleaved(training_runs(cell, CPU), given.rounds, lambda: None)),
     }
     found = []
     for part in given.parts:
         cells, race = races[part]
-        for cell in cells:
+        for cell in (one for one in cells if one.name.startswith(tuple(given.cells))):
+            limits = measure_limits()
             times = race(cell)
-            limits = {name: measure_products(dtype) for name, dtype in PRECISIONS.items()}
+            limits = {name: max(limits[name], again) for name, again in measure_limits().items()}
             found.append(show(part, cell, times, limits))
     if given.json:
         given.json.write_text(json.dumps({"machine": machine, "cells": found}, indent=1) + "\n")
