@@ -120,6 +120,25 @@ def test_attending_in_parts_is_attending_to_all(dtype, monkeypatch):
         assert far(found, expected) < (1e-6 if dtype == torch.float32 else 3e-2)
 
 
+@pytest.mark.parametrize(("height", "spread", "kept"), [(0, 3, 1), (0, 40, 0), (30, 1, 0), (-30, 1, 0), (-4, 3, 1)])
+def test_powers_that_leave_their_range_are_a_softmax_again(height, spread, kept, monkeypatch):
+    """Scores of trained models reach far: q and k of some heads all point the same way, or opposite ways."""
+    generator, found = torch.Generator().manual_seed(0), []
+    q, k, v = torch.randn(3, 2, 23, 24, generator=generator).bfloat16()
+    q, k = q * spread**0.5, k * spread**0.5
+    q[..., 0], k[..., 0] = abs(height), height
+    projected = torch.cat([q, k, v], -1)
+    gather = packed_blocks.gather_by_powers
+    monkeypatch.setattr(packed_blocks, "gather_by_powers", lambda *given: (found.append(gather(*given)), found[-1])[1])
+    monkeypatch.setattr(packed_blocks, "has_slow_small_products", lambda _: True)
+    one = packed_blocks.attend_to_all(projected, 4)
+    heads = [each.double().view(2, 23, 4, 6).transpose(1, 2) for each in (q, k, v)]
+    scores = (heads[0] @ heads[1].mT).bfloat16().double()  # as far as bfloat16 tells them apart
+    expected = (scores.softmax(-1) @ heads[2]).transpose(1, 2).flatten(2)
+    assert far(one, expected) < 3e-2
+    assert sum(each is not None for each in found) == kept * len(found) > -1
+
+
 ONEDNN = Packing("onednn", torch.float32, (25,))
 
 

@@ -22,6 +22,8 @@ from vitreous.model.encoder import Block
 from vitreous.model.patches import PatchEmbedding
 
 AnyLinear = PackedLinear | Int8Linear
+SMALLEST_SUM = 1e-25
+"""Sums of powers between this and its inverse have no power of weight beyond bfloat16's range."""
 ATTENTION_BYTES = 2_000_000
 """Most attention weights of images that attend together: more of them leave the cache between the products."""
 
@@ -211,8 +213,24 @@ def _multiply(cut: Float[Tensor, "3 batch head token head_dim"]) -> Float[Tensor
     _, batch, heads, tokens, per_head = cut.shape
     # laid out once: bmm would copy parts of `projected`, and k's transpose one value at a time
     q, k, v = cut.contiguous().view(3, batch * heads, tokens, per_head).unbind(0)
-    gathered = torch.bmm(torch.softmax(torch.bmm(q, k.mT), dim=-1), v)
+    scores = torch.bmm(q, k.mT)
+    gathered = None if cut.dtype == torch.float32 else gather_by_powers(scores, v)
+    if gathered is None:
+        gathered = torch.bmm(torch.softmax(scores, dim=-1), v)
     return gathered.view(batch, heads, tokens, per_head).transpose(1, 2).reshape(batch, tokens, heads * per_head)
+
+
+def gather_by_powers(
+    scores: Float[Tensor, "matrix token token"], v: Float[Tensor, "matrix token head_dim"]
+) -> Float[Tensor, "matrix token head_dim"] | None:
+    """Return v weighted by the softmax of bfloat16 scores, which is divided by its sums at the end, and from which no largest score is
+    subtracted before; None where a sum leaves the range in which that is exact."""
+    powers = scores.exp()
+    sums = powers.sum(-1, keepdim=True, dtype=torch.float32)
+    least, most = torch.aminmax(sums)
+    if not SMALLEST_SUM < float(least) <= float(most) < 1 / SMALLEST_SUM:
+        return None
+    return torch.bmm(powers, v).div_(sums)
 
 
 def attend_from_first(
