@@ -1,6 +1,7 @@
 """The whole race: vitreous beside every peer that computes the same models, in interleaved rounds.
 
-    python benchmarks/race.py [--parts inference int8 training] [--cells B/16 ...] [--rounds 9] [--environments FOLDER] [--json out.json]
+    python benchmarks/race.py [--parts inference int8 training] [--cells B/16 ...] [--rounds 9] [--environments FOLDER]
+                              [--cpu-time] [--json out.json]
 
 inference  speed.py's cells and contenders, and besides: transformers, OpenVINO asked for latency and for throughput (where several
            images are in flight, also at batch 1: no latency), in float32 and bfloat16 each, and zentorch, AMD's backend of
@@ -13,6 +14,8 @@ training   speed.py's cells and contenders.
 
 Ratios are medians over the rounds of the time of timm's eager float32 / own time: above 1 is faster. The share of the limit is
 the model's products a second by those of the machine's fastest product of large matrices at that precision, of the same run.
+--cpu-time, with OMP_NUM_THREADS=1, is for busy machines: all compute on one thread, and CPU time is measured. What threads gain or
+lose together is not seen then.
 """
 
 import argparse
@@ -74,14 +77,21 @@ with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=sys.a
 """
 
 
-def run_openvino(file: Path, inputs: Any, hint: str, precision: str) -> Callable[[], float | None]:
+Clock = Callable[[], float]
+
+
+def run_openvino(file: Path, inputs: Any, hint: str, precision: str, clock: Clock) -> Callable[[], float | None]:
     """Return a pass through OpenVINO itself; for throughput it says its own time, that of the images in flight divided by
     the passes that they make."""
     with keep_signal_stack():
         compiled = openvino.Core().compile_model(
             file,
             "CPU",
-            {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": {"fp32": "f32"}.get(precision, precision)},
+            {
+                "PERFORMANCE_HINT": hint,
+                "INFERENCE_PRECISION_HINT": {"fp32": "f32"}.get(precision, precision),
+                "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            },
         )
         if hint == "LATENCY":
             return lambda: compiled(inputs) and None
@@ -89,11 +99,11 @@ def run_openvino(file: Path, inputs: Any, hint: str, precision: str) -> Callable
     images = [inputs[index : index + 1] for index in range(len(inputs))] * (FLIGHT if len(inputs) == 1 else 1)
 
     def run() -> float:
-        started = time.perf_counter()
+        started = clock()
         for image in images:
             queue.start_async(image)
         queue.wait_all()
-        return (time.perf_counter() - started) * len(inputs) / len(images)
+        return (clock() - started) * len(inputs) / len(images)
 
     return run
 
@@ -137,7 +147,7 @@ def make_zentorch(environments: Path) -> Path:
     return python
 
 
-def race_inference(cell: Cell, rounds: int, zentorch: Path | None) -> dict[str, list[float]]:
+def race_inference(cell: Cell, rounds: int, clock: Clock, zentorch: Path | None) -> dict[str, list[float]]:
     """Return each contender's seconds a batch."""
     folder = folder_of(cell.model)
     images = torch.randn(cell.batch, cell.model.channels, *cell.model.image)
@@ -150,13 +160,13 @@ def race_inference(cell: Cell, rounds: int, zentorch: Path | None) -> dict[str, 
         for precision in precisions:
             for hint in ("LATENCY", "THROUGHPUT"):
                 said = f"openvino {precision}, {hint.lower()}"
-                runs[said] = run_openvino(exported.file, images.numpy(), hint, precision)
+                runs[said] = run_openvino(exported.file, images.numpy(), hint, precision, clock)
             if zentorch is not None:
                 runs[f"zentorch {precision}"] = stack.enter_context(open_zentorch(zentorch, cell, precision))
-        return interleaved(runs, rounds, lambda: None)
+        return interleaved(runs, rounds, lambda: None, clock)
 
 
-def race_int8(cell: Cell, rounds: int) -> dict[str, list[float]]:
+def race_int8(cell: Cell, rounds: int, clock: Clock) -> dict[str, list[float]]:
     """Return each contender's seconds a batch in int8, and timm's in float32."""
     folder = folder_of(cell.model)
     pixels = torch.randint(256, (cell.batch, *cell.model.image, cell.model.channels), dtype=torch.uint8).numpy()
@@ -179,27 +189,28 @@ def race_int8(cell: Cell, rounds: int) -> dict[str, list[float]]:
         for hint in ("LATENCY", "THROUGHPUT"):
             for rest in ("fp32", *["bf16"] * has_native_bf16(CPU)):
                 runs[f"openvino int8 and {rest}, {hint.lower()}"] = run_openvino(
-                    written["openvino"].file, images.numpy(), hint, rest
+                    written["openvino"].file, images.numpy(), hint, rest, clock
                 )
         for said in ("onnxruntime int8", "onnxruntime int8, dynamic"):
             runs[said] = partial(choose_engine(written[said], "onnxruntime").logits, pixels)
-        return interleaved(runs, rounds, lambda: None)
+        return interleaved(runs, rounds, lambda: None, clock)
 
 
-def measure_int8(side: int = 2048) -> float:
+def measure_int8(clock: Clock, side: int = 2048) -> float:
     """Return the operations a second of the fastest int8 product of large matrices."""
     layer = Int8Linear(torch.randn(side, side), None, (-4.0, 4.0), gives=torch.bfloat16, rows=side)
     values, best = torch.randint(256, (side, side), dtype=torch.uint8), float("inf")
     for _ in range(6):
-        started = time.perf_counter()
+        started = clock()
         layer(values)
-        best = min(best, time.perf_counter() - started)
+        best = min(best, clock() - started)
     return 2 * side**3 / best
 
 
-def measure_limits() -> dict[str, float]:
+def measure_limits(clock: Clock) -> dict[str, float]:
     """Return the operations a second of the fastest product by precision."""
-    return {name: measure_products(dtype) for name, dtype in PRECISIONS.items()} | {"int8": measure_int8()}
+    found = {name: measure_products(dtype, clock=clock) for name, dtype in PRECISIONS.items()}
+    return found | {"int8": measure_int8(clock)}
 
 
 def show(
@@ -232,26 +243,30 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     parser.add_argument("--cells", nargs="+", default=[""], help="how the names of the cells begin: all by default")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--cpu-time", action="store_true", help="CPU time of one thread (OMP_NUM_THREADS=1)")
     parser.add_argument("--environments", type=Path, help="where zentorch's virtual environment is, or is made")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
+    clock = time.process_time if given.cpu_time else time.perf_counter
+    if given.cpu_time and (given.environments or torch.get_num_threads() > 1):
+        parser.error("--cpu-time takes OMP_NUM_THREADS=1, and no --environments: zentorch has a process of its own")
     machine = f"{read_cpu_model()}, {torch.get_num_threads()} threads"
     print(f"torch {torch.__version__}, openvino {openvino.__version__.split('-')[0]}, {machine}", flush=True)
     zentorch = make_zentorch(given.environments) if given.environments else None
     if zentorch is None:
         print("zentorch is left out: --environments says where its virtual environment goes")
     races = {
-        "inference": (INFERENCE, partial(race_inference, rounds=given.rounds, zentorch=zentorch)),
-        "int8": (INFERENCE, partial(race_int8, rounds=given.rounds)),
-        "training": (TRAINING, lambda cell: interleaved(training_runs(cell, CPU), given.rounds, lambda: None)),
+        "inference": (INFERENCE, partial(race_inference, rounds=given.rounds, clock=clock, zentorch=zentorch)),
+        "int8": (INFERENCE, partial(race_int8, rounds=given.rounds, clock=clock)),
+        "training": (TRAINING, lambda cell: interleaved(training_runs(cell, CPU), given.rounds, lambda: None, clock)),
     }
     found = []
     for part in given.parts:
         cells, race = races[part]
         for cell in (one for one in cells if one.name.startswith(tuple(given.cells))):
-            limits = measure_limits()
+            limits = measure_limits(clock)
             times = race(cell)
-            limits = {name: max(limits[name], again) for name, again in measure_limits().items()}
+            limits = {name: max(limits[name], again) for name, again in measure_limits(clock).items()}
             found.append(show(part, cell, times, limits))
     if given.json:
         given.json.write_text(json.dumps({"machine": machine, "cells": found}, indent=1) + "\n")
