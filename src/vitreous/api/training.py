@@ -106,7 +106,7 @@ def train(
             (see docs/data.md). None: that of `config`, or digits.
         config: settings that override the recipe's, all or a few: a run folder or its config.json, a file of JSON
             or TOML, a mapping, or a RunConfig. Other arguments override them.
-        recipe: small, small-vit, probe, lp-ft, finetune, hyperrule, pretrain, masked-patches or mae (see
+        recipe: small, small-vit, probe, lp-ft, finetune, hyperrule, pretrain, deit, deit-iii, masked-patches or mae (see
             docs/recipes.md); auto: for few photographs probe, from recommended weights, otherwise small. None: that of
             `config`, or auto.
         out: the run folder, new or empty; None: the next free runs/<data>-<recipe>-<n>.
@@ -121,7 +121,7 @@ def train(
         dry_run: resolve everything and run one batch, write nothing, and return what the run would be.
         processes: with dry_run: among how many processes its batches would be divided. torchrun starts them.
         recipe_options: what the recipe starts from: model="S/16", weights="runs/a", or "auto" or "none" (and
-            weights_as="openai", say, weights_grid=(7, 28), weights_heads=6), image=(64, 64), minutes=15.
+            weights_as="openai", say, weights_grid=(7, 28), weights_heads=6), teacher="runs/b", image=(64, 64), minutes=15.
 
     Raises:
         UserError: an argument or the data is wrong; nothing was written.
@@ -194,7 +194,8 @@ def settle_options(options: RunOptions, reporter: Reporter) -> tuple[RunConfig, 
     opened = {name: settings[name] for name in ("data", "decode") if name in settings}
     base = override_config(RunConfig(data=DataConfig(path, test_split="once")), opened)
     check_data(base, options.folds)
-    start, settings = pin_weights(options.start, settings, reporter)
+    start = {**options.start, "teacher": options.start.get("teacher") or settings.get("teacher")}
+    start, settings = pin_weights(start, settings, reporter)
     config = plan_config(base.data, recipe, start, reporter, base.decode)
     if options.own_classes and settings["model"]["classes"] != config.model.classes:
         reporter.message(f"model.classes {settings['model']['classes']} -> {config.model.classes}, those of the data")
@@ -206,7 +207,7 @@ def check_request(recipe: str, recipe_options: Mapping[str, Any]) -> None:
     """Refuse options that no recipe accepts, before data or weights are opened; raises ConfigError."""
     if recipe not in (*RECIPES, AUTO):
         raise UnknownName("recipe", recipe, (*RECIPES, AUTO))
-    known = ("model", *START, "image", "channels", "minutes")
+    known = ("model", *START, "teacher", "image", "channels", "minutes")
     for name in recipe_options:
         if name not in known:
             raise UnknownName("argument of train", name, known)
@@ -244,8 +245,7 @@ def plan_config(
     given = {name: value for name, value in recipe_options.items() if value is not None}
     if "image" in given:
         given["image"] = Size(*given["image"])
-    if "weights" in given:
-        given["weights"] = str(given["weights"])
+    given |= {name: str(given[name]) for name in ("weights", "teacher") if name in given}
     options = RecipeOptions(dataset.facts, source, **given)
     recipe, options = settle_weights(recipe, options, reporter)
     config = configure(recipe, options)

@@ -45,7 +45,7 @@ def train_here(options: Train, arguments: list[str], world: "World") -> int:
 
     settings = collect_named(options.settings, arguments)
     recipe_options = {name: getattr(options, name) for name in ("model", "image", "channels", "minutes")}
-    recipe_options |= {name: getattr(options.settings, name) for name in START}
+    recipe_options |= {name: getattr(options.settings, name) for name in (*START, "teacher")}
     how = {
         "config": options.config,
         "recipe": settings.get("recipe"),

@@ -12,6 +12,7 @@ from vitreous.images.decode import decode, probe
 from vitreous.images.preprocess import convert_mode, convert_to_pixels
 from vitreous.images.randaugment import randaugment
 from vitreous.images.tensors import resize
+from vitreous.images.three_augment import jitter_colours, three_augment
 from vitreous.shapes import Box, Pixels, Size
 
 TRIES = 10
@@ -28,7 +29,7 @@ def augment(
     rng: np.random.Generator,
     name: str = "image",
 ) -> Pixels[np.ndarray, "row2 col2 channel2"]:
-    """Decode if necessary, then crop, flip, RandAugment and erase. Returns pixels of `preprocess.size`.
+    """Decode if necessary, then crop, flip, RandAugment, 3-Augment, jitter colours and erase. Returns pixels of `preprocess.size`.
 
     The crop is drawn from the header's size, before decoding: a JPEG whose crop will be shrunk anyway is decoded at a
     reduced scale that still covers it.
@@ -39,6 +40,10 @@ def augment(
     layers, magnitude = config.randaugment
     if layers:
         pixels = randaugment(pixels, layers, magnitude, rng)
+    if config.three_augment:
+        pixels = three_augment(pixels, rng)
+    if config.colour_jitter:
+        pixels = jitter_colours(pixels, config.colour_jitter, rng)
     if config.erase and rng.random() < config.erase:
         pixels = erase(pixels, rng)
     return pixels

@@ -138,6 +138,10 @@ class AugmentConfig:
     randaugment: tuple[int, float] = (0, 10.0)
     """RandAugment's layers, the operations per image (0: off), and their magnitude, where 10 is the papers' full
     strength: 2 15 is (2, 15)."""
+    three_augment: bool = False
+    """DeiT-III's 3-Augment: make each image grey, solarise it, or blur it, with equal probability."""
+    colour_jitter: float = 0.0
+    """Brightness, contrast and saturation are multiplied by factors from 1 minus this to 1 plus this; 0: off."""
     erase: float = 0.0
     """Probability of random erasing, 0 to 1."""
     mixup: float = 0.0
@@ -147,6 +151,9 @@ class AugmentConfig:
     equal probability."""
     mix_probability: float = 1.0
     """Share of the examples that are mixed at all, 0 to 1."""
+    views: int = 1
+    """Views of each image that follow one another in training (repeated augmentation, 1902.05509): 3 is three of the same image in a
+    batch, and a third of the images in an epoch."""
 
     FORMER: ClassVar[dict[str, Any]] = {"randaugment_layers": 0, "randaugment_magnitude": 10}
     """Settings of earlier versions, with their defaults: a magnitude of 30 was full strength."""

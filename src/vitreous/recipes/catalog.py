@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from vitreous.errors import UnknownName
 from vitreous.objectives.config import ClassifyConfig
+from vitreous.recipes.deit import deit, deit_iii
 from vitreous.recipes.finetune import finetune
 from vitreous.recipes.hyperrule import hyperrule
 from vitreous.recipes.lp_ft import FEW, lp_ft
@@ -31,6 +32,8 @@ RECIPES: dict[str, Callable[[RecipeOptions], RunConfig]] = {
     "plain-s16": plain_s16,
     "bit": bit,
     "bit-jft": bit_jft,
+    "deit": deit,
+    "deit-iii": deit_iii,
     "masked-patches": masked_patches,
     "mae": mae,
 }
@@ -73,12 +76,12 @@ def choose_recipe(options: RecipeOptions) -> str:
 def configure(recipe: str, options: RecipeOptions) -> RunConfig:
     """Return the complete configuration of a recipe; raises UnknownName.
 
-    With any recipe, training starts from the weights in the options. If an image may have several labels, each has a
+    With any recipe, training starts from the weights in the options, and learns from their teacher. If an image may have several labels, each has a
     sigmoid of its own: a softmax would make them exclude each other.
     """
     if recipe not in RECIPES:
         raise UnknownName("recipe", recipe, RECIPES)
-    config = replace(RECIPES[recipe](options), **{name: getattr(options, name) for name in START})
+    config = replace(RECIPES[recipe](options), **{name: getattr(options, name) for name in (*START, "teacher")})
     if options.facts.multilabel and isinstance(config.objective, ClassifyConfig):
         return replace(config, objective=replace(config.objective, loss="sigmoid"))
     return config

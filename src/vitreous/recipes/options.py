@@ -28,6 +28,8 @@ class RecipeOptions:
     """Rows and columns of the patches that their positions are for, if they don't state them."""
     weights_heads: int | None = None
     """Their number of attention heads, if they don't state it."""
+    teacher: str | None = None
+    """A model to learn from besides the labels; None: none."""
     image: Size | None = None
     """Rows and columns that the model sees; None: the recipe's choice."""
     channels: int | None = None

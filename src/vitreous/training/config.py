@@ -114,8 +114,8 @@ class RunConfig:
     """One complete training run: the same RunConfig on the same machine gives the same bits."""
 
     recipe: str = "custom"
-    """Recipe that the configuration starts from: small (from scratch, on thousands of images), pretrain, vit-21k, vit-jft, augreg, plain-s16, bit, bit-jft; from weights probe,
-    lp-ft, finetune, hyperrule; without labels masked-patches, mae. auto: for fewer than 2,000 photographs probe, otherwise small; with
+    """Recipe that the configuration starts from: small (from scratch, on thousands of images), pretrain, vit-21k, vit-jft, augreg, plain-s16, bit, bit-jft,
+    deit (with a teacher), deit-iii; from weights probe, lp-ft, finetune, hyperrule; without labels masked-patches, mae. auto: for fewer than 2,000 photographs probe, otherwise small; with
     --weights also finetune."""
     data: DataConfig = field(default_factory=DataConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)

@@ -95,5 +95,8 @@ def watch_loss(job: Job, run: Run, loss: float) -> None:
 
 def list_examples(job: Job, step: int) -> list[int]:
     """Return the examples of a step of the whole batch, by their indices in the training source, in order."""
-    batch, source = job.config.batch, job.stream.source
-    return [choose_example(source, job.config.seed, sample) for sample in range(step * batch, (step + 1) * batch)]
+    batch, stream = job.config.batch, job.stream
+    views = stream.augment.views
+    return [
+        choose_example(stream.source, stream.seed, sample, views) for sample in range(step * batch, (step + 1) * batch)
+    ]

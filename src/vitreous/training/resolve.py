@@ -174,6 +174,11 @@ def check_channels(config: RunConfig, dataset: Dataset) -> None:
             f"RandAugment changes colours of 8 bits, but here {mode} channels are kept as they are; set "
             "--augment.randaugment 0 0"
         )
+    if config.augment.three_augment or config.augment.colour_jitter:
+        raise ConfigError(
+            f"3-Augment and colour jitter change colours of 8 bits, but here {mode} channels are kept as they are; set "
+            "--augment.no-three-augment --augment.colour-jitter 0"
+        )
     check_same(dataset.report.path, dataset.report.modes, mode)
 
 

@@ -30,6 +30,8 @@ RANGES = {
     "augment.crop_pad": "[0, inf)",
     "augment.crop_window": "(0, 1]",
     "augment.randaugment": "[0, 30]",
+    "augment.colour_jitter": "[0, 1]",
+    "augment.views": "[1, 1000]",
     "augment.erase": "[0, 1]",
     "augment.mixup": "[0, inf)",
     "augment.cutmix": "[0, inf)",

@@ -164,7 +164,8 @@ def resize_view(pixels: Pixels[Tensor, "batch channel row col"], preprocess: Pre
 def has_fixed_views(augment: AugmentConfig) -> bool:
     """Return whether every epoch shows the same view of each image: the evaluation crop alone."""
     mixed = (augment.mixup or augment.cutmix) and augment.mix_probability
-    return augment.crop == "eval" and not (augment.flip or augment.randaugment[0] or augment.erase or mixed)
+    coloured = augment.randaugment[0] or augment.three_augment or augment.colour_jitter
+    return augment.crop == "eval" and not (augment.flip or coloured or augment.erase or mixed)
 
 
 def fix_views(teacher: Teacher, config: RunConfig, dataset: Dataset, reporter: Reporter, world: World) -> Teacher:

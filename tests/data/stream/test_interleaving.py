@@ -118,3 +118,41 @@ def test_soft_and_hard_labels_reach_the_batch():
             assert row.argmax() == wanted
             assert row.max() == (0.55 if soft and index >= 7 else 1)
             assert np.array_equal(pixels.permute(1, 2, 0).numpy(), source.read(index))
+
+
+@given(st.integers(1, 40), st.integers(1, 5), st.integers(0, 200), st.integers(0, 5))
+def test_views_of_an_image_follow_one_another_wherever_the_stream_is_entered(count, views, start, seed):
+    """As the authors' RASampler: each epoch is as long as before, and shows its images `views` times."""
+    source = digits(0, count)
+    for sample in range(start, start + 2 * count):
+        epoch, index = divmod(sample, count)
+        first = epoch * count + index // views * views
+        chosen = choose_example(source, seed, sample, views)
+        assert chosen == choose_example(source, seed, first, views)
+        assert chosen == choose_example(source, seed, epoch * count + index // views)
+    epoch = [choose_example(source, seed, sample, views) for sample in range(count)]
+    assert len(set(epoch)) == -(-count // views)
+
+
+def test_each_view_is_augmented_by_itself_and_depends_on_its_place_alone():
+    stream = TrainStream(
+        digits(0, 50),
+        3,
+        AugmentConfig(crop="pad", crop_pad=2, views=3),
+        PreprocessConfig((8, 8), "L", crop=1.0),
+        DecodeConfig(),
+    )
+    whole = list(stream.examples(range(30)))
+    assert [one.index for one in whole[:3]] == [whole[0].index] * 3 and whole[3].index != whole[0].index
+    assert len({one.pixels.tobytes() for one in whole[:6]}) > 3
+    later = list(stream.examples(range(7, 16)))
+    assert all((one.pixels == other.pixels).all() for one, other in zip(later, whole[7:16], strict=True))
+    once = list(replace(stream, augment=replace(stream.augment, views=1)).examples(range(30)))
+    assert len({one.index for one in once}) == 30
+
+
+def test_pseudo_labelled_images_have_views_too():
+    source = joined(labelled=8, copies=(1,) * 24, ratio=3.0)
+    chosen = [choose_example(source, 0, sample, 2) for sample in range(32)]
+    own, others = [one for one in chosen if one < 8], [one for one in chosen if one >= 8]
+    assert own[::2] == own[1::2] and others[::2] == others[1::2]

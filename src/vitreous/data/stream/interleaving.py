@@ -22,16 +22,18 @@ def count_epoch(source: Source) -> int:
     return len(source.labelled) * source.every // source.labelled_of
 
 
-def choose_example(source: Source, seed: int, sample: int) -> int:
-    """Return the index of the sample-th example that training consumes, counted from 0 through all epochs."""
+def choose_example(source: Source, seed: int, sample: int, views: int = 1) -> int:
+    """Return the index of the sample-th example that training consumes, counted from 0 through all epochs; of `views` in a row,
+    of either kind, it is the same."""
     if not isinstance(source, PseudoLabelled):
         epoch, index = find_position(sample, len(source))
-        return find_example(seed, epoch, index, len(source))
+        return find_example(seed, epoch, index // views, len(source))
     before, after = (count * source.labelled_of // source.every for count in (sample, sample + 1))
     if after > before:
-        return find_example(seed, *find_position(before, len(source.labelled)), len(source.labelled))
+        epoch, index = find_position(before, len(source.labelled))
+        return find_example(seed, epoch, index // views, len(source.labelled))
     epoch, index = find_position(sample - before, len(source.others))
-    other = find_example(hash_integers(seed, OTHERS), epoch, index, len(source.others))
+    other = find_example(hash_integers(seed, OTHERS), epoch, index // views, len(source.others))
     return len(source.labelled) + other
 
 

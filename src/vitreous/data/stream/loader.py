@@ -102,7 +102,7 @@ class TrainStream:
         own, mixing = seed_generator(0), seed_generator(0)
         for sample in samples:
             epoch, index = find_position(sample, len(self))
-            chosen = choose_example(self.source, self.seed, sample)
+            chosen = choose_example(self.source, self.seed, sample, self.augment.views)
             label = read_label(self.source, chosen)
             pixels = self._augment(chosen, restart_generator(own, self.seed, epoch, index, OWN))
             partner, weight = label, 1.0
