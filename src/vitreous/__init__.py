@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vitreous.api.features import EmbeddingResult, embed
     from vitreous.api.inspection import InspectionResult, inspect
     from vitreous.api.loading import from_pretrained, load
+    from vitreous.api.model_comparison import ModelComparisonResult
     from vitreous.api.models import create
     from vitreous.api.plots import (
         plot_attention_distance,
@@ -106,6 +107,7 @@ PLACES = {
     "ConversionResult": "vitreous.api.conversion",
     "models": "vitreous.api.catalogue",
     "ModelsResult": "vitreous.api.catalogue",
+    "ModelComparisonResult": "vitreous.api.model_comparison",
     "PretrainedResult": "vitreous.api.catalogue",
     "inspect": "vitreous.api.inspection",
     "InspectionResult": "vitreous.api.inspection",
@@ -162,6 +164,7 @@ __all__ = [
     "ExportResult",
     "Frame",
     "InspectionResult",
+    "ModelComparisonResult",
     "ModelsResult",
     "Prediction",
     "Predictor",

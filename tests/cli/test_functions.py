@@ -8,7 +8,10 @@ import pytest
 from tests.support.pictures import encoded, picture, write
 
 import vitreous
+from vitreous.api.model_comparison import COMPARED, name_family
 from vitreous.errors import CheckpointError, ConfigError, DataError, RunError, UnknownName
+from vitreous.evaluation.published import PUBLISHED
+from vitreous.model.kinds import build_config
 from vitreous.training.reporter import Silent
 
 
@@ -97,6 +100,35 @@ def test_models(command):
     assert next(one for one in found.models if one.name == "B/16").parameters == 86_567_656
     with pytest.raises(UnknownName, match="unknown model"):
         vitreous.models("X")
+
+
+def test_models_side_by_side(command):
+    found = vitreous.models("EfficientNet-B0", compare=True, batch=2)
+    [model] = found.models
+    assert (model.family, model.cost.parameters, model.cost.batch) == ("EfficientNet", 5_288_548, 2)
+    assert model.cost.range[0] <= model.cost.images_per_second <= model.cost.range[1]
+    assert [(one.top1, one.source) for one in model.published] == [(77.1, "1905.11946, table 2")]
+    said = command("models", "S/32", "--compare", "--batch", "1").worked(
+        "79.58%  ImageNet-21k, then ImageNet at 384 pixels: AugReg"
+    )
+    assert "untrained weights" in said
+    command("models", "--compare", "--batch", "0").refused("it must be at least 1")
+    command("models", "--batch", "2").refused("--compare")
+    command("models", "--compare", "--pretrained").refused("give one of them")
+    command("models", "G/8", "--compare", "--batch", "100000").refused("give a smaller --batch")
+
+
+def test_published_figures_are_of_models_that_can_be_built():
+    for one in PUBLISHED:
+        assert build_config(one.model).classes == 1000 and 50 < one.top1 < 95 and one.source
+    assert len({(one.model, one.top1, one.trained) for one in PUBLISHED}) == len(PUBLISHED)
+    assert {name_family(name) for name in COMPARED} == {
+        "ViT",
+        "hybrid",
+        "ResNet (BiT)",
+        "Swin Transformer",
+        "EfficientNet",
+    }
 
 
 def test_inspect(command, trained, here):

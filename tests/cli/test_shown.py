@@ -57,6 +57,7 @@ def found(trained, tmp_path_factory):
         vitreous.inspect(trained),
         vitreous.models("S/*"),
         vitreous.models(pretrained=True),
+        vitreous.models("Ti/32", compare=True, batch=1),
         vitreous.report(trained),
         vitreous.train("digits", model="mu/4", settings={"workers": 0, "batch": 8, "duration": "1st"}, dry_run=True),
         next(vitreous.frames(video(place / "clip.mkv", frames=4))),

@@ -4,14 +4,17 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import Any, Literal, overload
 
+from vitreous.api.model_comparison import COMPARED, ModelComparisonResult, compare_models
+from vitreous.api.progress import shows_progress
 from vitreous.api.results import Result
-from vitreous.errors import UnknownName
+from vitreous.errors import ConfigError, UnknownName
 from vitreous.model import count
 from vitreous.model.efficientnet_config import EFFICIENTNET_NAMES
 from vitreous.model.kinds import build_config
 from vitreous.model.names import SIZES
 from vitreous.model.swin_config import SWIN_NAMES
 from vitreous.runtime.data_frames import Tabular
+from vitreous.training.reporter import Reporter
 from vitreous.weights.families.base import Family
 from vitreous.weights.foreign import list_families
 from vitreous.weights.recommended import RECOMMENDED, Recommended
@@ -90,21 +93,51 @@ class PretrainedResult(Result, Tabular):
 def models(pattern: str = "*", *, pretrained: Literal[False] = False) -> ModelsResult: ...
 @overload
 def models(pattern: str = "*", *, pretrained: Literal[True]) -> PretrainedResult: ...
-def models(pattern: str = "*", *, pretrained: bool = False) -> ModelsResult | PretrainedResult:
+@overload
+def models(
+    pattern: str = "*",
+    *,
+    compare: Literal[True],
+    batch: int | None = None,
+    device: str = "auto",
+    progress: bool | None = None,
+    reporter: Reporter | None = None,
+) -> ModelComparisonResult: ...
+@shows_progress
+def models(
+    pattern: str = "*",
+    *,
+    pretrained: bool = False,
+    compare: bool = False,
+    batch: int | None = None,
+    device: str = "auto",
+    progress: bool | None = None,
+    reporter: Reporter | None = None,
+) -> ModelsResult | PretrainedResult | ModelComparisonResult:
     """List the models that can be built, with their exact sizes, and the origins of weights that can be read.
 
     >>> [(one.name, one.parameters) for one in models("B/16").models]
     [('B/16', 86567656)]
     >>> [(one.name, one.repository) for one in models("mae*", pretrained=True).models]
     [('mae-b', 'timm/vit_base_patch16_224.mae')]
+    >>> vitreous.models("Swin-*", compare=True).to_pandas()                              # doctest: +SKIP
 
     Args:
         pattern: names to list, such as `*/16` or `R50*`; of pre-trained models also `timm/*`.
         pretrained: list the recommended pre-trained models instead.
+        compare: measure the speed of each as well, and add published accuracies with their sources; for the pattern "*" of
+            a dozen models of all families.
+        batch: with compare: images in one pass; None: 8.
+        device: with compare: auto, cpu, cuda or mps.
+        progress: show progress; None: only in a notebook or on a terminal.
+        reporter: receives the progress instead of that display.
 
     Raises:
         UnknownName: no model has such a name.
+        ConfigError: pretrained and compare together, or a model that this machine's memory can't hold.
     """
+    if pretrained and compare:
+        raise ConfigError("compare builds untrained models, and pretrained lists weights; give one of them")
     if pretrained:
         return list_pretrained(pattern)
     names = [
@@ -118,6 +151,8 @@ def models(pattern: str = "*", *, pretrained: bool = False) -> ModelsResult | Pr
     chosen = [name for name in names if fnmatch(name, pattern)]
     if not chosen:
         raise UnknownName("model", pattern, names)
+    if compare:
+        return compare_models(COMPARED if pattern == "*" else chosen, batch, device, reporter)
     configs = {name: build_config(name) for name in chosen}
     sizes = (ModelSize(name, count.count_parameters(one), count.count_flops(one)) for name, one in configs.items())
     return ModelsResult(tuple(sizes), tuple(list_families().values()))

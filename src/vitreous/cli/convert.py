@@ -1,10 +1,12 @@
 """`vitreous convert` and `models`: convert weights of other code bases, and list the models that can be built."""
 
 import shlex
+import sys
 
 from vitreous.cli.load_model import keywords
 from vitreous.cli.options.commands import Convert, Models
 from vitreous.cli.parse import parse
+from vitreous.errors import ConfigError
 from vitreous.training.progress import reporter
 
 
@@ -28,10 +30,22 @@ def models(arguments: list[str]) -> int:
     options = parse(Models, arguments, "models")
     from vitreous.api.catalogue import models as listed
 
+    if options.pretrained and options.compare:
+        raise ConfigError("--compare builds untrained models, and --pretrained lists weights; give one of them")
     if options.pretrained:
         print(listed(options.pattern, pretrained=True))
         print("next: vitreous train DATA --recipe finetune --weights NAME, or vitreous embed NAME IMAGES...")
         return 0
+    if options.compare:
+        display = reporter(sys.stderr)
+        try:
+            found = listed(options.pattern, compare=True, batch=options.batch, device=options.device, reporter=display)
+        finally:
+            display.close()
+        print(found)
+        return 0
+    if options.batch is not None or options.device != "auto":
+        raise ConfigError("--batch and --device say how --compare measures; add that, or leave them out")
     print(listed(options.pattern))
     print("next: vitreous inspect FILE, vitreous convert FILE FOLDER, or vitreous train DATA --weights FILE")
     return 0

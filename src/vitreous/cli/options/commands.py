@@ -334,6 +334,13 @@ class Models:
     """Names to list, such as "*/16" or "R50*"."""
     pretrained: bool = False
     """List the recommended pre-trained models instead, with size, licence and published accuracy (docs/pretrained.md)."""
+    compare: bool = False
+    """Measure how fast they are on this machine as well, and show published accuracies with their sources; without names, of a
+    dozen models of all families."""
+    batch: int | None = None
+    """With --compare: images in one pass; by default 8."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """With --compare: where to compute."""
 
 
 @dataclass(frozen=True)
