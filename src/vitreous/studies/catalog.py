@@ -28,6 +28,7 @@ STUDIES = {
         "vitreous.studies.self_supervision",
         "masked patches and MAE against scratch and labels (B.1.2)",
     ),
+    "family": ("vitreous.studies.family", "ViT, hybrid, ResNet, Swin, DeiT and EfficientNet at equal time"),
 }
 """Name: module, question."""
 
