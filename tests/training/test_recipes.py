@@ -11,7 +11,7 @@ from vitreous.data.config import DataConfig
 from vitreous.data.dataset import Facts
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.images.config import DecodeConfig, PreprocessConfig
-from vitreous.model.config import BlockConfig, RegularisationConfig, ViTConfig
+from vitreous.model.config import RegularisationConfig, ViTConfig
 from vitreous.model.count import count_parameters
 from vitreous.model.factory import create
 from vitreous.model.names import build_vit_config
@@ -266,53 +266,6 @@ def test_the_masked_autoencoder_is_the_authors():
     assert (made.lr, made.betas, made.weight_decay) == (pytest.approx(2.4e-3), (0.9, 0.95), 0.05)
     assert (config.batch, config.duration, config.schedule.warmup) == (4096, "800ep", "40ep,5%")
     assert (config.augment.crop, config.augment.crop_area, config.augment.flip) == ("inception", (0.2, 1.0), True)
-
-
-@pytest.mark.parametrize("teacher", [None, "runs/teacher"])
-def test_deit_is_the_authors(teacher):
-    config = configure("deit", RecipeOptions(KINDS["ImageNet"], teacher=teacher))
-    assert config.model == ViTConfig(classes=1000, distillation_token=teacher is not None)
-    assert config.teacher == teacher
-    made, augment = config.optimizer, config.augment
-    assert made.scale_to(config.batch).lr == pytest.approx(1e-3)
-    assert (made.name, made.weight_decay, made.decoupled, made.clip) == ("adamw", 0.05, False, 0.0)
-    assert (augment.randaugment, augment.erase, augment.mixup, augment.cutmix, augment.views) == (
-        (2, 9),
-        0.25,
-        0.8,
-        1.0,
-        3,
-    )
-    assert (config.objective.smoothing, config.regularisation.drop_path) == (0.1, 0.1)
-    assert (config.objective.distillation, config.objective.distillation_weight) == ("hard", 0.5)
-    schedule = plan_schedule(config, 1_281_167)
-    assert (config.batch, config.duration, schedule.warmup) == (1024, "300ep", round(5 * 1_281_167 / 1024))
-    assert schedule.share(schedule.total - 1) == pytest.approx(0.01, rel=0.01)
-
-
-def test_deit_iii_is_the_authors_but_for_the_optimizer():
-    config = configure("deit-iii", RecipeOptions(KINDS["ImageNet"], model="S/16"))
-    expected = build_vit_config("S/16", classes=1000, positioned_tokens="patches", block=BlockConfig(layer_scale=1e-4))
-    assert (config.model, config.regularisation.drop_path) == (expected, 0.05)
-    assert (config.objective.loss, config.objective.smoothing, config.objective.head_bias_init) == ("sigmoid", 0.0, 0.0)
-    augment = config.augment
-    assert (augment.three_augment, augment.colour_jitter, augment.erase, augment.randaugment[0]) == (True, 0.3, 0.0, 0)
-    assert (augment.mixup, augment.cutmix, augment.views, config.preprocess.crop) == (0.8, 1.0, 3, 1.0)
-    assert (config.batch, config.duration, config.optimizer.weight_decay) == (2048, "800ep", 0.05)
-
-
-@pytest.mark.parametrize("recipe", ["deit", "deit-iii"])
-def test_deit_on_little_data_is_small_vit_with_its_tokens(recipe):
-    small = configure("small-vit", RecipeOptions(KINDS["thumbnails"]))
-    config = configure(recipe, RecipeOptions(KINDS["thumbnails"], teacher="runs/teacher"))
-    token = recipe == "deit"
-    scaled = replace(small.model.block, layer_scale=0.0 if token else 1e-4)
-    tokens = {"class_token": True, "pool": "class", "distillation_token": token}
-    assert config.model == replace(small.model, **tokens, block=scaled)
-    assert (config.optimizer, config.duration, config.augment) == (small.optimizer, small.duration, small.augment)
-    for name in ("R50x1", "Swin-T", "Axial-S/16"):
-        with pytest.raises(ConfigError, match=r"which has no \[class\] token; name a ViT"):
-            configure(recipe, RecipeOptions(KINDS["thumbnails"], model=name))
 
 
 @pytest.mark.parametrize("recipe", UNLABELLED)
