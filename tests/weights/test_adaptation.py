@@ -18,6 +18,7 @@ from vitreous.images.tensors import normalize
 from vitreous.model.config import ViTConfig
 from vitreous.model.factory import create
 from vitreous.model.resnet_config import ResNetConfig, StemConfig
+from vitreous.model.swin_config import build_swin_config
 from vitreous.weights.adaptation import adapt, knows_all, slice_head
 from vitreous.weights.channels import change_channels
 from vitreous.weights.labels import read_labels
@@ -189,3 +190,29 @@ def test_python_wishes_by_name(tmp_path: Path) -> None:
     assert "sliced: 2 of 3" in str(predictor.report)
     with pytest.raises(UnknownName, match="unknown argument of load 'label'"):
         vitreous.load(tmp_path / "model", label="cat")
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_a_swin_transformer_gets_other_windows_as_it_is_loaded(version: str, tmp_path: Path) -> None:
+    kind = "Swin-T" if version == "v1" else "SwinV2-T"
+    shape = {"image": (32, 64), "patch": (2, 2), "width": 16, "depths": (1, 2), "heads": (2, 4), "classes": 3}
+    folder = folder_of(build_swin_config(kind, windows=((4, 4), (4, 4)), **shape))
+    save_model(tmp_path / "swin", folder)
+    found, report = open_model(tmp_path / "swin", LoadOptions(window=(8, 16)))
+    assert found.model.config.windows == ((8, 16), (8, 16))
+    assert report is not None and "windows 4x4, 4x4 -> 8x16, 8x16, offsets by" in report.resized
+    images = torch.randn(2, 3, 32, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(found.model(images), folder.model.rewindow((8, 16), found.resize)(images))
+        assert not torch.allclose(found.model(images), folder.model(images), atol=1e-4)
+    assert open_model(tmp_path / "swin", LoadOptions(window=(4, 4)))[1] is None
+    vitreous.convert(tmp_path / "swin", tmp_path / "other", window=(8, 16))
+    assert load_model(tmp_path / "other").model.config.windows == ((8, 16), (8, 16))
+
+
+def test_windows_are_for_swin_transformers(tmp_path: Path) -> None:
+    save_model(tmp_path / "vit", folder_of())
+    with pytest.raises(ConfigError, match=r"--window 4 4 is for the windows of a Swin Transformer, but this is a ViT"):
+        open_model(tmp_path / "vit", LoadOptions(window=(4, 4)))
+    with pytest.raises(ConfigError, match=r"window is \(0, 4\); expected rows and columns"):
+        LoadOptions(window=(0, 4))

@@ -8,8 +8,10 @@ import torch
 
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.model.factory import create_empty
+from vitreous.model.kinds import name_kind
 from vitreous.model.meta_device import rebuild
 from vitreous.model.positions.resize import ALL_RULES
+from vitreous.model.swin import Swin
 from vitreous.model.vit import ViT
 from vitreous.shapes import Size
 from vitreous.weights.channels import change_channels
@@ -42,6 +44,9 @@ def adapt(folder: ModelFolder, options: LoadOptions) -> tuple[ModelFolder, Chang
         folder = replace(folder, resize=options.rule)
     if options.image is not None and tuple(options.image) != tuple(folder.model.config.image):
         folder, resized = resize_model(folder, Size(*options.image))
+    if options.window is not None:
+        folder, windowed = rewindow_model(folder, Size(*options.window))
+        resized = "; ".join(one for one in (resized, windowed) if one)
     if options.channels is not None and options.channels != folder.model.config.channels:
         folder, channels = change_channels(folder, options.channels, options.channel_rule)
     if options.labels is not None and options.labels != folder.classes:
@@ -61,6 +66,21 @@ def resize_model(folder: ModelFolder, image: Size) -> tuple[ModelFolder, str]:
         learned = model.config.positions in ("learned", "learned2d", "relative", "bias")
         said = f"{old.grid} -> {model.config.grid} by {rule if learned else 'their formula'}"
     return replace(folder, model=model, preprocess=replace(folder.preprocess, size=tuple(image)), ranges={}), said
+
+
+def rewindow_model(folder: ModelFolder, window: Size) -> tuple[ModelFolder, str]:
+    """Return a Swin Transformer with other windows, and a description of the change; raises ConfigError for another model."""
+    model = folder.model
+    if not isinstance(model, Swin):
+        raise ConfigError(
+            f"--window {window.rows} {window.cols} is for the windows of a Swin Transformer, but this is {name_kind(model.config.KIND)}; leave it out"
+        )
+    other = model.rewindow(tuple(window), folder.resize)
+    if other.config.windows == model.config.windows:
+        return folder, ""
+    old, new = (", ".join(str(Size(*one)) for one in config.windows) for config in (model.config, other.config))
+    rule = folder.resize if model.config.version == "v1" else "their formula"
+    return replace(folder, model=other), f"windows {old} -> {new}, offsets by {rule}"
 
 
 def number_outputs(count: int) -> tuple[str, ...]:

@@ -44,6 +44,8 @@ class LoadOptions:
     """Attention heads, if the file doesn't say."""
     image: tuple[int, int] | None = None
     """Rows and columns of the model's images; None: those of the file."""
+    window: tuple[int, int] | None = None
+    """Rows and columns of a Swin Transformer's windows, cut to its maps; None: those of the file."""
     rule: str | None = None
     """The rule that resizes the position grid; None: its origin's."""
     allow: tuple[str, ...] = ()
@@ -65,6 +67,8 @@ class LoadOptions:
                 raise UnknownName("difference to allow", name, ALLOWED)
         if self.channel_rule is not None and self.channel_rule not in CHANNEL_RULES:
             raise UnknownName("rule for channels", self.channel_rule, CHANNEL_RULES)
+        if self.window is not None and (len(self.window) != 2 or min(self.window) < 1):
+            raise ConfigError(f"window is {self.window}; expected rows and columns of at least 1, such as 12 12")
         if self.channels is not None and self.channels < 1:
             raise ConfigError(f"channels is {self.channels}; it must be at least 1")
         _ = self.told

@@ -18,6 +18,8 @@ class Load:
     """Number of attention heads, if the file doesn't state it; by default the usual number for its width."""
     image: tuple[int, int] | None = None
     """Rows and columns of the images that the model sees; positions are resized."""
+    window: tuple[int, int] | None = None
+    """Rows and columns of a Swin Transformer's windows; its tables of offsets are resized."""
     rule: str | None = None
     """How positions are resized; by default as by the code they come from."""
     allow: tuple[str, ...] = ()
