@@ -19,6 +19,7 @@ from vitreous.metrics.seeds import settle_verdicts
 from vitreous.model import count
 from vitreous.settings import from_dict, to_dict
 from vitreous.shapes import Size
+from vitreous.studies import self_training
 from vitreous.studies.catalog import STUDIES, find
 from vitreous.studies.engine.class_split import split_classes
 from vitreous.studies.engine.data_subset import open_setting
@@ -66,6 +67,8 @@ def facts_of(cell, setting):
         return setting.facts
     if is_formula(cell.config.data.path):
         return replace(setting.facts, classes=parse_formula(cell.config.data.path).names)
+    if cell.config.data.path.endswith("labelled.csv"):
+        return self_training.choose_facts(setting)
     part = split_classes(setting)[cell.config.data.path.endswith("target.csv")]
     assert part.data == cell.config.data
     return part.facts

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from tests.support.training import TINY, Listener, digest
+from tests.support.unlabelled import write_digits
 
 from vitreous.data.config import DataConfig
-from vitreous.data.dataset import open_digits
 from vitreous.errors import ConfigError, RunError
 from vitreous.run_folder import read_run
 from vitreous.training.config import RunConfig
@@ -19,25 +18,21 @@ from vitreous.training.run import resume, train
 from vitreous.training.trial_run import dry_run
 
 
-def write_digits(place: Path) -> None:
-    """Write 60 labelled digits, 40 without labels, and soft labels for these, some of them copied."""
-    found = open_digits(DataConfig()).train
-    for index in range(100):
-        folder = place / "labelled" / f"{found.labels[index] % 3}" if index < 60 else place / "more"
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(found.pixels[index][..., 0]).save(folder / f"{index}.png")
+def write_labels(place: Path) -> None:
+    """Write soft labels for the unlabelled digits, some of them copied."""
     rng = np.random.default_rng(0)
     with (place / "labels.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["path", "label", "confidence", "copies", *(f"probability of {name}" for name in range(3))])
         for index in range(60, 100):
             row = rng.dirichlet([0.5] * 3)
-            table.writerow([f"{index}.png", int(row.argmax()), row.max(), index % 3, *row])
+            table.writerow([f"{index:03}.png", int(row.argmax()), row.max(), index % 3, *row])
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> RunConfig:
     write_digits(tmp_path / "data")
+    write_labels(tmp_path / "data")
     more, labels = str(tmp_path / "data" / "more"), str(tmp_path / "data" / "labels.csv")
     data = DataConfig(str(tmp_path / "data" / "labelled"), unlabelled=more, pseudo_labels=labels, pseudo_ratio=3.0)
     return replace(TINY, data=data, model=replace(TINY.model, classes=3), checkpoint_every="2st")
@@ -67,7 +62,7 @@ def test_other_pseudo_labels_are_other_data(config, tmp_path):
     labels = tmp_path / "data" / "labels.csv"
     lines = labels.read_text().splitlines()
     label = lines[2].split(",")[1]
-    lines[2] = lines[2].replace(f"61.png,{label}", f"61.png,{(int(label) + 1) % 3}")
+    lines[2] = lines[2].replace(f"061.png,{label}", f"061.png,{(int(label) + 1) % 3}")
     labels.write_text("\n".join(lines))
     with pytest.raises(RunError, match="the data has changed"):
         resume(run)

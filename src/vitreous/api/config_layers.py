@@ -10,6 +10,7 @@ from typing import Any, Literal
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import is_built_in
 from vitreous.recipes.catalog import MODELS, NONE, RECIPES, START
+from vitreous.self_training.options import SelfTrainingOptions
 from vitreous.settings import flatten, merge_settings
 from vitreous.training.changes import format_differences
 from vitreous.training.config import RunConfig
@@ -41,6 +42,7 @@ class RunOptions:
     folds: int | None = None
     rates: Literal["auto"] | Sequence[float] = ()
     """Learning rates to choose from."""
+    self_training: SelfTrainingOptions | None = None
     own_classes: bool = False
     """Whether the model has as many classes as the data, even if `settings` give another number."""
 
@@ -92,9 +94,8 @@ def lay_over(file: ConfigFile, options: RunOptions) -> tuple[RunOptions, list[st
     if options.path is None and data is not None:
         notices.append(f"data: {data}, as there")
     settings = merge_settings(RunConfig, below, options.settings)
-    return RunOptions(
-        data, options.recipe or recipe, start, settings, options.folds, options.rates, own_classes
-    ), notices
+    rest = {"folds": options.folds, "rates": options.rates, "self_training": options.self_training}
+    return RunOptions(data, options.recipe or recipe, start, settings, own_classes=own_classes, **rest), notices
 
 
 def take_data(below: dict[str, Any], options: RunOptions, replaced: dict[str, list[Any]]) -> str | None:

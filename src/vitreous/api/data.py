@@ -17,6 +17,7 @@ from vitreous.errors import ConfigError, DataError
 from vitreous.evaluation.overlap import Overlap, overlap
 from vitreous.predictor import Predictor
 from vitreous.run_folder import read_run
+from vitreous.self_training.rounds import is_self_training
 from vitreous.storage.run_config import FINAL, find_run, is_run
 from vitreous.training.reporter import Reporter, progress_of
 from vitreous.training.run_inputs import hash_dataset
@@ -90,14 +91,15 @@ def open_run_split(predictor: Predictor, broken: str, display: Reporter, split: 
 
 
 def find_last_run(path: Path) -> Path | None:
-    """Return the run on all images of the cross-validation that a path leads to; None if there is none."""
-    folds = find_folds(path)
-    return None if folds is None or not is_run(folds / FINAL) else folds / FINAL
+    """Return the last run of the cross-validation or self-training that a path leads to; None if there is none."""
+    places = (path, path.resolve().parent)
+    group = find_folds(path) or next((place for place in places if is_self_training(place)), None)
+    return None if group is None or not is_run(group / FINAL) else group / FINAL
 
 
 def find_own_run(path: Path) -> Path | None:
-    """Return the run whose data a model's path leads to: its own, or the last of its cross-validation; None if there
-    is neither."""
+    """Return the run whose data a model's path leads to: its own, or the last of its cross-validation or
+    self-training; None if there is none."""
     return find_run(path) or find_last_run(path)
 
 

@@ -33,6 +33,8 @@ from vitreous.images.pillow import count_mode_channels
 from vitreous.rate_search import RateSearch, choose_rate, format_table, is_search
 from vitreous.rate_search import read_plan as read_search
 from vitreous.run_folder import MODEL, RunRecord, is_run, read_run
+from vitreous.self_training.rounds import SelfTraining, is_self_training
+from vitreous.self_training.rounds import read_plan as read_rounds
 from vitreous.storage.presence import path_exists
 from vitreous.storage.run_config import FINAL
 from vitreous.training.reporter import Reporter
@@ -47,8 +49,10 @@ class InspectionResult(Result):
     """The contents of a path."""
 
     path: str
-    kind: Literal["model", "export", "run", "rates", "folds", "data", "image"]
-    found: ModelFolder | ExportedFolder | RunRecord | RateSearch | CrossValidation | ScanReport | ImageInfo
+    kind: Literal["model", "export", "run", "rates", "folds", "self-training", "data", "image"]
+    found: (
+        ModelFolder | ExportedFolder | RunRecord | RateSearch | CrossValidation | SelfTraining | ScanReport | ImageInfo
+    )
     """The object itself: the loaded model, the run's record, the search of rates, the cross-validation, the findings in the
     data, the image's header."""
     description: str
@@ -97,6 +101,8 @@ def inspect(
         return inspect_search(place)
     if is_folds(place):
         return inspect_folds(place)
+    if is_self_training(place):
+        return inspect_rounds(place)
     return inspect_model(named, load) if is_model(place) or has_weights(place) else inspect_data(named)
 
 
@@ -147,6 +153,20 @@ def inspect_folds(path: Path) -> InspectionResult:
     named = shlex.quote(str(path))
     then = f"predict {named} IMAGES..." if is_model(path / MODEL) else f"resume {named}"
     return InspectionResult(str(path), "folds", found, "\n".join([*lines, f"next: vitreous {then}"]))
+
+
+def inspect_rounds(path: Path) -> InspectionResult:
+    """Describe a self-training."""
+    found = read_rounds(path)
+    config, options = found.config, found.options
+    named = shlex.quote(str(path))
+    lines = [
+        f"rounds      {path}",
+        f"recipe      {config.recipe} on {config.data.path} and {config.data.unlabelled}, {options.rounds} round{'s'[: options.rounds > 1]}, {options.targets} labels",
+        *str(found).splitlines(),
+        f"next: vitreous {f'predict {named} IMAGES...' if is_model(path / MODEL) else f'resume {named}'}",
+    ]
+    return InspectionResult(str(path), "self-training", found, "\n".join(lines))
 
 
 def inspect_run(path: Path) -> InspectionResult:

@@ -7,7 +7,8 @@ from tempfile import TemporaryDirectory
 from vitreous.errors import RunError
 from vitreous.storage.lock import has_never_begun
 from vitreous.storage.presence import path_exists
-from vitreous.storage.run_config import METRICS
+from vitreous.storage.run_config import CONFIG, METRICS
+from vitreous.training.config_file import GROUPS
 
 
 def refuse_used(out: str | Path | None) -> None:
@@ -20,7 +21,7 @@ def refuse_used(out: str | Path | None) -> None:
     if path_exists(path) and not has_never_begun(path, METRICS):
         go_on = (
             f"go on with it by `vitreous resume {path}`, or "
-            if any((path / name).exists() for name in ("config.json", "rates.json", "sweep.json", "folds.json"))
+            if any((path / name).exists() for name in (CONFIG, *GROUPS))
             else ""
         )
         raise RunError(f"{path} is not empty; {go_on}choose another folder with --out")

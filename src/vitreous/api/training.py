@@ -10,23 +10,37 @@ from vitreous.api.models import refuse_weights
 from vitreous.api.named_optimizer import check_optimizer, check_own, name_optimizer
 from vitreous.api.new_folder import refuse_used
 from vitreous.api.progress import shows_progress
-from vitreous.cross_validation import begin_folds, check_folds, continue_folds, describe_plan, is_folds, plan_folds
+from vitreous.api.run_folders import RUNS, claim_run, find_group, name_run
+from vitreous.api.self_training import check_self_training, read_self_training
+from vitreous.cross_validation import begin_folds, check_folds, describe_plan, plan_folds
 from vitreous.data.channels import check_same, format_values, measure_channels
 from vitreous.data.config import DataConfig
-from vitreous.data.dataset import Dataset, is_built_in, name_dataset, open_dataset
+from vitreous.data.dataset import Dataset, is_built_in, open_dataset
 from vitreous.data.sources.digits import DIGITS
 from vitreous.data.sources.objects import hold
 from vitreous.data.splits import check_there
 from vitreous.errors import ConfigError, RunError, UnknownName
 from vitreous.images.config import DecodeConfig
 from vitreous.model.kinds import check_name
-from vitreous.rate_search import begin_search, continue_search, is_search, plan_search
-from vitreous.recipes.catalog import AUTO, FROM_WEIGHTS, NONE, RECIPES, START, UNLABELLED, choose_recipe, configure
+from vitreous.rate_search import begin_search, plan_search
+from vitreous.recipes.catalog import (
+    AUTO,
+    FROM_WEIGHTS,
+    NONE,
+    RECIPES,
+    SELF_TRAINING,
+    START,
+    UNLABELLED,
+    choose_recipe,
+    configure,
+)
 from vitreous.recipes.options import RecipeOptions
 from vitreous.recipes.probe import refuse_minutes
+from vitreous.self_training.options import SelfTrainingOptions
+from vitreous.self_training.rounds import begin_rounds, describe_rounds, plan_rounds, set_teacher
 from vitreous.settings import TAG, list_alternatives, merge_settings, override_settings
 from vitreous.shapes import Size
-from vitreous.storage.atomic import claim_folder, find_free_folder, give_up_claims
+from vitreous.storage.atomic import find_free_folder, give_up_claims
 from vitreous.sweeps.plan import is_sweep
 from vitreous.training.assembly import find_held
 from vitreous.training.callbacks import Callback, calling
@@ -43,7 +57,6 @@ from vitreous.training.run import train as train_config
 from vitreous.training.trial_run import dry_run as dry_run_config
 from vitreous.weights.auto_weights import resolve_weights
 
-RUNS = Path("runs")
 WORDS = (("recipe", AUTO), ("weights", AUTO), ("weights", NONE))
 """Settings that are shorthand for others."""
 
@@ -61,6 +74,8 @@ def train(
     callbacks: Sequence[Callback] = (),
     rates: Literal["auto"] | Sequence[float] = (),
     folds: int | None = None,
+    unlabelled: str | Path | None = None,
+    self_training: Mapping[str, Any] | None = None,
     dry_run: Literal[False] = False,
     **recipe_options: Any,
 ) -> TrainResult: ...
@@ -74,6 +89,8 @@ def train(
     progress: bool | None = None,
     reporter: Reporter | None = None,
     folds: int | None = None,
+    unlabelled: str | Path | None = None,
+    self_training: Mapping[str, Any] | None = None,
     dry_run: Literal[True],
     processes: int = 1,
     **recipe_options: Any,
@@ -91,6 +108,8 @@ def train(
     callbacks: Sequence[Callback] = (),
     rates: Literal["auto"] | Sequence[float] = (),
     folds: int | None = None,
+    unlabelled: str | Path | None = None,
+    self_training: Mapping[str, Any] | None = None,
     dry_run: bool = False,
     processes: int = 1,
     **recipe_options: Any,
@@ -106,7 +125,7 @@ def train(
             (see docs/data.md). None: that of `config`, or digits.
         config: settings that override the recipe's, all or a few: a run folder or its config.json, a file of JSON
             or TOML, a mapping, or a RunConfig. Other arguments override them.
-        recipe: small, small-vit, probe, lp-ft, finetune, hyperrule, pretrain, deit, deit-iii, masked-patches or mae (see
+        recipe: small, small-vit, probe, lp-ft, finetune, hyperrule, pretrain, deit, deit-iii, masked-patches, mae or noisy-student (see
             docs/recipes.md); auto: for few photographs probe, from recommended weights, otherwise small. None: that of
             `config`, or auto.
         out: the run folder, new or empty; None: the next free runs/<data>-<recipe>-<n>.
@@ -118,6 +137,10 @@ def train(
             the paper's. `out` then holds all these runs.
         folds: cross-validate first, with this many folds of all images, then train on all. `out` then holds all these
             runs, and the model.
+        unlabelled: with recipe noisy-student, images without labels to learn from too: a folder, a manifest or packed files.
+            `out` then holds the runs of teacher and students, and the model.
+        self_training: with recipe noisy-student, how the teacher's labels are chosen, and the number of rounds:
+            {"rounds": 2, "targets": "hard"} (see docs/recipes.md); settings={"teacher": "runs/a"} names the first teacher.
         dry_run: resolve everything and run one batch, write nothing, and return what the run would be.
         processes: with dry_run: among how many processes its batches would be divided. torchrun starts them.
         recipe_options: what the recipe starts from: model="S/16", weights="runs/a", or "auto" or "none" (and
@@ -129,8 +152,11 @@ def train(
     """
     # These are resolved below; as overrides they would come back.
     settings = {name: value for name, value in (settings or {}).items() if (name, value) not in WORDS}
+    if unlabelled is not None:
+        settings = merge_settings(RunConfig, settings, {"data": {"unlabelled": str(unlabelled)}})
+    chosen = read_self_training(self_training)
     path = data if data is None else str(data) if isinstance(data, str | Path) else hold(data)
-    options = RunOptions(path, recipe, recipe_options, settings, folds, rates)
+    options = RunOptions(path, recipe, recipe_options, settings, folds, rates, chosen)
     if processes != 1 and (processes < 1 or not dry_run):
         raise ConfigError(
             f"processes is {processes}; give a number from 1 on, with dry_run alone: torchrun starts processes"
@@ -163,18 +189,25 @@ def train_or_plan(
         raise ConfigError("--folds and --rates both divide the data; choose the rate first, then use --folds with it")
     with world.in_turn():
         chosen, settled = settle_options(options, reporter)
-    parts = None if folds is None else plan_folds(settled, folds)
+    rounds, parts = None, None if folds is None else plan_folds(settled, folds)
+    if settled.recipe == SELF_TRAINING:
+        world.refuse_others("recipe noisy-student trains many models")
+        rounds = plan_rounds(settled, options.self_training or SelfTrainingOptions())
     if planned:
-        found = dry_run_config(settled, reporter, planned)
+        found = dry_run_config(settled if rounds is None else set_teacher(settled), reporter, planned)
         folder = Path(out) if out is not None else find_free_folder(RUNS, name_run(settled))
         plan = "" if parts is None else describe_plan(parts)
-        return replace(found, folds=plan, changed=find_differences(chosen, settled), out=str(folder))
+        plan = plan if rounds is None else describe_rounds(rounds)
+        changed = find_differences(chosen, settled)
+        return replace(found, config=settled if rounds else found.config, folds=plan, changed=changed, out=str(folder))
     try:
         folder = world.share(Path(out) if out is not None else claim_run(settled) if world.leads else Path())
         note_folder(folder, world)
         reporter.message(f"run folder: {folder}")
         if parts is not None:
             return begin_folds(parts, folder, reporter)
+        if rounds is not None:
+            return begin_rounds(rounds, folder, reporter)
         if not rates:
             return train_config(settled, folder, reporter)
         examples = open_dataset(settled.data, settled.decode).facts.train
@@ -189,6 +222,7 @@ def settle_options(options: RunOptions, reporter: Reporter) -> tuple[RunConfig, 
     if options.folds is not None:
         check_folds(options.folds, path, recipe not in UNLABELLED)
     check_request(recipe, options.start)
+    check_self_training(recipe, options)
     options.check()
     check_optimizer(settings)
     opened = {name: settings[name] for name in ("data", "decode") if name in settings}
@@ -305,16 +339,6 @@ def override_config(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig
     return override_settings(config, settings)
 
 
-def claim_run(config: RunConfig) -> Path:
-    """Make the next free folder runs/<data>-<recipe>-<n> and return it."""
-    return claim_folder(RUNS, name_run(config))
-
-
-def name_run(config: RunConfig) -> str:
-    """Return a run folder's default name, without its number."""
-    return f"{name_dataset(config.data.path)}-{config.recipe}"
-
-
 @shows_progress
 def resume(
     run: str | Path,
@@ -325,7 +349,7 @@ def resume(
     optimizer: str | None = None,
     **changes: Any,
 ) -> TrainResult:
-    """Continue an interrupted run, search of rates or cross-validation, to the same bits as without the interruption.
+    """Continue an interrupted run, search of rates, cross-validation or self-training, to the same bits as without the interruption.
 
     >>> vitreous.resume("runs/photos-small-1", duration="40ep", data="/new/place/photos")   # doctest: +SKIP
 
@@ -351,14 +375,10 @@ def resume(
     check_own(Path(run), optimizer)
     if is_sweep(Path(run)):
         raise RunError(f"{run} is a sweep; the command that began it goes on with it")
-    requested = Changes(**changes)
-    several = is_search(Path(run)), is_folds(Path(run))
-    if requested and any(several):
-        what = "search of rates" if several[0] else "cross-validation"
+    requested, group = Changes(**changes), find_group(Path(run))
+    if requested and group is not None:
         raise ConfigError(
-            f"{run} is a {what}, which continues as it began; change its last run once it is done: {run}/final"
+            f"{run} is a {group[0]}, which continues as it began; change its last run once it is done: {run}/final"
         )
     with calling(callbacks), trusting(optimizer):
-        if not any(several):
-            return resume_run(Path(run), reporter, requested)
-        return (continue_search if several[0] else continue_folds)(Path(run), reporter)
+        return resume_run(Path(run), reporter, requested) if group is None else group[1](Path(run), reporter)

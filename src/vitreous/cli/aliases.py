@@ -32,6 +32,7 @@ RENAMED = {
     **dict.fromkeys(("--num-workers", "-j"), "--workers"),
     **dict.fromkeys(("--arch", "--architecture", "--model-name", "-a"), "--model"),
     **dict.fromkeys(("--checkpoint", "--ckpt", "--initial-checkpoint", "--finetune"), "--weights"),
+    "--unlabeled": "--unlabelled",
     **dict.fromkeys(("--val-dir", "--val-data", "--validation-dir", "--validation-data"), "--data.validation"),
     **dict.fromkeys(("--val-split", "--validation-split", "--test-size"), "--data.holdout"),
     "--scan": "--data.scan",

@@ -52,6 +52,8 @@ def train_here(options: Train, arguments: list[str], world: "World") -> int:
         "out": options.out,
         "rates": options.rates,
         "folds": options.folds,
+        "unlabelled": options.unlabelled,
+        "self_training": collect_named(options.self_training, arguments, "self-training."),
         "dry_run": options.dry_run,
         **({"processes": options.launch.processes} if options.dry_run else {}),
     }

@@ -11,6 +11,7 @@ from vitreous.recipes.hyperrule import hyperrule
 from vitreous.recipes.lp_ft import FEW, lp_ft
 from vitreous.recipes.mae import mae
 from vitreous.recipes.masked_patches import masked_patches
+from vitreous.recipes.noisy_student import noisy_student
 from vitreous.recipes.options import RecipeOptions
 from vitreous.recipes.papers import augreg, bit, bit_jft, plain_s16, vit_21k, vit_jft
 from vitreous.recipes.pretrain import pretrain
@@ -36,6 +37,7 @@ RECIPES: dict[str, Callable[[RecipeOptions], RunConfig]] = {
     "deit-iii": deit_iii,
     "masked-patches": masked_patches,
     "mae": mae,
+    "noisy-student": noisy_student,
 }
 FROM_WEIGHTS = ("probe", "lp-ft", "finetune", "hyperrule")
 """Recipes that start from weights."""
@@ -45,6 +47,8 @@ MODELS = ("weights", "teacher")
 """Settings that name a model; what they name is recorded, so that it is the same one later."""
 UNLABELLED = ("masked-patches", "mae")
 """Recipes that need no labels: a folder of images without class folders suffices."""
+SELF_TRAINING = "noisy-student"
+"""The recipe that learns from images without labels besides the labelled ones, in several runs."""
 
 
 AUTO = "auto"

@@ -14,6 +14,8 @@ from vitreous.weights.model_folder import ModelFolder
 
 MISTAKES = 24
 """Most pictures."""
+SHOWN, LEAST = 3, 0.01
+"""Classes of a soft label that are named, and the least probability of one."""
 NONE = "no label"
 
 
@@ -81,7 +83,13 @@ def build_multilabel_mistakes(
 
 
 def list_labels(which: Label, classes: Sequence[str]) -> str:
-    """Format a class, or several."""
+    """Format a class, or several; of a soft label those that count most, with their probabilities."""
     if isinstance(which, int):
         return classes[which]
+    if which.dtype == np.float32:
+        ranked = [index for index in np.argsort(-which, kind="stable")[:SHOWN] if which[index] >= LEAST]
+        sure = which.max() > 1 - LEAST
+        return (
+            classes[which.argmax()] if sure else ", ".join(f"{which[index]:.0%} {classes[index]}" for index in ranked)
+        )
     return ", ".join(classes[index] for index in np.flatnonzero(which)) or NONE

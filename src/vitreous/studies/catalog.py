@@ -29,6 +29,10 @@ STUDIES = {
         "masked patches and MAE against scratch and labels (B.1.2)",
     ),
     "family": ("vitreous.studies.family", "ViT, hybrid, ResNet, Swin, DeiT and EfficientNet at equal time"),
+    "self-training": (
+        "vitreous.studies.self_training",
+        "images without labels: teacher, noise, rounds (Noisy Student)",
+    ),
 }
 """Name: module, question."""
 

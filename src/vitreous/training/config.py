@@ -115,7 +115,8 @@ class RunConfig:
 
     recipe: str = "custom"
     """Recipe that the configuration starts from: small (from scratch, on thousands of images), pretrain, vit-21k, vit-jft, augreg, plain-s16, bit, bit-jft,
-    deit (with a teacher), deit-iii; from weights probe, lp-ft, finetune, hyperrule; without labels masked-patches, mae. auto: for fewer than 2,000 photographs probe, otherwise small; with
+    deit (with a teacher), deit-iii; from weights probe, lp-ft, finetune, hyperrule; without labels masked-patches, mae; with
+    labelled and unlabelled images noisy-student. auto: for fewer than 2,000 photographs probe, otherwise small; with
     --weights also finetune."""
     data: DataConfig = field(default_factory=DataConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
@@ -138,7 +139,8 @@ class RunConfig:
     """Attention heads of --weights, if the file doesn't say (as --heads)."""
     teacher: str | None = None
     """Distil from this model: a model folder or run folder, or anything else that can be loaded, of any family, that knows the
-    data's classes. It sees the same augmented views, resized and normalised as it was trained; see --objective.distillation."""
+    data's classes. It sees the same augmented views, resized and normalised as it was trained; see --objective.distillation. Recipe
+    noisy-student: the first teacher, which labels the unlabelled images instead."""
     head: Literal["auto", "new", "keep", "logistic"] = "auto"
     """With weights: a new zero-initialised head, or the old one, cut to the data's classes. auto: keep it if it
     knows them all. logistic: a new one, fitted to the frozen features before the first step by logistic regression,

@@ -19,7 +19,12 @@ from vitreous.training.config import RunConfig
 from vitreous.training.rules import find_outdated
 from vitreous.training.settings_check import check_values
 
-GROUPS = {"folds.json": "vitreous_folds", "rates.json": "vitreous_rates", "sweep.json": "vitreous_sweep"}
+GROUPS = {
+    "folds.json": "vitreous_folds",
+    "rates.json": "vitreous_rates",
+    "sweep.json": "vitreous_sweep",
+    "self-training.json": "vitreous_self_training",
+}
 """Files with the common settings of several runs, by the key that identifies them."""
 MODEL = "vitreous_model"
 MOST_TOML = 2**20

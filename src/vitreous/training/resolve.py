@@ -14,6 +14,7 @@ import torch
 
 from vitreous.data.channels import check_same
 from vitreous.data.dataset import Dataset
+from vitreous.data.sources.pseudo_labels import check_proportion
 from vitreous.data.stream.interleaving import count_epoch
 from vitreous.errors import ConfigError, OutOfMemory
 from vitreous.model import count
@@ -123,8 +124,7 @@ def check_kind(config: RunConfig) -> None:
 def check_pseudo_labels(config: RunConfig, dataset: Dataset) -> None:
     """Refuse pseudo labels for an objective or a head that can't learn from them, and a batch without their exact
     proportion; raises ConfigError."""
-    found, batch = dataset.pseudo, config.batch
-    if found is None:
+    if dataset.pseudo is None:
         return
     if not isinstance(config.objective, ClassifyConfig):
         raise ConfigError(f"objective {config.objective.KIND} learns without labels; leave out data.pseudo_labels")
@@ -132,12 +132,7 @@ def check_pseudo_labels(config: RunConfig, dataset: Dataset) -> None:
         raise ConfigError(
             "a head by logistic regression learns from labelled images alone; leave out data.pseudo_labels"
         )
-    if batch % found.every:
-        near = max(1, round(batch / found.every)) * found.every
-        raise ConfigError(
-            f"batch is {batch:,}, but at data.pseudo_ratio {config.data.pseudo_ratio:g} {found.labelled_of:,} of {found.every:,} "
-            f"examples are labelled; give a multiple of {found.every:,}, such as --batch {near}"
-        )
+    check_proportion(config.batch, config.data.pseudo_ratio)
 
 
 def check_head(config: RunConfig, dataset: Dataset) -> None:

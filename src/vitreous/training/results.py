@@ -50,11 +50,13 @@ class TrainResult(Shown, Tabular):
     """The exported model's result on the test split of the data, if there is one."""
     folds: str | None = None
     """The result of cross-validation, in words; `metrics` are then means over the folds."""
+    rounds: str | None = None
+    """The result of each round of self-training, in words; everything else is the last student's."""
 
     def __str__(self) -> str:
         ended = {"interrupted": "interrupted", "early": "stopped early"}.get(self.stopped, "finished")
         judged = "mean of the folds," if self.folds else "validation"
-        lines = [self.folds] if self.folds else []
+        lines = [one for one in (self.folds, self.rounds) if one]
         lines += [f"the model of all images on the test split: {self.test}"] if self.folds and self.test else []
         lines += ["", f"{ended}{f': {judged} {format_reached(self.metrics)}' if self.metrics else ''}"]
         lines += [str(self.handover)] if self.handover else []
@@ -97,8 +99,8 @@ class DryRun(Shown):
     seconds: float | None
     """Seconds of that step."""
     folds: str = ""
-    """Description of the runs of a cross-validation; the fields above are then its configuration, and a batch of no
-    particular fold."""
+    """Description of the runs of a cross-validation or a self-training; the fields above are then its configuration, and a batch
+    of no particular fold, or of the first teacher."""
     facts: Facts | None = None
     """Facts about the data: classes, images, their size."""
     epoch: int = 0

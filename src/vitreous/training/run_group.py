@@ -91,7 +91,7 @@ def relocate_config(config: RunConfig, known: Mapping[str, Any], out: Path) -> R
     """Return the configuration with paths that lead from this folder to the same places as when the runs began."""
 
     def now(path: str) -> str:
-        if Path(path).expanduser().resolve() == Path(known.get(path, {}).get("absolute", "")):
+        if path_exists(path) and Path(path).expanduser().resolve() == Path(known.get(path, {}).get("absolute", "")):
             return path
         return locate(path, known, out)
 

@@ -118,6 +118,10 @@ def check_ranges(config: RunConfig) -> None:
         raise ConfigError(
             "data.scan later does not know which images are broken, so data.broken skip can't leave them out; leave out one"
         )
+    if (config.data.unlabelled is None) != (config.data.pseudo_labels is None):
+        raise ConfigError(
+            "data.unlabelled and data.pseudo_labels belong together; to let a teacher label the images first, use --recipe noisy-student"
+        )
     check_values(flatten(to_dict(config)), nothing=config.head == "logistic")
 
 

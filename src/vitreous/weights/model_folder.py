@@ -45,8 +45,8 @@ MODEL_FORMAT = 2
 READABLE = (1, 2)
 """Versions that can be read."""
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-FOLDS = "folds.json"
-"""Makes a folder a cross-validation, whose model folder is inside it, as a run's is."""
+FOLDS, ROUNDS = "folds.json", "self-training.json"
+"""Make a folder a cross-validation or a self-training, whose model folder is inside it, as a run's is."""
 
 
 @dataclass(frozen=True)
@@ -293,13 +293,12 @@ def _locate(path: Path) -> Path:
         raise CheckpointError(f"no such model folder: {path}")
     if path.is_file():
         raise CheckpointError(f"{path} is a file; give the model folder that holds {CONFIG} and {WEIGHTS}")
-    if path_exists(path / FOLDS):
-        model = find_settled(path / "model")
-        if not (model / CONFIG).is_file():
-            raise CheckpointError(
-                f"the cross-validation in {path} has no model yet; resume it with `vitreous resume {path}`"
-            )
-        return model
+    for name, what in ((FOLDS, "cross-validation"), (ROUNDS, "self-training")):
+        if path_exists(path / name):
+            model = find_settled(path / "model")
+            if not (model / CONFIG).is_file():
+                raise CheckpointError(f"the {what} in {path} has no model yet; resume it with `vitreous resume {path}`")
+            return model
     if "vitreous_run" not in _keys(path):
         return path
     model = find_settled(path / "model")

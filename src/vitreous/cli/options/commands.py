@@ -12,6 +12,7 @@ from vitreous.cli.options.runs import Board, ListRuns
 from vitreous.cli.options.serving import Serve
 from vitreous.cli.options.sweeps import Sweep
 from vitreous.evaluation.probes.options import ProbeOptions
+from vitreous.self_training.options import SelfTrainingOptions
 from vitreous.training.changes import Changes
 from vitreous.training.config import RunConfig
 
@@ -61,6 +62,9 @@ class Train:
     folds: int | None = None
     """Cross-validate first, with this many folds of all images, then train on all of them. --out then holds these runs,
     the prediction for each image (predictions.csv), and the model."""
+    unlabelled: str | None = None
+    """With recipe noisy-student: images to learn from too, whose labels are not read: a folder, a manifest or packed files."""
+    self_training: SelfTrainingOptions = field(default_factory=SelfTrainingOptions)
     dry_run: bool = False
     """Describe the run without starting it: data, model, memory, recipe, length, time, differences from the recipe, and
     the run folder. Runs one batch and writes nothing."""

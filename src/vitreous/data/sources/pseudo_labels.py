@@ -15,7 +15,7 @@ from jaxtyping import Float32, Int64
 
 from vitreous.data.sources.base import Source
 from vitreous.data.sources.subset import Subset
-from vitreous.errors import DataError
+from vitreous.errors import ConfigError, DataError
 from vitreous.shapes import Pixels
 
 COLUMNS = ("path", "label", "confidence", "copies")
@@ -38,6 +38,27 @@ class PseudoLabels:
     """How often each occurs in an epoch of these images; 0: it is left out."""
     targets: Float32[np.ndarray, "image label"] | None = None
     """Soft labels: the probability of each class; None: the label alone counts."""
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """What was kept of one class."""
+
+    name: str
+    labelled: int
+    """Images that the teacher put into it."""
+    kept: int
+    """Of these, the images that are used."""
+    examples: int
+    """Their copies in all."""
+
+
+def count_by_class(found: PseudoLabels, classes: Sequence[str]) -> list[ClassCount]:
+    """Count images and examples of each class."""
+    weights = (None, found.copies > 0, found.copies)
+    counted = (np.bincount(found.labels, one, minlength=len(classes)) for one in weights)
+    rows = zip(classes, *(counts.astype(int).tolist() for counts in counted), strict=True)
+    return [ClassCount(*row) for row in rows]
 
 
 def format_pseudo_labels(found: PseudoLabels, classes: Sequence[str]) -> bytes:
@@ -206,6 +227,18 @@ def find_labelled_share(ratio: float) -> Fraction:
     (Fraction(1, 4), Fraction(2, 3))
     """
     return 1 / (1 + Fraction(ratio).limit_denominator(FINEST))
+
+
+def check_proportion(batch: int, ratio: float) -> None:
+    """Raise ConfigError for a batch that can't have labelled and pseudo-labelled examples in exactly this ratio."""
+    share = find_labelled_share(ratio)
+    every = share.denominator
+    if batch % every:
+        near = max(1, round(batch / every)) * every
+        raise ConfigError(
+            f"batch is {batch:,}, but at data.pseudo_ratio {ratio:g} {share.numerator:,} of {every:,} examples are labelled; give a "
+            f"multiple of {every:,}, such as --batch {near}"
+        )
 
 
 def join_pseudo_labelled(

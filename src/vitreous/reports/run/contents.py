@@ -182,7 +182,7 @@ def _open(found: RunContents) -> Dataset:
     decode = from_dict(DecodeConfig, found.settings.get("decode") or {}, "decode")
     dataset = open_dataset(data, decode)
     before = to_mapping(found.record.config.get("data")).get("fingerprint")
-    if before not in (None, f"{dataset.train.fingerprint}:{dataset.validation.fingerprint}"):
+    if before not in (None, f"{dataset.learned.fingerprint}:{dataset.validation.fingerprint}"):
         found.missing["same data"] = (
             "the data has changed since this run began; what follows is on the data as it is now"
         )

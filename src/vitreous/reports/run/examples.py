@@ -135,7 +135,7 @@ def build_training_batch(found: RunContents) -> list[Block] | None:
         return [Note("No data:", found.missing["dataset"])]
     settings, classes = found.settings, found.dataset.train.classes
     stream = TrainStream(
-        found.dataset.train,
+        found.dataset.learned,
         settings.get("seed", 0),
         from_dict(AugmentConfig, settings.get("augment") or {}, "augment"),
         from_dict(PreprocessConfig, settings.get("preprocess") or {}, "preprocess"),

@@ -13,6 +13,7 @@ from vitreous.reports.blocks import Block, Note, Section, Words, write_byline
 from vitreous.reports.run.contents import EXPECTED, RunContents, gather, is_multilabel, is_unlabelled, read_kind
 from vitreous.reports.run.examples import build_attention, build_positions, build_training_batch, list_mistakes
 from vitreous.reports.run.metadata import build_commands, build_configuration, build_data, build_versions
+from vitreous.reports.run.pseudo_labels import tabulate_pseudo_labels
 from vitreous.reports.run.results import (
     build_calibration,
     build_confusions,
@@ -38,6 +39,7 @@ SECTIONS: tuple[tuple[str, str, Draw], ...] = (
     ("attention", "Attention", build_attention),
     ("positions", "Position embeddings", build_positions),
     ("batch", "A training batch", build_training_batch),
+    ("pseudo-labels", "Pseudo labels", tabulate_pseudo_labels),
     ("data", "Data", build_data),
     ("configuration", "Configuration", build_configuration),
     ("versions", "Versions and machine", build_versions),

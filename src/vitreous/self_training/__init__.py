@@ -1,0 +1,1 @@
+"""Self-training: a teacher labels images without labels, and a student learns from them too."""

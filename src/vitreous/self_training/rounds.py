@@ -1,0 +1,267 @@
+"""Noisy Student (1911.04252): a teacher labels images, a student learns from all, and becomes the teacher of the next.
+
+    SELF/self-training.json   the configuration, the options, and the result of each round
+    SELF/teacher/             the run of the first teacher, on the labelled images, unless one was given
+    SELF/labels-1.csv         its labels: path, label, confidence, copies and, where they are soft, each class's probability
+    SELF/round-1/             the run of the first student, which learns from these too
+    SELF/labels-2.csv         the first student's labels
+    SELF/final/               the run of the last student
+    SELF/model/               its model folder
+    SELF/.lock                held while a process goes on with it
+
+Every run is an ordinary one, of the same configuration but for the pseudo labels. Whenever the process dies, the work can be
+resumed, to the same bits.
+"""
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from vitreous.data.dataset import open_dataset
+from vitreous.data.sources.base import refuse_multilabel
+from vitreous.data.sources.pseudo_labels import ClassCount, check_proportion
+from vitreous.data.unlabelled import open_unlabelled
+from vitreous.errors import ConfigError, RunError
+from vitreous.metrics.headline import format_reached, select_judged
+from vitreous.model.count import count_parameters
+from vitreous.objectives.config import ClassifyConfig
+from vitreous.run_folder import MODEL, is_run
+from vitreous.runtime.display import Shown
+from vitreous.self_training.labelling import open_teacher, write_pseudo_labels
+from vitreous.self_training.options import SelfTrainingOptions
+from vitreous.settings import from_dict, to_dict
+from vitreous.storage.lock import FolderLock
+from vitreous.storage.presence import path_exists
+from vitreous.storage.run_config import FINAL
+from vitreous.training.config import RunConfig
+from vitreous.training.distributed import join
+from vitreous.training.reporter import Reporter, Silent
+from vitreous.training.run import TrainResult, resume, train
+from vitreous.training.run_group import Places, claim_group, read_group, write_group
+from vitreous.training.settings_check import check_ranges
+from vitreous.weights.model_folder import ROUNDS as PLAN
+from vitreous.weights.model_folder import load_model, save_model
+
+LAYOUT = ("vitreous_self_training", 1)
+"""The key that identifies self-training.json, and its version."""
+TEACHER = "teacher"
+
+
+@dataclass
+class SelfTraining(Shown):
+    """The settings of a self-training, and its results so far."""
+
+    config: RunConfig
+    """Configuration of every student, except for its pseudo labels; its teacher is the first one, if that is given."""
+    options: SelfTrainingOptions
+    classes: tuple[str, ...]
+    images: str
+    """Hash of the labelled and the unlabelled images."""
+    reached: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """teacher, or a round from 1 as text -> top1 and loss on the validation images, and in a round the pseudo labels: for each
+    class its name, and the numbers of images labelled, images kept, and examples."""
+    places: Places = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lines = [self._describe(name, one) for name, one in self.reached.items()]
+        last = next((one["kept"] for one in reversed(self.reached.values()) if "kept" in one), ())
+        rows = [ClassCount(*row) for row in last]
+        lines += [
+            f"  {one.name}: {one.labelled:,} labelled, {one.kept:,} kept, {one.examples:,} with copies"
+            for one in rows[:MOST]
+        ]
+        return "\n".join([*lines, *([f"  ... and {len(rows) - MOST:,} more classes"] if len(rows) > MOST else [])])
+
+    def _describe(self, name: str, one: dict[str, Any]) -> str:
+        if name == TEACHER:
+            return f"teacher    {format_reached(one)}"
+        counts = [ClassCount(*row) for row in one["kept"]]
+        labelled, kept, examples = (
+            sum(getattr(row, what) for row in counts) for what in ("labelled", "kept", "examples")
+        )
+        fewest, most = (choose(counts, key=lambda row: row.kept) for choose in (min, max))
+        return (
+            f"round {name:<5}{format_reached(one)}; kept {kept:,} of {labelled:,} images ({fewest.kept:,} of {fewest.name} to "
+            f"{most.kept:,} of {most.name}), {examples:,} with copies"
+        )
+
+
+MOST = 20
+"""Most classes that are listed."""
+
+
+def is_self_training(path: Path) -> bool:
+    """Return whether a folder holds a self-training."""
+    return path_exists(path / PLAN)
+
+
+def plan_rounds(config: RunConfig, options: SelfTrainingOptions) -> SelfTraining:
+    """Return a self-training that can be carried out.
+
+    Args:
+        config: that of a student; `data.unlabelled` names the images, `data.pseudo_labels` nothing, `teacher` the first teacher.
+        options: the rounds, and how labels are chosen.
+
+    Raises:
+        UserError: no unlabelled images, or some that can't be used, several labels an image, or a teacher of other classes.
+    """
+    if config.data.unlabelled is None:
+        raise ConfigError(
+            "recipe noisy-student learns from images without labels too; name them with --unlabelled FOLDER"
+        )
+    check_proportion(config.batch, config.data.pseudo_ratio)
+    if config.data.folds or not isinstance(config.objective, ClassifyConfig) or config.head == "logistic":
+        raise ConfigError(
+            "self-training trains a classifier by gradient descent; leave out folds, other objectives and heads"
+        )
+    check_ranges(set_teacher(config))
+    train = open_dataset(set_teacher(config).data, config.decode).train
+    refuse_multilabel(train, "self-training")
+    images = hash_images(config)
+    if config.teacher is not None:
+        open_teacher(config.teacher, train.classes, config.device)
+    return SelfTraining(config, options, train.classes, images)
+
+
+def set_teacher(config: RunConfig) -> RunConfig:
+    """Return the configuration of a run on the labelled images alone."""
+    return replace(
+        config, teacher=None, data=replace(config.data, unlabelled=None, pseudo_labels=None, pseudo_ratio=1.0)
+    )
+
+
+def set_labels(config: RunConfig, labels: Path) -> RunConfig:
+    """Return the configuration of a student that learns from these pseudo labels too."""
+    return replace(config, teacher=None, data=replace(config.data, pseudo_labels=str(labels)))
+
+
+def describe_rounds(plan: SelfTraining) -> str:
+    """Describe the runs of a self-training."""
+    config, options = plan.config, plan.options
+    images = len(open_unlabelled(config.data, config.decode))
+    first = config.teacher or "is trained on the labelled images first"
+    share = f"{config.data.pseudo_ratio:g} of them to each labelled one in a batch"
+    return (
+        f"teacher      {first}\n"
+        f"rounds       {options.rounds}: each labels {images:,} images ({options.targets}, confidence at least {options.threshold:g}), "
+        f"and a student learns from them too, {share}"
+    )
+
+
+def begin_rounds(plan: SelfTraining, out: Path, reporter: Reporter | None = None) -> TrainResult:
+    """Carry out a self-training in a new folder; return the last student's result, or that of an interrupted run.
+
+    Raises:
+        RunError: the folder is in use. Also raises everything that `training.run.train` raises.
+    """
+    claim_group(out)
+    with FolderLock(out):
+        write_plan(plan, out)
+        return run_rounds(plan, out, reporter or Silent())
+
+
+def continue_rounds(out: Path, reporter: Reporter | None = None) -> TrainResult:
+    """Continue the self-training in a folder; raises RunError if it can't be read, RunLocked if another process runs
+    it."""
+    with join() as world:
+        world.refuse_others(f"{out} is a self-training, many models")
+    plan = read_plan(out)
+    if hash_images(plan.config) != plan.images:
+        raise RunError(
+            f"the images have changed since the self-training in {out} began; restore them, or begin anew in another folder"
+        )
+    with FolderLock(out):
+        return run_rounds(read_plan(out), out, reporter or Silent())
+
+
+def run_rounds(plan: SelfTraining, out: Path, reporter: Reporter) -> TrainResult:
+    """Train the first teacher, unless it is given, and the students that are left."""
+    teacher, rounds = plan.config.teacher or str(out / TEACHER), plan.options.rounds
+    if plan.config.teacher is not None and not plan.reached:
+        note_size(plan, reporter)
+    if plan.config.teacher is None and TEACHER not in plan.reached:
+        reporter.message("training the first teacher, on the labelled images")
+        result = go_on(set_teacher(plan.config), out / TEACHER, reporter)
+        if result.stopped == "interrupted":
+            return replace(result, run=out)
+        plan.reached[TEACHER] = select_judged(result.metrics)
+        write_plan(plan, out)
+    for turn in range(1, rounds):
+        if str(turn) not in plan.reached:
+            result = run_round(plan, turn, teacher, out / f"round-{turn}", reporter)
+            if result.stopped == "interrupted":
+                return replace(result, run=out)
+        teacher = str(out / f"round-{turn}")
+    result = run_round(plan, rounds, teacher, out / FINAL, reporter)
+    if result.stopped == "interrupted" or result.model is None:
+        return replace(result, run=out)
+    last = load_model(result.model)
+    save_model(out / MODEL, replace(last, origin={**last.origin, "self_training": describe_origin(plan)}))
+    return replace(result, run=out, model=out / MODEL, rounds=str(plan))
+
+
+def run_round(plan: SelfTraining, turn: int, teacher: str, folder: Path, reporter: Reporter) -> TrainResult:
+    """Let a teacher label the images, train a student with them, and record what was kept and reached."""
+    config, labels = plan.config, folder.parent / f"labels-{turn}.csv"
+    reporter.message(f"round {turn} of {plan.options.rounds}: {teacher} labels the images in {config.data.unlabelled}")
+    kept = write_pseudo_labels(labels, teacher, config, plan.classes, plan.options, reporter)
+    reporter.message(f"training student {turn} of {plan.options.rounds}")
+    result = go_on(set_labels(config, labels), folder, reporter)
+    if result.stopped != "interrupted":
+        plan.reached[str(turn)] = {
+            **select_judged(result.metrics),
+            "kept": [list(asdict(one).values()) for one in kept],
+        }
+        write_plan(plan, folder.parent)
+    return result
+
+
+def describe_origin(plan: SelfTraining) -> dict[str, Any]:
+    """Return what a model says about the self-training that it comes from."""
+    figures = {name: {key: value for key, value in one.items() if key != "kept"} for name, one in plan.reached.items()}
+    return {"teacher": plan.config.teacher, "reached": figures}
+
+
+def note_size(plan: SelfTraining, reporter: Reporter) -> None:
+    """Say so if a student is smaller than the teacher that was given; the paper's are equal or larger."""
+    assert plan.config.teacher is not None
+    own = count_parameters(plan.config.model)
+    other = count_parameters(open_teacher(plan.config.teacher, plan.classes, plan.config.device).folder.model.config)
+    if own < other:
+        reporter.message(
+            f"the student has {own:,} parameters, its teacher {other:,}; the paper's students are equal or larger"
+        )
+
+
+def go_on(config: RunConfig, path: Path, reporter: Reporter) -> TrainResult:
+    """Begin or continue a run."""
+    return resume(path, reporter) if is_run(path) else train(config, path, reporter)
+
+
+def hash_images(config: RunConfig) -> str:
+    """Identify the labelled and the unlabelled images."""
+    dataset = open_dataset(set_teacher(config).data, config.decode)
+    images = open_unlabelled(config.data, config.decode)
+    return f"{dataset.train.fingerprint}:{dataset.validation.fingerprint}:{images.fingerprint}"
+
+
+def write_plan(plan: SelfTraining, out: Path) -> None:
+    """Write self-training.json, atomically; raises StorageError."""
+    values = {
+        "options": to_dict(plan.options),
+        "classes": list(plan.classes),
+        "images": plan.images,
+        "reached": plan.reached,
+    }
+    write_group(out / PLAN, LAYOUT, plan.config, plan.places, values)
+
+
+def read_plan(out: Path) -> SelfTraining:
+    """Read self-training.json; raises RunError."""
+
+    def build(config: RunConfig, places: Places, document: dict[str, Any]) -> SelfTraining:
+        options = from_dict(SelfTrainingOptions, document["options"], "options")
+        classes, images = tuple(document["classes"]), str(document["images"])
+        return SelfTraining(config, options, classes, images, dict(document["reached"]), places)
+
+    return read_group(out / PLAN, LAYOUT, build)
