@@ -43,7 +43,7 @@ WAYS = {
 }
 """How the student learns: alone; as DeiT; softly; or from the teacher alone."""
 CHOSEN = ("alone", "hard")
-"""What is compared by default: alone, and the way that `--search` found best."""
+"""What is compared by default: alone, and as DeiT; `--ways` names what `--search` found best."""
 HELD_OUT = 0.1
 """Share of the training images that the teacher and the search leave out."""
 
