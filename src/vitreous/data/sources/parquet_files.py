@@ -6,6 +6,7 @@ file of the cache where each image has its place; where the cache may not hold i
 
 import functools
 import json
+import os
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ IMAGES = ("image", "img", "images", "picture", "photo")
 LABELS = ("label", "labels", "fine_label", "class", "target", "category")
 MOST_GROUP_BYTES = 2**30
 """Bytes of a row group that is read at once."""
+OPEN = 64
+"""Most unpacked files that a process keeps open."""
 PLACE = struct.Struct("<qq")
 """Offset and length of an image in an unpacked file; they follow the images, and the number of images ends it."""
 
@@ -43,7 +46,7 @@ class ParquetPack:
     def read(self, place: int, most: int) -> bytes:
         """Return an image's bytes; raises ImageError."""
         if self.expected <= cache_limit():
-            data = read_unpacked(self._unpack(), place, most)
+            data = open_unpacked(self).read(place, most)
         else:
             group = int(np.searchsorted(self.ends, place, "right"))
             data = read_group(self.file, self.column, group)[place - (self.ends[group - 1] if group else 0)]
@@ -52,7 +55,7 @@ class ParquetPack:
         check_length(len(data), most)
         return data
 
-    def _unpack(self) -> Path:
+    def unpack(self) -> Path:
         """Return the file of the cache that holds the images, written first if it isn't there."""
         size = self.expected + PLACE.size * ((self.ends[-1] if self.ends else 0) + 1)
         path = self.file.path
@@ -75,26 +78,41 @@ class ParquetPack:
         target.write(b"".join(places) + PLACE.pack(offset, len(places)))
 
 
-def read_unpacked(path: Path, place: int, most: int) -> bytes | None:
-    """Return an image of an unpacked file; None if its row had none; raises ImageError."""
-    try:
-        with path.open("rb", buffering=0) as file:
-            file.seek(-PLACE.size, 2)
-            places, count = PLACE.unpack(file.read(PLACE.size))
-            if not 0 <= place < count:
-                raise ImageError(f"{path} has {count:,} images")
-            file.seek(places + place * PLACE.size)
-            offset, length = PLACE.unpack(file.read(PLACE.size))
+@functools.lru_cache(maxsize=OPEN)
+def open_unpacked(pack: ParquetPack) -> "Unpacked":
+    """Return a pack's unpacked file, open: removed from the cache in between, it stays readable."""
+    return Unpacked(pack.unpack())
+
+
+class Unpacked:
+    """An unpacked file, open for reading by any number of threads and forked processes."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it; raises ImageError."""
+        self.path = path
+        try:
+            self.file = path.open("rb", buffering=0)
+            size = os.fstat(self.file.fileno()).st_size
+            self.places, self.count = PLACE.unpack(os.pread(self.file.fileno(), PLACE.size, max(0, size - PLACE.size)))
+        except (OSError, struct.error) as error:
+            raise ImageError(f"{path} can't be read: {error}; remove it") from error
+
+    def read(self, place: int, most: int) -> bytes | None:
+        """Return an image; None if its row had none; raises ImageError."""
+        if not 0 <= place < self.count:
+            raise ImageError(f"{self.path} has {self.count:,} images")
+        handle = self.file.fileno()
+        try:
+            offset, length = PLACE.unpack(os.pread(handle, PLACE.size, self.places + place * PLACE.size))
             if length < 0:
                 return None
             check_length(length, most)
-            file.seek(offset)
-            data = file.read(length)
-    except (OSError, struct.error) as error:
-        raise ImageError(f"{path} can't be read: {error}; remove it") from error
-    if len(data) < length:
-        raise ImageError(f"{path} is cut off; remove it")
-    return data
+            data = os.pread(handle, length, offset)
+        except (OSError, struct.error) as error:
+            raise ImageError(f"{self.path} can't be read: {error}; remove it") from error
+        if len(data) < length:
+            raise ImageError(f"{self.path} is cut off; remove it")
+        return data
 
 
 @functools.lru_cache(maxsize=2)
