@@ -21,6 +21,7 @@ RENAMED = {
     "--mixup": "--augment.mixup",
     "--cutmix": "--augment.cutmix",
     "--reprob": "--augment.erase",
+    "--augment-on": "--augment.on",
     **dict.fromkeys(("--distillation", "--distillation-type"), "--objective.distillation"),
     **dict.fromkeys(("--distillation-weight", "--distillation-alpha"), "--objective.distillation-weight"),
     **dict.fromkeys(("--distillation-temperature", "--distillation-tau"), "--objective.distillation-temperature"),

@@ -149,18 +149,24 @@ def erase(
 ) -> Pixels[np.ndarray, "row col channel"]:
     """Overwrite a random rectangle with uniform noise (random erasing, 1708.04896); returns a copy."""
     rows, cols, channels = pixels.shape
+    box = draw_erased_box(Size(rows, cols), rng)
+    if box is None:
+        return pixels
+    erased = pixels.copy()
+    noise = rng.integers(256, size=(box.rows, box.cols, channels), dtype=np.uint8)
+    erased[box.top : box.top + box.rows, box.left : box.left + box.cols] = noise
+    return erased
+
+
+def draw_erased_box(size: Size, rng: np.random.Generator) -> Box | None:
+    """Draw the rectangle that random erasing overwrites; None after TRIES that didn't fit."""
     low, high = (math.log(value) for value in ERASE_ASPECT)
     for _ in range(TRIES):
-        area, aspect = rows * cols * rng.uniform(*ERASE_AREA), math.exp(rng.uniform(low, high))
+        area, aspect = size.rows * size.cols * rng.uniform(*ERASE_AREA), math.exp(rng.uniform(low, high))
         tall, wide = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-        if 0 < tall < rows and 0 < wide < cols:
-            top, left = int(rng.integers(rows - tall + 1)), int(rng.integers(cols - wide + 1))
-            erased = pixels.copy()
-            erased[top : top + tall, left : left + wide] = rng.integers(
-                256, size=(tall, wide, channels), dtype=np.uint8
-            )
-            return erased
-    return pixels
+        if 0 < tall < size.rows and 0 < wide < size.cols:
+            return Box(int(rng.integers(size.rows - tall + 1)), int(rng.integers(size.cols - wide + 1)), tall, wide)
+    return None
 
 
 def mix(

@@ -154,6 +154,11 @@ class AugmentConfig:
     views: int = 1
     """Views of each image that follow one another in training (repeated augmentation, 1902.05509): 3 is three of the same image in a
     batch, and a third of the images in an epoch."""
+    on: Literal["cpu", "device"] = "cpu"
+    """Where images are augmented. device: workers only decode and draw; crops, flips, RandAugment, erasing and mixing are done for a whole
+    batch where the model is. The same draws; pixels differ as docs/data.md says."""
+    canvas: float = 1.5
+    """device: rows and columns at which images travel there, as a multiple of the model's; of inception crops alone."""
 
     FORMER: ClassVar[dict[str, Any]] = {"randaugment_layers": 0, "randaugment_magnitude": 10}
     """Settings of earlier versions, with their defaults: a magnitude of 30 was full strength."""

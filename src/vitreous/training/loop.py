@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vitreous.data.stream.canvases import CanvasStream, render_batches
 from vitreous.data.stream.loader import Batch, Share, load_train_batches
 from vitreous.data.stream.order import extend_hash, hash_integers
 from vitreous.errors import NonFiniteLoss, WorkerKilled
@@ -149,9 +150,12 @@ def is_evaluation_due(step: int, every: int, total: int) -> bool:
 def load_batches(job: Job, total: int) -> Iterator[Batch]:
     """Yield the batches from the job's step to the end of the run."""
     world, batch, workers = job.world, job.config.batch, job.config.workers
-    stream = Share(job.stream, batch, world.rank, world.size) if world.together else job.stream
+    augment, preprocess = job.config.augment, job.config.preprocess
+    stream = CanvasStream(**vars(job.stream)) if augment.on == "device" else job.stream
+    stream = Share(stream, batch, world.rank, world.size) if world.together else stream
     own = world.divide(batch)
-    return iter(load_train_batches(stream, job.progress.step * own, own, total * own, workers))
+    batches = load_train_batches(stream, job.progress.step * own, own, total * own, workers)
+    return iter(batches if augment.on == "cpu" else render_batches(batches, augment, preprocess, job.device))
 
 
 def train_step(job: Job, batch: Batch, votes: "Votes | None" = None) -> tuple[Tensor, dict[str, Tensor]]:

@@ -17,6 +17,7 @@ from vitreous.data.dataset import Dataset
 from vitreous.data.sources.pseudo_labels import check_proportion
 from vitreous.data.stream.interleaving import count_epoch
 from vitreous.errors import ConfigError, OutOfMemory
+from vitreous.images.rendering import check_rendering
 from vitreous.model import count
 from vitreous.model.efficientnet_config import EfficientNetConfig
 from vitreous.model.kinds import get_kind, name_kind
@@ -92,6 +93,8 @@ def check_settings(config: RunConfig, dataset: Dataset) -> None:
             f"{preprocess.size[0]}x{preprocess.size[1]}; give both the same with --image"
         )
     check_batch(config)
+    if config.augment.on == "device":
+        check_rendering(config.augment, preprocess)
     if model.channels != preprocess.channels:
         raise ConfigError(
             f"the model has {model.channels} channels, but mode {preprocess.mode} gives {preprocess.channels}; "

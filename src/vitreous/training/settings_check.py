@@ -33,6 +33,7 @@ RANGES = {
     "augment.colour_jitter": "[0, 1]",
     "augment.views": "[1, 1000]",
     "augment.erase": "[0, 1]",
+    "augment.canvas": "[1, 8]",
     "augment.mixup": "[0, inf)",
     "augment.cutmix": "[0, inf)",
     "augment.mix_probability": "[0, 1]",

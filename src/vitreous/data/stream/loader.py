@@ -51,6 +51,8 @@ class Batch:
     """Share of `labels`, 0 to 1; the rest is `partners`."""
     indices: Int64[Tensor, " batch"]
     """The examples' indices in the source."""
+    draws: Float32[Tensor, "batch draw"] | None = None
+    """What is drawn for augmentation on the device, which has yet to be carried out."""
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""
@@ -61,7 +63,8 @@ class Batch:
         yield from (Batch(*parts) for parts in zip(*(t.split(size) for t in self._tensors()), strict=True))
 
     def _tensors(self) -> tuple[Tensor, ...]:
-        return self.pixels, self.labels, self.partners, self.weights, self.indices
+        given = (self.pixels, self.labels, self.partners, self.weights, self.indices)
+        return given if self.draws is None else (*given, self.draws)
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class Example:
     partner: Label
     weight: float
     index: int
+    draws: Float32[np.ndarray, " draw"] | None = None
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ class Packable(Protocol):
     partner: Label
     weight: float
     index: int
+    draws: Float32[np.ndarray, " draw"] | None
 
 
 class SharedBatch(NamedTuple):
@@ -36,6 +37,7 @@ class SharedBatch(NamedTuple):
     partners: Labels
     weights: Float32[np.ndarray, " batch"]
     indices: Int64[np.ndarray, " batch"]
+    draws: Float32[np.ndarray, "batch draw"] | None = None
 
 
 def pack(examples: Sequence[Packable], shared: bool) -> SharedBatch:
@@ -59,6 +61,7 @@ def pack(examples: Sequence[Packable], shared: bool) -> SharedBatch:
         stack_labels([one.partner for one in examples]),
         np.array([one.weight for one in examples], dtype=np.float32),
         np.array([one.index for one in examples], dtype=np.int64),
+        None if examples[0].draws is None else np.stack([one.draws for one in examples if one.draws is not None]),
     )
 
 
