@@ -37,4 +37,4 @@ def test_the_document_does_what_it_says(original, photo, tmp_path, monkeypatch):
                     with contextlib.redirect_stdout(io.StringIO()):
                         assert main(words) == 0, line
                     executed.append(words[0])
-    assert executed == ["export", "predict", "export", "python", "evaluate", "inspect", "python"]
+    assert executed == ["export", "predict", "export", "export", "python", "evaluate", "inspect", "python"]
