@@ -148,7 +148,7 @@ class Evaluate:
     """The engine: torch; for an exported model onnxruntime or openvino, without torch. auto: the faster one on this
     machine, measured once there are enough images (docs/speed.md)."""
     verbose: bool = False
-    """Report on standard error how the model was computed, and why."""
+    """Say on standard error how the model was computed, and why."""
     decode: Literal["exact", "reduced"] | None = None
     """exact: decode images whole (the default, unless the model was trained otherwise). reduced: large JPEGs at 1/2,
     1/4 or 1/8 of their size, still at least twice the model's input on each side: several times as fast for photographs
@@ -193,8 +193,7 @@ class Predict:
     link: Literal["hard", "symbolic"] | None = None
     """With --sort-into: make links instead of copies."""
     format: Literal["table", "jsonl", "csv", "parquet"] | None = None
-    """Format of the results; by default that of the extension of --out, .jsonl, .csv or .parquet, or else a table.
-    parquet needs pyarrow (pip install 'vitreous[data]')."""
+    """Format of the results; by default --out's extension, or else a table. parquet: pip install 'vitreous[data]'."""
     out: str | None = None
     """Write results to this file, which must not exist, instead of standard output. If the command is killed and run
     again, it continues after the last complete part; the parts are kept beside the file until it is complete."""
@@ -209,7 +208,7 @@ class Predict:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "fp32"
-    """bf16 is faster where the hardware multiplies it natively; auto: use it there. int8: what vitreous quantise wrote."""
+    """bf16 is faster where the hardware has it; auto: use it there. int8: what vitreous quantise wrote."""
     merge: int = 0
     """Pairs of similar patches that each block of a ViT merges (token merging): faster, and a little less accurate; vitreous
     evaluate --merge-curve measures both."""
@@ -217,7 +216,7 @@ class Predict:
     """The engine: torch; for an exported model onnxruntime or openvino, without torch. auto: the faster one on this
     machine, measured once there are enough images (docs/speed.md)."""
     verbose: bool = False
-    """Report on standard error how the model was computed, and why."""
+    """Say on standard error how the model was computed, and why."""
     decode: Literal["exact", "reduced"] | None = None
     """exact: decode images whole (the default, unless the model was trained otherwise). reduced: large JPEGs at 1/2,
     1/4 or 1/8 of their size, still at least twice the model's input on each side: several times as fast for photographs

@@ -19,7 +19,7 @@ class Load:
     image: tuple[int, int] | None = None
     """Rows and columns of the images that the model sees; positions are resized."""
     window: tuple[int, int] | None = None
-    """Rows and columns of a Swin Transformer's windows; its tables of offsets are resized."""
+    """Rows and columns of a Swin's windows; its tables are resized."""
     rule: str | None = None
     """How positions are resized; by default as by the code they come from."""
     allow: tuple[str, ...] = ()
@@ -30,8 +30,7 @@ class Load:
     channels: int | None = None
     """Channels of the images that the model sees: 1 for grey."""
     channel_rule: Literal["sum", "tile", "zero"] | None = None
-    """How the first layer is adapted to them: sum (the same function on grey images), tile, zero; by default what suits
-    the numbers."""
+    """How the first layer is adapted: sum (the same function on grey images), tile, zero; by default what suits."""
 
 
 @dataclass(frozen=True)

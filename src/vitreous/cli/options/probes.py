@@ -42,7 +42,7 @@ class Embed:
     """The engine: torch; for an exported model onnxruntime or openvino, without torch. auto: the faster one on this
     machine, measured once there are enough images (docs/speed.md)."""
     verbose: bool = False
-    """Report on standard error how the model was computed, and why."""
+    """Say on standard error how the model was computed, and why."""
     decode: Literal["exact", "reduced"] | None = None
     """exact: decode images whole (the default, unless the model was trained otherwise). reduced: large JPEGs at 1/2,
     1/4 or 1/8 of their size, still at least twice the model's input on each side: several times as fast for photographs
