@@ -184,19 +184,20 @@ def test_pretraining_is_the_papers():
 @pytest.mark.parametrize(
     ("size", "examples", "image", "root", "rate"),
     [
-        ((32, 32), 50_000, (32, 32), "3x3", 0.1),
-        ((17, 9), 50_000, (17, 9), "3x3", 0.1),
-        ((64, 40), 50_000, (64, 40), "2x2", 0.1),
-        ((500, 375), 50_000, (128, 128), "7x7", 0.1),
+        ((32, 32), 50_000, (32, 32), "3x3", 0.0707),
+        ((64, 39), 50_000, (64, 39), "2x2", 0.0707),
+        ((500, 375), 50_000, (128, 128), "7x7", 0.0707),
         ((500, 375), 512, (64, 64), "2x2", 0.05),
     ],
 )
 def test_small_is_a_small_resnet_with_maps_of_its_size(size, examples, image, root, rate):
     config = configure("small", RecipeOptions(facts(examples, size)))
-    assert (config.model.unit, config.model.root, tuple(config.model.image)) == ("pooled", root, image)
-    assert tuple(config.preprocess.size) == image
-    assert (config.optimizer.name, config.optimizer.muon_lr) == ("muon", rate)
-    assert (config.recipe, config.batch) == ("small", min(256, examples // 8))
+    assert (config.model.unit, config.model.root) == ("pooled", root)
+    assert tuple(config.model.image) == tuple(config.preprocess.size) == image
+    many, made = examples >= 2_000, config.optimizer
+    assert (config.recipe, config.batch, made.name, made.muon_lr) == ("small", min(128, examples // 8), "muon", rate)
+    assert (config.model.norm, config.model.activation) == (("batch", "relu") if many else ("group", "gelu"))
+    assert (config.low_resolution, made.muon_momentum) == ((0.75, 0.85) if many else (1.0, 0.95))
 
 
 @pytest.mark.parametrize(
@@ -209,7 +210,7 @@ def test_low_resolution_leaves_enough_patches(model, size, low):
 
 @pytest.mark.parametrize(
     ("examples", "minutes", "channels"),
-    [(50_000, None, 24), (2_000, 10.0, 24), (50_000, 9.9, 16), (1_999, None, 16), (1_999, 60.0, 16)],
+    [(50_000, None, 32), (2_000, 10.0, 32), (50_000, 9.9, 24), (1_999, None, 16), (1_999, 60.0, 16)],
 )
 def test_small_is_wider_where_there_is_time_and_where_there_are_images(examples, minutes, channels):
     config = configure("small", RecipeOptions(facts(examples, (32, 32)), minutes=minutes))
@@ -390,8 +391,7 @@ def test_the_recipe_that_data_asks_for(kind, recipe_options, chosen):
 
 
 def test_the_rule_s_edges():
-    base = facts(1999, (300, 200))
-    assert choose_recipe(RecipeOptions(base)) == "probe"
+    assert choose_recipe(RecipeOptions(base := facts(1999, (300, 200)))) == "probe"
     assert choose_recipe(RecipeOptions(replace(base, train=2000))) == "small"
     assert choose_recipe(RecipeOptions(replace(base, size=Size(16, 9)))) == "small"
     assert choose_recipe(RecipeOptions(replace(base, channels=1))) == "probe"
