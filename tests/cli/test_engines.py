@@ -52,9 +52,9 @@ def test_evaluate_and_embed_compute_in_the_precision_that_is_named(model, photos
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
-    (["predict", "MODEL", "PHOTOS", "--precision", "int8"], "torch doesn't compute this model in int8; choose --precision fp32 or bf16"),
+    (["predict", "MODEL", "PHOTOS", "--precision", "int8"], "this model was not calibrated for int8; write one that is: vitreous quantise"),
     (["evaluate", "MODEL", "PHOTOS", "--precision", "fp16"], "torch doesn't compute this model in fp16"),
-    (["evaluate", "MODEL", "PHOTOS", "--protocol", "knn", "--precision", "int8"], "torch doesn't compute this model in int8"),
+    (["evaluate", "MODEL", "PHOTOS", "--protocol", "knn", "--precision", "int8"], "this model was not calibrated for int8"),
     (["embed", "MODEL", "PHOTOS", "--precision", "fp16"], "torch doesn't compute this model in fp16"),
     (["embed", "MODEL", "PHOTOS", "--engine", "openvino"], "openvino runs exported models; write one: vitreous export"),
     (["explain", "MODEL", "PHOTOS", "--engine", "onnxruntime"], "explain looks into layers, which torch alone can"),

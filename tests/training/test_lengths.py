@@ -36,6 +36,10 @@ PAPERS = {
 """Steps of the recipes' own lengths."""
 
 
+FIVE_EPOCHS = {"deit": 1024, "deit-iii": 2048, "noisy-student": 15 * 2048}
+"""Recipes that warm up for five epochs of ImageNet, and their batches."""
+
+
 def longest_warmup(recipe: str, examples: int, steps: int) -> float:
     """Return what a recipe's documents say of its warm-up in a run of so many steps."""
     large = examples >= 200_000
@@ -45,6 +49,10 @@ def longest_warmup(recipe: str, examples: int, steps: int) -> float:
         "hyperrule": steps / 5 if examples < 20_000 else steps / 20 if examples < 500_000 else steps / 40,
         **dict.fromkeys(("pretrain", "vit-21k", "vit-jft", "augreg", "plain-s16"), min(10_000, 0.11 * steps)),
         **dict.fromkeys(("bit", "bit-jft"), min(5_000, 0.18 * steps)),
+        **{
+            name: min(5 * examples / batch, 0.11 * steps) if large else steps / 20
+            for name, batch in FIVE_EPOCHS.items()
+        },
         "mae": min(40 * examples / 4096, steps / 20) if large else steps / 20,
         "masked-patches": min(10_000, steps / 10) if large else steps / 20,
     }.get(recipe, steps / 20)

@@ -176,7 +176,7 @@ def test_recipes_choose_the_sigmoid(recipe, data, learned):
     assert config.objective.loss == "sigmoid"
     one = configure(recipe, RecipeOptions(replace(facts, multilabel=False), data, weights=weights))
     assert replace(config, objective=one.objective) == one
-    assert one.objective.loss == ("sigmoid" if recipe in ("vit-21k", "vit-jft", "bit-jft") else "softmax")
+    assert one.objective.loss == ("sigmoid" if recipe in ("vit-21k", "vit-jft", "bit-jft", "deit-iii") else "softmax")
 
 
 def test_weights_are_fine_tuned_and_labels_without_use_do_no_harm(data, learned, tmp_path):

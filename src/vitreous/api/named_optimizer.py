@@ -7,7 +7,7 @@ from typing import Any
 from vitreous.errors import RunError
 from vitreous.run_folder import is_run, read_run
 from vitreous.settings import from_dict, override_settings
-from vitreous.training.config import OptimizerConfig, RunConfig
+from vitreous.training.config import RunConfig
 from vitreous.training.optimizer_trial import try_optimizer
 
 
@@ -20,7 +20,7 @@ def name_optimizer(settings: Any) -> str | None:
 def check_optimizer(settings: Mapping[str, Any]) -> None:
     """Refuse an optimizer of another module that can't be used, before any data is opened; raises ConfigError."""
     if isinstance(settings.get("optimizer"), Mapping):
-        try_optimizer(override_settings(OptimizerConfig(), settings["optimizer"]))
+        try_optimizer(override_settings(RunConfig(), {"optimizer": settings["optimizer"]}).optimizer)
 
 
 def check_own(run: Path, optimizer: str | None) -> None:

@@ -3,7 +3,6 @@
 import sys
 from pathlib import Path
 
-from vitreous.cli.cluster_job import check_place
 from vitreous.cli.load_model import open_model, tell_engine
 from vitreous.cli.options.probes import Embed
 from vitreous.cli.output import free_file, result_file
@@ -15,6 +14,7 @@ def embed(arguments: list[str]) -> int:
     """Run `vitreous embed`."""
     options = parse(Embed, arguments, "embed")
     from vitreous.api.features import embed as vectors
+    from vitreous.cli.cluster_job import check_place
     from vitreous.evaluation.probes.feature_file import check_target
     from vitreous.image_paths import expand_paths
     from vitreous.images.video import check_every, check_installed

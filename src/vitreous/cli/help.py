@@ -52,7 +52,7 @@ EXAMPLES = {
     ),
     "sweep": (
         "vitreous sweep photos --set optimizer.lr=1e-3,3e-3 --seeds 3",
-        "vitreous sweep photos --set model=S/16,B/16 --set augment.mixup=0,0.2 --minutes 10 --jobs 2",
+        "vitreous sweep photos --set model=S/16,B/16 --set augment.mixup=0,0.2",
         "vitreous sweep photos --grid grid.toml --seeds 5",
     ),
     "evaluate": (
@@ -64,7 +64,7 @@ EXAMPLES = {
 
 
 CLOSING = {
-    "sweep": "Any other setting of vitreous train is given by its name too.",
+    "sweep": "Any other setting of vitreous train is given by its own name here as well.",
     "train": "Any other setting is given by its name too; --dry-run shows what the recipe makes of them. Other trainers' names, such as "
     "--epochs, --lr, --batch-size and --imgsz, are understood (docs/recipes.md).",
 }

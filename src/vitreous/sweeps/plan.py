@@ -106,7 +106,7 @@ def name_folder(text: str) -> str:
     """Return a folder's name for a variant and a seed: with a hash where characters were replaced, so that no two are the same.
 
     >>> name_folder("lr=0.001,seed=0"), name_folder("model=S/16")
-    ('lr=0.001,seed=0', 'model=S-16-97f6fa')
+    ('lr=0.001,seed=0', 'model=S-16-8ac1f2')
     """
     plain = re.sub(r"[^\w.,=+-]", "-", text, flags=re.ASCII)[:LONGEST].strip(".-")
     return plain if plain == text else f"{plain}-{hash_bytes(text.encode(errors='surrogateescape'))[:6]}"
