@@ -36,14 +36,12 @@ from vitreous.predictor import Predictor
 from vitreous.run_folder import MODEL, is_run
 from vitreous.runtime.display import Shown
 from vitreous.storage.atomic import write_atomically
-from vitreous.storage.lock import FolderLock
 from vitreous.storage.presence import path_exists
 from vitreous.storage.run_config import FINAL
 from vitreous.training.config import EarlyStopConfig, RunConfig
-from vitreous.training.distributed import join
-from vitreous.training.reporter import Reporter, Silent
+from vitreous.training.reporter import Reporter
 from vitreous.training.run import TrainResult
-from vitreous.training.run_group import Places, begin_or_resume, claim_group, read_group, write_group
+from vitreous.training.run_group import Places, begin_group, begin_or_resume, continue_group, read_group, write_group
 from vitreous.training.settings_check import check_ranges
 from vitreous.weights.model_folder import FOLDS as PLAN
 from vitreous.weights.model_folder import load_model, save_model
@@ -151,20 +149,13 @@ def begin_folds(plan: CrossValidation, out: Path, reporter: Reporter | None = No
     Raises:
         RunError: the folder is in use. Also raises everything that `training.run.train` raises.
     """
-    claim_group(out)
-    with FolderLock(out):
-        write_plan(plan, out)
-        return run_folds(plan, out, reporter or Silent())
+    return begin_group(out, plan, write_plan, run_folds, reporter)
 
 
 def continue_folds(out: Path, reporter: Reporter | None = None) -> TrainResult:
     """Continue the cross-validation in a folder; raises RunError if it can't be read, RunLocked if another process
     runs it."""
-    with join() as world:
-        world.refuse_others(f"{out} is a cross-validation, many models")
-    read_plan(out)
-    with FolderLock(out):
-        return run_folds(read_plan(out), out, reporter or Silent())
+    return continue_group(out, "a cross-validation", read_plan, run_folds, reporter)
 
 
 def run_folds(plan: CrossValidation, out: Path, reporter: Reporter) -> TrainResult:

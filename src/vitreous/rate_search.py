@@ -17,14 +17,20 @@ from typing import Any
 from vitreous.errors import ConfigError, NonFiniteLoss
 from vitreous.metrics.headline import find_headline, format_named, rank_evaluation, select_judged
 from vitreous.recipes.finetune import choose_tuning_share, list_rates
-from vitreous.storage.lock import FolderLock
 from vitreous.storage.presence import path_exists
 from vitreous.storage.run_config import FINAL
 from vitreous.training.config import RunConfig
-from vitreous.training.distributed import join
-from vitreous.training.reporter import Reporter, Silent
+from vitreous.training.reporter import Reporter
 from vitreous.training.run import TrainResult
-from vitreous.training.run_group import Places, begin_or_resume, claim_group, read_group, read_version, write_group
+from vitreous.training.run_group import (
+    Places,
+    begin_group,
+    begin_or_resume,
+    continue_group,
+    read_group,
+    read_version,
+    write_group,
+)
 from vitreous.training.settings_check import check_ranges
 
 LAYOUT = ("vitreous_rates", 1)
@@ -86,20 +92,13 @@ def begin_search(search: RateSearch, out: Path, reporter: Reporter | None = None
         RunError: the folder is in use. Also raises everything that `training.run.train` raises.
     """
     check_ranges(search.config)
-    claim_group(out)
-    with FolderLock(out):
-        write_plan(search, out)
-        return run_search(search, out, reporter or Silent())
+    return begin_group(out, search, write_plan, run_search, reporter)
 
 
 def continue_search(out: Path, reporter: Reporter | None = None) -> TrainResult:
     """Continue the search in a folder; raises RunError if it can't be read, RunLocked if another process is running
     it."""
-    with join() as world:
-        world.refuse_others(f"{out} is a search of rates, many models")
-    read_plan(out)
-    with FolderLock(out):
-        return run_search(read_plan(out), out, reporter or Silent())
+    return continue_group(out, "a search of rates", read_plan, run_search, reporter)
 
 
 def run_search(search: RateSearch, out: Path, reporter: Reporter) -> TrainResult:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vitreous.data.dataset import open_dataset
+from vitreous.data.dataset import Dataset, open_dataset
 from vitreous.data.sources.base import refuse_multilabel
 from vitreous.data.sources.pseudo_labels import ClassCount, check_proportion
 from vitreous.data.unlabelled import open_unlabelled
@@ -25,19 +25,17 @@ from vitreous.errors import ConfigError, RunError
 from vitreous.metrics.headline import format_reached, select_judged
 from vitreous.model.count import count_parameters
 from vitreous.objectives.config import ClassifyConfig
-from vitreous.run_folder import MODEL, is_run
+from vitreous.run_folder import MODEL
 from vitreous.runtime.display import Shown
 from vitreous.self_training.labelling import open_teacher, write_pseudo_labels
 from vitreous.self_training.options import SelfTrainingOptions
 from vitreous.settings import from_dict, to_dict
-from vitreous.storage.lock import FolderLock
 from vitreous.storage.presence import path_exists
 from vitreous.storage.run_config import FINAL
 from vitreous.training.config import RunConfig
-from vitreous.training.distributed import join
-from vitreous.training.reporter import Reporter, Silent
-from vitreous.training.run import TrainResult, resume, train
-from vitreous.training.run_group import Places, claim_group, read_group, write_group
+from vitreous.training.reporter import Reporter
+from vitreous.training.run import TrainResult
+from vitreous.training.run_group import Places, begin_group, begin_or_resume, continue_group, read_group, write_group
 from vitreous.training.settings_check import check_ranges
 from vitreous.weights.model_folder import ROUNDS as PLAN
 from vitreous.weights.model_folder import load_model, save_model
@@ -115,12 +113,12 @@ def plan_rounds(config: RunConfig, options: SelfTrainingOptions) -> SelfTraining
             "self-training trains a classifier by gradient descent; leave out folds, other objectives and heads"
         )
     check_ranges(set_teacher(config))
-    train = open_dataset(set_teacher(config).data, config.decode).train
-    refuse_multilabel(train, "self-training")
-    images = hash_images(config)
+    dataset = open_dataset(set_teacher(config).data, config.decode)
+    refuse_multilabel(dataset.train, "self-training")
+    images, classes = hash_images(config, dataset), dataset.train.classes
     if config.teacher is not None:
-        open_teacher(config.teacher, train.classes, config.device)
-    return SelfTraining(config, options, train.classes, images)
+        open_teacher(config.teacher, classes, config.device)
+    return SelfTraining(config, options, classes, images)
 
 
 def set_teacher(config: RunConfig) -> RunConfig:
@@ -154,24 +152,20 @@ def begin_rounds(plan: SelfTraining, out: Path, reporter: Reporter | None = None
     Raises:
         RunError: the folder is in use. Also raises everything that `training.run.train` raises.
     """
-    claim_group(out)
-    with FolderLock(out):
-        write_plan(plan, out)
-        return run_rounds(plan, out, reporter or Silent())
+    return begin_group(out, plan, write_plan, run_rounds, reporter)
 
 
 def continue_rounds(out: Path, reporter: Reporter | None = None) -> TrainResult:
     """Continue the self-training in a folder; raises RunError if it can't be read, RunLocked if another process runs
     it."""
-    with join() as world:
-        world.refuse_others(f"{out} is a self-training, many models")
-    plan = read_plan(out)
-    if hash_images(plan.config) != plan.images:
-        raise RunError(
-            f"the images have changed since the self-training in {out} began; restore them, or begin anew in another folder"
-        )
-    with FolderLock(out):
-        return run_rounds(read_plan(out), out, reporter or Silent())
+
+    def check(plan: SelfTraining) -> None:
+        if hash_images(plan.config, open_dataset(set_teacher(plan.config).data, plan.config.decode)) != plan.images:
+            raise RunError(
+                f"the images have changed since the self-training in {out} began; restore them, or begin anew in another folder"
+            )
+
+    return continue_group(out, "a self-training", read_plan, run_rounds, reporter, check)
 
 
 def run_rounds(plan: SelfTraining, out: Path, reporter: Reporter) -> TrainResult:
@@ -181,7 +175,7 @@ def run_rounds(plan: SelfTraining, out: Path, reporter: Reporter) -> TrainResult
         note_size(plan, reporter)
     if plan.config.teacher is None and TEACHER not in plan.reached:
         reporter.message("training the first teacher, on the labelled images")
-        result = go_on(set_teacher(plan.config), out / TEACHER, reporter)
+        result = begin_or_resume(set_teacher(plan.config), out / TEACHER, reporter)
         if result.stopped == "interrupted":
             return replace(result, run=out)
         plan.reached[TEACHER] = select_judged(result.metrics)
@@ -206,7 +200,7 @@ def run_round(plan: SelfTraining, turn: int, teacher: str, folder: Path, reporte
     reporter.message(f"round {turn} of {plan.options.rounds}: {teacher} labels the images in {config.data.unlabelled}")
     kept = write_pseudo_labels(labels, teacher, config, plan.classes, plan.options, reporter)
     reporter.message(f"training student {turn} of {plan.options.rounds}")
-    result = go_on(set_labels(config, labels), folder, reporter)
+    result = begin_or_resume(set_labels(config, labels), folder, reporter)
     if result.stopped != "interrupted":
         plan.reached[str(turn)] = {
             **select_judged(result.metrics),
@@ -233,14 +227,8 @@ def note_size(plan: SelfTraining, reporter: Reporter) -> None:
         )
 
 
-def go_on(config: RunConfig, path: Path, reporter: Reporter) -> TrainResult:
-    """Begin or continue a run."""
-    return resume(path, reporter) if is_run(path) else train(config, path, reporter)
-
-
-def hash_images(config: RunConfig) -> str:
-    """Identify the labelled and the unlabelled images."""
-    dataset = open_dataset(set_teacher(config).data, config.decode)
+def hash_images(config: RunConfig, dataset: Dataset) -> str:
+    """Identify the labelled images, those of a data set, and the unlabelled ones."""
     images = open_unlabelled(config.data, config.decode)
     return f"{dataset.train.fingerprint}:{dataset.validation.fingerprint}:{images.fingerprint}"
 

@@ -11,11 +11,12 @@ from vitreous.errors import RunError
 from vitreous.run_folder import is_run
 from vitreous.settings import from_dict, refuse_double_keys, to_dict, to_json
 from vitreous.storage.atomic import translate_write_errors, write_atomically
-from vitreous.storage.lock import has_never_begun
+from vitreous.storage.lock import FolderLock, has_never_begun
 from vitreous.storage.presence import path_exists
 from vitreous.storage.relocation import locate, note_places
 from vitreous.training.config import RunConfig
-from vitreous.training.reporter import Reporter
+from vitreous.training.distributed import join
+from vitreous.training.reporter import Reporter, Silent
 from vitreous.training.run import TrainResult, resume, train
 
 T = TypeVar("T")
@@ -38,6 +39,41 @@ def claim_group(out: Path) -> None:
         raise RunError(f"{out} is not empty; choose another folder with --out, or go on with `vitreous resume {out}`")
     with translate_write_errors(out):
         out.mkdir(parents=True, exist_ok=True)
+
+
+def begin_group(
+    out: Path,
+    plan: T,
+    write: Callable[[T, Path], None],
+    run: Callable[[T, Path, Reporter], TrainResult],
+    reporter: Reporter | None,
+) -> TrainResult:
+    """Carry out a plan of runs in a new folder, which `write` notes there first; raises RunError if the folder is in use."""
+    claim_group(out)
+    with FolderLock(out):
+        write(plan, out)
+        return run(plan, out, reporter or Silent())
+
+
+def continue_group(
+    out: Path,
+    what: str,
+    read: Callable[[Path], T],
+    run: Callable[[T, Path, Reporter], TrainResult],
+    reporter: Reporter | None,
+    check: Callable[[T], None] = lambda _: None,
+) -> TrainResult:
+    """Go on with the plan of runs in a folder, once `check` has nothing against it.
+
+    Raises:
+        RunError: it can't be read, or several processes were started for what is many models. RunLocked: another process
+            goes on with it.
+    """
+    with join() as world:
+        world.refuse_others(f"{out} is {what}, many models")
+    check(read(out))
+    with FolderLock(out):
+        return run(read(out), out, reporter or Silent())
 
 
 def write_group(
