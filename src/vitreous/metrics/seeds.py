@@ -225,6 +225,25 @@ def decide(verdict: Verdict, chance: float) -> Seen:
     return "seen" if verdict.evidence.seen <= verdict.evidence.unseen else "not seen"
 
 
+def weigh_difference(
+    claim: str, words: str, one: Mapping[int, float], other: Mapping[int, float], paper: str = ""
+) -> list[Verdict]:
+    """Return the verdict on a claim that one condition's values, by seed, are above another's; none without a seed of both.
+
+    Args:
+        claim: the claim.
+        words: what is subtracted from what: "ViT minus ResNet".
+        one: shares, 0 to 1, of the condition that should be better.
+        other: those of the other.
+        paper: the paper's difference in points, if it has one.
+    """
+    gain = pair_differences(one, other)
+    if not gain:
+        return []
+    said = f" (paper: {paper})" if paper else ""
+    return [Verdict(claim, weigh_claim(gain, "more"), f"{words}: {find_interval(gain).points()} points{said}.")]
+
+
 def note_grid_edges(chosen: Mapping[str, Mapping[int, float]], grids: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
     """Return a note for each condition whose chosen value is, for some seed, the smallest or largest of several tried.
 

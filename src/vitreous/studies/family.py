@@ -14,14 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from vitreous.drawing.charts import Row, draw_dots
-from vitreous.metrics.seeds import (
-    Verdict,
-    choose_on_others,
-    find_interval,
-    note_grid_edges,
-    pair_differences,
-    weigh_claim,
-)
+from vitreous.metrics.seeds import choose_on_others, find_interval, note_grid_edges, weigh_difference
 from vitreous.model import count
 from vitreous.model.config import ViTConfig
 from vitreous.model.efficientnet_config import EfficientNetConfig
@@ -169,10 +162,7 @@ def conclude(setting: Setting, results: CellResults) -> Conclusion:
     }
     verdicts = []
     for claim, more, less in CLAIMS:
-        gain = pair_differences(own[more], own[less])
-        if gain:
-            words = f"{more} minus {less}: {find_interval(gain).points()} points."
-            verdicts.append(Verdict(claim, weigh_claim(gain, "more"), words))
+        verdicts += weigh_difference(claim, f"{more} minus {less}", own[more], own[less])
     rows = [
         Row(family, list(values.values()), find_interval(values.values()), colour)
         for colour, (family, values) in enumerate(own.items(), start=1)

@@ -16,14 +16,7 @@ from functools import partial
 from typing import Any
 
 from vitreous.drawing.charts import Row, draw_dots
-from vitreous.metrics.seeds import (
-    Verdict,
-    choose_on_others,
-    find_interval,
-    note_grid_edges,
-    pair_differences,
-    weigh_claim,
-)
+from vitreous.metrics.seeds import choose_on_others, find_interval, note_grid_edges, weigh_difference
 from vitreous.model.config import RegularisationConfig, ViTConfig
 from vitreous.objectives.config import MaskedAutoencoderConfig, MaskedPatchesConfig, ObjectiveConfig
 from vitreous.recipes.catalog import configure
@@ -178,12 +171,8 @@ def conclude(setting: Setting, results: CellResults) -> Conclusion:
     found = {way: {seed: known[way][rate][seed] for seed, rate in chosen.items()} for way, chosen in best.items()}
     verdicts = []
     for claim, one, other, paper in CLAIMS:
-        gain = pair_differences(found[one], found[other])
-        if gain:
-            words = f"{one} minus {other}: {find_interval(gain).points()} points" + (
-                f" (paper: {paper})." if paper else "."
-            )
-            verdicts.append(Verdict(claim, weigh_claim(gain, "more"), words.capitalize()))
+        words = f"{one} minus {other}".capitalize()
+        verdicts += weigh_difference(claim, words, found[one], found[other], paper)
     rows = [
         Row(way, list(values.values()), find_interval(values.values()), 2 if way in (SCRATCH, SHORT) else 1)
         for way, values in found.items()

@@ -23,7 +23,7 @@ from vitreous.data.config import DataConfig
 from vitreous.data.dataset import Facts, open_dataset
 from vitreous.data.sources.pseudo_labels import read_pseudo_labels
 from vitreous.drawing.charts import Row, draw_dots
-from vitreous.metrics.seeds import Verdict, find_interval, pair_differences, weigh_claim
+from vitreous.metrics.seeds import find_interval, weigh_difference
 from vitreous.model.config import RegularisationConfig
 from vitreous.recipes.catalog import configure
 from vitreous.reports.blocks import Table
@@ -182,12 +182,8 @@ def conclude(setting: Setting, results: CellResults) -> Conclusion:
     found = {group: results.by_seed(group, "top1") for group in SHOWN}
     verdicts = []
     for claim, one, other, paper in CLAIMS:
-        gain = pair_differences(found[one], found[other])
-        if gain:
-            words = f"{one} minus {other}: {find_interval(gain).points()} points" + (
-                f" (paper: {paper})." if paper else "."
-            )
-            verdicts.append(Verdict(claim, weigh_claim(gain, "more"), words[0].upper() + words[1:]))
+        words = f"{one} minus {other}".capitalize()
+        verdicts += weigh_difference(claim, words, found[one], found[other], paper)
     rows = [
         Row(group, list(values.values()), find_interval(values.values()), 2 if group in (TEACHER, ALONE) else 1)
         for group, values in found.items()

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from vitreous.drawing.charts import Series, draw_intervals
 from vitreous.drawing.svg import Axis
-from vitreous.metrics.seeds import Verdict, find_interval, pair_differences, weigh_claim
+from vitreous.metrics.seeds import find_interval, weigh_difference
 from vitreous.model import count
 from vitreous.model.config import ViTConfig
 from vitreous.reports.blocks import Table
@@ -91,13 +91,7 @@ def conclude(setting: Setting, results: CellResults) -> Conclusion:
     found = {group: results.by_seed(group, "top1") for group in models}
     verdicts = []
     for claim, more, less in CLAIMS.values():
-        gain = pair_differences(found.get(more, {}), found.get(less, {}))
-        if gain:
-            verdicts.append(
-                Verdict(
-                    claim, weigh_claim(gain, "more"), f"{more} minus {less}: {find_interval(gain).points()} points."
-                )
-            )
+        verdicts += weigh_difference(claim, f"{more} minus {less}", found.get(more, {}), found.get(less, {}))
     lines = []
     for colour, (way, groups) in enumerate(WAYS.items(), start=1):
         known = [group for group in groups if found.get(group)]
