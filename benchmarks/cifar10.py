@@ -26,7 +26,9 @@ import os
 import tarfile
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +95,16 @@ def interval(correct: np.ndarray, draws: int = 2000) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def find_or_run(file: Path, run: Callable[[], RaceResult]) -> RaceResult:
+    """Return the result that a file keeps; without it run, keep and print."""
+    if file.exists():
+        return RaceResult.kept(file)
+    result = run()
+    result.keep(file)
+    print(result, flush=True)
+    return result
+
+
 class Lines:
     """A Reporter that prints a line now and then."""
 
@@ -117,11 +129,15 @@ class Lines:
         pass
 
 
-def recipe(data: Path, minutes: float, seed: int) -> RunConfig:
-    """Return what recipe `small` makes of this data, looking at the test images only at the end."""
-    where = DataConfig(path=str(data / "train"), validation=str(data / "test"))
+def recipe(
+    data: Path, minutes: float, seed: int, name: str = "small", teacher: Path | None = None, held_out: float = 0.0
+) -> RunConfig:
+    """Return what a recipe makes of this data, looking at the test images only at the end, or at a share of the training
+    images, held out, instead."""
+    images = str(data / "train")
+    where = DataConfig(images, holdout=held_out) if held_out else DataConfig(images, validation=str(data / "test"))
     facts = open_dataset(where, DecodeConfig()).facts
-    config = configure("small", RecipeOptions(facts, where, minutes=minutes))
+    config = configure(name, RecipeOptions(facts, where, minutes=minutes, teacher=teacher and str(teacher)))
     return replace(config, evaluate_every="100%", export="last", seed=seed)
 
 
@@ -165,19 +181,16 @@ def search(data: Path, parts: list[str], seconds: float) -> None:
 
 def race(data: Path, parts: list[str], seeds: int, seconds: float, kept: Path) -> list[RaceResult]:
     files, test = files_of(data / "train"), files_of(data / "test")
+
+    def run_part(part: str, seed: int) -> RaceResult:
+        if part == "vitreous":
+            return run_vitreous(recipe(data, seconds / 60, seed), test)
+        return run_peer(part, replace(PEERS[part], seed=seed), files, test, seconds)
+
     results = []
     for seed in range(seeds):
         for part in parts:
-            file = kept / f"{part}-{seed}-{seconds:g}.json"
-            if file.exists():
-                results.append(RaceResult.kept(file))
-                continue
-            if part == "vitreous":
-                results.append(run_vitreous(recipe(data, seconds / 60, seed), test))
-            else:
-                results.append(run_peer(part, replace(PEERS[part], seed=seed), files, test, seconds))
-            results[-1].keep(file)
-            print(results[-1], flush=True)
+            results.append(find_or_run(kept / f"{part}-{seed}-{seconds:g}.json", partial(run_part, part, seed)))
     return results
 
 

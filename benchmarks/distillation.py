@@ -19,18 +19,14 @@ import os
 import tempfile
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from cifar10 import Files, Lines, RaceResult, files_of, run_vitreous, summary, unpacked
+from cifar10 import Files, Lines, RaceResult, files_of, find_or_run, interval, recipe, run_vitreous, summary, unpacked
 
-from vitreous.data.config import DataConfig
-from vitreous.data.dataset import open_dataset
-from vitreous.images.config import DecodeConfig
 from vitreous.objectives.config import ClassifyConfig
-from vitreous.recipes.catalog import configure
-from vitreous.recipes.options import RecipeOptions
 from vitreous.run_folder import read_run
 from vitreous.training.config import RunConfig
 from vitreous.training.run import train
@@ -48,27 +44,16 @@ HELD_OUT = 0.1
 """Share of the training images that the teacher and the search leave out."""
 
 
-def configure_part(
-    recipe: str, data: Path, minutes: float, seed: int, teacher: Path | None = None, *, test: bool
-) -> RunConfig:
-    """Return a recipe's configuration, measured on the test images or on held-out training images."""
-    images = str(data / "train")
-    where = DataConfig(images, validation=str(data / "test")) if test else DataConfig(images, holdout=HELD_OUT)
-    facts = open_dataset(where, DecodeConfig()).facts
-    config = configure(recipe, RecipeOptions(facts, where, minutes=minutes, teacher=teacher and str(teacher)))
-    return replace(config, evaluate_every="100%", export="last", seed=seed)
-
-
 def configure_student(way: str, teacher: Path, data: Path, minutes: float, seed: int, *, test: bool) -> RunConfig:
     """Return the student's configuration: the same for all ways but for the teacher and the loss."""
-    config, learned = configure_part("deit", data, minutes, seed, teacher, test=test), WAYS[way]
+    config, learned = recipe(data, minutes, seed, "deit", teacher, 0.0 if test else HELD_OUT), WAYS[way]
     return replace(config, teacher=None) if learned is None else replace(config, objective=learned)
 
 
 def train_teacher(data: Path, minutes: float, out: Path) -> Path:
     """Train the teacher, unless it is there; say what it reaches on the images that it has not seen."""
     if not (out / "model").is_dir():
-        train(configure_part("small", data, minutes, 0, test=False), out, Lines())
+        train(recipe(data, minutes, 0, held_out=HELD_OUT), out, Lines())
     found = [record for record in read_run(out).metrics if record["kind"] == "evaluation"][-1]
     print(f"teacher: recipe small, {minutes:g} min: {found['top1']:.2%} of held-out training images", flush=True)
     return out
@@ -90,33 +75,24 @@ def compare(
     data: Path, teacher: Path, ways: list[str], seeds: int, minutes: float, test: Files, kept: Path
 ) -> list[RaceResult]:
     """Return the results of all ways and seeds, those that are kept already among them."""
+
+    def run_way(way: str, seed: int) -> RaceResult:
+        config = configure_student(way, teacher, data, minutes, seed, test=True)
+        return replace(run_vitreous(config, test), name=way)
+
     results = []
     for seed in range(seeds):
         for way in ways:
-            file = kept / f"{way}-{seed}-{minutes:g}.json"
-            if file.exists():
-                results.append(RaceResult.kept(file))
-                continue
-            config = configure_student(way, teacher, data, minutes, seed, test=True)
-            results.append(replace(run_vitreous(config, test), name=way))
-            results[-1].keep(file)
-            print(results[-1], flush=True)
+            results.append(find_or_run(kept / f"{way}-{seed}-{minutes:g}.json", partial(run_way, way, seed)))
     return results
 
 
-def difference(results: list[RaceResult], one: str, other: str, draws: int = 2000) -> tuple[float, float, float]:
+def difference(results: list[RaceResult], one: str, other: str) -> tuple[float, float, float]:
     """Return the mean of other - one over the seeds and images that both have, and its 95% interval, both drawn anew."""
     of = {(result.name, result.seed): result.correct.astype(float) for result in results}
     seeds = sorted({seed for _, seed in of if (one, seed) in of and (other, seed) in of})
     gains = np.stack([of[other, seed] - of[one, seed] for seed in seeds])
-    generator = np.random.default_rng(0)
-    count, images = gains.shape
-    means = [
-        gains[generator.integers(count, size=count)].mean(0)[generator.integers(images, size=images)].mean()
-        for _ in range(draws)
-    ]
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(gains.mean()), float(low), float(high)
+    return float(gains.mean()), *interval(gains)
 
 
 def main() -> None:
