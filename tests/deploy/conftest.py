@@ -5,7 +5,9 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from vitreous.evaluation import throughput
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import ViTConfig
 from vitreous.model.factory import create
@@ -49,10 +51,28 @@ def traceable():
         jaxtyping.config.update("jaxtyping_disable", before)
 
 
+@contextlib.contextmanager
+def measure_shortly():
+    """Measure speed by two passes, where figures are not what is tested."""
+    with pytest.MonkeyPatch.context() as changed:
+        for name, value in (("LONG_ENOUGH", 0.0), ("FEWEST", 2)):
+            changed.setattr(throughput, name, value)
+        yield
+
+
+def write_noise(root, size):
+    """Write noise of three classes, in training and validation folders; `size` in rows and columns."""
+    noise = np.random.default_rng(3)
+    for place in range(36):
+        path = root / ("train" if place < 24 else "val") / f"class {place % 3}" / f"{place}.png"
+        path.parent.mkdir(exist_ok=True, parents=True)
+        Image.fromarray(noise.integers(256, size=(*size, 3), dtype=np.uint8)).save(path)
+    return root
+
+
 @pytest.fixture(scope="session")
 def photo(tmp_path_factory):
     """A photograph of other proportions than the model's, as a JPEG."""
-    from PIL import Image
     from sklearn.datasets import load_sample_image
 
     path = tmp_path_factory.mktemp("photo") / "flower.jpg"

@@ -4,8 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
-from tests.deploy.conftest import folder_of
+from tests.deploy.conftest import folder_of, measure_shortly, write_noise
 
 import vitreous
 from vitreous.api import quantisation
@@ -13,7 +12,6 @@ from vitreous.cli.main import main
 from vitreous.deploy import quantise as targets
 from vitreous.engines import int8_linear
 from vitreous.errors import CheckpointError, ConfigError, DataError
-from vitreous.evaluation import throughput
 from vitreous.evaluation.probes.features import FeatureOptions, features
 from vitreous.model.config import ViTConfig
 from vitreous.model.resnet_config import ResNetConfig
@@ -29,21 +27,14 @@ def short():
         int8_linear.check_int8()
     except ConfigError as error:
         pytest.skip(str(error))
-    with pytest.MonkeyPatch.context() as changed:
-        for name, value in (("LONG_ENOUGH", 0.0), ("FEWEST", 2)):
-            changed.setattr(throughput, name, value)
+    with measure_shortly():
         yield
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """Noise of three classes, in training and validation folders."""
-    root, noise = tmp_path_factory.mktemp("data"), np.random.default_rng(3)
-    for place in range(36):
-        path = root / ("train" if place < 24 else "val") / f"class {place % 3}" / f"{place}.png"
-        path.parent.mkdir(exist_ok=True, parents=True)
-        Image.fromarray(noise.integers(256, size=(16, 24, 3), dtype=np.uint8)).save(path)
-    return root
+    return write_noise(tmp_path_factory.mktemp("data"), (16, 24))
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,12 @@ import pytest
 import torch
 from onnx import numpy_helper
 from PIL import Image
-from tests.deploy.conftest import folder_of, traceable
+from tests.deploy.conftest import folder_of, measure_shortly, traceable, write_noise
 
 import vitreous
 from vitreous.cli.main import main
 from vitreous.deploy.int8_openvino import LAYOUT
 from vitreous.errors import CheckpointError, ConfigError, DataError
-from vitreous.evaluation import throughput
 from vitreous.images.tensors import normalize
 from vitreous.model.config import ViTConfig
 from vitreous.model.resnet_config import ResNetConfig
@@ -28,21 +27,14 @@ CONVOLUTIONS = ResNetConfig(image=(16, 16), units=(1, 1), root="3x3", root_chann
 @pytest.fixture(autouse=True, scope="module")
 def short():
     """Speed is measured by two passes: figures are not what is tested here."""
-    with pytest.MonkeyPatch.context() as changed:
-        for name, value in (("LONG_ENOUGH", 0.0), ("FEWEST", 2)):
-            changed.setattr(throughput, name, value)
+    with measure_shortly():
         yield
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """Noise of three classes, in training and validation folders."""
-    root, noise = tmp_path_factory.mktemp("data"), np.random.default_rng(3)
-    for place in range(36):
-        path = root / ("train" if place < 24 else "val") / f"class {place % 3}" / f"{place}.png"
-        path.parent.mkdir(exist_ok=True, parents=True)
-        Image.fromarray(noise.integers(256, size=(16, 16, 3), dtype=np.uint8)).save(path)
-    return root
+    return write_noise(tmp_path_factory.mktemp("data"), (16, 16))
 
 
 @pytest.fixture(scope="module")

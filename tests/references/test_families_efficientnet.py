@@ -2,16 +2,14 @@
 
 import copy
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
-from tests.support.twins import CLOSE, difference, randomise
-from torch import Tensor, nn
+from tests.support.twins import CLOSE, difference, logits, randomise, saved
+from torch import nn
 from torch.nn import functional as F
 
 from vitreous.errors import CheckpointError
@@ -60,18 +58,6 @@ def transformers(**given: Any) -> nn.Module:
         "image_size": 64,
     }
     return draw(EfficientNetForImageClassification(EfficientNetConfig(**settings | given)))
-
-
-def saved(tensors: dict[str, Tensor], folder: Path, config: dict[str, Any] | None = None) -> Path:
-    folder.mkdir(exist_ok=True)
-    save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, folder / "model.safetensors")
-    if config is not None:
-        (folder / "config.json").write_text(json.dumps(config))
-    return folder
-
-
-def logits(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    return lambda pixels: model(pixels).logits
 
 
 @pytest.mark.parametrize("kind", PADDINGS)

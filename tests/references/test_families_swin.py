@@ -2,16 +2,14 @@
 they read."""
 
 import copy
-import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from tests.support.twins import CLOSE, difference, randomise
+from safetensors.torch import load_file
+from tests.support.twins import CLOSE, difference, logits, randomise, saved
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -56,17 +54,6 @@ def torchvisions(version: str, window: int = 4) -> nn.Module:
     second = {"block": SwinTransformerBlockV2, "downsample_layer": PatchMergingV2} if version == "v2" else {}
     made = SwinTransformer([4, 4], 32, [2, 2, 2], [1, 2, 4], [window, window], num_classes=10, **second)
     return randomise(made)
-
-
-def saved(tensors: dict[str, Tensor], folder: Path, config: dict[str, Any] | None = None) -> Path:
-    save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, folder / "model.safetensors")
-    if config is not None:
-        (folder / "config.json").write_text(json.dumps(config))
-    return folder
-
-
-def logits(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    return lambda pixels: model(pixels).logits
 
 
 def at(folder: ModelFolder, image: tuple[int, int]) -> nn.Module:

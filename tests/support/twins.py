@@ -1,8 +1,12 @@
 """Reference models with random weights, and how far ours lies from theirs."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vitreous.model.vit import ViT
@@ -40,3 +44,17 @@ def difference(ours: ViT, theirs: Callable[[Tensor], Tensor]) -> float:
     assert own.shape == other.shape
     assert float((other[0] - other[1]).abs().mean()) > 0.05, "the outputs hardly depend on the image: nothing is shown"
     return float((own - other).abs().max())
+
+
+def saved(tensors: dict[str, Tensor], folder: Path, config: dict[str, Any] | None = None) -> Path:
+    """Write tensors as safetensors into a folder, made if need be, with a config.json if there is one."""
+    folder.mkdir(exist_ok=True)
+    save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, folder / "model.safetensors")
+    if config is not None:
+        (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def logits(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Return the logits of a model of transformers."""
+    return lambda pixels: model(pixels).logits
