@@ -14,7 +14,8 @@ from subprocess import CompletedProcess
 from tempfile import TemporaryFile
 
 import jaxtyping
-import torch._dynamo  # noqa: F401 the first optimizer of a process imports it, which takes seconds
+import torch
+import torch._dynamo  # the first optimizer of a process imports it, which takes seconds
 
 FORK = multiprocessing.get_context("fork")
 
@@ -32,6 +33,7 @@ class Forked:
 
     def _run(self, work: Callable[[], int], before: Callable[[], None] | None) -> None:
         gc.freeze()
+        torch.set_num_threads(1)  # OpenMP's threads stay behind in the test's process, and would be waited for
         jaxtyping.config.update("jaxtyping_disable", True)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         for number in (signal.SIGTERM, signal.SIGHUP):

@@ -33,8 +33,10 @@ def straight(tmp_path_factory):
 
 
 def kill_a_worker(number: int = signal.SIGKILL) -> None:
-    newest = max(multiprocessing.active_children(), key=lambda child: child.pid)  # others may be left of a run before
+    """Kill the newest of them: others may be left of a run before, with higher pids when those have begun anew."""
+    newest = max(multiprocessing.active_children(), key=lambda child: int(child.name.rpartition("-")[2]))
     os.kill(newest.pid, number)
+    os.waitid(os.P_PID, newest.pid, os.WEXITED | os.WNOWAIT)  # or the last batches are taken before it has died
 
 
 class KillsAtStep(Listener):
