@@ -398,3 +398,5 @@ def test_the_rule_s_edges():
     assert choose_recipe(RecipeOptions(replace(base, channels=4))) == "small"
     assert choose_recipe(RecipeOptions(replace(base, multilabel=True))) == "small"
     assert choose_recipe(RecipeOptions(replace(base, multilabel=True), weights="runs/a")) == "finetune"
+    for images, recipe in ((1999, "probe"), (2000, "lp-ft"), (10_000, "lp-ft"), (10_001, "finetune")):
+        assert choose_recipe(RecipeOptions(replace(base, train=images), weights="runs/a")) == recipe

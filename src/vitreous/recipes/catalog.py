@@ -6,7 +6,7 @@ from dataclasses import replace
 from vitreous.errors import UnknownName
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.recipes.deit import deit, deit_iii
-from vitreous.recipes.finetune import finetune
+from vitreous.recipes.finetune import MEDIUM, finetune
 from vitreous.recipes.hyperrule import hyperrule
 from vitreous.recipes.lp_ft import FEW, lp_ft
 from vitreous.recipes.mae import mae
@@ -60,10 +60,11 @@ NONE = "none"
 def choose_recipe(options: RecipeOptions) -> str:
     """Return the recipe for the data and the options if none is named.
 
-    Given weights are fine-tuned; for fewer than 2,000 images recipe `probe` fits a head to them, or `lp-ft` if minutes
-    are given. Without weights, that few photographs in up to three channels are too few to learn from, so recommended
-    weights are used, unless a model, other channels or weights "none" are requested. Everything else is trained from
-    scratch by `small`: more images, images of at most 16 pixels a side, several labels an image.
+    Given weights are fine-tuned: by `lp-ft`, and by the paper's `finetune` where there are more than 10,000 images or
+    several labels an image; for fewer than 2,000 images recipe `probe` fits a head to them, unless minutes are given.
+    Without weights, that few photographs in up to three channels are too few to learn from, so recommended weights are
+    used, unless a model, other channels or weights "none" are requested. Everything else is trained from scratch by
+    `small`: more images, images of at most 16 pixels a side, several labels an image.
     """
     facts = options.facts
     few = facts.train < FEW and not facts.multilabel
@@ -72,9 +73,9 @@ def choose_recipe(options: RecipeOptions) -> str:
     photographs = options.channels is None and facts.channels <= 3 and max(facts.size) > TINY
     if options.weights is None and not (few and photographs):
         return "small"
-    if not few:
-        return "finetune"
-    return "probe" if options.minutes is None else "lp-ft"
+    if few and options.minutes is None:
+        return "probe"
+    return "finetune" if facts.multilabel or facts.train > MEDIUM else "lp-ft"
 
 
 def configure(recipe: str, options: RecipeOptions) -> RunConfig:
