@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 
+from vitreous.api.conditions import check_corruptions, draw_merge_curve, draw_packed_curve, measure_corruptions
 from vitreous.api.data import Data, OwnRun, find_overlap, name_data, open_labelled, shorten_name
 from vitreous.api.measured_images import (
     choose_measured_model,
@@ -26,18 +27,18 @@ from vitreous.errors import ConfigError
 from vitreous.evaluation.accuracy import evaluate as measure
 from vitreous.evaluation.accuracy import evaluate_multilabel, outputs
 from vitreous.evaluation.details import Details, details
-from vitreous.evaluation.merge_curve import MergeCurve, choose_merges, measure_merge_curve
+from vitreous.evaluation.merge_curve import MergeCurve, choose_merges
 from vitreous.evaluation.overlap import Overlap
-from vitreous.evaluation.robustness import Robustness, check_severities, choose_corruptions, robustness
+from vitreous.evaluation.packed_curve import PackedCurve, choose_sides
+from vitreous.evaluation.robustness import Robustness
 from vitreous.evaluation.throughput import Cost, cost
-from vitreous.images.corruptions.catalog import SEVERITIES
 from vitreous.metrics.classification import Metrics
 from vitreous.metrics.comparison import compare as compare_logits
 from vitreous.metrics.comparison import match_classes
 from vitreous.metrics.multilabel import MultiLabelMetrics
 from vitreous.predictor import CLAIMED, Predictor
 from vitreous.reports.blocks import Report, Section, Words
-from vitreous.reports.evaluation import accuracy, comparison, merge_curve, multilabel
+from vitreous.reports.evaluation import accuracy, comparison, merge_curve, multilabel, packed_curve
 from vitreous.reports.evaluation import robustness as corrupted
 from vitreous.reports.evaluation.comparison import ComparisonResult
 from vitreous.reports.mistakes import build_mistakes, build_multilabel_mistakes
@@ -73,6 +74,8 @@ class EvaluationResult(Reported, Tabular):
     corruptions: Robustness | None = None
     merging: MergeCurve | None = None
     """Accuracy and speed under token merging; None if not measured."""
+    packing: PackedCurve | None = None
+    """Accuracy by resolution, images in their own aspect and packed; None if not measured."""
     overlap: Overlap | None = None
     """How many of the images the model was trained on; None if on none of them, or if unknown."""
     measured: str = OwnRun.VALIDATION.value
@@ -89,6 +92,7 @@ class EvaluationResult(Reported, Tabular):
         lines += comparison.format_lines(self.comparison) if self.comparison else []
         lines += corrupted.format_lines(self.corruptions) if self.corruptions else []
         lines += merge_curve.format_lines(self.merging) if self.merging else []
+        lines += packed_curve.format_lines(self.packing) if self.packing else []
         lines += [f"\nmeasured on {self.measured}"]
         if (least := self.predictor.folder.decode.at_least) is not None:
             lines += [
@@ -111,6 +115,8 @@ class EvaluationResult(Reported, Tabular):
             found["corruptions"] = self.corruptions.to_dict()
         if self.merging is not None:
             found["merging"] = self.merging.to_dict()
+        if self.packing is not None:
+            found["packing"] = self.packing.to_dict()
         return found | {"measured": self.measured} | encode_overlap(self.overlap)
 
     @property
@@ -197,6 +203,8 @@ class EvaluationResult(Reported, Tabular):
             found += corrupted.build_sections(self.corruptions, self.predictor, self.source)
         if self.merging is not None:
             found += merge_curve.build_sections(self.merging)
+        if self.packing is not None:
+            found += packed_curve.build_sections(self.packing)
         return add_overlap(found, self.overlap)
 
 
@@ -215,6 +223,7 @@ def evaluate(
     corruptions: str | Sequence[str] | None = None,
     severities: Sequence[int] | None = None,
     merge_curve: Sequence[int] | None = None,
+    packed: Sequence[int] | None = None,
     speed: bool = True,
     batch: int = 64,
     device: str = "auto",
@@ -241,6 +250,8 @@ def evaluate(
         severities: of the corruptions, 1 to 5; None: all five.
         merge_curve: numbers of pairs of patches to merge in each block, to measure a ViT's accuracy and speed under
             token merging; (): several that suit the model; None: none.
+        packed: resolutions in pixels, to measure a ViT at each of them with images in their own aspect, packed into few
+            sequences; (): several around the model's own; None: none.
         speed: time the forward pass too.
         batch: images in one pass through the model, at least 1.
         device: auto, cpu, cuda or mps; for a model that isn't loaded yet.
@@ -249,8 +260,8 @@ def evaluate(
         reporter: receives the progress instead of that display.
 
     Raises:
-        ConfigError: a model without head, an option out of range, a model that can't merge patches, or a comparison,
-            corruptions or a merge curve where an image may have several labels. CheckpointError: no such model.
+        ConfigError: a model without head, an option out of range, a model that can't merge patches, or pack images, or a comparison,
+            corruptions, a merge curve or packed images where an image may have several labels. CheckpointError: no such model.
         DataError, ImageError: data that can't be used, or a class that a model doesn't know.
     """
     display, requested = reporter or Silent(), check_corruptions(corruptions, severities)
@@ -258,10 +269,11 @@ def evaluate(
         raise ConfigError(f"batch is {batch}; it must be at least 1")
     predictor = choose_measured_model(as_classifier(model, device), data, split)
     merges = None if merge_curve is None else choose_merges(predictor, merge_curve)
+    sides = None if packed is None else choose_sides(predictor, packed)
     rival = None if compare is None else load_rival(predictor, compare, device)
     display.phase("opening the data")
     multilabel = predictor.folder.multilabel
-    only_one = not (rival is requested is merges is None)
+    only_one = not (rival is requested is merges is sides is None)
     if multilabel and only_one:
         refuse_multilabel(f"{predictor.path} gives")
     folds = find_own_folds(predictor, data, split, alone=not only_one and not predictor.folder.merge)
@@ -289,6 +301,7 @@ def evaluate(
         None if rival is None else compare_with(rival, source, (logits, targets), price, batch, display),
         None if requested is None else measure_corruptions(requested, predictor, source, batch, display),
         None if merges is None else draw_merge_curve(merges, predictor, (source, targets), batch, display),
+        None if sides is None else draw_packed_curve(sides, predictor, (source, targets), batch, display),
         find_overlap(predictor, source, named=data is not None), measured,
         source=source, predictor=predictor,
     )  # fmt: skip
@@ -332,24 +345,8 @@ def load_rival(predictor: Predictor, compare: ModelLike, device: str) -> Rival:
 def refuse_multilabel(what: str) -> None:
     """Refuse several labels per image; raises ConfigError."""
     raise ConfigError(
-        f"{what} several labels an image, but comparisons, corruptions and merge curves need one label an image"
+        f"{what} several labels an image, but comparisons, corruptions, merge curves and packed images need one label an image"
     )
-
-
-def check_corruptions(
-    corruptions: str | Sequence[str] | None, severities: Sequence[int] | None
-) -> tuple[tuple[str, ...], tuple[int, ...]] | None:
-    """Return the requested corruptions and severities, to be measured in all pairs; None if none are requested.
-
-    Raises:
-        UnknownName, ConfigError: an unknown corruption or severity.
-    """
-    if corruptions is None:
-        if severities is not None:
-            raise ConfigError("severities are those of corruptions; give corruptions too: all, or some by name")
-        return None
-    names = (corruptions,) if isinstance(corruptions, str) else corruptions
-    return choose_corruptions(names), check_severities(SEVERITIES if severities is None else severities)
 
 
 def compare_with(
@@ -367,31 +364,3 @@ def compare_with(
     costs = () if price is None else (price, cost(rival.predictor, batch))
     found = compare_logits(logits, other, labels, rival.classes)
     return ComparisonResult(rival.predictor.path, rival.names, found, costs)
-
-
-def measure_corruptions(
-    requested: tuple[tuple[str, ...], tuple[int, ...]],
-    predictor: Predictor,
-    source: Source,
-    batch: int,
-    display: Reporter,
-) -> Robustness:
-    """Measure the model under corruptions."""
-
-    def report_work(done: int, total: int, said: str) -> None:
-        display.phase(f"measuring under corruption: {said}")
-        display.progress(done, total, {})
-
-    return robustness(predictor, source, *requested, report_work, (batch, "auto"))
-
-
-def draw_merge_curve(
-    merges: tuple[int, ...], predictor: Predictor, images: tuple[Source, np.ndarray], batch: int, display: Reporter
-) -> MergeCurve:
-    """Measure the model with these numbers of merged pairs, on labelled images."""
-
-    def report_work(done: int, total: int, said: str) -> None:
-        display.phase(said)
-        display.progress(done, total, {})
-
-    return measure_merge_curve(predictor, *images, merges, batch, report_work)

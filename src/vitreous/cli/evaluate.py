@@ -55,7 +55,7 @@ def accuracy(options: Evaluate, display: "Reporter") -> "EvaluationResult":
     model = open_classifier(
         options.model, options.load, batch=options.batch, merge=options.merge, **get_load_options(options)
     )
-    names = ("split", "corruptions", "severities", "merge_curve", "speed", "batch", "broken")
+    names = ("split", "corruptions", "severities", "merge_curve", "packed", "speed", "batch", "broken")
     how = {name: getattr(options, name) for name in names}
     found = evaluate(model, options.data, compare=open_rival(options), **how, reporter=display)
     tell_engine(model, options.verbose)

@@ -1,5 +1,6 @@
 """The ONE evaluation transform: training's validation, evaluation and prediction all go through it."""
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -10,7 +11,7 @@ from vitreous.errors import ConfigError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.images.decode import ImageInfo, check_channels, decode, probe
 from vitreous.images.pillow_resampling import KERNELS, resize_without_torch
-from vitreous.images.scaling import centre_box, compute_scale, compute_scaled_size, expand_per_channel
+from vitreous.images.scaling import centre_box, compute_scale, compute_scaled_size, expand_per_channel, fit_patches
 from vitreous.shapes import Box, Pixels, Size
 
 Resizer = Literal["torch", "pillow"]
@@ -31,6 +32,14 @@ def preprocess_image(
     image = decode_whole(data, decoding, config, name)
     reduced = isinstance(data, bytes) and decoding.at_least is not None
     return convert_to_pixels(image, config, resizer, probe(data, decoding, name) if reduced else None)
+
+
+def preprocess_whole(
+    image: Pixels[np.ndarray, "row col channel"], config: PreprocessConfig, patch: Size, side: int
+) -> Pixels[np.ndarray, "row2 col2 channel"]:
+    """Resize a decoded image to whole patches with its aspect kept and nothing cut off: see `fit_patches`."""
+    size = fit_patches(Size(*image.shape[:2]), patch, side)
+    return convert_to_pixels(image, replace(config, size=tuple(size), resize="squash", crop=1.0))
 
 
 def decode_whole(

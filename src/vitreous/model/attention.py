@@ -26,8 +26,8 @@ class Places(NamedTuple):
     """Angles of rotary positions."""
     relative: Relative | OffsetBias | None = None
     """Relative positions shared by all layers."""
-    mask: Bool[Tensor, "query key"] | None = None
-    """The tokens that a query may attend to, if not all of them."""
+    mask: Bool[Tensor, "*batch query key"] | None = None
+    """The tokens that a query may attend to, if not all of them; of each sequence its own, or one for all."""
     grid: Size | None = None
     """Rows and columns of the patches."""
 
@@ -98,7 +98,8 @@ class Attention(nn.Module):
         biases = self.relative or places.relative
         bias = None if biases is None else biases(q)
         if places.mask is not None:
-            bias = torch.zeros(places.mask.shape, device=q.device)[None, None].masked_fill(~places.mask, -torch.inf)
+            allowed = places.mask.view(-1, 1, *places.mask.shape[-2:])
+            bias = torch.zeros(allowed.shape, device=q.device).masked_fill(~allowed, -torch.inf)
         angles = places.angles if self.rotary is None else self.rotary()
         if angles is not None:
             q, k = (rotate(part, angles, self.rotary_kind) for part in (q, k))

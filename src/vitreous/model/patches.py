@@ -52,7 +52,11 @@ class PatchEmbedding(nn.Module):
     def forward(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:
         """Cut and embed: the same as a convolution whose kernel and stride are the patch, unless patches are
         normalised."""
-        return self.norm(self.embed(self.norm_before(cut_patches(self.stem(images), self.patch))))
+        return self.embed_patches(cut_patches(self.stem(images), self.patch))
+
+    def embed_patches(self, patches: Float[Tensor, "batch token value"]) -> Float[Tensor, "batch token dim"]:
+        """Embed patches that are cut already."""
+        return self.norm(self.embed(self.norm_before(patches)))
 
     @property
     def kernel(self) -> Float[Tensor, "dim channel row col"]:

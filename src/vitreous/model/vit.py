@@ -137,7 +137,7 @@ class ViT(nn.Module):
         places = Places(angles, self.relative, grid=self.grid)
         first, earlier = self.config.depth - self.config.pool_layers, []
         for index, block in enumerate(self.blocks):
-            z = self._run(block, self.add_positions(z, index), places)
+            z = self.run_block(block, self.add_positions(z, index), places)
             if first <= index < self.config.depth - 1:
                 earlier.append(z[:, :1])
         z = torch.cat([z, *earlier], dim=1) if earlier else z
@@ -157,14 +157,19 @@ class ViT(nn.Module):
             z: embedded patches, row by row; not necessarily those of an image.
             kept: patches of each image that stay in the sequence, in this order, once they have their positions.
         """
-        learned = (self.class_token, self.distillation_token, self.registers)
-        prefix = [token.to(z.dtype).expand(z.shape[0], *token.shape[:-1], -1) for token in learned if token is not None]
-        if prefix:
-            z = torch.cat([*(part if part.ndim == 3 else part.unsqueeze(1) for part in prefix), z], dim=1)
+        z = self.prepend_prefix(z)
         if self.positions is not None:
             z = self.positions(z)
         z = self._drop_patches(z) if kept is None else self.select_patches(z, kept)
         return self.dropout(self.embed_norm(z))
+
+    def prepend_prefix(self, z: Float[Tensor, "batch patch dim"]) -> Float[Tensor, "batch token dim"]:
+        """Put [class], the distillation token and registers before the patches."""
+        learned = (self.class_token, self.distillation_token, self.registers)
+        prefix = [token.to(z.dtype).expand(z.shape[0], *token.shape[:-1], -1) for token in learned if token is not None]
+        return (
+            torch.cat([*(part if part.ndim == 3 else part.unsqueeze(1) for part in prefix), z], dim=1) if prefix else z
+        )
 
     def add_positions(self, z: Float[Tensor, "batch token dim"], index: int) -> Float[Tensor, "batch token dim"]:
         """Add positions before a block, if every layer adds them; the first block has them from the input."""
@@ -291,7 +296,7 @@ class ViT(nn.Module):
             if isinstance(module, (AddedPositions, Relative, OffsetBias, Rotary, MixedRotary)):
                 module.place(Size(image.rows // rows, image.cols // cols))
 
-    def _run(self, block: nn.Module, z: Tensor, places: Places) -> Tensor:
+    def run_block(self, block: nn.Module, z: Tensor, places: Places) -> Tensor:
         """Run one block, recomputing it in the backward pass if `recompute` is set."""
         if self.recompute and self.training and torch.is_grad_enabled():
             return cast("Tensor", checkpoint(block, z, places, use_reentrant=False))

@@ -132,6 +132,9 @@ class Evaluate:
     merge_curve: tuple[int, ...] | None = None
     """Measure accuracy and speed under token merging too, for these numbers of pairs; without numbers, for several that
     suit the model."""
+    packed: tuple[int, ...] | None = None
+    """Measure a ViT at these resolutions too, in pixels, with images in their own aspect and packed into few sequences; without
+    numbers, at several around the model's own."""
     speed: bool = True
     """Also time the forward pass."""
     out: str | None = None

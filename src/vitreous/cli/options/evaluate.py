@@ -7,7 +7,7 @@ from vitreous.cli.options.loading import Load, LoadOther
 from vitreous.errors import ConfigError
 from vitreous.evaluation.probes.options import PROBES, READERS, check_solver
 
-OF_ACCURACY = ("split", "corruptions", "severities", "merge", "merge_curve", "speed")
+OF_ACCURACY = ("split", "corruptions", "severities", "merge", "merge_curve", "packed", "speed")
 """Options of Evaluate that only accuracy reads."""
 VTAB, FINE_TUNE = "vtab", "fine-tune"
 

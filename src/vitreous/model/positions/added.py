@@ -3,6 +3,7 @@
 relative.py and rotary.py hold those that act inside the attention; resize.py resizes grids.
 """
 
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 
 from vitreous.model.config import ViTConfig
 from vitreous.model.parameters import TABLE, Role
-from vitreous.model.positions.resize import DEFAULT_RULE, RULES, resize_grid, resize_matrix
+from vitreous.model.positions.resize import DEFAULT_RULE, RULES, find_resize_matrix, resize_grid, resize_matrix
 from vitreous.shapes import Size
 
 __all__ = [
@@ -46,11 +47,23 @@ class AddedPositions(nn.Module):
         places = self.vectors()
         if self.matrix is not None:
             places = torch.cat([places[: self.prefix], self.matrix @ places[self.prefix :]])
-        if self.unplaced:  # prefix tokens without a position are between those with one and the patches
-            places = torch.cat(
-                [places[: self.prefix], places.new_zeros(self.unplaced, places.shape[1]), places[self.prefix :]]
-            )
-        return tokens + places.to(tokens.dtype)
+        return tokens + self.spread(places).to(tokens.dtype)
+
+    def vectors_on(self, grid: Size, rule: str = DEFAULT_RULE) -> Float[Tensor, "token dim"]:
+        """Return the vectors of a sequence on another grid, of all its tokens; gradients reach what they are made from. As those of
+        the module that `resize` makes."""
+        places = self.vectors()
+        if grid != self.grid:
+            matrix = find_resize_matrix(self.grid, grid, rule).to(places)
+            places = torch.cat([places[: self.prefix], matrix @ places[self.prefix :]])
+        return self.spread(places)
+
+    def spread(self, places: Float[Tensor, "place dim"]) -> Float[Tensor, "token dim"]:
+        """Return the vectors of all tokens: prefix tokens without a position are between those with one and the patches."""
+        if not self.unplaced:
+            return places
+        nowhere = places.new_zeros(self.unplaced, places.shape[1])
+        return torch.cat([places[: self.prefix], nowhere, places[self.prefix :]])
 
     def place(self, grid: Size) -> None:
         """Serve another grid from the same vectors, averaged over the cells that each new cell covers."""
@@ -124,6 +137,12 @@ class SinCos(AddedPositions):
     def vectors(self) -> Float[Tensor, "token dim"]:
         """Return the fixed vectors."""
         return self.embedding
+
+    def vectors_on(self, grid: Size, rule: str = DEFAULT_RULE) -> Float[Tensor, "token dim"]:
+        """Return the formula's vectors on another grid."""
+        patch = self.config.patch
+        image = (grid.rows * patch[0], grid.cols * patch[1])
+        return self.spread(encode_places(replace(self.config, image=image)).to(self.embedding))
 
 
 def build_positions(config: ViTConfig) -> AddedPositions | None:

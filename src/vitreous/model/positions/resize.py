@@ -1,5 +1,7 @@
 """Resize a grid of position embeddings by a named rule, as a constant matrix."""
 
+import functools
+
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
@@ -48,6 +50,13 @@ def resize_matrix(start: Size, to: Size, rule: str = DEFAULT_RULE) -> Float64[Te
     if to.cols == 1:  # torch 2.13 with antialias fills such a column with its first value; a row is right
         return interpolate(units.mT, to[::-1], rule).mT.flatten(1).T
     return interpolate(units, to, rule).flatten(1).T
+
+
+@functools.lru_cache(maxsize=128)
+def find_resize_matrix(start: Size, to: Size, rule: str) -> Float64[Tensor, "new old"]:
+    """Return `resize_matrix`, kept for the next time; not to be changed in place."""
+    with torch.inference_mode(False):  # gradients may pass through it the next time
+        return resize_matrix(start, to, rule)
 
 
 def interpolate(

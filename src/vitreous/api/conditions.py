@@ -1,0 +1,66 @@
+"""A model under other conditions than its own, for `vitreous.evaluate`: corruptions, merged patches, packed images."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vitreous.data.sources.base import Source
+from vitreous.errors import ConfigError
+from vitreous.evaluation.merge_curve import MergeCurve, measure_merge_curve
+from vitreous.evaluation.packed_curve import PackedCurve, measure_packed_curve
+from vitreous.evaluation.robustness import Robustness, check_severities, choose_corruptions, robustness
+from vitreous.images.corruptions.catalog import SEVERITIES
+from vitreous.predictor import Predictor
+from vitreous.training.reporter import Reporter, progress_of
+
+
+def check_corruptions(
+    corruptions: str | Sequence[str] | None, severities: Sequence[int] | None
+) -> tuple[tuple[str, ...], tuple[int, ...]] | None:
+    """Return the requested corruptions and severities, to be measured in all pairs; None if none are requested.
+
+    Raises:
+        UnknownName, ConfigError: an unknown corruption or severity.
+    """
+    if corruptions is None:
+        if severities is not None:
+            raise ConfigError("severities are those of corruptions; give corruptions too: all, or some by name")
+        return None
+    names = (corruptions,) if isinstance(corruptions, str) else corruptions
+    return choose_corruptions(names), check_severities(SEVERITIES if severities is None else severities)
+
+
+def measure_corruptions(
+    requested: tuple[tuple[str, ...], tuple[int, ...]],
+    predictor: Predictor,
+    source: Source,
+    batch: int,
+    display: Reporter,
+) -> Robustness:
+    """Measure the model under corruptions."""
+
+    def report_work(done: int, total: int, said: str) -> None:
+        display.phase(f"measuring under corruption: {said}")
+        display.progress(done, total, {})
+
+    return robustness(predictor, source, *requested, report_work, (batch, "auto"))
+
+
+def draw_merge_curve(
+    merges: tuple[int, ...], predictor: Predictor, images: tuple[Source, np.ndarray], batch: int, display: Reporter
+) -> MergeCurve:
+    """Measure the model with these numbers of merged pairs, on labelled images."""
+
+    def report_work(done: int, total: int, said: str) -> None:
+        display.phase(said)
+        display.progress(done, total, {})
+
+    return measure_merge_curve(predictor, *images, merges, batch, report_work)
+
+
+def draw_packed_curve(
+    sides: tuple[int, ...], predictor: Predictor, images: tuple[Source, np.ndarray], batch: int, display: Reporter
+) -> PackedCurve:
+    """Measure the model at these resolutions, on labelled images that are packed."""
+    display.phase(f"packing images at {' '.join(map(str, sides))} pixels")
+    return measure_packed_curve(predictor, *images, sides, batch, progress_of(display))
