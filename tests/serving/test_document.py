@@ -14,11 +14,13 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.serving.conftest import CLASSES, draw_image
+from tests.support.training import TINY
 
 from vitreous.cli.options.commands import Board
 from vitreous.cli.options.serving import Serve
 from vitreous.cli.parse import parse
 from vitreous.cli.translate import translate_arguments
+from vitreous.training.run import train
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
@@ -89,12 +91,17 @@ def test_what_is_typed_is_understood(line):
     assert getattr(found, "models", None) or found.runs == "runs"
 
 
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return train(TINY, tmp_path_factory.mktemp("trained") / "run").run
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("line", COMMANDS)
-def test_what_is_typed_serves(folder, tmp_path, line):
+def test_what_is_typed_serves(run, tmp_path, line):
     """Each command of the documents as it stands there, but for the port, in a folder with two runs and a file of keys."""
     for name in ("photos-1", "flowers-1"):
-        shutil.copytree(folder, tmp_path / "runs" / name / "model")
+        shutil.copytree(run, tmp_path / "runs" / name)
     (tmp_path / "keys").write_text("a-key-of-more-than-16-characters\n")
     (tmp_path / "keys").chmod(0o600)
     with socket.create_server(("127.0.0.1", 0)) as free:
