@@ -4,8 +4,10 @@ own. It pays for its preparation after a few images, and is used only if its out
 
 import operator
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -145,28 +147,37 @@ class FastPath:
         return pixels.split(min(each, self._each))
 
 
+FLAGS = tuple(map(operator.itemgetter, ("training", "_forward_hooks", "_forward_pre_hooks")))
+"""What mustn't be set in a packed module, from its attributes."""
+VERSION = operator.attrgetter("_version")
+"""A tensor's count of changes in place."""
+
+
+def list_held(holders: Iterable[Mapping[str, Any]]) -> Iterator[Any]:
+    """Return modules' children or parameters, one after the other."""
+    return chain.from_iterable(where.values() for where in holders)
+
+
 class ModelState:
     """The parts of a model at one moment. `is_current` runs before every pass, so it looks at each part once, in
-    place."""
+    place, and without a step of Python's own for each."""
 
     def __init__(self, model: nn.Module) -> None:
         modules = list(model.modules())
         self.image = getattr(model, "image", None)
         self.flags = [module.__dict__ for module in modules]
-        self.children = [(module._modules, tuple(module._modules.values())) for module in modules if module._modules]
-        self.held = [
-            (module._parameters, tuple(module._parameters.values())) for module in modules if module._parameters
-        ]
-        values = [value for _, held in self.held for value in held if value is not None]
+        self.holders = [module._modules for module in modules if module._modules]
+        self.holders += [module._parameters for module in modules if module._parameters]
+        self.sizes, self.held = list(map(len, self.holders)), list(list_held(self.holders))
+        values = [value for value in self.held if isinstance(value, Tensor)]
         self.is_plain = all(value.dtype == torch.float32 and not value.is_inference() for value in values)
         """Whether it can be packed: in eval mode, without hooks, in float32."""
         self.is_plain = self.is_plain and self._is_untouched()
-        self.values = [(value, value.data_ptr(), value._version) for value in values] if self.is_plain else []
+        self.values = values if self.is_plain else []
+        self.places, self.versions = list(map(Tensor.data_ptr, self.values)), list(map(VERSION, self.values))
 
     def _is_untouched(self) -> bool:
-        return not any(
-            flags["training"] or flags["_forward_hooks"] or flags["_forward_pre_hooks"] for flags in self.flags
-        )
+        return not any(any(map(flag, self.flags)) for flag in FLAGS)
 
     def is_current(self, model: nn.Module) -> bool:
         """Return whether the model's function is still the same; False for a model that couldn't be packed."""
@@ -174,11 +185,10 @@ class ModelState:
             self.is_plain
             and self.image == getattr(model, "image", None)
             and self._is_untouched()
-            and all(tuple(where.values()) == seen for where, seen in self.children)
-            and all(
-                len(where) == len(seen) and all(map(operator.is_, where.values(), seen)) for where, seen in self.held
-            )
-            and all(value.data_ptr() == at and value._version == version for value, at, version in self.values)
+            and list(map(len, self.holders)) == self.sizes
+            and all(map(operator.is_, list_held(self.holders), self.held))
+            and list(map(Tensor.data_ptr, self.values)) == self.places
+            and list(map(VERSION, self.values)) == self.versions
         )
 
 

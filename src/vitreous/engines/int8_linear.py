@@ -21,6 +21,9 @@ STEPS = 255
 LARGEST = 127
 """Largest magnitude of an int8 weight."""
 
+SUM = ("add", 1.0, "none", [], "")
+"""A residual after a product, to oneDNN; nothing follows it."""
+
 Range = tuple[float, float]
 """Lowest and highest value of a layer's inputs."""
 
@@ -113,26 +116,28 @@ class Int8Linear(nn.Module):
     ) -> None:
         super().__init__()
         self.scale, self.zero = find_steps(inputs)
-        self.gives, self.activation = gives, activation
-        self.given_scale, self.given_zero = 1.0, 0
-        rounded, self.weight_scale = round_weight(weight)
-        self.packed = torch.ops.onednn.qlinear_prepack(rounded, [rows, weight.shape[1]])
-        self.weight_zero = torch.zeros(len(weight), dtype=torch.int32)
+        self.gives = gives
+        rounded, weight_scale = round_weight(weight)
+        packed = torch.ops.onednn.qlinear_prepack(rounded, [rows, weight.shape[1]])
+        weight_zero = torch.zeros(len(weight), dtype=torch.int32)
+        self.factors = (self.scale, self.zero, packed, weight_scale, weight_zero)
+        """The product's arguments behind the inputs."""
         self.bias = None if bias is None else bias.detach().float()
+        kind, algorithm = ACTIVATIONS[activation]
+        self.activation = (kind, [], algorithm)
+        self.results = (1.0, 0, gives)
+        """Scale, zero and type of the results."""
         pointwise = torch.ops.onednn.qlinear_pointwise
         self.multiply, self.multiply_add = pointwise.default, pointwise.binary
 
     def join(self, following: "Int8Linear") -> None:
         """Give uint8 as the inputs of the layer that alone reads the results."""
-        self.given_scale, self.given_zero, self.gives = following.scale, following.zero, torch.uint8
+        self.gives = torch.uint8
+        self.results = (following.scale, following.zero, torch.uint8)
 
     def forward(self, values: Float[Tensor, "... in"] | UInt8[Tensor, "... in"]) -> Tensor:
         """Return the activated product of values, or of what `round_values` made of them."""
-        kind, algorithm = ACTIVATIONS[self.activation]
-        return self.multiply(
-            self._round(values), self.scale, self.zero, self.packed, self.weight_scale, self.weight_zero, self.bias,
-            self.given_scale, self.given_zero, self.gives, kind, [], algorithm,
-        )  # fmt: skip
+        return self.multiply(self._round(values), *self.factors, self.bias, *self.results, *self.activation)
 
     def add(
         self, values: Float[Tensor, "... in"] | UInt8[Tensor, "... in"], residual: Float[Tensor, "... out"]
@@ -141,9 +146,8 @@ class Int8Linear(nn.Module):
         if residual.dtype != self.gives:
             return residual + self(values)
         return self.multiply_add(
-            self._round(values), self.scale, self.zero, self.packed, self.weight_scale, self.weight_zero,
-            residual.contiguous(), self.bias, 1.0, 0, self.gives, 1.0, 0, "add", 1.0, "none", [], "",
-        )  # fmt: skip
+            self._round(values), *self.factors, residual.contiguous(), self.bias, *self.results, 1.0, 0, *SUM
+        )
 
     def _round(self, values: Tensor) -> UInt8[Tensor, "... in"]:
         return values if values.dtype == torch.uint8 else round_values(values, self.scale, self.zero)

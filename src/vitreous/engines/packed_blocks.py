@@ -8,7 +8,7 @@ import copy
 from typing import cast
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,7 +24,7 @@ from vitreous.model.patches import PatchEmbedding
 AnyLinear = PackedLinear | Int8Linear
 SMALLEST_SUM = 1e-25
 """Sums of powers between this and its inverse have no power of weight beyond bfloat16's range."""
-ATTENTION_BYTES = 2_000_000
+ATTENTION_BYTES = 1_000_000
 """Most attention weights of images that attend together: more of them leave the cache between the products."""
 
 
@@ -130,9 +130,8 @@ class PlainBlock(nn.Module):
         self.norms = (keep_norm(block.attention_norm, self.dtype), keep_norm(block.mlp_norm, self.dtype))
         self.out, self.contract = cast("AnyLinear", block.attention.out), cast("AnyLinear", block.mlp.contract)
         self.mlp = block.mlp
-        expand = block.mlp.expand
-        self.compute_hidden = block.mlp.compute_hidden if needs_module(block) else cast("AnyLinear", expand)
-        if self.compute_hidden is expand and isinstance(expand, Int8Linear) and isinstance(self.contract, Int8Linear):
+        expand, whole = cast("AnyLinear", block.mlp.expand), needs_module(block)
+        if not whole and isinstance(expand, Int8Linear) and isinstance(self.contract, Int8Linear):
             expand.join(self.contract)
         width = len(qkv) // 3
         scale = torch.ones(len(qkv), 1)
@@ -143,24 +142,29 @@ class PlainBlock(nn.Module):
         before, behind = (None, None) if bias is None else (bias[:cut], bias[cut:])
         self.query = pack_layer(name, weight[:cut], before, packing, gives=self.attends) if first else None
         self.qkv = pack_layer(name, weight[cut:], behind, packing, gives=self.attends)
+        # bound once: a module's lookup of its parts and its call take as long as a small layer's arithmetic
+        self.project, self.add_attended, self.add_mlp = self.qkv.forward, self.out.add, self.contract.add
+        self.compute_hidden = self.mlp.compute_hidden if whole else expand.forward
 
     def forward(
         self, z: Float[Tensor, "batch token dim"], places: Places = NOWHERE
     ) -> Float[Tensor, "batch token2 dim"]:
         """As `Block.forward`, in the packing's precision; for the first token alone if no other is read."""
+        if not torch.is_autocast_enabled("cpu"):
+            return self._compute(z.to(self.dtype))
         with torch.autocast("cpu", enabled=False):
             return self._compute(z.to(self.dtype))
 
     def _compute(self, z: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch token2 dim"]:
         normed = run_norm(z, self.norms[0])
-        projected = self.qkv(normed)
+        projected = self.project(normed)
         if self.query is None:
-            gathered = attend_to_all(projected, self.heads)
+            gathered = attend_to_all(projected, self.heads, self.dtype)
         else:
             gathered = attend_from_first(self.query(normed[:, :1].contiguous()), projected, self.heads)
             z = z[:, :1].contiguous()
-        z = self.out.add(gathered, z)
-        return self.contract.add(self.compute_hidden(run_norm(z, self.norms[1])), z)
+        z = self.add_attended(gathered, z)
+        return self.add_mlp(self.compute_hidden(run_norm(z, self.norms[1])), z)
 
 
 Norm = tuple[list[int], Tensor | None, Tensor | None, float] | nn.Module
@@ -195,9 +199,11 @@ def attends_plainly(attention: nn.Module) -> bool:
     )
 
 
-def attend_to_all(projected: Float[Tensor, "batch token dim3"], heads: int) -> Float[Tensor, "batch token dim"]:
+def attend_to_all(
+    projected: Float[Tensor, "batch token dim3"], heads: int, gives: torch.dtype | None = None
+) -> Float[Tensor, "batch token dim"]:
     """Return the heads' outputs side by side; q is scaled already. It takes as many images at a time as stay in the
-    cache."""
+    cache. Plain products' sums are divided in float32 and returned in the precision `gives`; None: that of the inputs."""
     batch, tokens, width = projected.shape
     width, per_head = width // 3, width // 3 // heads
     cut = projected.view(batch, tokens, 3, heads, per_head).permute(2, 0, 3, 1, 4)
@@ -205,32 +211,43 @@ def attend_to_all(projected: Float[Tensor, "batch token dim3"], heads: int) -> F
         gathered = F.scaled_dot_product_attention(*cut.unbind(0), scale=1.0)
         return gathered.transpose(1, 2).reshape(batch, tokens, width)
     each = max(1, ATTENTION_BYTES // (heads * tokens * tokens * projected.itemsize))
-    found = [_multiply(cut[:, at : at + each]) for at in range(0, batch, each)]
-    return found[0] if len(found) == 1 else torch.cat(found)
+    found = torch.empty(batch, tokens, heads, per_head, dtype=gives or projected.dtype)
+    for at in range(0, batch, each):
+        _multiply(cut[:, at : at + each], found[at : at + each])
+    return found.view(batch, tokens, width)
 
 
-def _multiply(cut: Float[Tensor, "3 batch head token head_dim"]) -> Float[Tensor, "batch token dim"]:
+def _multiply(
+    cut: Float[Tensor, "3 batch head token head_dim"], found: Float[Tensor, "batch token head head_dim"]
+) -> None:
     _, batch, heads, tokens, per_head = cut.shape
     # laid out once: bmm would copy parts of `projected`, and k's transpose one value at a time
     q, k, v = cut.contiguous().view(3, batch * heads, tokens, per_head).unbind(0)
+    weights, sums = weigh(q, k)
+    gathered = torch.bmm(weights, v).view(batch, heads, tokens, per_head).transpose(1, 2)
+    if sums is None:
+        found.copy_(gathered)
+    else:
+        torch.div(gathered, sums.view(batch, heads, tokens, 1).transpose(1, 2), out=found)
+
+
+def weigh(
+    q: Float[Tensor, "matrix token head_dim"], k: Float[Tensor, "matrix token head_dim"]
+) -> tuple[Float[Tensor, "matrix token token"], Float32[Tensor, "matrix token 1"] | None]:
+    """Return attention's weights, and what they have yet to be divided by.
+
+    In bfloat16 these are powers, from whose exponents no largest score is subtracted, and their sums; None, and weights that add
+    up to 1, where a sum leaves the range in which that is exact, and in float32.
+    """
     scores = torch.bmm(q, k.mT)
-    gathered = None if cut.dtype == torch.float32 else gather_by_powers(scores, v)
-    if gathered is None:
-        gathered = torch.bmm(torch.softmax(scores, dim=-1), v)
-    return gathered.view(batch, heads, tokens, per_head).transpose(1, 2).reshape(batch, tokens, heads * per_head)
-
-
-def gather_by_powers(
-    scores: Float[Tensor, "matrix token token"], v: Float[Tensor, "matrix token head_dim"]
-) -> Float[Tensor, "matrix token head_dim"] | None:
-    """Return v weighted by the softmax of bfloat16 scores, which is divided by its sums at the end, and from which no largest score is
-    subtracted before; None where a sum leaves the range in which that is exact."""
-    powers = scores.exp()
-    sums = powers.sum(-1, keepdim=True, dtype=torch.float32)
-    least, most = torch.aminmax(sums)
-    if not SMALLEST_SUM < float(least) <= float(most) < 1 / SMALLEST_SUM:
-        return None
-    return torch.bmm(powers, v).div_(sums)
+    if scores.dtype != torch.float32:
+        powers = scores.exp_()
+        sums = powers.sum(-1, keepdim=True, dtype=torch.float32)
+        least, most = torch.aminmax(sums)
+        if SMALLEST_SUM < float(least) <= float(most) < 1 / SMALLEST_SUM:
+            return powers, sums
+        scores = torch.bmm(q, k.mT)  # the powers took their place
+    return torch.softmax(scores, dim=-1), None
 
 
 def attend_from_first(
