@@ -29,6 +29,8 @@ GUARDED = ("/v1/", "/metrics")
 """What needs a key, where there are keys."""
 LINGER = 2.0
 """Seconds for which the rest of a refused body is passed over."""
+LEFT = 499, "client-left"
+"""The status and the problem that are noted where a client went away."""
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -197,7 +199,10 @@ class _Passing:
                 {"Connection": "close"},
             ) from None  # fmt: skip
         if message["type"] == "http.disconnect":
-            raise Left
+            if not self.started:
+                raise Left
+            self.exchange.status, self.exchange.problem = LEFT
+            return message  # whatever sends the answer ends by itself
         self.guard.hold(self.exchange, len(message.get("body", b"")))
         if not message.get("more_body"):
             self.read.set()
@@ -218,7 +223,7 @@ class _Passing:
     async def fail(self, error: Exception) -> None:
         """Answer with the problem document of an error."""
         if isinstance(error, Left):
-            self.exchange.status, self.exchange.problem = 499, "client-left"
+            self.exchange.status, self.exchange.problem = LEFT
         if self.exchange.problem:  # nobody there, or told already
             return
         problem = error if isinstance(error, Problem) else None
