@@ -2,6 +2,7 @@
 
 import json
 
+import httpx
 import numpy as np
 import pytest
 from tests.deploy.conftest import folder_of, measure_shortly, write_noise
@@ -99,6 +100,23 @@ def test_commands_take_it(found, photos, tmp_path, capfd):
     assert "--precision is 'int8'; it must be one of" in capfd.readouterr().err
     assert main(["predict", str(folder_path(found)), image, "--precision", "int8"]) == 2
     assert capfd.readouterr().err.count("\n") == 1
+
+
+def test_a_service_answers_in_int8(found, photos):
+    files = sorted(photos.glob("val/*/*.png"))
+    expected, plain = (vitreous.load(found.path, precision=one)([*map(str, files)]) for one in ("int8", "fp32"))
+    options = {"precision": "int8"}
+    with (
+        vitreous.serve({"small": found.path}, port=0, wait_ms=1, load_options=options) as service,
+        httpx.Client(base_url=service.url, timeout=60) as client,
+    ):
+        described = client.get("/v1/models").json()["models"][0]
+        sent = [("images", (one.name, one.read_bytes())) for one in files]
+        answers = client.post("/v1/predict", files=sent).json()["predictions"]
+    assert (described["engine"], described["precision"]) == ("torch", "int8")
+    assert [one["label"] for one in answers] == [one.label for one in expected]
+    assert [one["score"] for one in answers] == pytest.approx([one.score for one in expected], abs=1e-6)
+    assert max(abs(one["score"] - other.score) for one, other in zip(answers, plain, strict=True)) > 1e-5
 
 
 def test_layers_that_hurt_are_found_and_kept(photos, tmp_path, monkeypatch):
