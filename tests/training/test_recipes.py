@@ -380,7 +380,6 @@ def test_finetuning_needs_weights_and_takes_their_model(weights):
         ("strips", {"channels": 3}, "small"),
         ("strips", {"weights": "auto"}, "probe"),
         ("strips", {"weights": "runs/a"}, "probe"),
-        ("digits", {"weights": "auto"}, "probe"),
         ("thumbnails", {"weights": "auto"}, "finetune"),
         ("thumbnails", {"weights": "runs/a"}, "finetune"),
         ("thumbnails", {"minutes": 3.0}, "small"),
@@ -391,12 +390,11 @@ def test_the_recipe_that_data_asks_for(kind, recipe_options, chosen):
 
 
 def test_the_rule_s_edges():
-    assert choose_recipe(RecipeOptions(base := facts(1999, (300, 200)))) == "probe"
-    assert choose_recipe(RecipeOptions(replace(base, train=2000))) == "small"
-    assert choose_recipe(RecipeOptions(replace(base, size=Size(16, 9)))) == "small"
-    assert choose_recipe(RecipeOptions(replace(base, channels=1))) == "probe"
-    assert choose_recipe(RecipeOptions(replace(base, channels=4))) == "small"
-    assert choose_recipe(RecipeOptions(replace(base, multilabel=True))) == "small"
-    assert choose_recipe(RecipeOptions(replace(base, multilabel=True), weights="runs/a")) == "finetune"
+    base = facts(1999, (300, 200))
+    assert {choose_recipe(RecipeOptions(replace(base, channels=number))) for number in (1, 3)} == {"probe"}
+    for change in ({"train": 2000}, {"size": Size(16, 9)}, {"channels": 4}, {"multilabel": True}):
+        assert choose_recipe(RecipeOptions(replace(base, **change))) == "small"
+    named = RecipeOptions(base, weights="runs/a")
+    assert choose_recipe(replace(named, facts=replace(base, multilabel=True))) == "finetune"
     for images, recipe in ((1999, "probe"), (2000, "lp-ft"), (10_000, "lp-ft"), (10_001, "finetune")):
-        assert choose_recipe(RecipeOptions(replace(base, train=images), weights="runs/a")) == recipe
+        assert choose_recipe(replace(named, facts=replace(base, train=images))) == recipe
