@@ -107,7 +107,7 @@ def test_images_go_into_the_first_sequence_with_room() -> None:
 )
 def test_models_of_one_grid_are_refused(config, why) -> None:
     with pytest.raises(ConfigError, match=why):
-        check_packing(create(config))
+        check_packing(config)
 
 
 def test_what_is_no_image_of_whole_patches_is_refused() -> None:

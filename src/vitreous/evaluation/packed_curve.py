@@ -15,7 +15,7 @@ from vitreous.errors import ConfigError
 from vitreous.evaluation.accuracy import Progress
 from vitreous.images.preprocess import decode_whole, preprocess_whole
 from vitreous.images.tensors import normalize
-from vitreous.model.packing import Layout, check_packing, forward_packed
+from vitreous.model.packing import Layout, TokenCounts, check_packing, count_tokens, forward_packed
 from vitreous.model.vit import ViT
 from vitreous.predictor import Predictor
 from vitreous.runtime.pipeline import overlap
@@ -62,10 +62,10 @@ class PackedCurve:
 
 @dataclass(frozen=True)
 class _Passed:
-    """An image's logits at each resolution, and the tokens of its batch: packed, padded to images, padded to sequences."""
+    """An image's logits at each resolution, and the tokens of its batch."""
 
     logits: Sequence[Float64[np.ndarray, " label"]]
-    counts: Sequence[tuple[int, int, int, int]]
+    counts: Sequence[TokenCounts]
 
 
 def choose_sides(predictor: Predictor, sides: Sequence[int]) -> tuple[int, ...]:
@@ -79,7 +79,9 @@ def choose_sides(predictor: Predictor, sides: Sequence[int]) -> tuple[int, ...]:
         raise ConfigError(
             f"{folder.path} is an exported model, whose graph is fixed; give {folder.source} to pack images"
         )
-    check_packing(folder.computing)
+    if folder.merge:
+        raise ConfigError("merged patches have no place of their own, so images can't be packed; leave out merge")
+    check_packing(folder.model.config)
     if predictor.engine.precision == "int8":
         raise ConfigError("int8 was calibrated for one size of image; choose --precision fp32 or bf16 to pack images")
     assert isinstance(folder.model, ViT)
@@ -151,25 +153,23 @@ def classify(
     """Return each image's logits at each resolution; the first one's counts are those of the batch, and the others have none."""
     folder = predictor.folder
     assert isinstance(folder, ModelFolder) and isinstance(folder.model, ViT)
-    rows, cols = folder.model.config.patch
-    prefix, found, counts = folder.model.config.prefix, [], []
+    patch, prefix = Size(*folder.model.config.patch), folder.model.config.prefix
+    found: list[np.ndarray] = []
+    counts: list[TokenCounts] = []
     for place, side in enumerate(sides):
         images = [one[place] for one in group]
-        grids = [(len(image) // rows, image.shape[1] // cols) for image in images]
-        lengths = tuple(down * across + prefix for down, across in grids)
-        budget = max(max(lengths), side * side // (rows * cols) + prefix)
+        sizes = [Size(*image.shape[:2]) for image in images]
+        lengths = tuple(rows // patch.rows * (cols // patch.cols) + prefix for rows, cols in sizes)
+        budget = max(max(lengths), side * side // (patch.rows * patch.cols) + prefix)
         layout = Layout(lengths, budget)
-        largest = max(down for down, _ in grids) * max(across for _, across in grids) + prefix
-        counts.append(
-            (sum(lengths), len(layout.sequences) * layout.length, len(images) * largest, len(images) * max(lengths))
-        )
+        counts.append(count_tokens(folder.model.config, sizes, budget))
         logits = torch.empty(len(images), len(folder.classes))
         several = max(1, MOST_PAIRS // layout.length**2)
         for first in range(0, len(layout.sequences), several):
             chosen = [image for sequence in layout.sequences[first : first + several] for image in sequence]
             logits[chosen] = compute_logits(predictor, folder, [images[image] for image in chosen], budget)
         found.append(logits.double().numpy())
-    none = [(0, 0, 0, 0)] * len(sides)
+    none = [TokenCounts(0, 0, 0, 0)] * len(sides)
     return [_Passed([each[at] for each in found], none if at else counts) for at in range(len(group))]
 
 

@@ -11,6 +11,7 @@ from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.decode import decode, probe
 from vitreous.images.preprocess import convert_mode, convert_to_pixels
 from vitreous.images.randaugment import randaugment
+from vitreous.images.scaling import fit_patches
 from vitreous.images.tensors import resize
 from vitreous.images.three_augment import jitter_colours, three_augment
 from vitreous.shapes import Box, Pixels, Size
@@ -34,7 +35,37 @@ def augment(
     The crop is drawn from the header's size, before decoding: a JPEG whose crop will be shrunk anyway is decoded at a
     reduced scale that still covers it.
     """
-    pixels = crop(image, config, preprocess, decoding, rng, name)
+    return alter(crop(image, config, preprocess, decoding, rng, name), config, rng)
+
+
+def augment_packed(
+    image: Pixels[np.ndarray, "row col channel"],
+    config: AugmentConfig,
+    preprocess: PreprocessConfig,
+    rng: np.random.Generator,
+    extent: tuple[Size, int],
+) -> Pixels[np.ndarray, "row2 col2 channel"]:
+    """As `augment`, of a decoded image, at a size that is drawn, in whole patches: nothing is stretched, since the crop keeps its aspect.
+
+    The side of a square of the same area is uniform between the smallest and that of `preprocess.size`. The crop is the
+    whole image (eval), or an inception crop whose aspects are relative to the image's own. `extent`: the patch, and that smallest
+    side, in pixels.
+    """
+    patch, smallest = extent
+    full, side = Size(*image.shape[:2]), rng.uniform(smallest, math.sqrt(math.prod(preprocess.size)))
+    box = Box(0, 0, *full)
+    if config.crop == "inception":
+        low, high = (full.cols / full.rows * aspect for aspect in config.crop_aspect)
+        box = draw_inception_box(full, replace(config, crop_aspect=(low, high)), rng)
+    part = image[box.top : box.top + box.rows, box.left : box.left + box.cols]
+    target = fit_patches(Size(box.rows, box.cols), patch, side)
+    return alter(resize(part, target, preprocess.interpolation, antialias=preprocess.antialias), config, rng)
+
+
+def alter(
+    pixels: Pixels[np.ndarray, "row col channel"], config: AugmentConfig, rng: np.random.Generator
+) -> Pixels[np.ndarray, "row col channel"]:
+    """Flip, RandAugment, 3-Augment, jitter colours and erase."""
     if config.flip and rng.random() < 0.5:
         pixels = torch.from_numpy(pixels).flip(1).numpy()  # numpy copies backwards 20 times slower
     layers, magnitude = config.randaugment

@@ -35,14 +35,14 @@ def compute_scaled_size(image: Size, config: PreprocessConfig) -> Size:
     return Size(longer, whole.rows) if image.cols <= image.rows else Size(whole.rows, longer)
 
 
-def fit_patches(image: Size, patch: Size, side: int) -> Size:
+def fit_patches(image: Size, patch: Size, side: float) -> Size:
     """Return the rows and columns, in whole patches, to which an image is scaled with its aspect kept: the area is nearly that of a
     square of `side` pixels, and never more patches than fit into that area (Pix2Struct's rule, 2210.03347).
 
     >>> fit_patches(Size(480, 640), Size(16, 16), 224)
     Size(rows=192, cols=256)
     """
-    most = max(1, side * side // (patch.rows * patch.cols))
+    most = max(1, int(side * side) // (patch.rows * patch.cols))
     scale = math.sqrt(most * patch.rows / image.rows * patch.cols / image.cols)
     rows = min(most, max(1, int(scale * image.rows / patch.rows + 1e-9)))
     cols = min(most // rows, max(1, int(scale * image.cols / patch.cols + 1e-9)))

@@ -3,23 +3,43 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Shaped
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
 from vitreous.model.attention import Places
 from vitreous.model.config import ViTConfig
-from vitreous.model.convnet import ConvNet
-from vitreous.model.kinds import name_kind
+from vitreous.model.kinds import Config, name_kind
 from vitreous.model.patches import cut_patches
 from vitreous.model.positions.added import DEFAULT_RULE, AddedPositions
 from vitreous.model.positions.rotary import Angles, Rotary
-from vitreous.model.swin import Swin
+from vitreous.model.swin_config import SwinConfig
 from vitreous.model.vit import ViT
 from vitreous.shapes import Size
+
+
+class PackedImages(NamedTuple):
+    """Images to be packed, in place of a batch of one size."""
+
+    images: Sequence[Float[Tensor, "channel _ _"]]
+    """Normalised pixels."""
+    budget: int
+    """Tokens of a sequence at most, if no image is longer."""
+
+
+class TokenCounts(NamedTuple):
+    """The tokens of some images: their own, those of the sequences that they are packed into, and those that padding gives."""
+
+    own: int
+    packed: int
+    padded: int
+    """All images padded to the largest, in rows and columns."""
+    padded_sequences: int
+    """All images' sequences padded to the longest."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +112,7 @@ def forward_packed(
     Raises:
         ConfigError: no images, a size that the patch doesn't divide, or a model that `check_packing` refuses.
     """
-    check_packing(model)
+    check_packing(model.config)
     if not images:
         raise ConfigError("there are no images to pack; give at least one")
     grids = [find_grid(model.config, image) for image in images]
@@ -111,15 +131,12 @@ def forward_packed(
     return classify(model, layout.split(z))
 
 
-def check_packing(model: nn.Module) -> None:
+def check_packing(config: Config) -> None:
     """Raise ConfigError for a model that can't take images of several sizes in one sequence."""
-    if isinstance(model, ConvNet):
-        raise ConfigError(f"{name_kind(model.config.KIND)} has no tokens to pack; choose a Vision Transformer")
-    if isinstance(model, Swin):
+    if isinstance(config, SwinConfig):
         raise ConfigError("windows need whole grids of patches, so images can't be packed; choose a Vision Transformer")
-    if not isinstance(model, ViT):
-        raise ConfigError("merged patches have no place of their own, so images can't be packed; leave out merge")
-    config = model.config
+    if not isinstance(config, ViTConfig):
+        raise ConfigError(f"{name_kind(config.KIND)} has no tokens to pack; choose a Vision Transformer")
     if config.in_attention:
         raise ConfigError(
             "relative positions depend on one grid, so images with several can't be packed; choose "
@@ -132,6 +149,17 @@ def check_packing(model: nn.Module) -> None:
         )
     if config.block.attention == "axial":
         raise ConfigError("axial attention runs along the lines of one grid, so images with several can't be packed")
+
+
+def count_tokens(config: ViTConfig, sizes: Sequence[Size], budget: int) -> TokenCounts:
+    """Return the tokens of images of these sizes in pixels, whole patches each."""
+    rows, cols = config.patch
+    grids = [Size(size.rows // rows, size.cols // cols) for size in sizes]
+    lengths = tuple(grid.rows * grid.cols + config.prefix for grid in grids)
+    layout = Layout(lengths, budget)
+    largest = max(grid.rows for grid in grids) * max(grid.cols for grid in grids) + config.prefix
+    packed = len(layout.sequences) * layout.length
+    return TokenCounts(sum(lengths), packed, len(sizes) * largest, len(sizes) * max(lengths))
 
 
 def find_grid(config: ViTConfig, image: Float[Tensor, "channel _ _"]) -> Size:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from vitreous.data.stream.loader import Batch
 from vitreous.errors import ConfigError
 from vitreous.model.factory import Model
+from vitreous.model.packing import PackedImages, forward_packed
 from vitreous.model.vit import ViT
 from vitreous.objectives.base import Objective
 from vitreous.objectives.config import ClassifyConfig
@@ -46,7 +47,7 @@ class Supervised(Objective):
 
     def compute_loss(
         self,
-        images: Float[Tensor, "batch channel row col"],
+        images: Float[Tensor, "batch channel row col"] | PackedImages,
         targets: Float[Tensor, "batch label"],
         taught: Float[Tensor, "batch label"] | None = None,
     ) -> tuple[Float[Tensor, "batch label"], Float[Tensor, ""]]:
@@ -57,7 +58,10 @@ class Supervised(Objective):
         teacher both heads learn from the labels, 0.5 each.
         """
         model = self.model
-        if isinstance(model, ViT) and model.distillation_head is not None:
+        if isinstance(images, PackedImages):
+            assert isinstance(model, ViT)
+            heads = [forward_packed(model, images.images, budget=images.budget).float()]
+        elif isinstance(model, ViT) and model.distillation_head is not None:
             heads = [logits.float() for logits in model.logits_by_head(model.tokens(images))]
         else:
             heads = [model(images).float()]
@@ -104,7 +108,7 @@ class Classify(Supervised):
 
     def forward(
         self,
-        images: Float[Tensor, "batch channel row col"],
+        images: Float[Tensor, "batch channel row col"] | PackedImages,
         labels: Int64[Tensor, " batch"] | Float32[Tensor, "batch label"],
         partners: Int64[Tensor, " batch"] | Float32[Tensor, "batch label"],
         weights: Float[Tensor, " batch"],
@@ -113,7 +117,7 @@ class Classify(Supervised):
         """Return the mean loss, and the number of examples classified correctly.
 
         Args:
-            images: normalised pixels.
+            images: normalised pixels; or images of several sizes.
             labels: each example's class, or the probability of each class.
             partners: the class that was mixed in (mixup, cutmix); the same as labels where nothing was.
             weights: share of `labels` in the mixture, 0 to 1; the rest is `partners`.

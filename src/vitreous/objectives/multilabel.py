@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
 from vitreous.model.factory import Model
+from vitreous.model.packing import PackedImages
 from vitreous.objectives.classification import Supervised
 from vitreous.objectives.config import ClassifyConfig
 
@@ -45,7 +46,7 @@ class ClassifyMultilabel(Supervised):
 
     def forward(
         self,
-        images: Float[Tensor, "batch channel row col"],
+        images: Float[Tensor, "batch channel row col"] | PackedImages,
         labels: Bool[Tensor, "batch label"],
         partners: Bool[Tensor, "batch label"],
         weights: Float[Tensor, " batch"],
@@ -53,7 +54,7 @@ class ClassifyMultilabel(Supervised):
         """Return the mean loss per example, and the number of pairs predicted, present, and both.
 
         Args:
-            images: normalised pixels.
+            images: normalised pixels; or images of several sizes.
             labels: which labels each example has.
             partners: those of what was mixed in (mixup, cutmix); the same as labels where nothing was.
             weights: share of `labels` in the mixture, 0 to 1; the rest is `partners`.

@@ -162,6 +162,9 @@ class RunConfig:
     tokens; 1: all."""
     low_resolution_duration: str = "90%"
     """How long the run stays at the low resolution, a duration."""
+    packed: int = 0
+    """Train a ViT on images in their own aspect and of several sizes, packed into few sequences (NaViT, 2307.06304): each has about the
+    area of a square whose side is drawn between this, in pixels, and the model's own; 0: all images at the model's size."""
     batch: int = 1024
     """Examples per optimizer step."""
     micro_batch: int | Literal["auto"] = 0

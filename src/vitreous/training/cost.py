@@ -71,6 +71,9 @@ def count_example(config: RunConfig, size: tuple[int, int] | None = None) -> int
         seen = patches - count_share(config.objective.mask_ratio, "mask_ratio", patches)
         return passes * (count_vit_flops(model, seen=seen) + count_decoder(model, config.objective, seen))
     seen = max(1, round(patches * (1 - config.regularisation.patch_dropout)))
+    if config.packed:
+        share = config.packed / math.sqrt(math.prod(model.image))  # the mean area for sides that are drawn uniformly
+        seen = max(1, round(patches * (1 + share + share * share) / 3))
     return passes * count_vit_flops(model, seen=seen)
 
 

@@ -14,10 +14,15 @@ from torch.nn import functional as F
 from vitreous.data.stream.canvases import CanvasStream, render_batches
 from vitreous.data.stream.loader import Batch, Share, load_train_batches
 from vitreous.data.stream.order import extend_hash, hash_integers
+from vitreous.data.stream.packed_images import PackedStream, cut_images
 from vitreous.errors import NonFiniteLoss, WorkerKilled
 from vitreous.images.tensors import normalize
 from vitreous.metrics.headline import find_headline, select_judged
+from vitreous.model.config import ViTConfig
+from vitreous.model.kinds import get_patch
+from vitreous.model.packing import PackedImages, count_tokens
 from vitreous.run_folder import Run
+from vitreous.shapes import Size
 from vitreous.training.checkpoint_writer import CheckpointWriter
 from vitreous.training.distributed import World, explain_loss
 from vitreous.training.divergence import NonFiniteStep, check_weights
@@ -152,6 +157,9 @@ def load_batches(job: Job, total: int) -> Iterator[Batch]:
     world, batch, workers = job.world, job.config.batch, job.config.workers
     augment, preprocess = job.config.augment, job.config.preprocess
     stream = CanvasStream(**vars(job.stream)) if augment.on == "device" else job.stream
+    if job.config.packed:
+        patch = Size(*get_patch(job.config.model))
+        stream = PackedStream(**vars(job.stream), patch=patch, smallest=job.config.packed)
     stream = Share(stream, batch, world.rank, world.size) if world.together else stream
     own = world.divide(batch)
     batches = load_train_batches(stream, job.progress.step * own, own, total * own, workers)
@@ -192,6 +200,7 @@ def differentiate(job: Job, batch: Batch) -> tuple[list[Tensor], list[dict[str, 
     objective = next(one for one in (job.runner, job.compiled, job.objective) if one is not None)
     losses: list[Tensor] = []
     counted: list[dict[str, Tensor]] = []
+    saved: dict[str, Tensor] = {}
     micro = int(config.micro_batch) or size
     draws = (split.split(micro) for split in draw_step(job, size))
     for last, part, noise, keys in mark_last(zip(batch.split(micro), *draws, strict=True)):
@@ -202,13 +211,25 @@ def differentiate(job: Job, batch: Batch) -> tuple[list[Tensor], list[dict[str, 
                 images = normalize(part.pixels, config.preprocess)
                 if resolution is not None:
                     images = F.interpolate(images, size=tuple(resolution), mode="area")
+                if config.packed:
+                    images, saved = pack_images(job, images, part)
                 loss, numbers = objective(images, *job.objective.inputs(part, noise.to(job.device)))
             loss = loss * (len(part.labels) / size)
             job.world.pulse.beat()
             loss.backward()
         losses.append(loss.detach())
-        counted.append(numbers)
+        counted.append(numbers | saved)
     return losses, counted
+
+
+def pack_images(job: Job, pixels: Tensor, part: Batch) -> tuple[PackedImages, dict[str, Tensor]]:
+    """Return a part's images to be packed, and their tokens: in sequences, and if all were padded to the largest."""
+    model = job.config.model
+    assert part.draws is not None and isinstance(model, ViTConfig)
+    images = cut_images(pixels, part.draws)
+    counts = count_tokens(model, [Size(*image.shape[1:]) for image in images], model.tokens)
+    numbers = {"packed": counts.packed, "padded": counts.padded}
+    return PackedImages(images, model.tokens), {name: torch.tensor(float(one)) for name, one in numbers.items()}
 
 
 def draw_step(job: Job, size: int) -> tuple[Tensor, Tensor]:

@@ -33,6 +33,7 @@ from vitreous.training.config import RunConfig
 from vitreous.training.distributed import ALONE, World
 from vitreous.training.duration import Duration
 from vitreous.training.loop import load_batches, train_step
+from vitreous.training.packing_check import check_packed
 from vitreous.training.reporter import Reporter
 from vitreous.training.state import Job
 from vitreous.training.teacher import Teacher
@@ -114,6 +115,8 @@ def check_settings(config: RunConfig, dataset: Dataset) -> None:
 def check_kind(config: RunConfig) -> None:
     """Refuse settings of training that a kind of model can't have; raises ConfigError."""
     model = config.model
+    if config.packed:
+        check_packed(config)
     if isinstance(model, (ResNetConfig, EfficientNetConfig)):
         check_convolutional(config)
         if isinstance(model, EfficientNetConfig) or model.norm == "batch":

@@ -79,6 +79,7 @@ RANGES = {
     "head_views": "[0, 1000]",
     "lora": "[0, inf)",
     "low_resolution": "(0, 1]",
+    "packed": "[0, inf)",
     "batch": "[1, 1048576]",
     "micro_batch": "[0, inf)",
     "ema": "[0, 1)",

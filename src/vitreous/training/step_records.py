@@ -73,9 +73,13 @@ def advance(job: Job, run: Run, loss: Tensor, numbers: dict[str, Tensor], time: 
 
 
 def read_shares(job: Job) -> dict[str, float]:
-    """Return the objective's figures for the examples since the last record, besides the loss: accuracy, or F1."""
+    """Return the objective's figures for the examples since the last record, besides the loss: accuracy, or F1;
+    of packed images also the share of tokens that padding all images of a part to the largest would add."""
     window = job.progress.window
-    return job.objective.shares(window) if window["samples"] else {}
+    if not window["samples"]:
+        return {}
+    saved = {"padding_saved": 1 - window["packed"] / window["padded"]} if window.get("padded") else {}
+    return job.objective.shares(window) | saved
 
 
 def measure_machine(job: Job) -> dict[str, float]:
@@ -104,7 +108,7 @@ def measure_memory(device: torch.device) -> int:
 def count_operations(job: Job) -> int | None:
     """Return the operations of one example in the newest step; None where parts of an image are left out."""
     config = job.config
-    if not isinstance(config.objective, ClassifyConfig) or config.regularisation.patch_dropout:
+    if not isinstance(config.objective, ClassifyConfig) or config.regularisation.patch_dropout or config.packed:
         return None
     size = job.resolution(job.progress.step - 1)
     return 3 * count.count_flops(config.model if size is None else replace(config.model, image=size))

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 
 from vitreous.data.stream.loader import Example, TrainStream
+from vitreous.data.stream.packed_images import PackedStream, get_view
 from vitreous.drawing.images import draw_overlay
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.pixels import select_visible
@@ -25,7 +26,7 @@ from vitreous.reports.run import examples_multilabel
 from vitreous.reports.run.contents import Measured, MeasuredMultilabel, RunContents, is_unlabelled, read_kind
 from vitreous.reports.run.results import explain_unmeasured
 from vitreous.settings import from_dict
-from vitreous.shapes import Pixels
+from vitreous.shapes import Pixels, Size
 
 LOOKED_AT, HEADS, TRAINING = 6, 16, 24
 """Most pictures of each kind."""
@@ -141,10 +142,13 @@ def build_training_batch(found: RunContents) -> list[Block] | None:
         from_dict(PreprocessConfig, settings.get("preprocess") or {}, "preprocess"),
         from_dict(DecodeConfig, settings.get("decode") or {}, "decode"),
     )
+    if settings.get("packed"):
+        patch = Size(*settings["model"]["patch"])
+        stream = PackedStream(**vars(stream), patch=patch, smallest=settings["packed"])
     tiles = []
     for sample in range(min(TRAINING, settings.get("batch", TRAINING))):
         one = stream.example(sample)
-        shown = Picture(select_visible(one.pixels, stream.preprocess), name_label(one, classes))
+        shown = Picture(select_visible(get_view(one), stream.preprocess), name_label(one, classes))
         tiles.append(Tile(shown, [Line("", name_label(one, classes))]))
     lead = "The first training examples, cropped, augmented and mixed by this run's settings."
     lead += "" if is_unlabelled(found) else " Do they still show what their labels say?"
