@@ -381,7 +381,7 @@ def test_finetuning_needs_weights_and_takes_their_model(weights):
         ("strips", {"weights": "auto"}, "probe"),
         ("strips", {"weights": "runs/a"}, "probe"),
         ("thumbnails", {"weights": "auto"}, "finetune"),
-        ("thumbnails", {"weights": "runs/a"}, "finetune"),
+        ("digits", {"weights": "auto"}, "probe"),
         ("thumbnails", {"minutes": 3.0}, "small"),
     ],
 )
