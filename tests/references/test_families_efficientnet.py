@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.support.twins import CLOSE, difference, logits, randomise, saved
+from tests.support.twins import CLOSE, difference, images, logits, randomise, saved
 from torch import nn
 from torch.nn import functional as F
 
@@ -209,6 +209,7 @@ def test_a_step_of_training_has_timms_loss_gradients_and_statistics(kind: str, t
     ("name", "image"), [("tf_efficientnet_b7", 600), ("tf_efficientnet_l2", 128), ("efficientnet_b4", 380)]
 )
 def test_published_shapes(name: str, image: int, tmp_path: Path) -> None:
+    """In float64: float32 rounds by 6e-5 in L2's 88 blocks, in ours and timm's at different places."""
     import timm
 
     model = draw(timm.create_model(name), image)
@@ -216,4 +217,8 @@ def test_published_shapes(name: str, image: int, tmp_path: Path) -> None:
     folder, _ = load_foreign(saved(model.state_dict(), tmp_path, config))
     expected = build_efficientnet_config(f"EfficientNet-{name.rpartition('_')[2].upper()}", image=(image, image))
     assert folder.model.config.widths == expected.widths
-    assert difference(folder.model, model) < CLOSE
+    pixels = images(image, image).double()
+    with torch.inference_mode():
+        ours, theirs = folder.model.double()(pixels), model.double()(pixels)
+    assert float((theirs[0] - theirs[1]).abs().mean()) > 0.05
+    assert float((ours - theirs).abs().max()) < 1e-10
