@@ -20,7 +20,8 @@ class Published:
 
 
 VIT = "2010.11929"
-DEIT = "DeiT, 2012.12877, table 5"
+DEIT = "DeiT, 2012.12877, and its authors' README"
+NOISY = "Noisy Student, 1911.04252, its authors' README"
 REVENGE = "DeiT-III, 2204.07118, and its authors' README"
 AUGREG = "AugReg, 2106.10270"
 PUBLISHED = (
@@ -56,6 +57,10 @@ PUBLISHED = (
     *(
         Published(f"EfficientNet-{size}", top1, "ImageNet", image, "1905.11946, table 2")
         for size, top1, image in (("B0", 77.1, 224), ("B7", 84.3, 600))
+    ),
+    *(
+        Published(f"EfficientNet-{size}", top1, "ImageNet, JFT-300M unlabelled", image, NOISY)
+        for size, top1, image in (("B7", 86.9, 0), ("L2", 88.2, 475), ("L2", 88.4, 0))
     ),
 )  # fmt: skip
 """By model, the least training data first. What is not here is not known to us from its source."""

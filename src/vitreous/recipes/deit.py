@@ -32,7 +32,7 @@ def deit(options: RecipeOptions) -> RunConfig:
     teacher's label counts as much as the data's (hard distillation). On less data the model, the optimizer and the length
     of recipe `small-vit`, with [class] and, with a teacher, the distillation token.
 
-    Reached: by the authors DeiT-B 81.8% on ImageNet, and 83.4% by a RegNetY-16GF as teacher (table 5). Not run here;
+    Reached: by the authors DeiT-B 81.8% on ImageNet, and 83.4% by a RegNetY-16GF as teacher (their README). Not run here;
         `benchmarks/distillation.py` holds it against the same ViT without a teacher, on CIFAR-10 at equal time.
     """
     token = options.teacher is not None

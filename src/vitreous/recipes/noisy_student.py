@@ -32,7 +32,7 @@ def noisy_student(options: RecipeOptions) -> RunConfig:
     `pretrain` differs from the paper (SGD for RMSProp, cosine for steps of 0.97), so does this. On fewer, recipe `small` with
     milder noise, and 3 times as many pseudo-labelled images.
 
-    Reached: by the paper EfficientNet-L2 88.4% on ImageNet with 300 million unlabelled images (table 2). Not run here at that
+    Reached: by the paper EfficientNet-L2 88.4% on ImageNet with 300 million unlabelled images. Not run here at that
         size; study `self-training` has the laptop's.
     """
     if options.facts.train >= MANY:
