@@ -2,13 +2,17 @@
 
 import csv
 import json
+import os
 import shutil
+import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.support.forked import Forked
 from tests.support.training import TINY, Listener, digest
 from tests.support.unlabelled import write_digits
 
@@ -16,6 +20,7 @@ import vitreous
 from vitreous.data.config import DataConfig
 from vitreous.errors import CheckpointError, ConfigError, DataError, RunError
 from vitreous.run_folder import read_run
+from vitreous.self_training import rounds
 from vitreous.self_training.options import SelfTrainingOptions
 from vitreous.self_training.rounds import begin_rounds, describe_rounds, plan_rounds, read_plan
 from vitreous.training.run import train
@@ -201,3 +206,50 @@ def test_from_python_by_the_recipe_and_a_dry_run_before(whole, tmp_path):
     with pytest.raises(ConfigError, match="did you mean 'rounds'"):
         vitreous.train(whole / "labelled", **how, self_training={"round": 1})
     assert "40 images" in describe_rounds(read_plan(tmp_path / "self"))
+
+
+@pytest.mark.slow
+def test_killed_within_and_between_runs_it_goes_on_to_the_same_bits(whole, tmp_path, monkeypatch):
+    """SIGKILL as soon as a file of each stage is there: a checkpoint of a run, its end, labels before their student; and once before
+    the model folder."""
+    out = tmp_path / "self"
+    plan = plan_rounds(configure(whole), OPTIONS)
+
+    def work():
+        if (out / "self-training.json").exists():
+            vitreous.resume(out)
+        else:
+            begin_rounds(plan, out)
+        return 0
+
+    stages = (
+        "teacher/checkpoints/step-4",
+        "teacher/model",
+        "labels-1.csv",
+        "round-1/checkpoints/step-6",
+        "round-1/model",
+        "labels-2.csv",
+        "final/checkpoints/step-2",
+    )
+    for stage in stages:
+        process = Forked(work)
+        while not (out / stage).exists() and process.poll() is None:
+            time.sleep(0.0005)
+        process.kill()
+        said = process.communicate()
+        assert process.returncode == -signal.SIGKILL, said
+        assert not (out / "final" / "model").exists(), "it was over before it was killed"
+    with monkeypatch.context() as patch:
+        patch.setattr(rounds, "save_model", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        process = Forked(work)
+        said = process.communicate()
+    assert process.returncode == -signal.SIGKILL, said
+    assert (out / "final" / "model").exists()
+    assert not (out / "model").exists()
+    last = Forked(work)
+    said = last.communicate()
+    assert last.returncode == 0, said
+    assert digest(out) == digest(whole / "self")
+    for number in (1, 2):
+        assert (out / f"labels-{number}.csv").read_bytes() == (whole / "self" / f"labels-{number}.csv").read_bytes()
+    assert read_plan(out).reached == read_plan(whole / "self").reached
