@@ -14,6 +14,7 @@ import vitreous as package
 
 KINDS = {
     "ViT": ("mu/4", (), "timm"),
+    "DeiT": ("mu/4", ("--model.distillation-token", "--model.class-token", "--model.pool=class"), "huggingface"),
     "hybrid": ("R+mu/2", ("--image=16", "16", "--model.stem.width=1"), "google"),
     "ResNet": ("R10x1", ("--model.root-channels=8", "--model.groups=4", "--model.units", "1", "1"), ""),
     "EfficientNet": (
