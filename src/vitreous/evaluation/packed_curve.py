@@ -15,7 +15,7 @@ from vitreous.errors import ConfigError
 from vitreous.evaluation.accuracy import Progress
 from vitreous.images.preprocess import decode_whole, preprocess_whole
 from vitreous.images.tensors import normalize
-from vitreous.model.packing import Layout, TokenCounts, check_packing, count_tokens, forward_packed
+from vitreous.model.packing import Layout, TokenCounts, check_packing, count_length, count_packed, forward_packed
 from vitreous.model.vit import ViT
 from vitreous.predictor import Predictor
 from vitreous.runtime.pipeline import overlap
@@ -153,16 +153,16 @@ def classify(
     """Return each image's logits at each resolution; the first one's counts are those of the batch, and the others have none."""
     folder = predictor.folder
     assert isinstance(folder, ModelFolder) and isinstance(folder.model, ViT)
-    patch, prefix = Size(*folder.model.config.patch), folder.model.config.prefix
+    config, patch = folder.model.config, Size(*folder.model.config.patch)
     found: list[np.ndarray] = []
     counts: list[TokenCounts] = []
     for place, side in enumerate(sides):
         images = [one[place] for one in group]
         sizes = [Size(*image.shape[:2]) for image in images]
-        lengths = tuple(rows // patch.rows * (cols // patch.cols) + prefix for rows, cols in sizes)
-        budget = max(max(lengths), side * side // (patch.rows * patch.cols) + prefix)
+        lengths = tuple(count_length(config, size) for size in sizes)
+        budget = max(max(lengths), side * side // (patch.rows * patch.cols) + config.prefix)
         layout = Layout(lengths, budget)
-        counts.append(count_tokens(folder.model.config, sizes, budget))
+        counts.append(count_packed(config, sizes, layout))
         logits = torch.empty(len(images), len(folder.classes))
         several = max(1, MOST_PAIRS // layout.length**2)
         for first in range(0, len(layout.sequences), several):

@@ -151,15 +151,19 @@ def check_packing(config: Config) -> None:
         raise ConfigError("axial attention runs along the lines of one grid, so images with several can't be packed")
 
 
-def count_tokens(config: ViTConfig, sizes: Sequence[Size], budget: int) -> TokenCounts:
-    """Return the tokens of images of these sizes in pixels, whole patches each."""
+def count_length(config: ViTConfig, size: Size) -> int:
+    """Return the tokens of an image of this size in pixels, whole patches: its patches and the prefix."""
     rows, cols = config.patch
-    grids = [Size(size.rows // rows, size.cols // cols) for size in sizes]
-    lengths = tuple(grid.rows * grid.cols + config.prefix for grid in grids)
-    layout = Layout(lengths, budget)
-    largest = max(grid.rows for grid in grids) * max(grid.cols for grid in grids) + config.prefix
-    packed = len(layout.sequences) * layout.length
-    return TokenCounts(sum(lengths), packed, len(sizes) * largest, len(sizes) * max(lengths))
+    return size.rows // rows * (size.cols // cols) + config.prefix
+
+
+def count_packed(config: ViTConfig, sizes: Sequence[Size], layout: Layout) -> TokenCounts:
+    """Return the tokens of images of these sizes in pixels, whole patches each, that are laid out so."""
+    largest = Size(max(size.rows for size in sizes), max(size.cols for size in sizes))
+    packed, images = len(layout.sequences) * layout.length, len(sizes)
+    return TokenCounts(
+        sum(layout.lengths), packed, images * count_length(config, largest), images * max(layout.lengths)
+    )
 
 
 def find_grid(config: ViTConfig, image: Float[Tensor, "channel _ _"]) -> Size:

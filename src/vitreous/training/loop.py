@@ -20,7 +20,7 @@ from vitreous.images.tensors import normalize
 from vitreous.metrics.headline import find_headline, select_judged
 from vitreous.model.config import ViTConfig
 from vitreous.model.kinds import get_patch
-from vitreous.model.packing import PackedImages, count_tokens
+from vitreous.model.packing import Layout, PackedImages, count_length, count_packed
 from vitreous.run_folder import Run
 from vitreous.shapes import Size
 from vitreous.training.checkpoint_writer import CheckpointWriter
@@ -227,7 +227,9 @@ def pack_images(job: Job, pixels: Tensor, part: Batch) -> tuple[PackedImages, di
     model = job.config.model
     assert part.draws is not None and isinstance(model, ViTConfig)
     images = cut_images(pixels, part.draws)
-    counts = count_tokens(model, [Size(*image.shape[1:]) for image in images], model.tokens)
+    sizes = [Size(*image.shape[1:]) for image in images]
+    layout = Layout(tuple(count_length(model, size) for size in sizes), model.tokens)
+    counts = count_packed(model, sizes, layout)
     numbers = {"packed": counts.packed, "padded": counts.padded}
     return PackedImages(images, model.tokens), {name: torch.tensor(float(one)) for name, one in numbers.items()}
 
