@@ -3,8 +3,8 @@
 from vitreous.drawing.charts import Series, draw_lines
 from vitreous.drawing.svg import Axis, format_percent
 from vitreous.evaluation.merge_curve import MergeCurve
-from vitreous.reports.blocks import Beside, Drawing, Section, Table, Words
-from vitreous.runtime.display import align_columns
+from vitreous.reports.blocks import Drawing, Section, Table
+from vitreous.reports.evaluation.curves import build_section, format_table
 
 HEADS = ("merge", "patches left", "GFLOPs", "top-1", "same class", "images/s", "speed")
 NOTE = (
@@ -21,19 +21,8 @@ def build_sections(found: MergeCurve) -> list[Section]:
         [Series("merging", line, 1, dots=True)], label, Axis("images per second"), Axis("", format_percent)
     )
     table = Table(f"{found.examples:,} images, batch {found.batch}", HEADS, list_rows(found))
-    return [
-        Section(
-            "merging",
-            "Token merging",
-            [
-                Beside(
-                    [Drawing(drawing, "Each dot is a number of pairs.", "Top-1 accuracy over speed"), Words(NOTE)],
-                    wide=True,
-                ),
-                table,
-            ],
-        )
-    ]
+    chart = Drawing(drawing, "Each dot is a number of pairs.", "Top-1 accuracy over speed")
+    return [build_section("merging", "Token merging", chart, NOTE, table)]
 
 
 def list_rows(found: MergeCurve) -> list[tuple[str, ...]]:
@@ -55,5 +44,4 @@ def list_rows(found: MergeCurve) -> list[tuple[str, ...]]:
 
 def format_lines(found: MergeCurve) -> list[str]:
     """Format the table for a terminal."""
-    lines = align_columns([HEADS, *list_rows(found)], words=0)
-    return ["", "merging", *(f"  {line}" for line in lines)]
+    return format_table("merging", HEADS, list_rows(found))

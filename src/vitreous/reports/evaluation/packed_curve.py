@@ -3,8 +3,8 @@
 from vitreous.drawing.charts import Series, draw_lines
 from vitreous.drawing.svg import Axis, format_percent
 from vitreous.evaluation.packed_curve import PackedCurve
-from vitreous.reports.blocks import Beside, Drawing, Section, Table, Words
-from vitreous.runtime.display import align_columns
+from vitreous.reports.blocks import Drawing, Section, Table
+from vitreous.reports.evaluation.curves import build_section, format_table
 
 HEADS = ("resolution", "tokens an image", "top-1", "loss", "saved of images", "saved of sequences")
 NOTE = (
@@ -23,7 +23,7 @@ def build_sections(found: PackedCurve) -> list[Section]:
         f"{found.examples:,} images, {found.batch} packed together, positions {found.rule}", HEADS, list_rows(found)
     )
     chart = Drawing(drawing, "Each dot is a resolution.", "Top-1 accuracy over resolution")
-    return [Section("packing", "Packed images", [Beside([chart, Words(NOTE)], wide=True), table])]
+    return [build_section("packing", "Packed images", chart, NOTE, table)]
 
 
 def list_rows(found: PackedCurve) -> list[tuple[str, ...]]:
@@ -43,5 +43,4 @@ def list_rows(found: PackedCurve) -> list[tuple[str, ...]]:
 
 def format_lines(found: PackedCurve) -> list[str]:
     """Format the table for a terminal."""
-    lines = align_columns([HEADS, *list_rows(found)], words=0)
-    return ["", "packed", *(f"  {line}" for line in lines)]
+    return format_table("packed", HEADS, list_rows(found))
