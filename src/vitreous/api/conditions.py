@@ -6,7 +6,7 @@ import numpy as np
 
 from vitreous.data.sources.base import Source
 from vitreous.errors import ConfigError
-from vitreous.evaluation.merge_curve import MergeCurve, measure_merge_curve
+from vitreous.evaluation.merge_curve import CurveProgress, MergeCurve, measure_merge_curve
 from vitreous.evaluation.packed_curve import PackedCurve, measure_packed_curve
 from vitreous.evaluation.robustness import Robustness, check_severities, choose_corruptions, robustness
 from vitreous.images.corruptions.catalog import SEVERITIES
@@ -30,6 +30,16 @@ def check_corruptions(
     return choose_corruptions(names), check_severities(SEVERITIES if severities is None else severities)
 
 
+def follow(display: Reporter, before: str = "") -> CurveProgress:
+    """Return what is called with (images done, all images, what is measured), and shows that, after the words before it."""
+
+    def report_work(done: int, total: int, said: str) -> None:
+        display.phase(before + said)
+        display.progress(done, total, {})
+
+    return report_work
+
+
 def measure_corruptions(
     requested: tuple[tuple[str, ...], tuple[int, ...]],
     predictor: Predictor,
@@ -38,24 +48,15 @@ def measure_corruptions(
     display: Reporter,
 ) -> Robustness:
     """Measure the model under corruptions."""
-
-    def report_work(done: int, total: int, said: str) -> None:
-        display.phase(f"measuring under corruption: {said}")
-        display.progress(done, total, {})
-
-    return robustness(predictor, source, *requested, report_work, (batch, "auto"))
+    progress = follow(display, "measuring under corruption: ")
+    return robustness(predictor, source, *requested, progress, (batch, "auto"))
 
 
 def draw_merge_curve(
     merges: tuple[int, ...], predictor: Predictor, images: tuple[Source, np.ndarray], batch: int, display: Reporter
 ) -> MergeCurve:
     """Measure the model with these numbers of merged pairs, on labelled images."""
-
-    def report_work(done: int, total: int, said: str) -> None:
-        display.phase(said)
-        display.progress(done, total, {})
-
-    return measure_merge_curve(predictor, *images, merges, batch, report_work)
+    return measure_merge_curve(predictor, *images, merges, batch, follow(display))
 
 
 def draw_packed_curve(
