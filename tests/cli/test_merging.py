@@ -5,36 +5,27 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from tests.deploy.conftest import folder_of
+from tests.deploy.conftest import save_plain, write_classes
 
 import vitreous as package
 from vitreous.errors import ConfigError
 from vitreous.images.preprocess import normalize_array
-from vitreous.model.config import ViTConfig
 from vitreous.model.token_merging import Merging
 from vitreous.weights.model_folder import load_model, save_model
-
-PLAIN = ViTConfig(image=(16, 24), patch=(4, 4), width=32, depth=2, heads=2, mlp_width=48, classes=3)
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A saved ViT of 24 patches."""
-    path = tmp_path_factory.mktemp("merging") / "model"
-    save_model(path, folder_of(PLAIN, temperature=1.7))
-    return path
+    return save_plain(tmp_path_factory.mktemp("merging") / "model")
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """Four images of each of its classes."""
-    root, noise = tmp_path_factory.mktemp("photos"), np.random.default_rng(3)
-    for place in range(12):
-        path = root / f"class {place % 3}" / f"{place}.png"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(np.kron(noise.integers(256, size=(4, 6, 3)), np.ones((8, 8, 1))).astype(np.uint8)).save(path)
-    return root
+    noise = np.random.default_rng(3)
+    blocks = (np.kron(noise.integers(256, size=(4, 6, 3)), np.ones((8, 8, 1))) for _ in range(12))
+    return write_classes(tmp_path_factory.mktemp("photos"), (one.astype(np.uint8) for one in blocks))
 
 
 def expected(model, pairs, photo):

@@ -7,39 +7,32 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.deploy.conftest import folder_of
+from tests.deploy.conftest import PLAIN, folder_of, save_plain, write_classes
 
 import vitreous as package
 from vitreous.errors import ConfigError
 from vitreous.images.config import PreprocessConfig
 from vitreous.images.preprocess import normalize_array, preprocess_image
 from vitreous.images.scaling import fit_patches
-from vitreous.model.config import ViTConfig
 from vitreous.model.resnet_config import ResNetConfig
 from vitreous.shapes import Size
 from vitreous.weights.model_folder import load_model, save_model
 
-PLAIN = ViTConfig(image=(16, 24), patch=(4, 4), width=32, depth=2, heads=2, mlp_width=48, classes=3)
 SHAPES = [(20, 60), (64, 64), (90, 30), (33, 47), (16, 24)]
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A saved ViT of 24 patches."""
-    path = tmp_path_factory.mktemp("packing") / "model"
-    save_model(path, folder_of(PLAIN, temperature=1.7))
-    return path
+    return save_plain(tmp_path_factory.mktemp("packing") / "model")
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """Fifteen images of several aspects, in three classes."""
-    root, noise = tmp_path_factory.mktemp("photos"), np.random.default_rng(3)
-    for place in range(15):
-        path = root / f"class {place % 3}" / f"{place}.png"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(noise.integers(256, size=(*SHAPES[place % 5], 3), dtype=np.uint8)).save(path)
-    return root
+    noise = np.random.default_rng(3)
+    images = (noise.integers(256, size=(*SHAPES[place % 5], 3), dtype=np.uint8) for place in range(15))
+    return write_classes(tmp_path_factory.mktemp("photos"), images)
 
 
 def classify_alone(model, photo, side):

@@ -13,6 +13,7 @@ from vitreous.model.config import ViTConfig
 from vitreous.model.factory import create
 from vitreous.weights.model_folder import ModelFolder, save_model
 
+PLAIN = ViTConfig(image=(16, 24), patch=(4, 4), width=32, depth=2, heads=2, mlp_width=48, classes=3)
 TINY = ViTConfig(image=(16, 24), patch=(8, 8), width=16, depth=1, heads=2, mlp_width=24, classes=3)
 
 
@@ -58,6 +59,21 @@ def measure_shortly():
         for name, value in (("LONG_ENOUGH", 0.0), ("FEWEST", 2)):
             changed.setattr(throughput, name, value)
         yield
+
+
+def write_classes(root, images):
+    """Write images into the folders of three classes, in turn."""
+    for place, pixels in enumerate(images):
+        path = root / f"class {place % 3}" / f"{place}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    return root
+
+
+def save_plain(path):
+    """Save a ViT of 24 patches whose logits have a temperature."""
+    save_model(path, folder_of(PLAIN, temperature=1.7))
+    return path
 
 
 def write_noise(root, size):
