@@ -1,7 +1,7 @@
 """The whole race: vitreous beside every peer that computes the same models, in interleaved rounds.
 
     python benchmarks/race.py [--parts inference int8 training] [--cells B/16 ...] [--rounds 9] [--environments FOLDER]
-                              [--cpu-time] [--json out.json]
+                              [--models FOLDER] [--cpu-time] [--json out.json]
 
 inference  speed.py's cells and contenders, and besides: transformers, OpenVINO asked for latency and for throughput (where several
            images are in flight, also at batch 1: no latency), in float32 and bfloat16 each, and zentorch, AMD's backend of
@@ -14,6 +14,8 @@ training   speed.py's cells and contenders.
 
 Ratios are medians over the rounds of the time of timm's eager float32 / own time: above 1 is faster. The share of the limit is
 the model's products a second by those of the machine's fastest product of large matrices at that precision, of the same run.
+--models keeps the exported and the quantised models, which take longer to write than to run, and takes those that it finds there; with
+--rounds 0 they are only written, before a quiet phase.
 --cpu-time, with OMP_NUM_THREADS=1, is for busy machines: all compute on one thread, and CPU time is measured. What threads gain or
 lose together is not seen then.
 """
@@ -44,6 +46,7 @@ from vitreous.deploy.graph import GraphOptions
 from vitreous.deploy.int8_onnx import OnnxInt8
 from vitreous.deploy.int8_openvino import OpenVinoInt8
 from vitreous.deploy.int8_torch import TorchInt8
+from vitreous.engines.exported_folder import ExportedFolder, load_export
 from vitreous.engines.int8_linear import Int8Linear
 from vitreous.engines.selection import choose_engine
 from vitreous.engines.torch_engine import TorchEngine
@@ -51,7 +54,7 @@ from vitreous.model.count import count_flops
 from vitreous.runtime.device import has_native_bf16
 from vitreous.runtime.processor import read_cpu_model
 from vitreous.runtime.signal_stack import keep_signal_stack
-from vitreous.weights.model_folder import ModelFolder, save_model
+from vitreous.weights.model_folder import ModelFolder, load_model, save_model
 
 CPU = torch.device("cpu")
 BASELINE = "timm fp32"
@@ -147,16 +150,60 @@ def make_zentorch(environments: Path) -> Path:
     return python
 
 
-def race_inference(cell: Cell, rounds: int, clock: Clock, zentorch: Path | None) -> dict[str, list[float]]:
+@contextmanager
+def open_models(models: Path | None, cell: Cell) -> Iterator[Path]:
+    """Yield the folder of a cell's written models: a temporary one, or one that stays and is taken again."""
+    if models is None:
+        with tempfile.TemporaryDirectory() as name:
+            yield Path(name)
+    else:
+        where = models / cell.name.split()[0].replace("/", "")
+        where.mkdir(parents=True, exist_ok=True)
+        yield where
+
+
+def take_export(folder: ModelFolder, where: Path) -> ExportedFolder:
+    """Return the model's export to ONNX, written unless it is there."""
+    if not (where / "onnx").exists():
+        export_model(folder, where / "onnx", "onnx", GraphOptions())
+    return load_export(where / "onnx")
+
+
+def take_int8(folder: ModelFolder, where: Path) -> tuple[ModelFolder, dict[str, ExportedFolder]]:
+    """Return the model in int8 for torch, and for others by their names, written unless they are there."""
+    sample = torch.randint(256, (CALIBRATION, *folder.model.image, 3), dtype=torch.uint8).numpy()
+    exported = take_export(folder, where)
+    made = {
+        "torch": lambda path: TorchInt8(folder, sample),
+        "openvino": lambda path: OpenVinoInt8(exported, sample),
+        "onnxruntime int8": lambda path: OnnxInt8(exported, sample, path),
+        "onnxruntime int8, dynamic": lambda path: OnnxInt8(exported, sample, path, dynamic=True),
+    }
+    for said, make in made.items():
+        path = where / said
+        if not (path / "config.json").exists():
+            path.mkdir(exist_ok=True)
+            small = make(path)
+            small.write(path, ())
+            small.finish(path, {})
+    return load_model(where / "torch"), {said: load_export(where / said) for said in list(made)[1:]}
+
+
+def race_inference(
+    cell: Cell, rounds: int, clock: Clock, models: Path | None, zentorch: Path | None
+) -> dict[str, list[float]]:
     """Return each contender's seconds a batch."""
     folder = folder_of(cell.model)
     images = torch.randn(cell.batch, cell.model.channels, *cell.model.image)
     precisions = ["fp32", *["bf16"] * has_native_bf16(CPU)]
-    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        where = Path(name)
-        exported, _ = export_model(folder, where / "onnx", "onnx", GraphOptions())
+    with open_models(models, cell) as where, ExitStack() as stack:
+        exported = take_export(folder, where)
+        if not rounds:
+            return {}
         runs = inference_runs(cell, folder, exported, CPU)
-        runs["transformers fp32"] = run_transformers(folder, images, where)
+        runs["transformers fp32"] = run_transformers(
+            folder, images, Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        )
         for precision in precisions:
             for hint in ("LATENCY", "THROUGHPUT"):
                 said = f"openvino {precision}, {hint.lower()}"
@@ -166,26 +213,16 @@ def race_inference(cell: Cell, rounds: int, clock: Clock, zentorch: Path | None)
         return interleaved(runs, rounds, lambda: None, clock)
 
 
-def race_int8(cell: Cell, rounds: int, clock: Clock) -> dict[str, list[float]]:
+def race_int8(cell: Cell, rounds: int, clock: Clock, models: Path | None) -> dict[str, list[float]]:
     """Return each contender's seconds a batch in int8, and timm's in float32."""
-    folder = folder_of(cell.model)
     pixels = torch.randint(256, (cell.batch, *cell.model.image, cell.model.channels), dtype=torch.uint8).numpy()
     images = torch.randn(cell.batch, cell.model.channels, *cell.model.image)
-    sample = torch.randint(256, (CALIBRATION, *cell.model.image, cell.model.channels), dtype=torch.uint8).numpy()
-    runs: dict[str, Callable[[], Any]] = {BASELINE: forward(timm_model(cell.model).eval(), images)}
-    with tempfile.TemporaryDirectory() as name:
-        where = Path(name)
-        exported, _ = export_model(folder, where / "onnx", "onnx", GraphOptions())
-        small = TorchInt8(folder, sample).write(where, ())
+    with open_models(models, cell) as where:
+        small, written = take_int8(folder_of(cell.model), where)
+        if not rounds:
+            return {}
+        runs: dict[str, Callable[[], Any]] = {BASELINE: forward(timm_model(cell.model).eval(), images)}
         runs["vitreous int8"] = partial(TorchEngine(small, "cpu", "int8").logits, pixels)
-        written = {}
-        for said, made in {
-            "openvino": lambda: OpenVinoInt8(exported, sample),
-            "onnxruntime int8": lambda: OnnxInt8(exported, sample, where),
-            "onnxruntime int8, dynamic": lambda: OnnxInt8(exported, sample, where, dynamic=True),
-        }.items():
-            (where / said).mkdir()
-            written[said] = made().write(where / said, ())
         for hint in ("LATENCY", "THROUGHPUT"):
             for rest in ("fp32", *["bf16"] * has_native_bf16(CPU)):
                 runs[f"openvino int8 and {rest}, {hint.lower()}"] = run_openvino(
@@ -244,9 +281,12 @@ def main() -> None:
     parser.add_argument("--cells", nargs="+", default=[""], help="how the names of the cells begin: all by default")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--cpu-time", action="store_true", help="CPU time of one thread (OMP_NUM_THREADS=1)")
+    parser.add_argument("--models", type=Path, help="where exported and quantised models are kept")
     parser.add_argument("--environments", type=Path, help="where zentorch's virtual environment is, or is made")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
+    if not given.rounds and (given.models is None or "training" in given.parts):
+        parser.error("--rounds 0 writes models: give --models, and --parts inference int8")
     clock = time.process_time if given.cpu_time else time.perf_counter
     if given.cpu_time and (given.environments or torch.get_num_threads() > 1):
         parser.error("--cpu-time takes OMP_NUM_THREADS=1, and no --environments: zentorch has a process of its own")
@@ -255,17 +295,20 @@ def main() -> None:
     zentorch = make_zentorch(given.environments) if given.environments else None
     if zentorch is None:
         print("zentorch is left out: --environments says where its virtual environment goes")
+    shared = {"rounds": given.rounds, "clock": clock, "models": given.models}
     races = {
-        "inference": (INFERENCE, partial(race_inference, rounds=given.rounds, clock=clock, zentorch=zentorch)),
-        "int8": (INFERENCE, partial(race_int8, rounds=given.rounds, clock=clock)),
+        "inference": (INFERENCE, partial(race_inference, **shared, zentorch=zentorch)),
+        "int8": (INFERENCE, partial(race_int8, **shared)),
         "training": (TRAINING, lambda cell: interleaved(training_runs(cell, CPU), given.rounds, lambda: None, clock)),
     }
     found = []
     for part in given.parts:
         cells, race = races[part]
         for cell in (one for one in cells if one.name.startswith(tuple(given.cells))):
-            limits = measure_limits(clock)
+            limits = measure_limits(clock) if given.rounds else {}
             times = race(cell)
+            if not times:
+                continue
             limits = {name: max(limits[name], again) for name, again in measure_limits(clock).items()}
             found.append(show(part, cell, times, limits))
     if given.json:
