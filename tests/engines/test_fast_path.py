@@ -1,5 +1,6 @@
 """The fast path on a CPU: the model's own outputs from packed layers, whatever the model is made of and whatever changes in it."""
 
+import math
 import threading
 from typing import TYPE_CHECKING, cast
 
@@ -111,7 +112,8 @@ def test_attending_in_parts_is_attending_to_all(dtype, monkeypatch):
     """Against torch's fused kernel in float64, with products and without, an image at a time and all at once."""
     projected = torch.randn(5, 23, 3 * 24, generator=torch.Generator().manual_seed(0))
     q, k, v = projected.double().view(5, 23, 3, 4, 6).permute(2, 0, 3, 1, 4)
-    expected = F.scaled_dot_product_attention(q, k, v, scale=1.0).transpose(1, 2).flatten(2)
+    scale = math.log(2) if dtype == torch.bfloat16 else 1.0
+    expected = F.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2).flatten(2)
     for slow, most in ((True, 1), (True, 20_000), (True, 10**9), (False, 1)):
         monkeypatch.setattr(packed_blocks, "has_slow_small_products", lambda _, slow=slow: slow)
         monkeypatch.setattr(packed_blocks, "ATTENTION_BYTES", most)
@@ -137,7 +139,7 @@ def test_powers_that_leave_their_range_are_a_softmax_again(height, spread, kept,
     one = packed_blocks.attend_to_all(projected, 4)
     heads = [each.double().view(2, 23, 4, 6).transpose(1, 2) for each in (q, k, v)]
     scores = (heads[0] @ heads[1].mT).bfloat16().double()  # as far as bfloat16 tells them apart
-    expected = (scores.softmax(-1) @ heads[2]).transpose(1, 2).flatten(2)
+    expected = ((scores * math.log(2)).softmax(-1) @ heads[2]).transpose(1, 2).flatten(2)
     assert far(one, expected) < 3e-2
     assert [sums is not None for _, sums in found] == [bool(kept)]
 

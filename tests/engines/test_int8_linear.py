@@ -155,12 +155,12 @@ def test_families_without_encoder_blocks_have_no_such_layers():
     assert names == {"bottlenecks", "basic units", "pooled units"}
 
 
-def engine_of(name="plain", left=()):
+def engine_of(name="plain", left=(), pixel_range=PIXELS):
     folder = folder_of(FAMILIES[name])
     pixels = np.random.default_rng(0).integers(256, size=(9, *folder.preprocess.size, 3), dtype=np.uint8)
     plain = TorchEngine(folder, "cpu", packed=False)
     ranges = measure_ranges(list_layers(folder.model), lambda: plain.logits(pixels))
-    ranges |= {PATCHES: PIXELS} if folds_pixels(folder.model) else {}
+    ranges |= {PATCHES: pixel_range} if folds_pixels(folder.model) else {}
     kept = {one: ends for one, ends in ranges.items() if one not in left}
     return TorchEngine(replace(folder, ranges=kept), "cpu", "int8"), plain.logits(pixels), pixels
 
@@ -186,6 +186,16 @@ def test_pixels_are_exact_and_layers_can_stay_in_float():
     assert block.qkv(torch.zeros(1, 2, 32)).dtype == torch.float32
     whole = engine_of()[0].logits(pixels)
     assert some < np.abs(whole - plain).max()
+
+
+def test_pixels_go_into_the_first_product_as_they_are_if_its_steps_are_theirs():
+    engine, plain, pixels = engine_of()
+    own = engine.logits(pixels)
+    assert engine.fast._twin.centred == torch.uint8
+    wider, _, _ = engine_of(pixel_range=(-129.0, 128.0))
+    found = wider.logits(pixels)
+    assert wider.fast._twin.centred == torch.float32
+    assert 0 < np.abs(found - own).max() < 0.05 * np.abs(plain).max()
 
 
 def test_stems_keep_their_pixels():

@@ -48,9 +48,9 @@ def get_rest(packing: AnyPacking) -> Packing:
     return packing.rest if isinstance(packing, Int8Packing) else packing
 
 
-def get_attending_type(packing: AnyPacking) -> torch.dtype:
-    """Return the precision of attention's products."""
-    return packing.attends if isinstance(packing, Int8Packing) else packing.dtype
+def get_attending_type(name: str, packing: AnyPacking) -> torch.dtype:
+    """Return the precision of attention's products behind a layer, named as in the model."""
+    return packing.attends if isinstance(packing, Int8Packing) and name in packing.ranges else get_rest(packing).dtype
 
 
 def pack_layer(

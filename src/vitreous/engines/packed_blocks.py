@@ -5,6 +5,7 @@ one after the other, without its submodules' calls, which on small models take a
 """
 
 import copy
+import math
 from typing import cast
 
 import torch
@@ -12,7 +13,7 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitreous.engines.int8_linear import AnyPacking, Int8Linear, get_attending_type, get_rest, pack_layer
+from vitreous.engines.int8_linear import AnyPacking, Int8Linear, find_steps, get_attending_type, get_rest, pack_layer
 from vitreous.engines.packed_linear import PackedLinear
 from vitreous.images.config import PreprocessConfig
 from vitreous.images.scaling import compute_scale
@@ -24,13 +25,16 @@ from vitreous.model.patches import PatchEmbedding
 AnyLinear = PackedLinear | Int8Linear
 SMALLEST_SUM = 1e-25
 """Sums of powers between this and its inverse have no power of weight beyond bfloat16's range."""
+LN2 = {torch.bfloat16: math.log(2), torch.float32: 1.0}
+"""What scores by q of `PlainBlock` are multiplied by to be exponents of e: in bfloat16 they are exponents of 2, whose powers take
+less time."""
 ATTENTION_BYTES = 1_000_000
 """Most attention weights of images that attend together: more of them leave the cache between the products."""
 
 
-def centre(pixels: UInt8[Tensor, "..."], dtype: torch.dtype) -> Float[Tensor, "..."]:
-    """Return pixels less 128: whole numbers that bfloat16 holds too."""
-    return pixels.bitwise_xor(128).view(torch.int8).to(dtype)
+def centre(pixels: UInt8[Tensor, "..."], dtype: torch.dtype) -> Float[Tensor, "..."] | UInt8[Tensor, "..."]:
+    """Return pixels less 128: whole numbers that bfloat16 holds too. In uint8 they are the pixels themselves, whose zero is 128."""
+    return pixels if dtype == torch.uint8 else pixels.bitwise_xor(128).view(torch.int8).to(dtype)
 
 
 PIXELS = (-128.0, 127.0)
@@ -62,8 +66,13 @@ class PackedPatches(nn.Module):
             bias += patches.embed.bias.detach()
         weight = (kernel * scale).permute(0, 2, 3, 1).flatten(1)
         self.embed = pack_layer(name, weight.float(), bias.float(), packing)
+        exact = isinstance(self.embed, Int8Linear) and (self.embed.scale, self.embed.zero) == find_steps(PIXELS)
+        self.takes = torch.uint8 if exact else get_rest(packing).dtype
+        """Type of the centred pixels."""
 
-    def forward(self, pixels: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:
+    def forward(
+        self, pixels: Float[Tensor, "batch channel row col"] | UInt8[Tensor, "batch channel row col"]
+    ) -> Float[Tensor, "batch token dim"]:
         """Cut and embed."""
         rows, cols = self.patch
         cells = pixels.unflatten(3, (-1, cols)).unflatten(2, (-1, rows))
@@ -76,9 +85,9 @@ class PackedPatches(nn.Module):
 class NormalizedFirst(nn.Module):
     """Centred pixels to embedded patches, by the model's own way."""
 
-    def __init__(self, patches: nn.Module, preprocess: PreprocessConfig) -> None:
+    def __init__(self, patches: nn.Module, preprocess: PreprocessConfig, takes: torch.dtype) -> None:
         super().__init__()
-        self.patches, self.preprocess = patches, preprocess
+        self.patches, self.preprocess, self.takes = patches, preprocess, takes
 
     def forward(self, pixels: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:
         """Normalise, cut and embed."""
@@ -104,7 +113,8 @@ class PackedBlock(nn.Module):
 
 
 class PlainBlock(nn.Module):
-    """A `PackedBlock` that attends plainly, its residual stream in the packing's precision. q is scaled by its weights.
+    """A `PackedBlock` that attends plainly, its residual stream in the packing's precision. q is scaled by its weights, `LN2`
+    included.
 
     Args:
         block: its dense layers are packed, except for qkv.
@@ -125,7 +135,8 @@ class PlainBlock(nn.Module):
     ) -> None:
         super().__init__()
         assert block.mlp_norm is not None
-        self.dtype, self.attends = get_rest(packing).dtype, get_attending_type(packing)
+        name = f"{name}.attention.qkv"
+        self.dtype, self.attends = get_rest(packing).dtype, get_attending_type(name, packing)
         self.heads, self.first = block.attention.heads, first
         self.norms = (keep_norm(block.attention_norm, self.dtype), keep_norm(block.mlp_norm, self.dtype))
         self.out, self.contract = cast("AnyLinear", block.attention.out), cast("AnyLinear", block.mlp.contract)
@@ -135,10 +146,9 @@ class PlainBlock(nn.Module):
             expand.join(self.contract)
         width = len(qkv) // 3
         scale = torch.ones(len(qkv), 1)
-        scale[:width] = (width // self.heads) ** -0.5
+        scale[:width] = (width // self.heads) ** -0.5 / LN2[self.attends]
         weight, bias = qkv.detach() * scale, None if bias is None else bias.detach() * scale[:, 0]
         cut = width if first else 0
-        name = f"{name}.attention.qkv"
         before, behind = (None, None) if bias is None else (bias[:cut], bias[cut:])
         self.query = pack_layer(name, weight[:cut], before, packing, gives=self.attends) if first else None
         self.qkv = pack_layer(name, weight[cut:], behind, packing, gives=self.attends)
@@ -208,7 +218,7 @@ def attend_to_all(
     width, per_head = width // 3, width // 3 // heads
     cut = projected.view(batch, tokens, 3, heads, per_head).permute(2, 0, 3, 1, 4)
     if not (has_slow_small_products(projected.dtype) and tokens <= SHORT[projected.dtype]):
-        gathered = F.scaled_dot_product_attention(*cut.unbind(0), scale=1.0)
+        gathered = F.scaled_dot_product_attention(*cut.unbind(0), scale=LN2[projected.dtype])
         return gathered.transpose(1, 2).reshape(batch, tokens, width)
     each = max(1, ATTENTION_BYTES // (heads * tokens * tokens * projected.itemsize))
     found = torch.empty(batch, tokens, heads, per_head, dtype=gives or projected.dtype)
@@ -236,18 +246,18 @@ def weigh(
 ) -> tuple[Float[Tensor, "matrix token token"], Float32[Tensor, "matrix token 1"] | None]:
     """Return attention's weights, and what they have yet to be divided by.
 
-    In bfloat16 these are powers, from whose exponents no largest score is subtracted, and their sums; None, and weights that add
-    up to 1, where a sum leaves the range in which that is exact, and in float32.
+    In bfloat16 these are powers of 2, from whose exponents no largest score is subtracted, and their sums; None, and weights that
+    add up to 1, where a sum leaves the range in which that is exact, and in float32.
     """
     scores = torch.bmm(q, k.mT)
     if scores.dtype != torch.float32:
-        powers = scores.exp_()
+        powers = scores.exp2_()
         sums = powers.sum(-1, keepdim=True, dtype=torch.float32)
         least, most = torch.aminmax(sums)
         if SMALLEST_SUM < float(least) <= float(most) < 1 / SMALLEST_SUM:
             return powers, sums
-        scores = torch.bmm(q, k.mT)  # the powers took their place
-    return torch.softmax(scores, dim=-1), None
+        scores = torch.bmm(q, k.mT).float().mul_(LN2[q.dtype])  # the powers took their place
+    return torch.softmax(scores, dim=-1).to(q.dtype), None
 
 
 def attend_from_first(
@@ -256,5 +266,7 @@ def attend_from_first(
     """Return the heads' outputs for the first token; q is scaled already."""
     batch, tokens, _ = projected.shape
     k, v = projected.view(batch, tokens, 2, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-    gathered = F.scaled_dot_product_attention(q.view(batch, 1, heads, -1).transpose(1, 2), k, v, scale=1.0)
+    gathered = F.scaled_dot_product_attention(
+        q.view(batch, 1, heads, -1).transpose(1, 2), k, v, scale=LN2[projected.dtype]
+    )
     return gathered.transpose(1, 2).reshape(batch, 1, -1)

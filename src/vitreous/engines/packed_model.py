@@ -48,7 +48,7 @@ def pack_model(model: nn.Module, packing: AnyPacking, preprocess: PreprocessConf
     Args:
         model: in eval mode, on the CPU, in float32.
         packing: how.
-        preprocess: a ViT's twin takes pixels less 128, in the precision of its `centred`, and normalises them so; None:
+        preprocess: a ViT's twin takes pixels less 128, in the type of its `centred`, and normalises them so; None:
         it takes the model's own input.
     """
     twin, left = _copy_tree(model), list[str]()
@@ -63,7 +63,8 @@ def pack_model(model: nn.Module, packing: AnyPacking, preprocess: PreprocessConf
             for place, (name, block) in enumerate(blocks.items())
         )
         if preprocess is not None:
-            twin.patches, twin.centred = _pack_patches(twin, preprocess, packing), get_rest(packing).dtype
+            twin.patches = _pack_patches(twin, preprocess, packing)
+            twin.centred = twin.patches.takes
         return PackedModel(twin, tuple(left))
     for name, block in blocks.items():
         _pack_qkv(name, block, packing, left)
@@ -92,12 +93,12 @@ def _join_bias(block: Block) -> Tensor | None:
     return torch.cat([attention.q_bias, torch.zeros_like(attention.q_bias), attention.v_bias])
 
 
-def _pack_patches(model: ViT, preprocess: PreprocessConfig, packing: AnyPacking) -> nn.Module:
+def _pack_patches(model: ViT, preprocess: PreprocessConfig, packing: AnyPacking) -> PackedPatches | NormalizedFirst:
     """Return the module that turns pixels into tokens."""
     patches = model.patches
     if folds_pixels(model):
         return PackedPatches(patches, preprocess, packing, PATCHES)
-    return NormalizedFirst(patches, preprocess)
+    return NormalizedFirst(patches, preprocess, get_rest(packing).dtype)
 
 
 def folds_pixels(model: nn.Module) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import cast
 
 import torch
-from jaxtyping import Float, Int32, Int64
+from jaxtyping import Float, Int32, Int64, Num
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -90,7 +90,7 @@ class ViT(nn.Module):
         """Rows and columns of patches at the current resolution."""
         return Size(self.image.rows // self.config.patch[0], self.image.cols // self.config.patch[1])
 
-    def forward(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch label"]:
+    def forward(self, images: Num[Tensor, "batch channel row col"]) -> Float[Tensor, "batch label"]:
         """Return logits, or features if the model has no classes. A distilled model's two heads are averaged.
 
         Raises:
@@ -113,7 +113,7 @@ class ViT(nn.Module):
         logits = [self.head(self.represent(z, sizes))]
         return logits if self.distillation_head is None else [*logits, self.distillation_head(z[:, 1])]
 
-    def features(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch features"]:
+    def features(self, images: Num[Tensor, "batch channel row col"]) -> Float[Tensor, "batch features"]:
         """Return the representation of each image, which is the head's input."""
         return self.represent(self.tokens(images))
 
@@ -124,7 +124,7 @@ class ViT(nn.Module):
         pooled = self.pool(z) if sizes is None else self.pool(z, sizes)
         return self.pre_logits(self.norm(pooled) if self.config.final_norm == "pooled" else pooled)
 
-    def tokens(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:
+    def tokens(self, images: Num[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:
         """Return the sequence after the last block and, unless it comes after pooling, the final norm.
 
         If pool_layers is above 1, [class] of earlier blocks follows it.
@@ -143,7 +143,7 @@ class ViT(nn.Module):
         z = torch.cat([z, *earlier], dim=1) if earlier else z
         return self.norm(z) if self.config.final_norm == "tokens" else z
 
-    def embed(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:
+    def embed(self, images: Num[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:
         """Return z0 of equation 1: [class] and the embedded patches, with their positions."""
         self._check(images)
         return self.assemble(self.patches(images))
