@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tests.support.training import TINY, Listener, digest
@@ -234,3 +235,47 @@ def test_killed_with_several_jobs_it_goes_on(swept, tmp_path):
     assert (found.done, found.best.variant) == (4, {"optimizer.lr": 0.01})
     for seed in (3, 4):
         assert read_run(tmp_path / "out" / f"lr=0.01,seed={seed}").metrics[-1]["step"] == 60
+
+
+@pytest.mark.slow
+def test_under_torchrun_a_killed_process_ends_nothing(tmp_path):
+    config, out, last = replace(SHORT, duration="30st", evaluate_every="10st"), tmp_path / "out", "lr=0.01,seed=3"
+    (tmp_path / "config.json").write_text(json.dumps(to_dict(config)))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command = [
+        "-m",
+        "vitreous",
+        "sweep",
+        "--config",
+        str(tmp_path / "config.json"),
+        "--set",
+        "optimizer.lr=1e30,1e-5,1e-2",
+    ]
+
+    def wait_for(process, run):
+        end = time.monotonic() + 120
+        while not any(out.glob(f"{run}/checkpoints/step-*")):
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.1)
+
+    def find_child(process, rank):
+        for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+            if f"RANK={rank}".encode() in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
+                return int(child)
+        raise AssertionError
+
+    first = subprocess.Popen([*torchrun, "--max-restarts", "2", *command, "--out", str(out)])
+    wait_for(first, "lr=1e-05,seed=3")
+    os.kill(find_child(first, rank=1), signal.SIGKILL)
+    wait_for(first, last)
+    first.terminate()
+    assert first.wait() != 0
+    subprocess.run([*torchrun, *command, "--out", str(out)], check=True)
+    undisturbed = subprocess.run(
+        [*torchrun, *command, "--out", str(tmp_path / "whole"), "--json"], check=True, capture_output=True
+    )
+    found = vitreous.sweep(grid={"optimizer.lr": [1e30, 1e-5, 1e-2]}, config=tmp_path / "config.json", out=out)
+    assert json.loads(undisturbed.stdout) == json.loads(json.dumps(found.to_dict()))
+    assert (found.done, found.variants[0].diverged) == (3, 1)
+    for run in ("lr=1e-05,seed=3", last):
+        assert digest(out / run) == digest(tmp_path / "whole" / run)

@@ -4,12 +4,14 @@ import json
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from tests.support.exact_steps import EXACT, distance, in_processes, lose_after, read_whole, take_steps
 from tests.support.ranks import run_ranks, start_ranks
 from tests.support.training import TINY
@@ -255,6 +257,23 @@ def test_a_process_that_does_not_come_is_named() -> None:
     codes, lines = told_by(meet, 3, absent=(2,))
     assert codes == [2, 2]
     assert len(lines) == 1 and "2 of 3 processes have come" in lines[0] and "missing: 2" in lines[0]
+
+
+def test_restarted_processes_find_nothing_of_those_before() -> None:
+    store = dist.HashStore()
+
+    def meet(rank: int, size: int) -> World:
+        return distributed.await_others(World(rank, size, store=store, timeout=20), "within 1 min", "here")
+
+    for time_to_come in (0.2, 0.0):
+        with ThreadPoolExecutor() as pool:
+            others = [pool.submit(meet, rank, 3) for rank in (2, 1)]
+            time.sleep(time_to_come)
+            worlds = [pool.submit(meet, 0, 3).result(), *(one.result() for one in others)]
+        assert not any(world.store.check([key]) for world in worlds for key in ("told", "failed/1"))
+        distributed.note_failure(worlds[1].store, 1, 1)
+        assert distributed.choose_teller(worlds[1].store, 1) == 1
+        assert [world.store.get("failed/1") for world in worlds] == [b"1"] * 3
 
 
 def test_other_versions_are_refused(tmp_path: Path) -> None:

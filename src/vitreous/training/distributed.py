@@ -8,9 +8,10 @@ import math
 import os
 import platform
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -225,30 +226,52 @@ def meet(timeout: timedelta) -> World:
     local = int(os.environ.get("LOCAL_RANK", rank)), int(os.environ.get("LOCAL_WORLD_SIZE", size))
     world = World(rank, size, *local, store, timeout.total_seconds())
     try:
-        await_others(world, said, where)
+        world = await_others(world, said, where)
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
+        dist.init_process_group(backend, store=world.store, rank=rank, world_size=size, timeout=timeout)
     except (RuntimeError, ConfigError) as error:
         raise settle_error(world, error) from error
     return world
 
 
-def await_others(world: World, said: str, where: str) -> None:
-    """Wait until all processes have come; raises ConfigError, naming those that don't.
+def await_others(world: World, said: str, where: str) -> World:
+    """Wait until all processes have come; return their world, with a part of the store that is theirs alone.
+
+    torch's agent keeps its store when it restarts the processes, and with it the addresses and the errors of those before,
+    so that a process that looked there would call one that is gone. So each comes with a name of its own, and the
+    first answers that name with where they meet.
 
     Args:
-        said: how long it waits. where: the place where they meet.
+        world: the processes as they were started.
+        said: how long it waits.
+        where: the place of the store.
+
+    Raises:
+        ConfigError: some don't come, which it names.
     """
-    here = [f"here/{one}" for one in range(world.size)]
-    world.store.set(here[world.rank], platform.node())
-    try:
-        world.store.wait(here, timedelta(seconds=world.timeout))
-    except RuntimeError as error:
-        missing = [str(one) for one, key in enumerate(here) if not world.store.check([key])]
-        raise ConfigError(
-            f"{world.size - len(missing)} of {world.size} processes have come {said}; missing: {', '.join(missing)}. Start all "
-            f"of them, with {where} for the place where they meet"
-        ) from error
+    end, own = time.monotonic() + world.timeout, uuid.uuid4().hex
+    meeting = own
+    if not world.leads:
+        world.store.set(f"came/{world.rank}", own)
+        if not await_key(world.store, f"meeting/{own}", world.timeout):
+            raise ConfigError(
+                f"process 0 of {world.size} hasn't come {said}; start it, with {where} for the place where they meet"
+            )
+        meeting = world.store.get(f"meeting/{own}").decode()
+    store = dist.PrefixStore(meeting, world.store)
+    store.set(f"here/{world.rank}", "")
+    missing = list(range(world.size))
+    while missing := [one for one in missing if not store.check([f"here/{one}"])]:
+        for one in missing if world.leads else ():
+            if world.store.check([f"came/{one}"]):
+                world.store.set(f"meeting/{world.store.get(f'came/{one}').decode()}", meeting)
+        if time.monotonic() > end:
+            raise ConfigError(
+                f"{world.size - len(missing)} of {world.size} processes have come {said}; missing: "
+                f"{', '.join(map(str, missing))}. Start all of them, with {where} for the place where they meet"
+            )
+        time.sleep(0.05)
+    return replace(world, store=store)
 
 
 def open_store(rank: int, timeout: timedelta) -> Any:

@@ -15,7 +15,7 @@ from vitreous.storage.lock import FolderLock, has_never_begun
 from vitreous.storage.presence import path_exists
 from vitreous.storage.relocation import locate, note_places
 from vitreous.training.config import RunConfig
-from vitreous.training.distributed import join
+from vitreous.training.distributed import get_world, join
 from vitreous.training.reporter import Reporter, Silent
 from vitreous.training.run import TrainResult, resume, train
 
@@ -30,7 +30,8 @@ def begin_or_resume(config: RunConfig, path: Path, reporter: Reporter | None = N
     Raises:
         UserError, FailedError: those of `train` and `resume`.
     """
-    return resume(path, reporter) if is_run(path) else train(config, path, reporter)
+    begun = get_world().share(is_run(path))
+    return resume(path, reporter) if begun else train(config, path, reporter)
 
 
 def claim_group(out: Path) -> None:
