@@ -43,7 +43,7 @@ from vitreous.reports.evaluation import robustness as corrupted
 from vitreous.reports.evaluation.comparison import ComparisonResult
 from vitreous.reports.mistakes import build_mistakes, build_multilabel_mistakes
 from vitreous.runtime.data_frames import Tabular
-from vitreous.storage.scratch import allocate_rows, iterate_blocks, release
+from vitreous.storage.scratch import allocate_rows, iterate_blocks, release, reorder_columns
 from vitreous.training.reporter import Reporter, Silent, progress_of
 
 IMAGES = "images.csv"
@@ -137,7 +137,7 @@ class EvaluationResult(Reported, Tabular):
     @property
     def lists_all(self) -> bool:
         """Whether the table of images has each class's probability."""
-        return self.logits.size <= MOST_LISTED or isinstance(self.metrics, MultiLabelMetrics)
+        return self.logits.size <= MOST_LISTED
 
     @cached_property
     def answers(self) -> tuple[Int64[np.ndarray, " example"], Float32[np.ndarray, " example"]]:
@@ -157,18 +157,24 @@ class EvaluationResult(Reported, Tabular):
             found = self.probabilities
             each = {f"probability of {name}": found[:, place] for place, name in enumerate(classes)}
         if isinstance(self.metrics, MultiLabelMetrics):
-            claimed = found >= CLAIMED
-            pair = ([join_names(classes, row) for row in side] for side in (self.targets, claimed))
-            right = (claimed == self.targets).all(1).tolist()
-            return (
-                dict(zip(("path", "label", "prediction", "right"), (self.source.names, *pair, right), strict=True))
-                | each
-            )
+            label, prediction, right = self._join_labels()
+            return {"path": self.source.names, "label": label, "prediction": prediction, "right": right} | each
         predicted, sure = self.answers
         label, prediction = ([classes[at] for at in side.tolist()] for side in (self.targets, predicted))
         right = (predicted == self.targets).tolist()
         known = {"path": self.source.names, "label": label, "prediction": prediction, "right": right}
         return known | {"probability": sure} | each
+
+    def _join_labels(self) -> tuple[list[str], list[str], list[bool]]:
+        """Return each image's labels, those predicted, and whether they are the same."""
+        classes, true, predicted, right = self.predictor.folder.classes, [], [], []
+        for place, block in self._iterate_probabilities():
+            claimed, targets = block >= CLAIMED, self.targets[place]
+            true += [join_names(classes, row) for row in targets]
+            predicted += [join_names(classes, row) for row in claimed]
+            right += (claimed == targets).all(1).tolist()
+            release(self.targets)
+        return true, predicted, right
 
     @cached_property
     def report(self) -> Report:
@@ -188,7 +194,9 @@ class EvaluationResult(Reported, Tabular):
         if isinstance(self.metrics, MultiLabelMetrics):
             found = multilabel.build_sections(self.metrics)
             found += [Section("cost", "Cost", [accuracy.list_costs(self.cost)])] if self.cost else []
-            wrong = build_multilabel_mistakes(self.predictor.folder, self.source, self.probabilities, self.targets)
+            wrong = build_multilabel_mistakes(
+                self.predictor.folder, self.source, self._iterate_probabilities(), self.targets
+            )
         else:
             found = accuracy.build_sections(self.metrics, self.details)
             wrong = build_mistakes(self.predictor.folder, self.source, *self.answers, self.targets)
@@ -360,7 +368,8 @@ def compare_with(
     """Measure the other model on the same images; the model's own logits, the labels and its cost are known."""
     display.phase(f"evaluating {rival.names[1]}")
     logits, labels = own
-    other = outputs(rival.predictor, source, batch, progress=progress_of(display))[:, rival.order]
+    other = outputs(rival.predictor, source, batch, progress=progress_of(display))
+    reorder_columns(other, rival.order)
     costs = () if price is None else (price, cost(rival.predictor, batch))
     found = compare_logits(logits, other, labels, rival.classes)
     return ComparisonResult(rival.predictor.path, rival.names, found, costs)

@@ -12,6 +12,7 @@ from vitreous.data.sources.base import ScannedSource, Source, get_label_matrix
 from vitreous.data.sources.files import ScannedListing, build_source, keep_readable, number_classes
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig
+from vitreous.storage.scratch import allocate_rows, iterate_blocks
 
 
 def open_multilabel(
@@ -48,14 +49,20 @@ def open_multilabel(
 def convert_to_label_matrix(source: Source, classes: Sequence[str]) -> Bool[np.ndarray, "example label"]:
     """Return which of a model's classes each example of a source has; a single label becomes a set of one.
 
+    Many are in a temporary file (see `storage/scratch.py`).
+
     Raises:
         DataError: a class that is not one of the model's.
     """
-    label_matrix = get_label_matrix(source)
-    if label_matrix is None:
-        label_matrix = np.arange(len(source.classes)) == source.labels[:, None]
-    used = np.flatnonzero(label_matrix.any(0))
+    label_matrix, own = get_label_matrix(source), np.arange(len(source.classes))
+    if label_matrix is not None and tuple(classes) == source.classes:
+        return label_matrix
+    used = np.unique(source.labels) if label_matrix is None else np.flatnonzero(label_matrix.any(0))
     index = number_classes(classes, [source.classes[label] for label in used], "the data")
-    found = np.zeros((len(label_matrix), len(classes)), bool)
-    found[:, [index[source.classes[label]] for label in used]] = label_matrix[:, used]
+    columns = [index[source.classes[label]] for label in used]
+    found = allocate_rows(len(source), len(classes), np.bool_)
+    for place in iterate_blocks(found):
+        rows = own == source.labels[place, None] if label_matrix is None else label_matrix[place]
+        found[place] = False
+        found[place][:, columns] = rows[:, used]
     return found

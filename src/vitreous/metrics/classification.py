@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64, Integer
+from jaxtyping import Bool, Float, Float64, Int64, Integer
 
 from vitreous.errors import ConfigError, DataError
 from vitreous.metrics.headline import format_interval
@@ -118,6 +118,11 @@ class Judged:
     loss: Float64[np.ndarray, " example"]
     """Negative log-likelihood of the label, in nats."""
 
+    @property
+    def right(self) -> Bool[np.ndarray, " example"]:
+        """Whether the prediction is the label."""
+        return self.rank == 0
+
     @classmethod
     def join(cls, parts: "Sequence[Judged]") -> "Judged":
         """Put the examples of several batches together."""
@@ -169,7 +174,7 @@ def evaluate_logits(
 
 def measure(judged: Judged, classes: tuple[str, ...]) -> Metrics:
     """Compute all metrics from judged examples; `classes` are the names that the labels index."""
-    right = judged.rank == 0
+    right = judged.right
     per_class = class_metrics(judged, classes)
     reliability = calibration(judged.confidence, right)
     return Metrics(
@@ -250,7 +255,7 @@ def count_confusions(judged: Judged, classes: int) -> tuple[tuple[int, int, int]
 
 def class_metrics(judged: Judged, classes: tuple[str, ...]) -> tuple[ClassMetrics, ...]:
     """Count each class's images, predictions and hits."""
-    hit = judged.labels[judged.rank == 0]
+    hit = judged.labels[judged.right]
     columns = (np.bincount(part, minlength=len(classes)) for part in (hit, judged.labels, judged.predicted))
     return tuple(map(build_class_metrics, classes, *(column.tolist() for column in columns)))
 

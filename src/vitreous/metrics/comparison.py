@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int64, Integer
+from jaxtyping import Float, Int64, Integer
 
 from vitreous.errors import DataError
 from vitreous.metrics.bootstrap import (
@@ -17,7 +17,7 @@ from vitreous.metrics.bootstrap import (
     mean_statistic,
     recall_statistic,
 )
-from vitreous.metrics.classification import Metrics, check_finite, compute_log_likelihood, evaluate_logits, find_indices
+from vitreous.metrics.classification import Judged, Metrics, find_indices, judge, measure
 from vitreous.metrics.mcnemar import McNemar, mcnemar
 
 
@@ -47,17 +47,6 @@ class ClassDifference:
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
-    """A model's answer to each image."""
-
-    probability: Float64[np.ndarray, "example label"]
-    predicted: Int64[np.ndarray, " example"]
-    right: Bool[np.ndarray, " example"]
-    loss: Float64[np.ndarray, " example"]
-    """Negative log-likelihood of the label, in nats."""
-
-
-@dataclass(frozen=True, eq=False)
 class Comparison:
     """Two models on the same images."""
 
@@ -68,7 +57,8 @@ class Comparison:
     agreement: float
     """Share of images to which both models give the same class, right or wrong."""
     per_class: tuple[ClassDifference, ...]
-    answers: tuple[Answers, Answers]
+    judged: tuple[Judged, Judged]
+    """Each model's answer to each image."""
     labels: Int64[np.ndarray, " example"]
     sure: bool = True
     """Whether the answers come with probabilities; otherwise they are bare decisions."""
@@ -79,9 +69,9 @@ class Comparison:
         Most decided by the product of the two models' probabilities for their own answers; bare decisions keep their
         order.
         """
-        one, other = self.answers[right], self.answers[1 - right]
+        one, other = self.judged[right], self.judged[1 - right]
         found = np.flatnonzero(one.right & ~other.right)
-        sure = one.probability.max(1)[found] * other.probability.max(1)[found]
+        sure = one.confidence[found] * other.confidence[found]
         return found[np.argsort(-sure, kind="stable")]
 
     def to_dict(self) -> dict[str, Any]:
@@ -118,13 +108,11 @@ def compare(
     Raises:
         DataError: no examples, or logits that are not finite.
     """
-    whole = tuple(evaluate_logits(logits, labels, classes) for logits in (first, second))
-    one, other = (_collect_answers(logits, labels) for logits in (first, second))
+    one, other = judge(first, labels), judge(second, labels)
+    whole = measure(one, classes), measure(other, classes)
     statistics = {
         name: difference_statistic(theirs, ours)
-        for (name, ours), theirs in zip(
-            _build_statistics(one, labels).items(), _build_statistics(other, labels).values(), strict=True
-        )
+        for (name, ours), theirs in zip(_build_statistics(one).items(), _build_statistics(other).values(), strict=True)
         if sure or name not in ("nll", "ece")
     }
     found = bootstrap_all(statistics, len(labels), seed=seed)
@@ -135,9 +123,8 @@ def compare(
         for name, interval in found.items()
     )
     agreement = float((one.predicted == other.predicted).mean())
-    per_class = tuple(_compare_class(labels == index, one, other, name) for index, name in enumerate(classes))
-    test = mcnemar(one.right, other.right)
-    return Comparison(*whole, differences, test, agreement, per_class, (one, other), labels.astype(np.int64), sure)
+    per_class, test = _compare_classes(one, other, classes), mcnemar(one.right, other.right)
+    return Comparison(*whole, differences, test, agreement, per_class, (one, other), one.labels, sure)
 
 
 def match_classes(
@@ -162,24 +149,23 @@ def _format_some(classes: list[str]) -> str:
     return ", ".join(map(repr, classes[:5])) + more
 
 
-def _collect_answers(logits: Float[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"]) -> Answers:
-    scores = check_finite(logits)
-    (log_probability, own), predicted = compute_log_likelihood(scores, labels), scores.argmax(1).astype(np.int64)
-    return Answers(np.exp(log_probability), predicted, predicted == labels, -own)
-
-
-def _build_statistics(answers: Answers, labels: Integer[np.ndarray, " example"]) -> dict[str, Statistic]:
+def _build_statistics(judged: Judged) -> dict[str, Statistic]:
     """Return the compared statistics by the name of their field in Metrics."""
     return {
-        "top1": mean_statistic(answers.right),
-        "balanced": recall_statistic(labels, answers.right),
-        "macro_f1": macro_f1_statistic(labels.astype(np.int64), answers.predicted),
-        "nll": mean_statistic(answers.loss),
-        "ece": ece_statistic(answers.probability.max(1), answers.right),
+        "top1": mean_statistic(judged.right),
+        "balanced": recall_statistic(judged.labels, judged.right),
+        "macro_f1": macro_f1_statistic(judged.labels, judged.predicted),
+        "nll": mean_statistic(judged.loss),
+        "ece": ece_statistic(judged.confidence, judged.right),
     }
 
 
-def _compare_class(mine: Bool[np.ndarray, " example"], one: Answers, other: Answers, name: str) -> ClassDifference:
-    first, second, support = one.right[mine], other.right[mine], int(mine.sum())
-    recalls = (float(first.mean()), float(second.mean())) if support else (0.0, 0.0)
-    return ClassDifference(name, support, *recalls, int((first & ~second).sum()), int((~first & second).sum()))
+def _compare_classes(one: Judged, other: Judged, classes: tuple[str, ...]) -> tuple[ClassDifference, ...]:
+    every, first, second, alone, other_alone = (
+        np.bincount(one.labels[chosen], minlength=len(classes)).tolist()
+        for chosen in (slice(None), one.right, other.right, one.right & ~other.right, ~one.right & other.right)
+    )
+    return tuple(
+        ClassDifference(name, count, *((hits / count, others / count) if count else (0.0, 0.0)), *only)
+        for name, count, hits, others, *only in zip(classes, every, first, second, alone, other_alone, strict=True)
+    )

@@ -1,5 +1,6 @@
 """How good a model is where an image may have several labels, from logits and a 0/1 matrix."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -7,8 +8,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from vitreous.errors import DataError
-from vitreous.metrics.classification import ClassMetrics, build_class_metrics, check_finite
-from vitreous.metrics.ranking import Ranking, average_precision, measure_ranking, replace_nan
+from vitreous.metrics.classification import ClassMetrics, build_class_metrics, iterate_scores
+from vitreous.metrics.ranking import Ranking, compute_pooled_precision, measure_ranking, replace_nan
+from vitreous.storage.scratch import release
 
 
 @dataclass(frozen=True)
@@ -54,36 +56,38 @@ def evaluate_labels(
     Raises:
         DataError: no examples, logits that are not finite, or targets that are neither 0 nor 1.
     """
-    scores, actual = check_finite(logits), check_targets(targets)
-    claimed = scores >= 0
-    per_label = tuple(measure_label(actual[:, index], claimed[:, index], name) for index, name in enumerate(names))
-    found = measure_ranking(scores, actual, names)
+    counts = np.zeros((3, logits.shape[1]), np.int64)
+    exact, wrong, losses = 0, 0, []
+    for place, scores in iterate_scores(logits):
+        actual, claimed = check_targets(targets, place), scores >= 0
+        counts += [(actual & claimed).sum(0), actual.sum(0), claimed.sum(0)]
+        exact += int((claimed == actual).all(1).sum())
+        wrong += int((claimed != actual).sum())
+        losses.append(float(np.logaddexp(0, np.where(actual, -scores, scores)).sum()))
+    per_label = tuple(map(build_class_metrics, names, *counts.tolist()))
+    ranking = measure_ranking(logits, targets, names)
     present = [one.f1 for one in per_label if one.support]
-    whole = measure_label(actual.reshape(-1), claimed.reshape(-1), "all")
     return MultiLabelMetrics(
-        examples=len(scores),
-        mean_average_precision=found.mean_average_precision,
-        micro_average_precision=replace_nan(float(average_precision(scores.reshape(-1), actual.reshape(-1)))),
-        auroc=found.auroc,
+        examples=len(logits),
+        mean_average_precision=ranking.mean_average_precision,
+        micro_average_precision=replace_nan(compute_pooled_precision(logits, targets)),
+        auroc=ranking.auroc,
         macro_f1=float(np.mean(present)) if present else 0.0,
-        micro_f1=whole.f1,
-        exact=float((claimed == actual).all(1).mean()),
-        hamming=float((claimed != actual).mean()),
-        nll=float(np.logaddexp(0, np.where(actual, -scores, scores)).mean()),
+        micro_f1=build_class_metrics("all", *counts.sum(1).tolist()).f1,
+        exact=exact / len(logits),
+        hamming=wrong / logits.size,
+        nll=math.fsum(losses) / logits.size,
         per_label=per_label,
-        ranking=found,
+        ranking=ranking,
     )
 
 
-def check_targets(targets: Shaped[np.ndarray, "example label"]) -> Bool[np.ndarray, "example label"]:
-    """Return a 0/1 matrix as booleans; raises DataError for any other value."""
-    wrong = ~np.isin(targets, (0, 1))
-    if wrong.any():
-        row, col = (int(place) for place in np.argwhere(wrong)[0])
-        raise DataError(f"target of example {row}, label {col} is {targets[row, col]}; it must be 0 or 1")
-    return targets.astype(bool)
-
-
-def measure_label(actual: Bool[np.ndarray, " pair"], claimed: Bool[np.ndarray, " pair"], name: str) -> ClassMetrics:
-    """Count one label's hits."""
-    return build_class_metrics(name, int((actual & claimed).sum()), int(actual.sum()), int(claimed.sum()))
+def check_targets(targets: Shaped[np.ndarray, "example label"], place: slice) -> Bool[np.ndarray, "row label"]:
+    """Return some rows of a 0/1 matrix as booleans; raises DataError for any other value."""
+    rows = targets[place]
+    if rows.dtype != bool and (wrong := ~np.isin(rows, (0, 1))).any():
+        row, col = (int(at) for at in np.argwhere(wrong)[0])
+        raise DataError(f"target of example {place.start + row}, label {col} is {rows[row, col]}; it must be 0 or 1")
+    found = rows.astype(bool)
+    release(targets)
+    return found

@@ -4,18 +4,21 @@ Every function takes weights of shape (..., example), so that thousands of boots
 of an example in a resample is how often it was drawn.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Integer
+from jaxtyping import Bool, Float, Float64, Integer, Shaped
 
 from vitreous.metrics.classification import iterate_scores, log_sum_exp
-from vitreous.storage.scratch import iterate_blocks
+from vitreous.storage.scratch import iterate_blocks, release
 
 COLLECTED = 2**26
 """Values of several columns that are held at once."""
+SORTED = 2**23
+"""Scores of pairs of example and label that are sorted at once."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,69 @@ def _compute_precision(
         return np.asarray((precision * hits).sum(-1) / hits.sum(-1))
 
 
+def compute_pooled_precision(
+    scores: Float[np.ndarray, "example label"], targets: Shaped[np.ndarray, "example label"]
+) -> float:
+    """Return the average precision over all pairs of example and label at once; NaN without positives.
+
+    Beyond `SORTED` pairs only the positives are sorted, since precision counts at their scores alone, and the negatives are
+    counted between them, a block of rows at a time. Positives beyond `SORTED` are taken range by range, from the highest
+    scores down, with a pass over the rows for each.
+    """
+    if scores.size <= SORTED:
+        return float(average_precision(scores.reshape(-1), targets.reshape(-1).astype(bool)))
+    above, gains = 0.0, []
+    for low, high in _divide_positives(scores, targets):
+        levels, hits = _count_levels(_iterate_positives(scores, targets, low, high))
+        if not len(levels):
+            continue
+        # How many negatives lie above none of the levels, above the lowest alone, above two, ...
+        negatives = np.zeros(len(levels) + 1, np.int64)
+        for place in iterate_blocks(scores):
+            block = np.sort(scores[place][~targets[place].astype(bool)])
+            release(targets)
+            negatives += np.bincount(np.searchsorted(levels, block, side="right"), minlength=len(negatives))
+        found = above + np.cumsum(hits[::-1])
+        misses = np.cumsum(negatives[:0:-1])
+        gains.append(float((found / (found + misses) * hits[::-1]).sum()))
+        above = float(found[-1])
+    return math.fsum(gains) / above if above else np.nan
+
+
+def _divide_positives(
+    scores: Float[np.ndarray, "example label"], targets: Shaped[np.ndarray, "example label"]
+) -> list[tuple[float, float]]:
+    """Return ranges of scores (from, below), the highest first, each with about `SORTED` positives at most."""
+    count = sum(int(targets[place].astype(bool).sum()) for place in iterate_blocks(targets))
+    if count <= SORTED:
+        return [(-np.inf, np.inf)]
+    apart = max(1, SORTED // 1024)
+    sample = np.sort(np.concatenate([one[::apart] for one in _iterate_positives(scores, targets, -np.inf, np.inf)]))
+    parts = -(-count // SORTED)
+    edges = np.unique(sample[[len(sample) * part // parts for part in range(1, parts)]]).tolist()
+    return list(zip([-np.inf, *edges], [*edges, np.inf], strict=True))[::-1]
+
+
+def _iterate_positives(
+    scores: Float[np.ndarray, "example label"], targets: Shaped[np.ndarray, "example label"], low: float, high: float
+) -> Iterator[Float[np.ndarray, " pair"]]:
+    """Yield the positives' scores from `low` to below `high`, a block of rows at a time."""
+    for place in iterate_blocks(scores):
+        block = scores[place][targets[place].astype(bool)]
+        release(targets)
+        yield block if np.isinf(low) and np.isinf(high) else block[(block >= low) & (block < high)]
+
+
+def _count_levels(
+    blocks: Iterable[Float[np.ndarray, " pair"]],
+) -> tuple[Float[np.ndarray, " level"], Float64[np.ndarray, " level"]]:
+    """Return the distinct scores of all blocks in ascending order, and how often each comes."""
+    counted = [np.unique(block, return_counts=True) for block in blocks]
+    scores, counts = (np.concatenate(side) for side in zip(*counted, strict=True))
+    levels, places = np.unique(scores, return_inverse=True)
+    return levels, np.bincount(places, counts, minlength=len(levels)).astype(np.float64)
+
+
 def _sum_ties(
     scores: Float[np.ndarray, " example"],
     positive: Bool[np.ndarray, " example"],
@@ -115,7 +181,7 @@ def rank_classes(
     return rank_columns(pairs, classes)
 
 
-def iterate_columns(rows: Float[np.ndarray, "example label"]) -> Iterator[Float[np.ndarray, " example"]]:
+def iterate_columns(rows: Shaped[np.ndarray, "example label"]) -> Iterator[Shaped[np.ndarray, " example"]]:
     """Yield the columns of many rows, some of which are collected in each pass over the rows."""
     most = max(1, COLLECTED // len(rows))
     for first in range(0, rows.shape[1], most):
@@ -126,10 +192,11 @@ def iterate_columns(rows: Float[np.ndarray, "example label"]) -> Iterator[Float[
 
 
 def measure_ranking(
-    scores: Float[np.ndarray, "example label"], targets: Bool[np.ndarray, "example label"], names: tuple[str, ...]
+    scores: Float[np.ndarray, "example label"], targets: Shaped[np.ndarray, "example label"], names: tuple[str, ...]
 ) -> Ranking:
     """Compute AUROC and average precision of every column, and their means over the columns where they are defined."""
-    return rank_columns(zip(scores.T, targets.T, strict=True), names)
+    columns = zip(iterate_columns(scores), iterate_columns(targets), strict=True)
+    return rank_columns(((score, target.astype(bool)) for score, target in columns), names)
 
 
 def rank_columns(

@@ -1,6 +1,6 @@
 """A model's mistakes as pictures, the most confident first: often wrong labels, or gaps in the data."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
@@ -56,24 +56,28 @@ def sort_by_confidence(confidence: Float[np.ndarray, " example"], chosen: np.nda
 def build_multilabel_mistakes(
     folder: ModelFolder,
     source: Source,
-    probabilities: Float[np.ndarray, "example label"],
+    blocks: Iterable[tuple[slice, Float[np.ndarray, "row label"]]],
     targets: Bool[np.ndarray, "example label"],
     what: str = "images",
 ) -> list[Block]:
-    """Return the labels that the model was most confident of and wrong: predicted but absent, or present but missed."""
-    claimed, names = probabilities >= CLAIMED, folder.classes
-    wrong = np.argwhere(claimed != targets)
+    """Return the labels that the model was most confident of and wrong: predicted but absent, or present but missed.
+
+    `blocks`: all probabilities in order, some rows with their place at a time.
+    """
+    names, wrong, probability = folder.classes, np.zeros((0, 2), np.int64), np.zeros(0, np.float32)
+    for place, rows in blocks:
+        found = np.argwhere((rows >= CLAIMED) != targets[place])
+        wrong = np.concatenate([wrong, found + np.array([place.start, 0])])
+        probability = np.concatenate([probability, rows[tuple(found.T)]])
+        first = np.argsort(-np.abs(probability - CLAIMED), kind="stable")[:MISTAKES]
+        wrong, probability = wrong[first], probability[first]
     if not len(wrong):
-        return [Words(f"None: the model predicts exactly the labels of all {len(claimed):,} {what}.")]
-    sure = np.abs(probabilities[tuple(wrong.T)] - CLAIMED)
+        return [Words(f"None: the model predicts exactly the labels of all {len(targets):,} {what}.")]
     tiles = []
-    for index, label in wrong[np.argsort(-sure, kind="stable")][:MISTAKES].tolist():
-        said = "claimed" if claimed[index, label] else "not seen"
+    for (index, label), share in zip(wrong.tolist(), probability, strict=True):
+        said = "claimed" if share >= CLAIMED else "not seen"
         true = list_labels(targets[index], names)
-        lines = [
-            Line(names[label], f"{said}, {probabilities[index, label]:.1%}", wrong=True),
-            Line("", f"true: {true}"),
-        ]
+        lines = [Line(names[label], f"{said}, {share:.1%}", wrong=True), Line("", f"true: {true}")]
         tiles.append(Tile(Picture(render_input(folder, source, index), true), lines, source.names[index]))
     lead = (
         "The most confident wrong labels, as the model sees the images: predicted but absent, or present but "

@@ -43,6 +43,12 @@ def iterate_blocks(rows: np.ndarray) -> Iterator[slice]:
         release(rows)
 
 
+def reorder_columns(rows: np.ndarray, order: np.ndarray) -> None:
+    """Put the columns of an array in another order, in place: column i becomes what column `order[i]` was."""
+    for place in iterate_blocks(rows):
+        rows[place] = rows[place][:, order]
+
+
 def release(rows: np.ndarray) -> None:
     """Take the pages of an array in a file out of memory; they are read again when they are touched."""
     mapped = getattr(rows, "_mmap", None)

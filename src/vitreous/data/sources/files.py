@@ -1,7 +1,7 @@
 """Scanned files, and the source built from them."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -69,12 +69,13 @@ def build_source(
     """Turn scanned images into a source; raises DataError for a class that is not in `classes`."""
     listing, records = scanned.listing, scanned.records
     index = number_classes(classes, listing.found, str(listing.manifest if listing.multilabel else listing.root))
-    names, digests, label_matrix = listing.names, [record.digest for record in records], None
+    names, label_matrix = listing.names, None
+    digests: Iterable[str] = (record.digest for record in records)
     sizes = np.array([(record.rows, record.cols) for record in records], dtype=np.int32)
     if listing.multilabel:
         labels = np.full(len(names), MULTILABEL, dtype=np.int64)
         label_matrix = build_label_matrix(listing.label_lists, index, len(classes))
-        digests = [digest + row.tobytes().hex() for digest, row in zip(digests, label_matrix, strict=True)]
+        digests = (digest + row.tobytes().hex() for digest, row in zip(digests, label_matrix, strict=True))
     else:
         labels = np.array([index[label] for label in listing.labels], dtype=np.int64)
     found: dict[str, Any] = {

@@ -169,10 +169,9 @@ def _build_tile(found: Comparison, index: int, names: tuple[str, str], pixels: n
     classes = [one.name for one in found.per_class]
     label = classes[found.labels[index]]
     lines = [Line(f"true: {label}")]
-    for name, answers in zip(names, found.answers, strict=True):
-        answer = int(answers.predicted[index])
-        said = f"{answers.probability[index, answer]:.1%} ({name})" if found.sure else f"({name})"
-        lines.append(Line(classes[answer], said, not answers.right[index]))
+    for name, judged in zip(names, found.judged, strict=True):
+        said = f"{judged.confidence[index]:.1%} ({name})" if found.sure else f"({name})"
+        lines.append(Line(classes[judged.predicted[index]], said, bool(judged.rank[index])))
     return Tile(Picture(pixels, label), lines, source.names[index])
 
 

@@ -48,7 +48,8 @@ def list_mistakes(found: RunContents) -> Sequence[Block]:
         return explain_unmeasured(found)
     folder, source = found.predictor.folder, found.dataset.validation
     if isinstance(measured, MeasuredMultilabel):
-        return build_multilabel_mistakes(folder, source, measured.probabilities, measured.targets, "validation images")
+        every = [(slice(0, len(source)), measured.probabilities)]
+        return build_multilabel_mistakes(folder, source, every, measured.targets, "validation images")
     predicted, confidence = measured.probabilities.argmax(1), measured.probabilities.max(1)
     return mistakes_of_classes(folder, source, predicted, confidence, measured.labels, "validation images")
 
