@@ -45,8 +45,8 @@ def noisy_student(options: RecipeOptions) -> RunConfig:
         recipe="noisy-student",
         teacher=options.teacher,
         data=replace(config.data, pseudo_ratio=RATIO),
-        augment=config.augment if tiny else replace(config.augment, randaugment=(2, 5.0)),
-        regularisation=RegularisationConfig(dropout=0.1, drop_path=0.1),
+        augment=config.augment if tiny else replace(config.augment, randaugment=(1, 5.0)),
+        regularisation=RegularisationConfig(dropout=0.1, drop_path=0.05),
         batch=max(period, config.batch // period * period),
     )
 
