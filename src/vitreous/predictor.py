@@ -218,7 +218,7 @@ class Predictor(Shown):
         return data_frame(columns)
 
     @property
-    def said(self) -> dict[str, Any]:
+    def model_facts(self) -> dict[str, Any]:
         """Return where the model was loaded from and with which options, as JSON values."""
         known = {"taken": self.load_options, "merge": self.folder.merge}
         return {"model": self.path, **{name: value for name, value in known.items() if value}}

@@ -15,7 +15,7 @@ from vitreous.metrics.seeds import (
     average_groups,
     combine_evidence,
     correct_holm,
-    equivalence_probability,
+    find_equivalence_probability,
     find_interval,
     pair_differences,
     settle_verdicts,
@@ -59,11 +59,11 @@ def test_sameness_is_two_one_sided_tests(values, margin):
         return
     above = stats.ttest_1samp(values, -margin, alternative="greater").pvalue
     below = stats.ttest_1samp(values, margin, alternative="less").pvalue
-    assert equivalence_probability(values, margin) == pytest.approx(max(above, below), abs=1e-9)
+    assert find_equivalence_probability(values, margin) == pytest.approx(max(above, below), abs=1e-9)
 
 
 def test_one_seed_concludes_nothing():
-    assert equivalence_probability([0.0], 0.1) == 1.0
+    assert find_equivalence_probability([0.0], 0.1) == 1.0
     assert math.isinf(find_interval([0.3]).low)
     assert find_interval([0.3]).points() == "+30.0 (one seed)"
     assert find_interval([]).percent() == "–"

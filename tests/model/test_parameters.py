@@ -117,7 +117,7 @@ def test_roles_of_every_model(name: str) -> None:
 )
 @pytest.mark.parametrize("classes", [{}, {"registers": 2, "positioned_tokens": "class"}, {"positions": "learned2d"}])
 def test_roles_of_what_is_trained_without_labels(config, classes: dict[str, object]) -> None:
-    trained = build_objective(config, create(replace(PLAIN, classes=0, **classes))).trained
+    trained = build_objective(config, create(replace(PLAIN, classes=0, **classes))).trainable
     assert declared(trained) == {name: expected(name) for name, _ in trained.named_parameters()}
 
 
@@ -126,7 +126,7 @@ def test_an_objective_with_labels_trains_the_model_alone(loss: str) -> None:
     model = create(PLAIN)
     trained = build_objective(
         ClassifyConfig(loss=loss), model, multilabel_examples=9 if loss == "sigmoid" else 0
-    ).trained
+    ).trainable
     assert declared(trained) == declared(model)
 
 

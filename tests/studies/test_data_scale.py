@@ -106,7 +106,7 @@ def test_it_concludes_what_the_numbers_say(laptop, slopes, start, seen):
 
 def test_part_of_it_done_is_concluded_from(laptop):
     whole = outcomes_of(laptop, lambda arm, images, seed: 0.3 + 0.01 * seed)
-    part = CellResults([one for one in whole.all if "-2000-" in one.cell and one.seed < 2], whole.wanted)
+    part = CellResults([one for one in whole.all if "-2000-" in one.cell and one.seed < 2], whole.cell_count)
     conclusion = STUDY.conclude(laptop, part)
     assert [one.claim for one in conclusion.verdicts] == [
         f"with the fewest images the ResNet is better ({how})" for how in MEASURES.values()

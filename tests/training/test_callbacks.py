@@ -11,7 +11,7 @@ import vitreous
 from vitreous.errors import ConfigError
 from vitreous.run_folder import read_run
 from vitreous.settings import to_dict
-from vitreous.training.callbacks import calling
+from vitreous.training.callbacks import add_callbacks
 
 
 class Diary(vitreous.Callback):
@@ -48,7 +48,7 @@ class Diary(vitreous.Callback):
 
 def test_they_hear_of_everything_and_change_no_bit(go, trained_once):
     diary = Diary()
-    with calling([diary]):
+    with add_callbacks([diary]):
         result = go()
     assert digest(result.run) == digest(trained_once(TINY).run)
     metrics = read_run(result.run).metrics

@@ -29,14 +29,14 @@ def test_the_same_wish_twice_is_one(numbers):
     with Interrupt() as interrupt:
         for number in numbers:
             os.kill(os.getpid(), number)
-        assert interrupt.comes(0)
+        assert interrupt.wait(0)
     assert interrupt.requested == numbers[0]
 
 
 def test_a_second_ctrl_c_stops_at_once(monkeypatch):
     with Interrupt() as interrupt:
         os.kill(os.getpid(), signal.SIGINT)
-        assert interrupt.comes(1)
+        assert interrupt.wait(1)
         monkeypatch.setattr("vitreous.training.interrupt.SAME", -1.0)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)

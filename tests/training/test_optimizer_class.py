@@ -16,7 +16,7 @@ from vitreous.run_folder import read_run
 from vitreous.settings import to_dict
 from vitreous.training.config import OptimizerConfig
 from vitreous.training.optimizer import Optimizer
-from vitreous.training.optimizer_class import find_class, trusting
+from vitreous.training.optimizer_class import find_class, trust_optimizers
 from vitreous.training.optimizer_trial import try_optimizer
 from vitreous.training.run import train
 
@@ -132,7 +132,7 @@ def test_a_class_of_torch_takes_its_own_steps_and_goes_on_to_the_same_bits(name:
 def test_a_user_s_class_keeps_its_numbers_and_groups(mine: str, tmp_path: Path) -> None:
     name = f"{mine}:Counting"
     config = replace(TINY, optimizer=OptimizerConfig(name=name, keywords={"bold": True}, lr=0.5, layer_decay=0.8))
-    with trusting(name):
+    with trust_optimizers(name):
         straight = train(config, tmp_path / "straight")
     settings = to_dict(config)
     stopping = Stop(5)
@@ -190,7 +190,7 @@ def test_modules_and_names_that_can_t_be_used(mine: str) -> None:
         ("torch.optim:SparseAdam", "a step fails"),
         ("torch.optim:Muon", "can't be made"),
     ):
-        with trusting(name), pytest.raises(ConfigError, match=message):
+        with trust_optimizers(name), pytest.raises(ConfigError, match=message):
             try_optimizer(OptimizerConfig(name=name))
     with pytest.raises(ConfigError, match="a file names"):
         find_class("json:JSONDecoder")
@@ -206,7 +206,7 @@ def test_decay_that_a_class_hasn_t_is_refused_unless_it_is_decoupled(mine: str) 
     (Path(sys.path[0]) / f"{mine}.py").write_text(
         MINE.replace(', "weight_decay": 0.0', "").replace("Counting", "Plain")
     )
-    with trusting(name):
+    with trust_optimizers(name):
         with pytest.raises(ConfigError, match="no weight decay of its own; set --optimizer"):
             try_optimizer(OptimizerConfig(name=name, decoupled=False))
         try_optimizer(OptimizerConfig(name=name, decoupled=False, weight_decay=0.0))

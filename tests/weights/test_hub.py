@@ -75,7 +75,7 @@ def test_what_is_needed_comes_once_and_opens_offline_afterwards(
     assert torch.equal(folder.model(pixels), small_model().model.eval()(pixels))
     hub.asked.clear()
     heard.said.clear()
-    assert fetch(NAME, heard).pinned == f"{NAME}@{commit}"
+    assert fetch(NAME, heard).pinned_name == f"{NAME}@{commit}"
     assert heard.said == [] and not any("resolve" in line for line in hub.asked)
     hub.status = 500
     assert fetch(NAME, heard).commit == commit
@@ -89,7 +89,7 @@ def test_what_is_needed_comes_once_and_opens_offline_afterwards(
 
 def test_a_commit_is_never_asked_for_twice_and_stays_when_the_repository_goes_on(hub: Hub, weights: Path) -> None:
     first = hub.add(NAME, weights)
-    pinned = fetch(NAME).pinned
+    pinned = fetch(NAME).pinned_name
     assert pinned == f"{NAME}@{first}"
     document = (weights / "config.json").read_text().replace('"cat"', '"lynx"')
     (weights / "config.json").write_text(document)

@@ -46,7 +46,7 @@ class BenchmarkResult(Reported):
     """accuracy (the model's own head), few-shot, linear, knn, or fine-tune."""
     found: Score | VTAB
     """Top-1, and the benchmark's own number; for VTAB each task's accuracy, and their averages."""
-    said: dict[str, Any]
+    model_facts: dict[str, Any]
     """Where the model was loaded from, and how."""
     layer: str = ProbeOptions.layer
     """The probe's layer."""
@@ -60,7 +60,7 @@ class BenchmarkResult(Reported):
     @property
     def model(self) -> str:
         """Where the model was loaded from."""
-        return self.said["model"]
+        return self.model_facts["model"]
 
     def __str__(self) -> str:
         lines = sets.format_lines(self.found) if isinstance(self.found, Score) else vtab.format_lines(self.found)
@@ -86,7 +86,7 @@ class BenchmarkResult(Reported):
             found = sets.build_sections(self.found)
         else:
             found = vtab.build_sections(self.found, vtab.FINE_TUNED if self.protocol == FINE_TUNE else vtab.PROBED)
-        data = {"protocol": self.protocol, **self.said, "data": self.copy, "benchmark": self.benchmark}
+        data = {"protocol": self.protocol, **self.model_facts, "data": self.copy, "benchmark": self.benchmark}
         return Report(title, f"{lead}.", add_overlap(found, self.overlap), {**data, "results": self.to_dict()})
 
 
@@ -147,13 +147,13 @@ def benchmark(
         predictor = as_predictor(model, device)
         found, said = (
             probe_tasks(predictor, root, (protocol, how), batch, TaskOptions(tuple(tasks), broken), display),
-            predictor.said,
+            predictor.model_facts,
         )
     else:
         predictor = as_classifier(model, device)
         display.phase("opening the data")
         batches = BatchOptions(batch, "auto", broken, progress_of(display), display.phase)
-        found, said = score(predictor, name, root, batches), predictor.said
+        found, said = score(predictor, name, root, batches), predictor.model_facts
     seen = overlap_of_files(Path(said["model"]), root, DecodeConfig()) if said["model"] else None
     return BenchmarkResult(name, str(copy), protocol, found, said, **measured, overlap=seen)
 

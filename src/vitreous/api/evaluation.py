@@ -181,7 +181,7 @@ class EvaluationResult(Reported, Tabular):
         """The report: figures, mistakes as pictures, confusions, classes, calibration, cost, and further
         measurements."""
         lead = f"{self.model} on {len(self.source):,} images, by its own head: {self.measured}."
-        said = {"protocol": "accuracy", **self.predictor.said, "data": self.data, "results": self.to_dict()}
+        said = {"protocol": "accuracy", **self.predictor.model_facts, "data": self.data, "results": self.to_dict()}
         return Report(
             f"{name_model(self.model)} on {shorten_name(self.data)}: accuracy",
             lead,

@@ -91,7 +91,7 @@ class ProbeResult(Reported):
         """The report: the headline, the chosen settings, confusions, and the comparison if there is one."""
         facts = {"layer": self.options.layer, "precision": self.options.precision, "train": self.learned}
         counts = {"train_images": len(self.train), "results": self.to_dict()}
-        data = {"protocol": self.kind, **self.predictor.said, "data": self.data, **facts, **counts}
+        data = {"protocol": self.kind, **self.predictor.model_facts, "data": self.data, **facts, **counts}
         title = f"{name_model(self.model)} on {shorten_name(self.data)}: {self.kind}"
         return Report(title, f"{self.lead}.", self._sections(), data)
 

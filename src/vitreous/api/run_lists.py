@@ -148,7 +148,7 @@ def runs(
         known.refresh(0.0)
     chosen = View(find=find, sort=sort).choose_rows(known)
     if compare:
-        named = {run.title: run for run in known.found.values()}
+        named = {run.title: run for run in known.by_name.values()}
         for name in compare:
             if name not in named:
                 raise UnknownName("run", name, tuple(named))

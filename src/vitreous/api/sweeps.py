@@ -20,11 +20,11 @@ from vitreous.sweeps.plan import SweepPlan, build_cells, open_plan
 from vitreous.sweeps.processes import Sharing
 from vitreous.sweeps.result import SweepResult
 from vitreous.sweeps.run import carry_out_sweep, claim_sweep
-from vitreous.training.callbacks import Callback, calling
+from vitreous.training.callbacks import Callback, add_callbacks
 from vitreous.training.config import RunConfig
 from vitreous.training.config_file import ConfigFile, read_config_file
 from vitreous.training.distributed import join
-from vitreous.training.optimizer_class import trusting
+from vitreous.training.optimizer_class import trust_optimizers
 from vitreous.training.reporter import Reporter, Silent
 from vitreous.training.settings_check import check_ranges
 
@@ -86,11 +86,11 @@ def sweep(
     path = data if data is None else str(data) if isinstance(data, str | Path) else hold(data)
     common = RunOptions(path, recipe, recipe_options, dict(settings or {}))
     file = None if config is None else read_config_file(config)
-    with calling(callbacks), trusting(*named), join() as world, ExitStack() as stack:
+    with add_callbacks(callbacks), trust_optimizers(*named), join() as world, ExitStack() as stack:
         reporter = world.hush(reporter or Silent())
         if not sharing.here:
             world.refuse_others("--jobs and --processes start processes")
-        with world.in_turn():
+        with world.take_turns():
             configs = [
                 (one, settle(common, one, file, Silent() if place else reporter)) for place, one in enumerate(variants)
             ]
@@ -100,10 +100,10 @@ def sweep(
         folder = Path(out) if out is not None else SWEEPS / name_sweep(common, variants, file, configs[0][1])
         if world.leads:
             stack.enter_context(claim_sweep(folder))
-        with world.in_turn():
+        with world.take_turns():
             plan = open_plan(folder, cells) if world.leads else SweepPlan(folder, cells)
         reporter.message(
-            f"{len(variants)} settings, {seeds} seeds: {len(plan.left)} of {len(cells)} runs to do, in {folder}"
+            f"{len(variants)} settings, {seeds} seeds: {len(plan.pending)} of {len(cells)} runs to do, in {folder}"
         )
         signal = carry_out_sweep(plan, sharing, reporter)
         reporter.close()

@@ -43,12 +43,12 @@ from vitreous.shapes import Size
 from vitreous.storage.atomic import find_free_folder, give_up_claims
 from vitreous.sweeps.plan import is_sweep
 from vitreous.training.assembly import find_held
-from vitreous.training.callbacks import Callback, calling
+from vitreous.training.callbacks import Callback, add_callbacks
 from vitreous.training.changes import Changes, find_differences
 from vitreous.training.config import RunConfig
 from vitreous.training.config_file import read_config_file
 from vitreous.training.distributed import get_world, join
-from vitreous.training.optimizer_class import trusting
+from vitreous.training.optimizer_class import trust_optimizers
 from vitreous.training.reporter import Reporter, Silent
 from vitreous.training.restart import find_begun, note_folder
 from vitreous.training.results import DryRun, TrainResult
@@ -161,7 +161,7 @@ def train(
         raise ConfigError(
             f"processes is {processes}; give a number from 1 on, with dry_run alone: torchrun starts processes"
         )
-    with calling(callbacks), trusting(name_optimizer(settings), name_optimizer(config)), join() as world:
+    with add_callbacks(callbacks), trust_optimizers(name_optimizer(settings), name_optimizer(config)), join() as world:
         reporter = world.hush(reporter or Silent())
         if folds is not None or rates:
             world.refuse_others("--folds and --rates train many models")
@@ -187,7 +187,7 @@ def train_or_plan(
     folds, rates, world = options.folds, options.rates, get_world()
     if folds is not None and rates:
         raise ConfigError("--folds and --rates both divide the data; choose the rate first, then use --folds with it")
-    with world.in_turn():
+    with world.take_turns():
         chosen, settled = settle_options(options, reporter)
     rounds, parts = None, None if folds is None else plan_folds(settled, folds)
     if settled.recipe == SELF_TRAINING:
@@ -380,5 +380,5 @@ def resume(
         raise ConfigError(
             f"{run} is a {group[0]}, which continues as it began; change its last run once it is done: {run}/final"
         )
-    with calling(callbacks), trusting(optimizer):
+    with add_callbacks(callbacks), trust_optimizers(optimizer):
         return resume_run(Path(run), reporter, requested) if group is None else group[1](Path(run), reporter)

@@ -67,7 +67,7 @@ def describe_job(predictor: "Predictor", paths: Sequence[str | Packed], **option
     return {
         "vitreous_predictions": FORMAT,
         "model": hashlib.sha256(json.dumps([digest, head]).encode()).hexdigest(),
-        "engine": getattr(predictor.engine, "asked", predictor.engine.name),
+        "engine": getattr(predictor.engine, "requested", predictor.engine.name),
         "precision": predictor.engine.precision,
         "device": str(predictor.device),
         "merge": getattr(folder, "merge", 0),

@@ -39,7 +39,7 @@ class Words:
     out: list[str] = field(default_factory=list)
     places: dict[str, list[str]] = field(default_factory=dict)
     """Positional arguments that were given by name."""
-    said: dict[str, str] = field(default_factory=dict)
+    spellings: dict[str, str] = field(default_factory=dict)
     """For each option that was given by another name: what was typed."""
 
     def __post_init__(self) -> None:
@@ -158,9 +158,9 @@ def convert_option(words: Words, name: str, argument: str, value: str | None, re
     assert convert is not None
     found = convert(name, values)
     for option in iterate_named(found):
-        if option in words.said:
-            raise ConfigError(f"{words.said[option]} and {shown} are the same setting, {option}; give one of them")
-        words.said[option] = shown
+        if option in words.spellings:
+            raise ConfigError(f"{words.spellings[option]} and {shown} are the same setting, {option}; give one of them")
+        words.spellings[option] = shown
     words.out += found
 
 
@@ -172,16 +172,16 @@ def split_numbers(value: str) -> list[str]:
 def refuse_doubles(words: Words) -> None:
     """Refuse a setting that is given under two names, and join --project and --name into the run folder."""
     given = list(iterate_named(words.out))
-    for option, shown in words.said.items():
+    for option, shown in words.spellings.items():
         if given.count(option) > 1:
             raise ConfigError(f"{shown} and {option} are the same setting; give one of them")
     if PROJECT in words.out:
         at = words.out.index(PROJECT)
         parent = words.out[at + 1]
         del words.out[at : at + 2]
-        if not re.match(r"(--)?(name|run|exp)", words.said.get("--out", "")):
+        if not re.match(r"(--)?(name|run|exp)", words.spellings.get("--out", "")):
             raise ConfigError(
-                f"{words.said[PROJECT]} says where runs are kept; give --name too, or the run folder with --out"
+                f"{words.spellings[PROJECT]} says where runs are kept; give --name too, or the run folder with --out"
             )
         at = words.out.index("--out") + 1
         words.out[at] = str(Path(parent, words.out[at].removeprefix("runs/")))

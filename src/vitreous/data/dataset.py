@@ -164,7 +164,7 @@ def add_test(
     `others`: the training and the validation split, which should share no image with it.
     """
     assert test is not None
-    classes, counts = dataset.facts.classes, Counter(test.listing.found)
+    classes, counts = dataset.facts.classes, Counter(test.listing.all_labels)
     unknown = sorted(set(counts) - set(classes))
     notes = dataset.report.notes
     if unknown:
@@ -233,7 +233,7 @@ def is_built_in(name: str) -> bool:
 
 def check_classes(path: str, part: ScannedListing) -> None:
     """Raise DataError unless there are at least two classes; one suffices where an image may have none."""
-    classes = sorted(set(part.listing.found))
+    classes = sorted(set(part.listing.all_labels))
     if part.listing.multilabel and not classes:
         raise DataError(f"none of the {len(part):,} training images in {path} has a label; add labels")
     if not part.listing.multilabel and len(classes) < 2:
@@ -248,7 +248,7 @@ def assemble(
     broken: tuple[tuple[str, str], ...],
 ) -> Dataset:
     """Combine two scanned splits into a dataset."""
-    counts, held = Counter(train.listing.found), Counter(validation.listing.found)
+    counts, held = Counter(train.listing.all_labels), Counter(validation.listing.all_labels)
     classes, multilabel = tuple(sorted(counts)), train.listing.multilabel
     number_classes(classes, held, f"the validation data in {validation.listing.root}")
     notes = list(dict.fromkeys((*train.listing.notes, *validation.listing.notes)))

@@ -172,7 +172,7 @@ def quantise_calibrated(folder: ExportedFolder, pixels: np.ndarray, nodes: list[
         def get_next(self) -> Any:
             return next(self.batches, None)
 
-    with quiet_logging():  # it asks for a preparation that the exporter has done
+    with silence_logging():  # it asks for a preparation that the exporter has done
         quantize_static(
             str(folder.file), str(path), Reader(), quant_format=QuantFormat.QDQ, activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8, per_channel=True, reduce_range=True, op_types_to_quantize=list(QUANTISED),
@@ -186,7 +186,7 @@ def quantise_dynamic(file: Path, nodes: list[str], path: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     nodes = [*nodes, *(f"{name}_MatMul" for name in nodes)]  # the name of a Gemm once it is two operators
-    with quiet_logging():
+    with silence_logging():
         quantize_dynamic(
             str(file), str(path), op_types_to_quantize=list(DENSE), per_channel=True, reduce_range=True,
             weight_type=QuantType.QInt8, nodes_to_quantize=nodes, extra_options={"MatMulConstBOnly": True},
@@ -194,7 +194,7 @@ def quantise_dynamic(file: Path, nodes: list[str], path: Path) -> None:
 
 
 @contextmanager
-def quiet_logging() -> Iterator[None]:
+def silence_logging() -> Iterator[None]:
     """Keep what ONNX Runtime's tools log through Python from the user."""
     logging.disable(logging.WARNING)
     try:

@@ -51,7 +51,7 @@ def trace(graph: Graph) -> torch.export.ExportedProgram:
         first = 1 if graph.config.inputs == "pixels" else 2
         open_axes |= {first: torch.export.Dim.AUTO, first + 1: torch.export.Dim.AUTO}
     try:
-        with torch.no_grad(), quiet():
+        with torch.no_grad(), silence_exporters():
             return torch.export.export(graph, (example,), dynamic_shapes=(open_axes,))
     except Exception as error:
         raise ConfigError(f"this model can't be traced: {_shorten(error)}") from error
@@ -65,7 +65,7 @@ def write_onnx(
     import onnxscript
 
     facts = {**facts, "versions": {**facts["versions"], "onnx": onnx.__version__, "onnxscript": onnxscript.__version__}}
-    with quiet():
+    with silence_exporters():
         try:
             written = torch.onnx.export(
                 program,
@@ -107,7 +107,7 @@ def write_program(
     program: torch.export.ExportedProgram, graph: Graph, folder: Path, facts: Mapping[str, Any]
 ) -> list[str]:
     """Write model.pt2, torch.export's own format, with vitreous.json inside."""
-    with quiet():
+    with silence_exporters():
         torch.export.save(program, folder / "model.pt2", extra_files={"vitreous.json": json.dumps(facts)})
     return ["model.pt2"]
 
@@ -119,7 +119,7 @@ def write_package(
     options = {"aot_inductor.metadata": {"vitreous": json.dumps(facts)}}
     path = folder / "model.pt2"
     try:
-        with quiet():
+        with silence_exporters():
             torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=options)
     except Exception as error:
         raise ConfigError(f"AOTInductor can't compile this model: {_shorten(error)}") from error
@@ -141,7 +141,7 @@ def _shorten(error: Exception) -> str:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence_exporters() -> Iterator[None]:
     """Keep what exporters log and warn about their own insides from the user."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     levels = [one.level for one in loggers]

@@ -106,13 +106,13 @@ class FastPath:
             self._leave(f"packed ones give outputs {far:.1e} of the largest away")
             return
         if not count_packed(packed.model):
-            self._leave(*packed.left)
+            self._leave(*packed.unpacked_layers)
             return
         self._twin = packed.model
         way = f"{self._each} at a time" + (f" on each of {self.threads} threads" if self.threads > 1 else "")
         count, small = count_packed(packed.model), count_packed(packed.model, (Int8Linear,))
         done = f"{count} dense layers packed by {packing.library}{f', {small} of them in int8' if small else ''}, images {way}"
-        self.notes = (done, *(f"torch's own layer: {one}" for one in packed.left))
+        self.notes = (done, *(f"torch's own layer: {one}" for one in packed.unpacked_layers))
 
     def _leave(self, *reasons: str) -> None:
         """Leave the model to torch's own layers; raises ConfigError if it should be int8, since they aren't."""
@@ -197,7 +197,7 @@ def measure_activations(model: nn.Module) -> tuple[int, int]:
     if not isinstance(model, ViT):
         return 1, 0
     config = model.config
-    return config.prefix + model.grid.rows * model.grid.cols, max(config.mlp_width, 3 * config.gathered)
+    return config.prefix + model.grid.rows * model.grid.cols, max(config.mlp_width, 3 * config.attention_width)
 
 
 def measure_distance(found: Tensor, expected: Tensor) -> float:

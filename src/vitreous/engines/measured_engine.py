@@ -43,7 +43,7 @@ class MeasuredEngine:
         build: returns the engine with a name.
     """
 
-    asked = "auto"
+    requested = "auto"
 
     def __init__(
         self, folder: ExportedFolder, names: tuple[str, ...], precision: str, build: Callable[[str], Engine]
@@ -108,7 +108,7 @@ class MeasuredEngine:
             self._measure("probabilities", pixels, kind)
         self.kept = dict.fromkeys(self.kept, self.kept[kind])
         self.engine = self._get(self.kept[kind]["engine"])
-        self.asked = self.engine.name
+        self.requested = self.engine.name
 
     def _compute(self, what: str, pixels: np.ndarray) -> np.ndarray:
         kind = "one" if len(pixels) == 1 else "many"

@@ -34,7 +34,7 @@ class PackedModel:
     """A model's packed twin."""
 
     model: nn.Module
-    left: tuple[str, ...]
+    unpacked_layers: tuple[str, ...]
     """Dense layers of blocks that stay torch's own, each with the reason."""
 
 

@@ -220,7 +220,7 @@ class _Walk:
         self.decimals = next((places for places in (1, 2) if abs(round(every, places) - every) < 1e-9), 3)
         self.step = 1 / float(stream.average_rate or 25)
         self.start = float((stream.start_time or 0) * (stream.time_base or Fraction(1)))
-        self.last, self.given = 0.0, 0
+        self.last, self.frame_count = 0.0, 0
         self.packets: Any = None
         self.broken: list[str] = []
         """Places that can't be read, each with the time of the frame before it."""
@@ -259,11 +259,11 @@ class _Walk:
                 continue
             count = math.floor(seconds / self.every + 1e-6)
             due = (count + 1) * self.every
-            if self.given == MOST_FRAMES:
+            if self.frame_count == MOST_FRAMES:
                 raise ImageError(
                     f"{self.path} has more than {MOST_FRAMES:,} frames to take; take fewer by a larger --every"
                 )
-            self.given += 1
+            self.frame_count += 1
             at = count * self.every
             yield Frame(f"{self.path}@{at:.{self.decimals}f}s", self._pixels(decoded), seconds)
         cut = self.length is not None and self.last + self.step + 1 < self.length
@@ -271,7 +271,7 @@ class _Walk:
             ends = [f"it ends after {self.last:.1f} of {self.length:.1f} seconds"] if cut else []
             first = [f"{len(self.broken):,} pieces are damaged, the first {self.broken[0]}"] if self.broken else []
             raise ImageError(f"{self.path} is not whole: {'; '.join([*first, *ends])}")
-        if not self.given:
+        if not self.frame_count:
             raise ImageError(f"{self.path} has no frames")
 
     def seek(self, container: Any, seconds: float) -> None:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitreous.errors import ConfigError
-from vitreous.insight.attention import evaluation_mode, remove_after, resolve_index
+from vitreous.insight.attention import remove_after, resolve_index, use_evaluation_mode
 from vitreous.insight.attention_weights import iterate_chunks
 from vitreous.insight.relevance import Targets, choose_targets
 from vitreous.insight.tokens import require_vit
@@ -43,7 +43,7 @@ def compute_activation_map(
         module, layout = vit.blocks[resolve_index(layer, vit.config.depth, "layer")], (vit.config.prefix, vit.grid)
     found: list[Tensor] = []
     keep = lambda _module, _inputs, output: found.append(output)  # noqa: E731
-    with torch.no_grad(), evaluation_mode(model), remove_after(module.register_forward_hook(keep)):
+    with torch.no_grad(), use_evaluation_mode(model), remove_after(module.register_forward_hook(keep)):
         for part in iterate_chunks(images):
             model(part)
             found[-1] = _compute_strength(found[-1], layout)
@@ -85,7 +85,7 @@ def grad_cam(
         maps[:] = [output.detach().requires_grad_()]
         return maps[0]
 
-    with evaluation_mode(model), remove_after(module.register_forward_hook(cut_here)), torch.enable_grad():
+    with use_evaluation_mode(model), remove_after(module.register_forward_hook(cut_here)), torch.enable_grad():
         for part in iterate_chunks(images):
             wanted = chosen[place : place + len(part)]
             score = model(part)[range(len(part)), wanted].sum()

@@ -99,7 +99,7 @@ def pool_maps(
         raise ConfigError(f"this model pools by {model.config.pool!r}, not by attention (pool='map')")
     found: list[Tensor] = []
     keep = lambda _module, inputs: found.append(compute_weights(pool.compute_heads(inputs[0]))[:, :, 0])  # noqa: E731
-    with torch.no_grad(), evaluation_mode(model), remove_after(pool.register_forward_pre_hook(keep)):
+    with torch.no_grad(), use_evaluation_mode(model), remove_after(pool.register_forward_pre_hook(keep)):
         for part in iterate_chunks(images):
             model(part)
     front = model.config.prefix if model.config.pool_prefix else 0
@@ -118,7 +118,7 @@ def resolve_index(number: int, count: int, kind: str) -> int:
 def watch_kernels(model: ViT, layers: Sequence[int], see: See) -> Iterator[None]:
     """Switch to evaluation mode, and show the input of some layers' kernels, for the duration of the block."""
     with ExitStack() as stack:
-        stack.enter_context(evaluation_mode(model))
+        stack.enter_context(use_evaluation_mode(model))
         for layer in layers:
             attention = model.get_submodule(f"blocks.{layer}.attention")
             stack.enter_context(remove_after(attention.register_forward_hook(_make_hook(layer, see))))
@@ -143,7 +143,7 @@ def remove_after(handle: RemovableHandle) -> Iterator[None]:
 
 
 @contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
+def use_evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Put every module into evaluation mode, and back into its previous mode."""
     modes = {module: module.training for module in model.modules()}
     model.eval()

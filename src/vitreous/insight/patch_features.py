@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitreous.insight.attention import evaluation_mode, remove_after
+from vitreous.insight.attention import remove_after, use_evaluation_mode
 from vitreous.insight.attention_weights import CHUNK_WEIGHTS, iterate_chunks
 from vitreous.insight.tokens import require_vit
 
@@ -26,7 +26,7 @@ def compute_patch_features(
         ConfigError: not a ViT, no such layer, or images of another size.
     """
     vit = require_vit(model, "patch features")
-    with torch.no_grad(), evaluation_mode(vit):
+    with torch.no_grad(), use_evaluation_mode(vit):
         return torch.cat([vit.maps(part, [layer])[0] for part in iterate_chunks(images)])
 
 
@@ -133,7 +133,7 @@ def compute_token_norms(
         return lambda _block, _inputs, output: found[layer].append(output.float().norm(dim=2))
 
     with torch.no_grad(), ExitStack() as stack:
-        stack.enter_context(evaluation_mode(vit))
+        stack.enter_context(use_evaluation_mode(vit))
         for layer, block in enumerate(vit.blocks):
             stack.enter_context(remove_after(block.register_forward_hook(keep(layer))))
         for part in iterate_chunks(images):

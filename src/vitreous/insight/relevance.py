@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
-from vitreous.insight.attention import evaluation_mode, remove_after, resolve_index
+from vitreous.insight.attention import remove_after, resolve_index, use_evaluation_mode
 from vitreous.insight.attention_weights import iterate_chunks, iterate_rows
 from vitreous.insight.tokens import compute_readout, count_tokens, require_vit
 from vitreous.model.attention import Heads, Places, attend
@@ -113,7 +113,7 @@ def _forward(model: ViT, images: Tensor) -> _Way:
     last: list[Tensor] = []
     read: list[Tensor] = []
     with ExitStack() as stack:
-        stack.enter_context(evaluation_mode(model))
+        stack.enter_context(use_evaluation_mode(model))
         for block in model.blocks:
             take = lambda _block, given: inputs.append((given[0], given[1]))  # noqa: E731
             stack.enter_context(remove_after(block.register_forward_pre_hook(take)))
@@ -144,7 +144,7 @@ def _pass_head(model: ViT, z: Tensor, targets: Sequence[int]) -> tuple[Tensor, S
     kept: list[tuple[Heads, Tensor]] = []
     z = z.detach().requires_grad_()
     watched = watch_attention(model, lambda _layer, heads, gathered: kept.append((heads, gathered)), ())
-    with torch.enable_grad(), evaluation_mode(model), watched:
+    with torch.enable_grad(), use_evaluation_mode(model), watched:
         logits = model.logits(model.norm(z) if model.config.final_norm == "tokens" else z)
         score = logits[range(len(z)), list(targets)].sum()
     gradient, *of_gathered = torch.autograd.grad(score, [z, *(gathered for _, gathered in kept)])
@@ -157,7 +157,7 @@ def _pass_block(model: ViT, layer: int, given: tuple[Tensor, Places], gradient: 
     kept: list[tuple[Heads, Tensor]] = []
     z = given[0].detach().requires_grad_()
     watched = watch_attention(model, lambda _layer, heads, gathered: kept.append((heads, gathered)), (layer,))
-    with torch.enable_grad(), evaluation_mode(model.blocks[layer]), watched:
+    with torch.enable_grad(), use_evaluation_mode(model.blocks[layer]), watched:
         output = model.blocks[layer](z, given[1])
     ((heads, gathered),) = kept
     below, of_gathered = torch.autograd.grad(output, [z, gathered], gradient)
@@ -214,7 +214,7 @@ def choose_targets(model: nn.Module, images: Float[Tensor, "batch channel row co
             "(vitreous.load(PATH, classes=...)), or choose a method without a class"
         )
     if targets is None:
-        with torch.no_grad(), evaluation_mode(model):
+        with torch.no_grad(), use_evaluation_mode(model):
             return [int(label) for part in iterate_chunks(images) for label in model(part).argmax(dim=1)]
     listed = [targets] * len(images) if isinstance(targets, int) else [int(target) for target in targets]
     if len(listed) != len(images):

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitreous.errors import ConfigError
-from vitreous.insight.attention import evaluation_mode, remove_after, resolve_index
+from vitreous.insight.attention import remove_after, resolve_index, use_evaluation_mode
 from vitreous.insight.attention_distance import AttentionDistance, measure_attention_distance
 from vitreous.insight.attention_weights import compute_weights, iterate_chunks
 from vitreous.insight.relevance import Step, Targets, choose_targets
@@ -114,7 +114,7 @@ def compute_window_attention(
         seen = torch.einsum("bhq,bhqk->bhk", watched.share_evenly().to(weights.dtype), weights)
         found.append(watched.place(seen).unflatten(2, (rows, cols)))
 
-    with torch.no_grad(), evaluation_mode(model), ExitStack() as stack:
+    with torch.no_grad(), use_evaluation_mode(model), ExitStack() as stack:
         watch(stack, chosen, see)
         for part in iterate_images(model, images):
             model(part)
@@ -144,7 +144,7 @@ def measure_stage_distances(
     def make(stage: int, block: int) -> See:
         return lambda watched: sums[stage][:, block].add_(_sum_window(watched, model.config.patch, stage))
 
-    with torch.no_grad(), evaluation_mode(model), ExitStack() as stack:
+    with torch.no_grad(), use_evaluation_mode(model), ExitStack() as stack:
         for attention, place in zip(list_attention(model), places, strict=True):
             watch(stack, attention, make(*place))
         for batch in [images] if isinstance(images, Tensor) else images:
@@ -253,7 +253,7 @@ def _watch_gradients(
         kept.append((Watched(attention, heads, places.grid), gathered))
         return attention.mix(attention.join(gathered, places.grid))
 
-    with torch.enable_grad(), evaluation_mode(model), ExitStack() as stack:
+    with torch.enable_grad(), use_evaluation_mode(model), ExitStack() as stack:
         for layer in layers:
             stack.enter_context(remove_after(list_attention(model)[layer].register_forward_hook(replace)))
         score = model(images)[range(len(images)), list(targets)].sum()

@@ -144,32 +144,32 @@ def weigh_claim(found: Sequence[float], expected: Literal["more", "less"], margi
     if len(found) < 2:
         return NOTHING
     shown = floor_rounding(found if expected == "more" else [-value for value in found])
-    opposite = double_tail(shown.below())
-    against = opposite if margin is None else min(1.0, 2 * min(opposite, equivalence_probability(found, margin)))
-    return Evidence(double_tail(shown.above()), against)
+    opposite = make_two_sided(shown.below())
+    against = opposite if margin is None else min(1.0, 2 * min(opposite, find_equivalence_probability(found, margin)))
+    return Evidence(make_two_sided(shown.above()), against)
 
 
-def double_tail(probability: float) -> float:
+def make_two_sided(probability: float) -> float:
     """Return the probability of a difference as large in either direction."""
     return min(1.0, 2 * probability)
 
 
-def equivalence_probability(found: Sequence[float], margin: float) -> float:
+def find_equivalence_probability(found: Sequence[float], margin: float) -> float:
     """Return the probability that two one-sided tests find differences within ± margin if they are not."""
     shown = floor_rounding(found)
     return max(shown.above(-margin), shown.below(margin)) if len(found) > 1 else 1.0
 
 
-def difference_probability(found: Sequence[float], margin: float) -> float:
+def find_difference_probability(found: Sequence[float], margin: float) -> float:
     """Return the probability of differences beyond ± margin if they are within it."""
     shown = floor_rounding(found)
-    return double_tail(min(shown.above(margin), shown.below(-margin))) if len(found) > 1 else 1.0
+    return make_two_sided(min(shown.above(margin), shown.below(-margin))) if len(found) > 1 else 1.0
 
 
 def weigh_equivalence(found: Sequence[Sequence[float]], margin: float) -> Evidence:
     """Weigh several paired differences against the claim that all of them are within ± margin."""
     return combine_evidence(
-        [Evidence(equivalence_probability(one, margin), difference_probability(one, margin)) for one in found]
+        [Evidence(find_equivalence_probability(one, margin), find_difference_probability(one, margin)) for one in found]
     )
 
 

@@ -51,7 +51,7 @@ class Attention(nn.Module):
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        width, inner, made = config.width, config.gathered, config.block
+        width, inner, made = config.width, config.attention_width, config.block
         self.heads, self.rotary_kind = config.heads, config.rotary.kind
         self.qkv = Dense(width, 3 * inner, bias=made.qkv_bias == "all", stacked=3)
         if made.qkv_bias == "no-key":

@@ -348,7 +348,7 @@ class ViTConfig:
         return self.attention_head_width or self.width // self.heads
 
     @property
-    def gathered(self) -> int:
+    def attention_width(self) -> int:
         """Values of all heads together."""
         return self.heads * self.per_head
 

@@ -32,7 +32,7 @@ def count_norm(config: ViTConfig, width: int) -> int:
 
 def count_attention(config: ViTConfig) -> int:
     """Return the learned values of a block's attention, without its positions."""
-    width, made, inner = config.width, config.block, config.gathered
+    width, made, inner = config.width, config.block, config.attention_width
     biases = {"all": 3, "no-key": 2, "none": 0}[made.qkv_bias] * inner + made.biases * width
     norms = 2 * made.qk_norm * count_norm(config, config.per_head) + made.attention_inner_norm * count_norm(
         config, inner
@@ -72,7 +72,7 @@ def count_positions(config: ViTConfig) -> int:
         "learned2d": config.placed_prefix * config.width + (rows + cols) * (config.width // 2),
     }
     if config.positions in added:
-        mixed = config.depth * config.gathered if config.rotary.kind == "mixed" else 0
+        mixed = config.depth * config.attention_width if config.rotary.kind == "mixed" else 0
         return layers * added[config.positions] + mixed
     layers = 1 if config.position_placement == "shared" else config.depth
     offsets = {
@@ -81,7 +81,7 @@ def count_positions(config: ViTConfig) -> int:
         "bias-log": 3 * config.position_mlp_width + (config.position_mlp_width + 1) * config.heads,
         "bias-log-swin": (3 + config.heads) * config.position_mlp_width,
     }
-    mixed = config.depth * config.gathered if config.rotary.kind == "mixed" else 0
+    mixed = config.depth * config.attention_width if config.rotary.kind == "mixed" else 0
     return layers * offsets.get(config.positions, 0) + mixed
 
 
@@ -118,7 +118,7 @@ def count_vit_flops(config: ViTConfig, merge: int = 0, seen: int | None = None) 
 
 def _count_block(config: ViTConfig, tokens: int, left: int) -> int:
     """Return the multiply-adds of a block whose attention sees `tokens`, and whose MLP sees those that are `left`."""
-    width, inner = config.width, config.gathered
+    width, inner = config.width, config.attention_width
     mlp = (3 if config.block.mlp == "swiglu" else 2) * width * config.mlp_width
     relative = tokens * (2 * tokens - 1) * inner if config.positions == "relative" else 0
     # Tokens that a query attends to in two blocks: axial ones alternate between rows and columns.

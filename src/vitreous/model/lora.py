@@ -33,7 +33,7 @@ class LoRA(nn.Module):
         drawn = torch.rand(rank, base.in_features, generator=generator)
         self.down = nn.Parameter(((drawn * 2 - 1) * bound / math.sqrt(3)).to(device))
         self.up = nn.Parameter(torch.zeros(base.out_features, rank, device=device))
-        self.kept: Tensor | None = None
+        self.unmerged_weight: Tensor | None = None
 
     @property
     def in_features(self) -> int:
@@ -48,23 +48,23 @@ class LoRA(nn.Module):
     def forward(self, values: Float[Tensor, "... in"]) -> Float[Tensor, "... out"]:
         """Apply the layer with its update."""
         plain = self.base(values)
-        if self.kept is not None:
+        if self.unmerged_weight is not None:
             return plain
         return plain + self.scale * ((values @ self.down.to(values.dtype).T) @ self.up.to(values.dtype).T)
 
     def merge(self) -> None:
         """Fold the update into the weight."""
-        if self.kept is None:
-            self.kept = self.base.weight.detach().clone()
+        if self.unmerged_weight is None:
+            self.unmerged_weight = self.base.weight.detach().clone()
             with torch.no_grad():
                 self.base.weight += (self.scale * self.up.double() @ self.down.double()).to(self.base.weight)
 
     def unmerge(self) -> None:
         """Restore the weight."""
-        if self.kept is not None:
+        if self.unmerged_weight is not None:
             with torch.no_grad():
-                self.base.weight.copy_(self.kept)
-            self.kept = None
+                self.base.weight.copy_(self.unmerged_weight)
+            self.unmerged_weight = None
 
 
 def add_lora(
@@ -120,7 +120,7 @@ def merge_state(model: nn.Module) -> dict[str, Tensor]:
         layer = updates.get(parent.removesuffix(".base"))
         if layer is None:
             state[name] = tensor
-        elif own == "weight" and layer.kept is None:
+        elif own == "weight" and layer.unmerged_weight is None:
             state[name.replace(".base.", ".")] = tensor + (layer.scale * layer.up.double() @ layer.down.double()).to(
                 tensor
             )

@@ -37,7 +37,7 @@ class Objective(nn.Module):
         self.model = model
 
     @property
-    def trained(self) -> nn.Module:
+    def trainable(self) -> nn.Module:
         """The module given to the optimizer: all of it, or only the model if there is nothing else."""
         return self
 

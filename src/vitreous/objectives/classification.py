@@ -35,7 +35,7 @@ class Supervised(Objective):
         self.config = config
 
     @property
-    def trained(self) -> nn.Module:
+    def trainable(self) -> nn.Module:
         """The model alone."""
         return self.model
 

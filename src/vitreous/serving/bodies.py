@@ -87,14 +87,14 @@ def read_form(body: bytes, boundary: bytes, most: int) -> list[Upload]:
         raise Problem("malformed", f"the form data can't be read: {error}; send it whole") from error
     if not form.ended:
         raise Problem("malformed", "the form data ends before its last boundary; send it whole")
-    return form.found
+    return form.uploads
 
 
 class _Form:
     """Gathers the files of form data."""
 
     def __init__(self, most: int) -> None:
-        self.most, self.found, self.ended = most, [], False
+        self.most, self.uploads, self.ended = most, [], False
         self.headers: dict[bytes, bytes] = {}
         self.field, self.value, self.data = b"", b"", bytearray()
 
@@ -104,7 +104,7 @@ class _Form:
         return {f"on_{name}": getattr(self, name) for name in names}
 
     def part_begin(self) -> None:
-        refuse_more(len(self.found) + 1, self.most)
+        refuse_more(len(self.uploads) + 1, self.most)
         self.headers, self.data = {}, bytearray()
         self.field = self.value = b""
 
@@ -129,8 +129,8 @@ class _Form:
                 "malformed",
                 f"the form's field {field!r} is not a file; send images as files and options in the address (?top=3)",
             )
-        name = shorten_name(options[b"filename"].decode("utf-8", "replace"), len(self.found) + 1)
-        self.found.append(Upload(name, bytes(self.data)))
+        name = shorten_name(options[b"filename"].decode("utf-8", "replace"), len(self.uploads) + 1)
+        self.uploads.append(Upload(name, bytes(self.data)))
 
     def end(self) -> None:
         self.ended = True

@@ -79,7 +79,7 @@ class Guard:
     def __init__(self, app: App, options: ServiceOptions, measurements: Measurements) -> None:
         self.app, self.options, self.measurements = app, options, measurements
         self.keys = [hashlib.sha256(key.encode()).digest() for key in options.keys]
-        self.held, self.stopping = 0, False
+        self.held_bytes, self.stopping = 0, False
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Pass a request on within the limits, and answer what goes wrong."""
@@ -95,7 +95,7 @@ class Guard:
         except Exception as error:
             await passing.fail(error)
         finally:
-            self.held -= exchange.bytes
+            self.held_bytes -= exchange.bytes
             self.note(exchange, getattr(scope.get("route"), "path", "other"))
 
     def check(self, exchange: Exchange) -> None:
@@ -135,10 +135,10 @@ class Guard:
     def hold(self, exchange: Exchange, length: int) -> None:
         """Count bytes of a body; raises Problem where there are too many, of it or of all."""
         exchange.bytes += length
-        self.held += length
+        self.held_bytes += length
         if exchange.bytes > self.options.max_body:
             raise self.too_large(exchange.bytes)
-        if self.held > self.options.max_held:
+        if self.held_bytes > self.options.max_held:
             raise queue_full("request bodies fill the memory that is set aside for them; try again later")
 
     def note(self, exchange: Exchange, route: str) -> None:

@@ -29,7 +29,7 @@ class Worker(Process):
 
     def __init__(self, config: Config, sockets: list[socket.socket], work: Work, early: bool) -> None:
         self.work, self.early = work, early
-        self.told, self.telling = Pipe(duplex=False)
+        self.receiver, self.sender = Pipe(duplex=False)
         super().__init__(config, sockets)
 
     def pong(self) -> None:
@@ -47,13 +47,15 @@ class Worker(Process):
         with suppress(KeyboardInterrupt):
             server.run(sockets)
         if server.failure is not None:
-            self.telling.send(str(server.failure))
+            self.sender.send(str(server.failure))
             sys.exit(STARTUP_FAILURE)
 
     def explain_end(self) -> str:
         """Return why it has ended, in one line."""
         return (
-            self.told.recv() if self.told.poll() else "a process ended before it could answer; its log has the details"
+            self.receiver.recv()
+            if self.receiver.poll()
+            else "a process ended before it could answer; its log has the details"
         )
 
 
@@ -90,7 +92,7 @@ class Supervisor(Multiprocess):
                 continue
             process.kill()
             process.join()
-            if isinstance(process, Worker) and process.told.poll():
+            if isinstance(process, Worker) and process.receiver.poll():
                 LOG.error("a process can't be replaced yet", extra={"facts": {"why": process.explain_end()}})
             mark_process_dead(process.pid)
             self.processes[index] = self.start_one()

@@ -56,7 +56,7 @@ class SweepPlan:
     """What sweep.json records of runs that this command doesn't ask for."""
 
     @property
-    def left(self) -> list[SweepCell]:
+    def pending(self) -> list[SweepCell]:
         """The runs that aren't done."""
         return [cell for cell in self.cells if cell.name not in self.reached]
 

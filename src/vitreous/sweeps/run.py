@@ -51,7 +51,7 @@ def claim_sweep(folder: Path) -> FolderLock:
 def run_here(plan: SweepPlan, reporter: Reporter) -> int | None:
     """Compute one run after another in this process, or together with the others that torchrun has started."""
     world = get_world()
-    for cell in world.share(plan.left if world.leads else []):
+    for cell in world.share(plan.pending if world.leads else []):
         if world.leads:
             wait_until_free(plan.find_run(cell), reporter)
             reporter.message(announce(plan, cell))
@@ -71,7 +71,7 @@ def run_here(plan: SweepPlan, reporter: Reporter) -> int | None:
 
 def run_jobs(plan: SweepPlan, sharing: Sharing, reporter: Reporter) -> int | None:
     """Compute several runs at once, each in processes of its own."""
-    waiting, running, free, gpus = plan.left, [], list(range(sharing.jobs)), count_gpus()
+    waiting, running, free, gpus = plan.pending, [], list(range(sharing.jobs)), count_gpus()
     try:
         while waiting or running:
             while waiting and free:

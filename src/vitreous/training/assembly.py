@@ -79,7 +79,7 @@ def build_job(
         classes=classes,
         objective=objective,
         optimizer=Optimizer(
-            objective.trained,
+            objective.trainable,
             config.optimizer.scale_to(config.batch),
             torch.bfloat16 if config.precision == "bf16" else None,
             scale_rates(model, config.optimizer.layer_decay),

@@ -45,7 +45,7 @@ _ACTIVE: ContextVar[tuple[Callback, ...]] = ContextVar("callbacks", default=())
 
 
 @contextmanager
-def calling(callbacks: Sequence[Callback]) -> Iterator[None]:
+def add_callbacks(callbacks: Sequence[Callback]) -> Iterator[None]:
     """Let callbacks hear of all runs inside the block, besides those who do so already; raises ConfigError for what is
     none."""
     for one in callbacks:

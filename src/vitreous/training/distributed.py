@@ -112,7 +112,7 @@ class World:
             interrupt.adopt(self.add_up(torch.tensor(interrupt.ballot())).tolist())
 
     @contextmanager
-    def in_turn(self) -> Iterator[None]:
+    def take_turns(self) -> Iterator[None]:
         """Run the block in the first process, which fills caches and downloads, however long it takes, then in the
         others."""
         key = f"turn/{next(self.turns)}"

@@ -29,7 +29,7 @@ class Interrupt:
     def __init__(self, alone: bool = True) -> None:
         self.alone = alone
         self.requested: signal.Signals | None = None
-        self.asked: signal.Signals | None = None
+        self.received: signal.Signals | None = None
         """The first signal that this process got."""
         self._since = 0.0
         self._before: dict[signal.Signals, Any] = {}
@@ -45,16 +45,16 @@ class Interrupt:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def comes(self, seconds: float) -> bool:
+    def wait(self, seconds: float) -> bool:
         """Return whether a signal has arrived, or arrives within some seconds."""
         end = time.monotonic() + seconds
-        while self.asked is None and time.monotonic() < end:
+        while self.received is None and time.monotonic() < end:
             time.sleep(0.02)
-        return self.asked is not None
+        return self.received is not None
 
     def ballot(self) -> list[float]:
         """Return for each of `SIGNALS` whether this process was asked to stop by it, 0 or 1."""
-        return [float(self.asked == number) for number in SIGNALS]
+        return [float(self.received == number) for number in SIGNALS]
 
     def adopt(self, asked: Sequence[float]) -> None:
         """Stop if any process was asked to, by the sums of all ballots; the first of `SIGNALS` that came counts."""
@@ -63,9 +63,9 @@ class Interrupt:
             self.requested = signal.Signals(came[0])
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked is None:
-            self.asked, self._since = signal.Signals(number), time.monotonic()
+        if self.received is None:
+            self.received, self._since = signal.Signals(number), time.monotonic()
             if self.alone:
-                self.requested = self.asked
+                self.requested = self.received
         elif number == signal.SIGINT and time.monotonic() - self._since > SAME:
             raise KeyboardInterrupt

@@ -36,7 +36,7 @@ from vitreous.training.parallel import accumulate
 from vitreous.training.refit import refit_exported
 from vitreous.training.reporter import Reporter
 from vitreous.training.rescue import rescue_run
-from vitreous.training.sharpness import uphill
+from vitreous.training.sharpness import step_uphill
 from vitreous.training.state import Job, autocast_context
 from vitreous.training.step_records import StepTime, advance, read_shares
 from vitreous.training.validate import validate
@@ -89,7 +89,7 @@ def fit(job: Job, run: Run, reporter: Reporter) -> FitResult:
             refitted = not (job.config.refit and job.progress.finished) or refit_exported(job, run, reporter, interrupt)
         except Exception as raised:
             error = explain_loss(raised)
-            whole_group = isinstance(error, WorkerKilled) and error.signal in SIGNALS and interrupt.comes(GROUP)
+            whole_group = isinstance(error, WorkerKilled) and error.signal in SIGNALS and interrupt.wait(GROUP)
             if not whole_group or job.world.together:
                 raise rescue_run(error, job, run)  # noqa: B904 (it knows its cause)
         if interrupt.requested and not job.progress.finished:
@@ -178,7 +178,7 @@ def train_step(job: Job, batch: Batch, votes: "Votes | None" = None) -> tuple[Te
     job.model.set_resolution(job.resolution(step))
     losses, counted = differentiate(job, batch)
     if config.optimizer.sam:
-        with uphill(job):
+        with step_uphill(job):
             differentiate(job, batch)
     with observe_layers(job):
         loss, norm = torch.stack(losses).sum(), job.optimizer.clip()

@@ -87,9 +87,9 @@ def build_optimizers(
     muon = [one for one in trained if config.name == "muon" and one.role.matrices]
     rest = [one for one in trained if config.name != "muon" or not one.role.matrices]
     if muon:
-        groups = by_rate(muon, config.muon_lr, lambda some: build_muon_groups(some, config))
+        groups = group_by_rate(muon, config.muon_lr, lambda some: build_muon_groups(some, config))
         yield Muon(groups, lr=config.muon_lr, momentum=config.muon_momentum, precision=precision)
-    groups = by_rate(rest, config.lr, lambda some: build_groups(some, config))
+    groups = group_by_rate(rest, config.lr, lambda some: build_groups(some, config))
     if is_class(config.name):
         yield build_named(groups, config)
     elif rest and config.name == "sgd":
@@ -98,7 +98,7 @@ def build_optimizers(
         yield torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
 
 
-def by_rate(trained: list[Trained], lr: float, build: Callable[[list[Trained]], list[dict]]) -> list[dict]:
+def group_by_rate(trained: list[Trained], lr: float, build: Callable[[list[Trained]], list[dict]]) -> list[dict]:
     """Return the groups of parameters, one for each rate; a factor of 1 leaves the optimizer's own."""
     groups = []
     for rate in sorted({one.rate for one in trained}, reverse=True):

@@ -23,7 +23,7 @@ _TRUSTED: ContextVar[frozenset[str]] = ContextVar("trusted", default=frozenset()
 
 
 @contextmanager
-def trusting(*names: Any) -> Iterator[None]:
+def trust_optimizers(*names: Any) -> Iterator[None]:
     """Allow the classes of these names, of the form module:Class, to be imported inside the block; other values allow nothing."""
     given = {name for name in names if isinstance(name, str) and ":" in name}
     before = _TRUSTED.set(_TRUSTED.get() | given)

@@ -25,7 +25,7 @@ def rescue_run(error: Exception, job: Job, run: Run) -> Exception:
         return failure
     job.objective.zero_grad(set_to_none=True)  # room for the checkpoint
     try:
-        if job.whole and not job.divided:  # each process has only a part of a divided model
+        if job.whole and not job.is_divided:  # each process has only a part of a divided model
             check_weights(job, ALONE)
             run.save_checkpoint(job.progress.step, job.tensors(), job.state())
     except Exception as second:

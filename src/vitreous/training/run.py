@@ -69,7 +69,7 @@ def train(config: RunConfig, out: Path, reporter: Reporter | None = None) -> Tra
         try_optimizer(config.optimizer, config.shard != "none")
         check_teacher(config)
         check_divisible(config, world)
-        with world.in_turn():
+        with world.take_turns():
             dataset = open_data(config, reporter)
         check_processes(config, dataset, world)
         teacher = open_teacher(config, dataset, reporter, world)
@@ -111,7 +111,7 @@ def resume(path: Path, reporter: Reporter | None = None, changes: Changes = AS_B
         check_divisible(config, world)
         set_threads(run.config["environment"], changes, world)
         here = locate_paths(config, run, changes)
-        with world.in_turn():
+        with world.take_turns():
             dataset = open_located(here, run.path, reporter)
         check_same_data(run, dataset)
         check_processes(config, dataset, world)

@@ -19,7 +19,7 @@ LEAST = 1e-12
 
 
 @contextmanager
-def uphill(job: Job) -> Iterator[None]:
+def step_uphill(job: Job) -> Iterator[None]:
     """Move the trained weights uphill for the block, and clear the gradients before it.
 
     Afterwards the weights have the same bits as before, and batch norm's running statistics are those of before the block, as in the

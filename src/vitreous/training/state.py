@@ -108,19 +108,19 @@ class Job:
         return self.model if self.average is None else self.average.module
 
     @property
-    def divided(self) -> bool:
+    def is_divided(self) -> bool:
         """Whether the model is divided among the processes."""
         return isinstance(self.objective, FSDPModule)
 
     def predict(self, images: Tensor) -> Tensor:
         """Return the output of the model to evaluate for normalised images."""
-        if not self.divided:
+        if not self.is_divided:
             return self.evaluated_model(images)
         return self.objective.predict(images) if self.average is None else self.average.module(images)
 
     def gather_model(self) -> Model | None:
         """Return the whole model to evaluate in the first process, None in the others; all of them must call this."""
-        if not self.divided:
+        if not self.is_divided:
             return cast("Model", self.evaluated_model)
         weights = gather_on_cpu(self.evaluated_model.state_dict(), self.world.leads)
         if self.blueprint is not None:

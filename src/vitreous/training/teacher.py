@@ -79,7 +79,7 @@ def open_teacher(config: RunConfig, dataset: Dataset, reporter: Reporter, world:
     """
     if config.teacher is None:
         return None
-    with world.in_turn():
+    with world.take_turns():
         folder, report = open_model(config.teacher, listener=reporter)
     if report is not None:
         reporter.message(f"teacher: {report}")

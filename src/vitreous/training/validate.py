@@ -64,7 +64,7 @@ def iterate_batches(
         if (part := next(batches, None)) is not None:  # in the last round, some processes have none
             part = part.to(job.device)
             yield first + world.rank, part, normalize(part.pixels, config.preprocess)
-        elif job.divided:  # the other processes can't gather layers without this one
+        elif job.is_divided:  # the other processes can't gather layers without this one
             part = collate([next(Examples(job.validation, config.preprocess, config.decode).examples([0]))]).to(
                 job.device
             )
@@ -113,9 +113,9 @@ def collect_batches(job: Job, interrupt: Interrupt, take: Callable[[np.ndarray, 
     job.objective.eval()
     job.evaluated_model.eval()
     found: dict[int, T] = {}
-    with torch.no_grad() if job.divided else torch.inference_mode():  # layers gathered first are trained with, too
+    with torch.no_grad() if job.is_divided else torch.inference_mode():  # layers gathered first are trained with, too
         for number, part, images in iterate_batches(job, interrupt):
-            with autocast_context(job) if job.divided else nullcontext():
+            with autocast_context(job) if job.is_divided else nullcontext():
                 outputs = (job.predict(images).float() / job.temperature).cpu().numpy()
             if number is None:
                 continue
@@ -149,13 +149,13 @@ def measure_loss(job: Job, interrupt: Interrupt) -> dict[str, float] | None:
     generator = torch.Generator().manual_seed(VALIDATION)
     found: dict[int, float] = {}
     drawn = 0
-    with torch.no_grad() if job.divided else torch.inference_mode():
+    with torch.no_grad() if job.is_divided else torch.inference_mode():
         for number, part, images in iterate_batches(job, interrupt):
             if number is not None:
                 objective.noise(number * choose_batch(job) - drawn, generator)  # the draws of other processes' batches
                 drawn = number * choose_batch(job) + len(images)
             noise = objective.noise(len(images), generator).to(job.device)
-            with autocast_context(job) if job.divided else nullcontext():
+            with autocast_context(job) if job.is_divided else nullcontext():
                 loss, _ = objective(images, *objective.inputs(part, noise))
             if number is not None:
                 found[number] = float(loss) * len(images)

@@ -58,7 +58,7 @@ def resolve_weights(name: str, listener: Listener | None = None) -> str:
     if STARTER_NAME.fullmatch(name):
         locate_starter(name)
         return f"starter@{read_digest()}"
-    return fetch_named(name, listener).pinned
+    return fetch_named(name, listener).pinned_name
 
 
 def choose_weights(listener: Listener | None = None) -> str:
@@ -79,8 +79,8 @@ def choose_weights(listener: Listener | None = None) -> str:
         listener.message(f"weights auto: the starter weights in this package, since {error}")
         return f"starter@{read_digest()}"
     size = format_bytes(AUTO.bytes)
-    listener.message(f"weights auto: {AUTO.name}, {found.pinned} ({size}, licence {AUTO.licence})")
-    return found.pinned
+    listener.message(f"weights auto: {AUTO.name}, {found.pinned_name} ({size}, licence {AUTO.licence})")
+    return found.pinned_name
 
 
 def locate_weights(name: str, listener: Listener | None = None) -> Path:

@@ -56,7 +56,7 @@ class Weights:
     """The files that tensors are mapped from, if vitreous mapped them itself."""
     aside: tuple[str, ...] = ()
     """Names of tensors that belong to another model in the same file, such as a student beside its teacher."""
-    told: StatedFacts = field(default_factory=StatedFacts)
+    stated: StatedFacts = field(default_factory=StatedFacts)
     """The user's statements about them."""
 
 

@@ -109,7 +109,7 @@ def load_foreign(path: str | Path, options: LoadOptions = LoadOptions()) -> tupl
         CheckpointError: damaged, hostile or unknown weights, or tensors that don't match and weren't allowed to differ.
         ConfigError: an option that can't be satisfied.
     """
-    weights = unwrap(replace(read_weights(path), told=options.told), score_best)
+    weights = unwrap(replace(read_weights(path), stated=options.stated), score_best)
     family, variant = choose_family(weights, options.family)
     weights = attach_head(weights, family.table(CONFIGS[family.kind]()))
     foreign = interpret_weights(family, weights, variant)
@@ -132,7 +132,7 @@ def load_foreign(path: str | Path, options: LoadOptions = LoadOptions()) -> tupl
     check_finite(mapped.tensors, str(weights.path), weights.maps)
     model.load_state_dict(mapped.tensors, strict=False, assign=True)
     origin = {"family": family.name, "file": weights.path.name, "assumed": list(foreign.assumed)}
-    origin |= {"told": str(weights.told)} if str(weights.told) else {}
+    origin |= {"told": str(weights.stated)} if str(weights.stated) else {}
     classes = foreign.classes or number_outputs(model.config.classes)
     preprocess = adapt_preprocess(replace(foreign.preprocess, size=tuple(model.config.image)), model.config.channels)
     multilabel = weights.config.get("problem_type") == MULTI_LABEL
@@ -199,7 +199,7 @@ def interpret_weights(family: Family, weights: Weights, variant: str | None) -> 
 
 def check_told(foreign: ForeignModel, weights: Weights) -> None:
     """Refuse statements of the user that contradict the file; raises ConfigError."""
-    config, told = foreign.model, weights.told
+    config, told = foreign.model, weights.stated
     if told == StatedFacts():
         return
     if not isinstance(config, ViTConfig):
@@ -219,7 +219,7 @@ def check_told(foreign: ForeignModel, weights: Weights) -> None:
 
 def describe_told(weights: Weights) -> Notes:
     """Return the user's statements about the file, for the report."""
-    return (f"{weights.told}, as you say",) if weights.told != StatedFacts() else ()
+    return (f"{weights.stated}, as you say",) if weights.stated != StatedFacts() else ()
 
 
 def check_images(images: PreprocessConfig, channels: int, where: str) -> None:

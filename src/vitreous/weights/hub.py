@@ -36,7 +36,7 @@ class Snapshot:
     commit: str
 
     @property
-    def pinned(self) -> str:
+    def pinned_name(self) -> str:
         """The name that always means this commit: owner/name@commit."""
         return f"{self.repository}@{self.commit}"
 

@@ -117,7 +117,7 @@ def translate_errors(repository: str, revision: str | None = None) -> Iterator[N
 
     endpoint()
     try:
-        with quiet_library():
+        with silence_library():
             yield
     except (VitreousError, BrokenPipeError):  # the second is from a reader of the output
         raise
@@ -132,7 +132,7 @@ def translate_errors(repository: str, revision: str | None = None) -> Iterator[N
 
 
 @contextmanager
-def quiet_library() -> Iterator[None]:
+def silence_library() -> Iterator[None]:
     """Keep the Hub's library from logging what a line of ours says, and from drawing bars beside ours."""
     from huggingface_hub.utils import (
         are_progress_bars_disabled,

@@ -58,7 +58,7 @@ def apply_options(folder: ModelFolder, options: LoadOptions, place: Path) -> tup
     Raises:
         ConfigError: an option that can't be satisfied, such as a family: our own files say what they are.
     """
-    if options.family is not None or options.allow or options.told != StatedFacts():
+    if options.family is not None or options.allow or options.stated != StatedFacts():
         raise ConfigError(
             f"{place} is a model folder of vitreous, which itself says what it holds; leave out --as, --allow, "
             "--grid and --heads"

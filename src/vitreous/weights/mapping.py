@@ -26,7 +26,7 @@ TRANSPOSED = Layout(lambda tensor: tensor.transpose(0, 1), lambda tensor: tensor
 """A dense layer as flax and OpenAI's CLIP write it: (in, out) for our (out, in)."""
 
 
-def leading_layout(count: int) -> Layout:
+def build_leading_layout(count: int) -> Layout:
     """Theirs has `count` leading axes of one: (1, token, dim), (1, 1, dim)."""
 
     def read(tensor: Tensor) -> Tensor:

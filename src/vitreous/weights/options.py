@@ -71,12 +71,12 @@ class LoadOptions:
             raise ConfigError(f"window is {self.window}; expected rows and columns of at least 1, such as 12 12")
         if self.channels is not None and self.channels < 1:
             raise ConfigError(f"channels is {self.channels}; it must be at least 1")
-        _ = self.told
+        _ = self.stated
         if self.labels is not None and self.classes is not None:
             raise ConfigError("labels choose from the existing head, but classes makes a new one; give one of them")
 
     @property
-    def told(self) -> StatedFacts:
+    def stated(self) -> StatedFacts:
         """The statements about the file itself."""
         return StatedFacts(self.grid, self.heads)
 

@@ -160,7 +160,7 @@ def test_all_images_count_and_the_first_are_shown():
         ready, [*many[:5], b"broken", *many[5:]], PageOptions(MapOptions("rollout"), page=4, faithful=2),
         lambda number, one: kept.append((number, one.name)), lambda _doing, _done: None,
     )  # fmt: skip
-    assert (found.count, len(found.shown), found.held, len(found.broken)) == (20, 4, 2, 1)
+    assert (found.count, len(found.shown), found.compared_images, len(found.broken)) == (20, 4, 2, 1)
     assert [number for number, _ in kept] == list(range(20))
     assert kept[5][1] == "image 7"
     pixels = np.stack([ready_pixels(ready, image) for image in many])

@@ -114,7 +114,7 @@ def test_the_best_evaluation_is_shown_with_its_interval(tmp_path):
     run = write_run(tmp_path / "a", top1=0.75)
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"kind": "evaluation", "step": 10, "epoch": 2, "loss": 0.8, "top1": 0.7}\n')
-    found = follow(tmp_path).found["a"]
+    found = follow(tmp_path).by_name["a"]
     assert found.figure == ("top1", 0.75)
     assert found.interval == wilson_interval(60, 80)
     assert page.tell(found)["interval"] == "64.5% to 83.2%"
@@ -136,17 +136,17 @@ def test_states_are_told_from_the_folders(tmp_path):
     (away / ".lock").write_text('{"pid": 1, "host": "elsewhere"}')
     with FolderLock(busy):
         runs = follow(tmp_path)
-        assert {name: run.state for name, run in runs.found.items()} == {
+        assert {name: run.state for name, run in runs.by_name.items()} == {
             "done": "finished", "half": "interrupted", "last/step": "interrupted", "wild": "diverged",
             "killed": "interrupted", "early": "finished", "busy": "running", "away": "running",
         }  # fmt: skip
-        assert runs.found["busy"].left == pytest.approx(4.0, abs=1.0)  # 5 of 10 steps took 4 s
-        assert runs.found["half"].left is None
-        assert (runs.found["wild"].reason, runs.found["killed"].reason) == ("NaN", "no memory")
+        assert runs.by_name["busy"].seconds_left == pytest.approx(4.0, abs=1.0)  # 5 of 10 steps took 4 s
+        assert runs.by_name["half"].seconds_left is None
+        assert (runs.by_name["wild"].reason, runs.by_name["killed"].reason) == ("NaN", "no memory")
     os.utime(away / "metrics.jsonl", (1, 1))
     runs.refresh(0)
     runs._look()
-    assert (runs.found["busy"].state, runs.found["away"].state) == ("interrupted", "interrupted")
+    assert (runs.by_name["busy"].state, runs.by_name["away"].state) == ("interrupted", "interrupted")
 
 
 def test_runs_come_and_go(tmp_path):
@@ -154,19 +154,19 @@ def test_runs_come_and_go(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text('{"vitreous_model": 2}')
     runs = follow(tmp_path)
-    assert list(runs.found) == ["a/b/c"]
+    assert list(runs.by_name) == ["a/b/c"]
     (tmp_path / "a").rename(tmp_path / "z")
     (write_run(tmp_path / "damaged") / "config.json").write_text("{")
     runs._look()
-    assert sorted(runs.found) == ["damaged", "z/b/c"]
-    assert "can&#39;t be read" in page.render_row(runs.found["damaged"], None, False)
-    assert follow(tmp_path / "z" / "b" / "c").found[""].title == "c"
+    assert sorted(runs.by_name) == ["damaged", "z/b/c"]
+    assert "can&#39;t be read" in page.render_row(runs.by_name["damaged"], None, False)
+    assert follow(tmp_path / "z" / "b" / "c").by_name[""].title == "c"
 
 
 def test_what_differs_comes_first(tmp_path):
     write_run(tmp_path / "a")
     write_run(tmp_path / "b", settings={"optimizer": {"lr": 0.2}, "seed": 1})
-    found = list(list_settings(list(follow(tmp_path).found.values())))
+    found = list(list_settings(list(follow(tmp_path).by_name.values())))
     assert found[:2] == [("optimizer.lr", [0.1, 0.2], True), ("seed", [None, 1], True)]
     assert not any(differs for _, _, differs in found[2:]) and len(found) == 4
 
@@ -226,7 +226,7 @@ def test_nothing_outside_the_folder_is_read(tmp_path):
     (inside / "metrics.jsonl").unlink()
     (inside / "metrics.jsonl").symlink_to(outside / "metrics.jsonl")
     runs = follow(tmp_path / "runs")
-    assert list(runs.found) == ["a"] and runs.found["a"].step == 0
+    assert list(runs.by_name) == ["a"] and runs.by_name["a"].step == 0
     identity = page.find_id("a")
     for address in (
         f"/runs/{identity}/report.html", f"/runs/{identity}/model/config.json", f"/runs/{identity}/../../outside/report.html",
@@ -245,7 +245,7 @@ def test_a_pipe_blocks_nothing(tmp_path):
     os.mkfifo(run / "report.html")
     (tmp_path / "b").mkdir()
     os.mkfifo(tmp_path / "b" / "config.json")
-    assert list(follow(tmp_path).found) == ["a"]
+    assert list(follow(tmp_path).by_name) == ["a"]
     assert ask(tmp_path, f"/runs/{page.find_id('a')}/report.html").status_code == 404
 
 
@@ -323,8 +323,8 @@ def test_a_thousand_runs_and_a_million_records(tmp_path):
         page.render_page(page.choose(runs, View()))
         times.append(time.process_time() - started)
         assert len(times) < 200
-    assert runs.found["long"].step == 1_000_000
-    assert len(runs.found["long"].metrics.curves["train"]["loss"].means()) <= POINTS
+    assert runs.by_name["long"].step == 1_000_000
+    assert len(runs.by_name["long"].metrics.curves["train"]["loss"].means()) <= POINTS
     started = time.process_time()
     runs.refresh(0)
     print([round(one, 2) for one in times[:3]], max(times), time.process_time() - started)

@@ -96,7 +96,7 @@ class Listing:
         return tuple(tuple(filter(None, row.label.split(BETWEEN))) for row in self.rows)
 
     @property
-    def found(self) -> list[str]:
+    def all_labels(self) -> list[str]:
         """The labels of all files, one after another."""
         return [label for labels in self.label_lists for label in labels] if self.multilabel else list(self.labels)
 

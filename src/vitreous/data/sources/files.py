@@ -56,7 +56,7 @@ def keep_readable(scanned: ScannedListing, broken: str) -> ScannedListing:
             "out with --broken skip (vitreous train: --data.broken skip)"
         )
     kept = scanned.take([not record.error for record in scanned.records])
-    lost = sorted(set(scanned.listing.found) - set(kept.listing.found))
+    lost = sorted(set(scanned.listing.all_labels) - set(kept.listing.all_labels))
     if not lost:
         return kept
     note = f"classes that lost all their images, as none can be read: {format_names(lost)}"
@@ -68,7 +68,7 @@ def build_source(
 ) -> ScannedSource:
     """Turn scanned images into a source; raises DataError for a class that is not in `classes`."""
     listing, records = scanned.listing, scanned.records
-    index = number_classes(classes, listing.found, str(listing.manifest if listing.multilabel else listing.root))
+    index = number_classes(classes, listing.all_labels, str(listing.manifest if listing.multilabel else listing.root))
     names, label_matrix = listing.names, None
     digests: Iterable[str] = (record.digest for record in records)
     sizes = np.array([(record.rows, record.cols) for record in records], dtype=np.int32)
@@ -102,7 +102,7 @@ def wrap_listing(listing: Listing, found: dict[str, Any]) -> ScannedSource:
 
 def build_unscanned_source(listing: Listing, classes: tuple[str, ...], decode: DecodeConfig) -> ScannedSource:
     """Turn a listing into a source without a look at its images; lengths and times of change stand for contents."""
-    index = number_classes(classes, listing.found, str(listing.root))
+    index = number_classes(classes, listing.all_labels, str(listing.root))
     labels = np.array([index[label] for label in listing.labels], dtype=np.int64)
     stamps = (f"{row.bytes} {row.changed}" for row in listing.rows)
     content = hash_source(listing.names, labels, stamps)

@@ -74,8 +74,8 @@ class ExplanationContents:
     colours: Float[np.ndarray, "image grid_row grid_col 3"] | None = None
     norms: Float[np.ndarray, "layer image token"] | None = None
     compared: dict[str, Compared] = field(default_factory=dict)
-    """The faithfulness of each method's maps, on the first `held` images."""
-    held: int = 0
+    """The faithfulness of each method's maps, on the first `compared_images` images."""
+    compared_images: int = 0
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def compare(found: ExplanationContents, most: int, progress: Progress) -> None:
     if not found.ready.folder.classes or not most:
         return
     chosen = found.shown[:most]
-    found.held = len(chosen)
+    found.compared_images = len(chosen)
     for place, one in enumerate(chosen):
         progress("comparing maps on image", place + 1)
         heats = {method: torch.from_numpy(maps[place]) for method, maps in found.maps.items()}

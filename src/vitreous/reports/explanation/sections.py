@@ -74,7 +74,7 @@ def build_faithfulness(found: ExplanationContents) -> list[Block]:
     """Return a comparison of the methods' maps by deletion and insertion."""
     if not found.compared:
         return [Note("Not measured:", "it needs a model with a head, and --faithful above 0.")]
-    over = f"Means over the first {found.held} images" if found.held > 1 else "Of the first image"
+    over = f"Means over the first {found.compared_images} images" if found.compared_images > 1 else "Of the first image"
     lead = (
         f"{over}. Deletion replaces the cells that a map ranks highest by the image's mean colour, most important "
         "first: the sooner the class's probability falls, the smaller the area. Insertion restores them in a "

@@ -73,7 +73,7 @@ class View:
     def choose_rows(self, runs: Runs) -> list[BoardRun]:
         """Return all runs that fit, in their order."""
         words = self.find.lower().split()
-        found = [run for run in runs.found.values() if all(word in describe(run) for word in words)]
+        found = [run for run in runs.by_name.values() if all(word in describe(run) for word in words)]
         found.sort(key=lambda run: run.title)
         if self.sort == "newest":
             found.sort(key=lambda run: -run.metrics.changed)
@@ -86,7 +86,7 @@ class View:
     def choose_shown(self, runs: Runs, rows: Sequence[BoardRun]) -> list[BoardRun]:
         """Return the runs side by side."""
         if self.runs:
-            return [runs.found[name] for name in self.runs if name in runs.found]
+            return [runs.by_name[name] for name in self.runs if name in runs.by_name]
         return sorted(rows, key=lambda run: -run.metrics.changed)[:FOLLOWED]
 
 

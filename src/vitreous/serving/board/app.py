@@ -127,7 +127,7 @@ class Guard:
 def find(runs: Runs, wanted: str) -> BoardRun:
     """Return a run by its id; raises HTTPException. No part of an address is ever part of a path."""
     runs.refresh()
-    found = next((run for run in list(runs.found.values()) if page.find_id(run.name) == wanted), None)
+    found = next((run for run in list(runs.by_name.values()) if page.find_id(run.name) == wanted), None)
     if found is None:
         raise HTTPException(404, "there is no such run")
     return found

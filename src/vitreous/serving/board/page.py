@@ -121,8 +121,8 @@ def render_table(shown: Shown) -> Markup:
 
 def count_states(runs: Runs) -> dict[str, int]:
     """Return how many runs are in each state, and how many there are."""
-    found: dict[str, int] = {"runs": len(runs.found)}
-    for run in runs.found.values():
+    found: dict[str, int] = {"runs": len(runs.by_name)}
+    for run in runs.by_name.values():
         found[run.state] = found.get(run.state, 0) + 1
     return found
 
@@ -132,7 +132,7 @@ def tell(run: BoardRun) -> dict[str, str]:
     figure = run.figure
     told = f"{SAID.get(figure[0], figure[0])} {format_figure(*figure)}" if figure else "–"
     low_high = say_interval("{low} to {high}", run.interval) if run.interval else ""
-    left = "" if run.left is None else say("{time} left", time=format_duration(run.left))
+    left = "" if run.seconds_left is None else say("{time} left", time=format_duration(run.seconds_left))
     return {"figure": told, "interval": low_high, "left": left}
 
 

@@ -63,7 +63,7 @@ class BoardRun:
         return min(1.0, self.step / self.steps) if self.steps else float(self.state == "finished")
 
     @property
-    def left(self) -> float | None:
+    def seconds_left(self) -> float | None:
         """Seconds of training that are left of a run that goes on, by its pace so far; None: not known."""
         last = self.metrics.last.get("train", {})
         seconds, step = last.get("seconds"), last.get("step")
@@ -109,7 +109,7 @@ class Runs:
 
     def __init__(self, folder: Folder) -> None:
         self.folder = folder
-        self.found: dict[str, BoardRun] = {}
+        self.by_name: dict[str, BoardRun] = {}
         self._configs: dict[str, tuple[int, int]] = {}
         self._looked = self._read = float("-inf")
         self._lock = Lock()
@@ -125,7 +125,7 @@ class Runs:
                 self._look()
                 self._looked = now
             end = now + WORK
-            for run in sorted(self.found.values(), key=lambda run: -run.metrics.changed):
+            for run in sorted(self.by_name.values(), key=lambda run: -run.metrics.changed):
                 while run.metrics.read(CHUNK):
                     run.state = self._find_state(run)
                     if time.monotonic() > end:
@@ -137,16 +137,16 @@ class Runs:
     @property
     def unread(self) -> int:
         """Bytes of records that are still to be read."""
-        return sum(run.metrics.unread for run in self.found.values())
+        return sum(run.metrics.unread for run in self.by_name.values())
 
     def _look(self) -> None:
         names = self.folder.find_runs()
-        for gone in self.found.keys() - set(names):
-            del self.found[gone]
+        for gone in self.by_name.keys() - set(names):
+            del self.by_name[gone]
             self._configs.pop(gone, None)
         for name in names:
             self._open(name)
-        for run in self.found.values():
+        for run in self.by_name.values():
             run.state = self._find_state(run)
 
     def _open(self, name: str) -> None:
@@ -158,18 +158,18 @@ class Runs:
             if self._configs.get(name) == mark:
                 return
             self._configs[name] = mark
-        run = self.found.get(name) or BoardRun(name, self.folder, Metrics(self.folder, name))
+        run = self.by_name.get(name) or BoardRun(name, self.folder, Metrics(self.folder, name))
         try:
             document = json.loads(self.folder.read(path, MOST_CONFIG))
             if not isinstance(document, dict) or FORMAT_KEY not in document:
-                self.found.pop(name, None)
+                self.by_name.pop(name, None)
                 return
             run.document, run.problem = strip_document(document), ""
             settings = run.document.get("config")
             run.settings = flatten(settings) if isinstance(settings, Mapping) else {}
         except (OSError, ValueError, RecursionError) as error:
             run.problem = " ".join(str(error).split())
-        self.found[name] = run
+        self.by_name[name] = run
 
     def _find_state(self, run: BoardRun) -> State:
         """Tell how a run is, from its folder alone."""

@@ -50,7 +50,7 @@ def collect_results(study: Study, setting: Setting, results: CellResults, conclu
         "title": study.title,
         "scale": setting.scale,
         "data": describe_data(setting),
-        "cells": results.wanted,
+        "cells": results.cell_count,
         "done": len(results.all),
         "question": study.question,
         "paper": study.paper,
@@ -85,8 +85,8 @@ def describe_data(setting: Setting) -> str:
 def list_notes(setting: Setting, results: CellResults, conclusion: Conclusion) -> list[str]:
     """Return notes for the reader, unfinished and failed cells first."""
     told = ["A trial of the machinery: too small to conclude anything."] if setting.scale == "smoke" else []
-    if len(results.all) < results.wanted:
-        told.append(f"{results.wanted - len(results.all)} of {results.wanted} cells are not run yet.")
+    if len(results.all) < results.cell_count:
+        told.append(f"{results.cell_count - len(results.all)} of {results.cell_count} cells are not run yet.")
     told += [f"{one.cell} has no result: {one.failed}" for one in results.failures]
     return [*told, *conclusion.notes]
 

@@ -126,7 +126,7 @@ class CellResults:
     """The results of the finished cells."""
 
     all: Sequence[CellResult]
-    wanted: int
+    cell_count: int
     """Number of cells in the whole study."""
 
     def by_seed(self, group: str, number: str) -> dict[int, float]:

@@ -97,7 +97,7 @@ def find_grid(
             square.
         ConfigError: the user's grid has another number of positions.
     """
-    wanted = said or (None if weights.told.grid is None else Size(*weights.told.grid))
+    wanted = said or (None if weights.stated.grid is None else Size(*weights.stated.grid))
     if wanted is not None and max(wanted) > count:
         named = "--grid says" if said is None else f"the configuration beside {weights.path} says"
         raise (ConfigError if said is None else CheckpointError)(
@@ -183,7 +183,7 @@ def find_heads(weights: Weights, width: int, said: int | None = None, usual: int
     Raises:
         CheckpointError: heads that don't divide the width. ConfigError: the user's don't.
     """
-    told = weights.told.heads
+    told = weights.stated.heads
     heads = said if said is not None else told if told is not None else usual or guess_heads(width)
     if heads > 0 and width % heads == 0:
         silent = said is not None or told is not None

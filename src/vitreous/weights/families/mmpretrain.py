@@ -18,7 +18,7 @@ from vitreous.weights.families.base import (
     has_tensor,
 )
 from vitreous.weights.files import Weights
-from vitreous.weights.mapping import Rule, Table, convolution_rules, count_blocks, dense_rules, leading_layout
+from vitreous.weights.mapping import Rule, Table, build_leading_layout, convolution_rules, count_blocks, dense_rules
 
 PATCHES = "patch_embed.projection.weight"
 SMALL = (768, 8)
@@ -30,8 +30,8 @@ def table(config: ViTConfig) -> Table:
     return [
         Rule("patches.embed.weight", (PATCHES,), convolution_rules(config)),
         Rule("patches.embed.bias", ("patch_embed.projection.bias",)),
-        Rule("class_token", ("cls_token",), leading_layout(2)),
-        Rule("positions.embedding", ("pos_embed",), leading_layout(1)),
+        Rule("class_token", ("cls_token",), build_leading_layout(2)),
+        Rule("positions.embedding", ("pos_embed",), build_leading_layout(1)),
         *dense_rules("embed_norm", "pre_norm"),
         *dense_rules("blocks.{i}.attention_norm", "layers.{i}.ln1"),
         *dense_rules("blocks.{i}.attention.qkv", "layers.{i}.attn.qkv"),

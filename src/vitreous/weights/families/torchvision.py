@@ -17,7 +17,7 @@ from vitreous.weights.families.base import (
     guess_heads,
 )
 from vitreous.weights.files import Weights
-from vitreous.weights.mapping import Rule, Table, convolution_rules, count_blocks, dense_rules, leading_layout
+from vitreous.weights.mapping import Rule, Table, build_leading_layout, convolution_rules, count_blocks, dense_rules
 
 PATCHES, PLACES = "conv_proj.weight", "encoder.pos_embedding"
 
@@ -29,8 +29,8 @@ def table(config: ViTConfig) -> Table:
     return [
         Rule("patches.embed.weight", (PATCHES,), convolution_rules(config)),
         Rule("patches.embed.bias", ("conv_proj.bias",)),
-        Rule("class_token", ("class_token",), leading_layout(2)),
-        Rule("positions.embedding", (PLACES,), leading_layout(1)),
+        Rule("class_token", ("class_token",), build_leading_layout(2)),
+        Rule("positions.embedding", (PLACES,), build_leading_layout(1)),
         *dense_rules("blocks.{i}.attention_norm", f"{block}.ln_1"),
         Rule("blocks.{i}.attention.qkv.weight", (f"{attention}.in_proj_weight",)),
         Rule("blocks.{i}.attention.qkv.bias", (f"{attention}.in_proj_bias",)),

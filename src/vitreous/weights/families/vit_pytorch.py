@@ -122,7 +122,7 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
     width, values = get_shape(tensors, "to_patch_embedding.2.weight", where)
     channels, side = find_patch(values, where)
     inner = get_shape(tensors, f"{LAYERS}.0.0.to_qkv.weight", where)[0] // 3
-    if weights.told.heads is None and inner % DIM_HEAD:
+    if weights.stated.heads is None and inner % DIM_HEAD:
         raise CheckpointError(
             f"{where}: its heads hold {inner} values, which {DIM_HEAD} doesn't divide, and the file doesn't "
             "record their number; say --heads N"
@@ -162,7 +162,7 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
     if learned:
         _, grid, squared = find_grid(weights, tensors["pos_embedding"].numel() // width, (int(token),))
         config, assumed = replace(config, image=(grid.rows * side, grid.cols * side)), assumed + squared
-    elif told := weights.told.grid:
+    elif told := weights.stated.grid:
         config = replace(config, image=(told[0] * side, told[1] * side))
     else:
         assumed += (

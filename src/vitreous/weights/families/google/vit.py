@@ -18,7 +18,7 @@ from vitreous.model.config import BlockConfig, ViTConfig
 from vitreous.weights.families.base import HALF, Family, ForeignModel, Notes, explain_not_plain, find_grid, get_shape
 from vitreous.weights.families.google.stem import read_patch, read_stem, stem_rules
 from vitreous.weights.files import Weights
-from vitreous.weights.mapping import SAME, TRANSPOSED, Layout, Rule, Table, count_blocks, leading_layout
+from vitreous.weights.mapping import SAME, TRANSPOSED, Layout, Rule, Table, build_leading_layout, count_blocks
 
 PREFIXES = ("opt/target/", "ema_params/", "params_ema/", "params/img/", "params/", "img/")
 PRE_LINEN = ("MultiHeadDotProductAttention_1", "LayerNorm_0", "LayerNorm_2", "MlpBlock_3")
@@ -44,8 +44,11 @@ def table(config: ViTConfig, linen: bool = False) -> Table:
         *stem_rules(config),
         Rule("patches.embed.weight", ("embedding/kernel",), flax_convolution(config)),
         Rule("patches.embed.bias", ("embedding/bias",)),
-        Rule("class_token", ("cls",), leading_layout(2)),
-        *(Rule("positions.embedding", (place,), leading_layout(1)) for place in (PLACES if linen else PLACES[1:])),
+        Rule("class_token", ("cls",), build_leading_layout(2)),
+        *(
+            Rule("positions.embedding", (place,), build_leading_layout(1))
+            for place in (PLACES if linen else PLACES[1:])
+        ),
         *flax_norm("blocks.{i}.attention_norm", f"{block}/{first}"),
         *flax_attention("blocks.{i}.attention", f"{block}/{attention}", config.heads),
         *flax_norm("blocks.{i}.mlp_norm", f"{block}/{second}"),
@@ -57,7 +60,7 @@ def table(config: ViTConfig, linen: bool = False) -> Table:
     if linen:
         pool = "MAPHead_0"
         rules += [
-            Rule("pool.attention.probe", (f"{pool}/probe",), leading_layout(2)),
+            Rule("pool.attention.probe", (f"{pool}/probe",), build_leading_layout(2)),
             *pool_attention(f"{pool}/MultiHeadDotProductAttention_0", config.heads),
             *flax_norm("pool.attention.norm", f"{pool}/LayerNorm_0"),
             *flax_mlp("pool.attention.mlp", f"{pool}/MlpBlock_0"),
@@ -203,8 +206,8 @@ def settle_positions(config: ViTConfig, tensors: Mapping[str, Tensor], weights: 
     rows, cols = config.patch
     positions = next((tensors[place] for place in PLACES if place in tensors), None)
     if positions is None:
-        grid = weights.told.grid or (224 // rows, 224 // cols)
-        size = "" if weights.told.grid else ", of images of 224 pixels"
+        grid = weights.stated.grid or (224 // rows, 224 // cols)
+        size = "" if weights.stated.grid else ", of images of 224 pixels"
         config = replace(
             config, image=(grid[0] * rows, grid[1] * cols), positions="sincos2d", positioned_tokens="patches"
         )

@@ -29,10 +29,10 @@ from vitreous.weights.files import Weights
 from vitreous.weights.mapping import (
     Rule,
     Table,
+    build_leading_layout,
     convolution_rules,
     count_blocks,
     dense_rules,
-    leading_layout,
     stack_rule,
 )
 
@@ -85,7 +85,7 @@ def table(config: ViTConfig) -> Table:
         Rule("patches.embed.weight", ("patch_embed.proj.weight",), convolution_rules(config)),
         Rule("patches.embed.bias", ("patch_embed.proj.bias",)),
         *dense_rules("patches.norm", "patch_embed.norm"),
-        Rule("positions.embedding", ("pos_embed",), leading_layout(1)),
+        Rule("positions.embedding", ("pos_embed",), build_leading_layout(1)),
         *dense_rules(f"{block}.attention_norm", f"{block}.norm1"),
         *dense_rules(f"{block}.attention.qkv", f"{block}.attn.qkv"),
         *dense_rules(f"{block}.attention.out", f"{block}.attn.proj"),
@@ -163,7 +163,7 @@ def hf_table(config: ViTConfig) -> Table:
         *(stack_rule("blocks.{i}.mlp.expand", gated, suffix) for suffix in ("weight", "bias")),
         *dense_rules("blocks.{i}.mlp.contract", f"{block}.ffn.down_proj"),
         *dense_rules("norm", "rms_norm"),
-        Rule(f"{pool}.probe", ("head.cls_token",), leading_layout(2)),
+        Rule(f"{pool}.probe", ("head.cls_token",), build_leading_layout(2)),
         *(stack_rule(f"{pool}.kv", pair_of, suffix) for suffix in ("weight", "bias")),
         *dense_rules(f"{pool}.out", "head.output_proj"),
         Rule("head.weight", ("visual_projection.weight",)),

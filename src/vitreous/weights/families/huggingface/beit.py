@@ -28,7 +28,7 @@ from vitreous.weights.families.huggingface.config_json import (
 )
 from vitreous.weights.families.huggingface.preprocessor import read_preprocess
 from vitreous.weights.files import Weights
-from vitreous.weights.mapping import Layout, Rule, Table, convolution_rules, dense_rules, leading_layout
+from vitreous.weights.mapping import Layout, Rule, Table, build_leading_layout, convolution_rules, dense_rules
 
 KINDS = ("beit", "data2vec-vision")
 ROOTS = ("beit.", "data2vec_vision.")
@@ -47,8 +47,8 @@ def table(config: ViTConfig) -> Table:
     return [
         Rule("patches.embed.weight", (PATCHES,), convolution_rules(config)),
         Rule("patches.embed.bias", ("embeddings.patch_embeddings.projection.bias",)),
-        Rule("class_token", ("embeddings.cls_token",), leading_layout(2)),
-        Rule("positions.embedding", ("embeddings.position_embeddings",), leading_layout(1)),
+        Rule("class_token", ("embeddings.cls_token",), build_leading_layout(2)),
+        Rule("positions.embedding", ("embeddings.position_embeddings",), build_leading_layout(1)),
         Rule("relative.table", (SHARED,), offsets_layout(config)),
         Rule("blocks.{i}.attention.relative.table", (f"{BLOCK}.{SHARED}",), offsets_layout(config)),
         *dense_rules("blocks.{i}.attention_norm", f"{BLOCK}.layernorm_before"),

@@ -29,7 +29,7 @@ from vitreous.weights.families.huggingface.config_json import (
 )
 from vitreous.weights.families.huggingface.preprocessor import read_preprocess
 from vitreous.weights.files import Weights
-from vitreous.weights.mapping import Layout, Rule, Table, convolution_rules, dense_rules, leading_layout
+from vitreous.weights.mapping import Layout, Rule, Table, build_leading_layout, convolution_rules, dense_rules
 
 CLIP_KINDS, SIGLIP_KINDS = ("clip", "clip_vision_model"), ("siglip", "siglip_vision_model")
 NAFLEX_KINDS = ("siglip2", "siglip2_vision_model")
@@ -83,7 +83,11 @@ def clip_table(config: ViTConfig) -> Table:
 def siglip_table(config: ViTConfig) -> Table:
     """Return SigLIP's rules: q, k and v of the pooling are one matrix there, of which q is the first third."""
     theirs, ours = f"{ROOT}head", "pool.attention"
-    rules = [*encoder(config), Rule(f"{ours}.probe", (PROBE,), leading_layout(2)), *dense_rules("head", "classifier")]
+    rules = [
+        *encoder(config),
+        Rule(f"{ours}.probe", (PROBE,), build_leading_layout(2)),
+        *dense_rules("head", "classifier"),
+    ]
     for suffix in ("weight", "bias"):
         whole = (f"{theirs}.attention.in_proj_{suffix}",)
         rules += [Rule(f"{ours}.q.{suffix}", whole, part=(0, 1, 3)), Rule(f"{ours}.kv.{suffix}", whole, part=(1, 3, 3))]

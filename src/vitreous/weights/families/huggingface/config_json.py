@@ -71,8 +71,8 @@ def read_image(
     Raises:
         CheckpointError: config.json has another size of patches or another grid than the weights.
     """
-    if not said.document and (count or weights.told.grid):
-        grid, notes = weights.told.grid, ()
+    if not said.document and (count or weights.stated.grid):
+        grid, notes = weights.stated.grid, ()
         if count:
             _, grid, notes = find_grid(weights, count, (prefix,), table=table)
         assert grid is not None

@@ -23,7 +23,7 @@ from vitreous.weights.families.huggingface.config_json import (
 )
 from vitreous.weights.families.huggingface.preprocessor import read_preprocess
 from vitreous.weights.files import Weights
-from vitreous.weights.mapping import Rule, Table, convolution_rules, dense_rules, leading_layout
+from vitreous.weights.mapping import Rule, Table, build_leading_layout, convolution_rules, dense_rules
 
 KINDS2, KINDS3 = ("dinov2", "dinov2_with_registers"), ("dinov3_vit",)
 DEFAULTS2 = BASE | {"layer_norm_eps": 1e-6}
@@ -42,7 +42,7 @@ def table2(config: ViTConfig) -> Table:
         *dense_rules("patches.embed", "embeddings.patch_embeddings.projection")[1:],
         Rule("patches.embed.weight", (PATCHES,), convolution_rules(config)),
         *tokens(),
-        Rule("positions.embedding", ("embeddings.position_embeddings",), leading_layout(1)),
+        Rule("positions.embedding", ("embeddings.position_embeddings",), build_leading_layout(1)),
         *branches(block),
         *join_rules("blocks.{i}.attention.qkv", apart, tuple(f"{block}.attention.{part}_proj" for part in "qkv")),
         *either_rules("blocks.{i}.attention.out", f"{block}.attention.output.dense", f"{block}.attention.o_proj"),
@@ -80,8 +80,8 @@ def table3(config: ViTConfig) -> Table:
 def tokens() -> list[Rule]:
     """Return the rules of [class] and the registers."""
     return [
-        Rule("class_token", ("embeddings.cls_token",), leading_layout(2)),
-        Rule("registers", ("embeddings.register_tokens",), leading_layout(1)),
+        Rule("class_token", ("embeddings.cls_token",), build_leading_layout(2)),
+        Rule("registers", ("embeddings.register_tokens",), build_leading_layout(1)),
     ]
 
 

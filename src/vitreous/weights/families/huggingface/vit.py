@@ -26,7 +26,7 @@ from vitreous.weights.families.huggingface.config_json import (
 from vitreous.weights.families.huggingface.preprocessor import read_preprocess
 from vitreous.weights.families.huggingface.write import explain_unwritable, sidecars
 from vitreous.weights.files import Weights
-from vitreous.weights.mapping import Rule, Table, convolution_rules, dense_rules, leading_layout
+from vitreous.weights.mapping import Rule, Table, build_leading_layout, convolution_rules, dense_rules
 
 KINDS = ("vit", "deit", "vit_mae", "vit_msn", "ijepa")
 ROOTS = ("vit.", "deit.", "vit_mae.", "ijepa.")
@@ -55,10 +55,10 @@ def table(config: ViTConfig) -> Table:
     return [
         Rule("patches.embed.weight", (f"{root}.{PATCHES}.weight",), convolution_rules(config)),
         Rule("patches.embed.bias", (f"{root}.{PATCHES}.bias",)),
-        Rule("class_token", (f"{root}.embeddings.cls_token",), leading_layout(2)),
-        Rule("distillation_token", (f"{root}.embeddings.distillation_token",), leading_layout(2)),
-        Rule("registers", (f"{root}.embeddings.distillation_token",), leading_layout(1)),
-        Rule("positions.embedding", (f"{root}.embeddings.position_embeddings",), leading_layout(1)),
+        Rule("class_token", (f"{root}.embeddings.cls_token",), build_leading_layout(2)),
+        Rule("distillation_token", (f"{root}.embeddings.distillation_token",), build_leading_layout(2)),
+        Rule("registers", (f"{root}.embeddings.distillation_token",), build_leading_layout(1)),
+        Rule("positions.embedding", (f"{root}.embeddings.position_embeddings",), build_leading_layout(1)),
         *either_rules("blocks.{i}.attention_norm", f"{old}.layernorm_before", f"{new}.layernorm_before"),
         *attention,
         *either_rules("blocks.{i}.attention.out", f"{old}.attention.output.dense", f"{new}.attention.o_proj"),

@@ -32,10 +32,10 @@ from vitreous.weights.files import Weights
 from vitreous.weights.mapping import (
     Rule,
     Table,
+    build_leading_layout,
     convolution_rules,
     count_blocks,
     dense_rules,
-    leading_layout,
     stack_rule,
 )
 
@@ -85,9 +85,9 @@ def table(config: ViTConfig) -> Table:
     return [
         Rule("patches.embed.weight", ("patch_embed.proj.weight",), convolution_rules(config)),
         Rule("patches.embed.bias", ("patch_embed.proj.bias",)),
-        Rule("class_token", ("cls_token",), leading_layout(2)),
-        Rule("registers", ("reg_token",), leading_layout(1)),
-        Rule("positions.embedding", ("pos_embed",), leading_layout(1)),
+        Rule("class_token", ("cls_token",), build_leading_layout(2)),
+        Rule("registers", ("reg_token",), build_leading_layout(1)),
+        Rule("positions.embedding", ("pos_embed",), build_leading_layout(1)),
         *dense_rules("blocks.{i}.attention_norm", "blocks.{i}.norm1"),
         *([*split, *joined, *biases] if config.block.mlp_inner_norm else [*joined, *biases, *split]),
         *dense_rules("blocks.{i}.attention.qkv", f"{attention}.qkv")[1:],

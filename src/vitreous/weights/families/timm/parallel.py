@@ -24,7 +24,7 @@ MARKS = ("patch_embed.proj.weight", "blocks.0.in_norm.weight", "blocks.0.in_proj
 
 def table(config: ViTConfig) -> Table:
     """Return the rules: in_proj is the MLP's first layer above q, k and v."""
-    whole, mlp = config.mlp_width + 3 * config.gathered, config.mlp_width
+    whole, mlp = config.mlp_width + 3 * config.attention_width, config.mlp_width
     rules = [rule for rule in vit.table(config) if not rule.ours.startswith("blocks.")]
     for suffix in ("weight", "bias"):
         entry = (f"{BLOCK}.in_proj.{suffix}",)

@@ -68,7 +68,7 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
     token = "cls_token" in tensors
     positions, found, hidden = find_kind(tensors, root, where)
     heads, assumed = find_heads(weights, width, found or details.get("heads"))
-    size, told = read_size(given.get("img_size")) or read_images(weights), weights.told.grid
+    size, told = read_size(given.get("img_size")) or read_images(weights), weights.stated.grid
     if positions == "bias":
         offsets, prefix = tensors[root + OFFSETS].shape[0], CLASS_OFFSETS * token
         said = read_grid(weights, (rows, cols), (offsets - prefix,), table=True)

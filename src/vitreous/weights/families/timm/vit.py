@@ -37,7 +37,7 @@ from vitreous.weights.families.timm.arguments import (
 from vitreous.weights.families.timm.hybrid import read_channels, read_stem, stem_rules
 from vitreous.weights.families.timm.write import explain_unwritable, sidecars
 from vitreous.weights.files import Weights
-from vitreous.weights.mapping import Rule, Table, convolution_rules, count_blocks, dense_rules, leading_layout
+from vitreous.weights.mapping import Rule, Table, build_leading_layout, convolution_rules, count_blocks, dense_rules
 
 ELSEWHERE = r"^(decoder|mask_token|rope|teacher|storage_tokens|register_tokens)|^blocks\.0\.(gamma_1|attn\.q_bias)|relative_pos|rel_pos\."
 """Names that no variant of timm's ViT that is read here has."""
@@ -86,10 +86,10 @@ def table(config: ViTConfig) -> Table:
         *stem_rules(config),
         Rule("patches.embed.weight", ("patch_embed.proj.weight",), convolution_rules(config)),
         Rule("patches.embed.bias", ("patch_embed.proj.bias",)),
-        Rule("class_token", ("cls_token",), leading_layout(2)),
-        Rule("distillation_token", ("dist_token",), leading_layout(2)),
-        Rule("registers", ("reg_token",), leading_layout(1)),
-        Rule("positions.embedding", ("pos_embed",), leading_layout(1)),
+        Rule("class_token", ("cls_token",), build_leading_layout(2)),
+        Rule("distillation_token", ("dist_token",), build_leading_layout(2)),
+        Rule("registers", ("reg_token",), build_leading_layout(1)),
+        Rule("positions.embedding", ("pos_embed",), build_leading_layout(1)),
         *dense_rules("embed_norm", "norm_pre"),
         *dense_rules("blocks.{i}.attention_norm", "blocks.{i}.norm1"),
         *dense_rules("blocks.{i}.attention.qkv", "blocks.{i}.attn.qkv"),
@@ -104,7 +104,7 @@ def table(config: ViTConfig) -> Table:
         *dense_rules("blocks.{i}.mlp.contract", "blocks.{i}.mlp.fc2"),
         Rule("blocks.{i}.mlp_scale.scale", ("blocks.{i}.ls2.gamma",)),
         *dense_rules("norm", norm),
-        Rule("pool.attention.probe", ("attn_pool.latent",), leading_layout(2)),
+        Rule("pool.attention.probe", ("attn_pool.latent",), build_leading_layout(2)),
         *dense_rules("pool.attention.q", "attn_pool.q"),
         *dense_rules("pool.attention.kv", "attn_pool.kv"),
         *dense_rules("pool.attention.out", "attn_pool.proj"),
@@ -299,7 +299,7 @@ def settle_positions(config: ViTConfig, tensors: Mapping[str, Tensor], weights: 
 
     The constructor's img_size takes precedence over the images of pretrained_cfg, which may be older than the model.
     """
-    images, told = read_images(weights), weights.told.grid
+    images, told = read_images(weights), weights.stated.grid
     if "pos_embed" not in tensors:
         built = read_size(read_arguments(weights).get("img_size"))
         image = built or images or ((told[0] * config.patch[0], told[1] * config.patch[1]) if told else None)
