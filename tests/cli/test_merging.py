@@ -8,6 +8,7 @@ import torch
 from tests.deploy.conftest import save_plain, write_classes
 
 import vitreous as package
+from vitreous.engines.torch_engine import to_probabilities
 from vitreous.errors import ConfigError
 from vitreous.images.preprocess import normalize_array
 from vitreous.model.token_merging import Merging
@@ -35,7 +36,7 @@ def expected(model, pairs, photo):
     folder = load_model(model)
     pixels = normalize_array(prepare(photo, 1, folder).pixels[None], folder.preprocess)
     with torch.no_grad():
-        return folder.probabilities(Merging(folder.model, pairs)(torch.from_numpy(pixels)))[0]
+        return to_probabilities(Merging(folder.model, pairs)(torch.from_numpy(pixels)), folder)[0]
 
 
 @pytest.mark.parametrize("pairs", [0, 2, 7])

@@ -12,8 +12,7 @@ from tests.deploy.conftest import PLAIN, folder_of, save_plain, write_classes
 import vitreous as package
 from vitreous.errors import ConfigError
 from vitreous.images.config import PreprocessConfig
-from vitreous.images.preprocess import normalize_array, preprocess_image
-from vitreous.images.scaling import fit_patches
+from vitreous.images.preprocess import fit_patches, normalize_array, preprocess_image
 from vitreous.model.resnet_config import ResNetConfig
 from vitreous.shapes import Size
 from vitreous.weights.model_folder import load_model, save_model

@@ -14,7 +14,7 @@ from PIL import Image
 from vitreous.errors import ConfigError, ImageError
 from vitreous.images.augment import augment, mixup
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
-from vitreous.images.containers.exif import apply_orientation
+from vitreous.images.containers.survey import apply_orientation
 from vitreous.images.decode import decode, probe, read_value_range
 from vitreous.images.pixels import describe_colours, select_visible
 from vitreous.images.preprocess import preprocess_image

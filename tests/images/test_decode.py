@@ -12,7 +12,7 @@ from PIL import Image
 
 from vitreous.errors import ConfigError, ImageError
 from vitreous.images.config import DecodeConfig
-from vitreous.images.containers.exif import apply_orientation
+from vitreous.images.containers.survey import apply_orientation
 from vitreous.images.decode import decode, probe, read
 from vitreous.images.formats import list_formats
 from vitreous.shapes import Size
@@ -389,12 +389,12 @@ def test_a_jpeg_without_its_last_bytes_is_filled_if_that_is_asked_for() -> None:
 
 
 def test_large_pictures_are_converted_as_small_ones(monkeypatch) -> None:
-    import vitreous.images.pixels
+    import vitreous.images.pillow
 
     for mode in ("P", "RGBA", "CMYK", "LA"):
         image = picture(40, 30, "RGB" if mode == "LA" else mode)
         data = encoded(image.convert("LA") if mode == "LA" else image, "JPEG" if mode == "CMYK" else "PNG")
         whole = decode(data)
         with monkeypatch.context() as patch:
-            patch.setattr(vitreous.images.pixels, "BAND", 70)
+            patch.setattr(vitreous.images.pillow, "BAND", 70)
             assert np.array_equal(decode(data), whole)

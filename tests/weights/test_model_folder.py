@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import vitreous
+from vitreous.engines.torch_engine import to_probabilities
 from vitreous.errors import CheckpointError, ConfigError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.model.config import RegularisationConfig, ViTConfig
@@ -327,8 +328,8 @@ def test_multilabel_is_kept(tmp_path):
     edit(tmp_path / "multilabel", multilabel="perhaps")
     refused(tmp_path / "multilabel", "multilabel")
     logits = torch.tensor([[0.0, 2.0, -1.0]])
-    torch.testing.assert_close(folder_of(multilabel=True).probabilities(logits), logits.sigmoid())
-    torch.testing.assert_close(folder_of().probabilities(logits), logits.softmax(1))
+    torch.testing.assert_close(to_probabilities(logits, folder_of(multilabel=True)), logits.sigmoid())
+    torch.testing.assert_close(to_probabilities(logits, folder_of()), logits.softmax(1))
 
 
 def test_a_temperature_comes_back_and_divides_logits_whatever_an_image_may_have(tmp_path):
@@ -337,7 +338,7 @@ def test_a_temperature_comes_back_and_divides_logits_whatever_an_image_may_have(
         save_model(tmp_path / f"{several}", folder_of(temperature=2.5, multilabel=several))
         again = load_model(tmp_path / f"{several}")
         assert again.temperature == 2.5
-        torch.testing.assert_close(again.probabilities(logits), expected, rtol=1e-12, atol=0)
+        torch.testing.assert_close(to_probabilities(logits, again), expected, rtol=1e-12, atol=0)
 
 
 def test_a_folder_without_a_temperature_is_as_before(saved):

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from vitreous.deploy.half_precision import DTYPES, NarrowProducts, narrow_weights
 from vitreous.engines.exported_folder import GraphConfig, Target
+from vitreous.engines.torch_engine import to_probabilities
 from vitreous.errors import ConfigError, UnknownName
-from vitreous.images.scaling import compute_scale
 from vitreous.model.convnet import ConvNet
 from vitreous.model.convolutions import StdConv, pad_same, standardise_kernel
 from vitreous.model.swin import Swin
@@ -92,7 +92,7 @@ class Graph(nn.Module):
             narrow_weights(self.model, dtype)
             self.products = NarrowProducts(dtype, fused=target != "onnx")
         self.classes = bool(folder.classes)
-        scale, shift = compute_scale(folder.preprocess, folder.preprocess.channels)
+        scale, shift = folder.preprocess.compute_scale(folder.preprocess.channels)
         self.register_buffer("scale", torch.tensor(scale).view(1, -1, 1, 1))
         self.register_buffer("shift", torch.tensor(shift).view(1, -1, 1, 1))
 
@@ -121,7 +121,7 @@ class Graph(nn.Module):
             if self.classes:
                 found["logits"] = vit.logits(*sequence)
         if "probabilities" in wanted:
-            found["probabilities"] = self.folder.probabilities(found["logits"])
+            found["probabilities"] = to_probabilities(found["logits"], self.folder)
         return found
 
     def example(self) -> Pixels[Tensor, "batch ..."]:

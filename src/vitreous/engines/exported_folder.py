@@ -10,7 +10,7 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import Any, Literal, NoReturn
+from typing import Any, ClassVar, Literal, NoReturn
 
 import numpy as np
 from jaxtyping import Float32
@@ -72,6 +72,8 @@ class GraphConfig:
 class ExportedFolder:
     """An exported model with everything needed to use it."""
 
+    resizer: ClassVar[Resizer] = "pillow"
+    """Who resizes images for it."""
     path: Path
     target: Target
     files: tuple[StoredFile, ...]
@@ -112,11 +114,6 @@ class ExportedFolder:
     def merge(self) -> int:
         """Pairs of patches that each block merges."""
         return self.graph.merge
-
-    @property
-    def resizer(self) -> Resizer:
-        """The library that resizes images for it."""
-        return "pillow"
 
     @property
     def source(self) -> str:

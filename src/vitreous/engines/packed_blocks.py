@@ -16,7 +16,6 @@ from torch.nn import functional as F
 from vitreous.engines.int8_linear import AnyPacking, Int8Linear, find_steps, get_attending_type, get_rest, pack_layer
 from vitreous.engines.packed_linear import PackedLinear
 from vitreous.images.config import PreprocessConfig
-from vitreous.images.scaling import compute_scale
 from vitreous.images.tensors import normalize
 from vitreous.model.attention import NOWHERE, SHORT, Attention, Places, has_slow_small_products
 from vitreous.model.encoder import Block
@@ -59,7 +58,7 @@ class PackedPatches(nn.Module):
         kernel = patches.kernel.detach().double()
         scale, shift = (
             torch.tensor(values, dtype=torch.float64).view(-1, 1, 1)
-            for values in compute_scale(preprocess, patches.channels)
+            for values in preprocess.compute_scale(patches.channels)
         )
         bias = (kernel * (128 * scale - shift)).sum((1, 2, 3))
         if patches.embed.bias is not None:

@@ -14,7 +14,7 @@ from vitreous.engines.int8_linear import check_int8
 from vitreous.engines.packed_blocks import centre
 from vitreous.engines.packed_model import PATCHES, list_layers
 from vitreous.errors import ConfigError
-from vitreous.images.tensors import normalize
+from vitreous.images.tensors import Normalization
 from vitreous.runtime.device import choose_device, has_native_bf16, tune_cpu
 from vitreous.shapes import Pixels
 from vitreous.weights.model_folder import ModelFolder
@@ -51,6 +51,7 @@ class TorchEngine:
         self.ranges = folder.ranges if precision == "int8" else {}
         """Of the inputs of the layers that multiply int8; empty: none does."""
         self.folder, self.model = folder, folder.computing.to(self.device).eval()
+        self.normalize = Normalization(folder.preprocess, folder.preprocess.channels, self.device)
         self.fast: FastPath | None = None
         """The fast path, made once enough images have come to pay for it."""
         self.waiting = WORTH if packed and self.device.type == "cpu" and not folder.merge else None
@@ -81,7 +82,7 @@ class TorchEngine:
 
     def probabilities(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch label"]:
         """Return each class's probability, at the model's temperature."""
-        return self.folder.probabilities(self.compute("forward", to_channels_first(pixels))).cpu().numpy()
+        return to_probabilities(self.compute("forward", to_channels_first(pixels)), self.folder).cpu().numpy()
 
     def features(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch features"]:
         """Return each image's features."""
@@ -118,7 +119,7 @@ class TorchEngine:
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             if centred is not None:
                 return see(centre(pixels, centred)).float()
-            return see(normalize(pixels.to(self.device), self.folder.preprocess)).float()
+            return see(self.normalize(pixels.to(self.device))).float()
 
 
 def check_computable(folder: ModelFolder, device: torch.device) -> None:
@@ -137,6 +138,13 @@ def check_computable(folder: ModelFolder, device: torch.device) -> None:
     if folder.merge:
         raise ConfigError("int8 was calibrated without merged patches; leave out merge, or choose --precision bf16")
     check_int8()
+
+
+def to_probabilities(logits: Float[Tensor, "*batch label"], folder: ModelFolder) -> Float[Tensor, "*batch label"]:
+    """Return the probabilities of logits at the model's temperature: their softmax, or each one's sigmoid where an image
+    may have several classes."""
+    calibrated = logits / folder.temperature
+    return calibrated.sigmoid() if folder.multilabel else calibrated.softmax(-1)
 
 
 def to_channels_first(pixels: Pixels[np.ndarray, "batch row col channel"]) -> Pixels[Tensor, "batch channel row col"]:

@@ -9,9 +9,8 @@ import torch
 from vitreous.errors import ConfigError
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.decode import decode, probe
-from vitreous.images.preprocess import convert_mode, convert_to_pixels
+from vitreous.images.preprocess import convert_mode, convert_to_pixels, fit_patches
 from vitreous.images.randaugment import randaugment
-from vitreous.images.scaling import fit_patches
 from vitreous.images.tensors import resize
 from vitreous.images.three_augment import jitter_colours, three_augment
 from vitreous.shapes import Box, Pixels, Size

@@ -14,7 +14,6 @@ from jaxtyping import Num, UInt8
 from PIL import TiffImagePlugin
 
 from vitreous.errors import ImageError
-from vitreous.images.containers.exif import Entry
 from vitreous.images.containers.tiff import (
     BITS,
     COLS,
@@ -30,6 +29,7 @@ from vitreous.images.containers.tiff import (
     read_first_directory,
     read_value,
 )
+from vitreous.images.containers.tiff_directory import Entry
 
 PHOTOMETRIC, STRIP_ROWS, PLANAR, PREDICTOR, TILE_BYTES, FORMAT = 262, 278, 284, 317, 325, 339
 COMPRESSIONS = {

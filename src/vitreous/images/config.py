@@ -1,5 +1,6 @@
 """How images become the model's input: settings only, no torch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -105,6 +106,12 @@ class PreprocessConfig:
         """Bytes of a pixel's value in one channel: uint8, or float32 where channels are kept as they are."""
         return 4 if self.keeps_channels else 1
 
+    def compute_scale(self, channels: int) -> tuple[list[float], list[float]]:
+        """Return what each channel's pixels are multiplied by to be normalised, and what is then subtracted; raises
+        ConfigError if the mean and standard deviation are of another number of channels."""
+        mean, std = expand_per_channel(self.mean, channels), expand_per_channel(self.std, channels)
+        return [1 / (255 * value) for value in std], [m / s for m, s in zip(mean, std, strict=True)]
+
 
 def choose_decoding(config: DecodeConfig, scale: str | None, size: tuple[int, int]) -> DecodeConfig:
     """Return how images are decoded: exact: whole; reduced: large JPEGs at a fraction of their size that keeps MARGIN times
@@ -167,3 +174,14 @@ class AugmentConfig:
     def renew(randaugment_layers: int, randaugment_magnitude: int) -> dict[str, Any]:
         """Return today's equivalent of settings of earlier versions."""
         return {"randaugment": [randaugment_layers, randaugment_magnitude / 3]}
+
+
+def expand_per_channel(values: Sequence[float], channels: int) -> Sequence[float]:
+    """Repeat one value for every channel; for grey, reduce per-colour values to their mean."""
+    if len(values) == channels:
+        return values
+    if channels == 1:
+        return [sum(values) / len(values)]
+    if len(values) == 1:
+        return [values[0]] * channels
+    raise ConfigError(f"mean and std have {len(values)} values, but the images have {channels} channels")

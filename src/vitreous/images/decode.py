@@ -19,21 +19,17 @@ from vitreous.errors import ImageError
 from vitreous.images import bands
 from vitreous.images.config import DecodeConfig, Mode
 from vitreous.images.containers import bmp, gif, jpeg, png, ppm, tiff, webp
-from vitreous.images.containers.exif import apply_orientation, turn_size
-from vitreous.images.containers.survey import Survey
+from vitreous.images.containers.survey import Survey, apply_orientation, check_limits, turn_size
 from vitreous.images.formats import EXTRA, REMEDY, SAVE, list_formats, sniff_format
-from vitreous.images.limits import check_limits
-from vitreous.images.pillow import find_remaining_orientation, name_mode, open_limited
-from vitreous.images.pixels import (
+from vitreous.images.pillow import (
     DEEP,
-    UNKNOWN,
-    WHITE,
     convert_from_pillow,
-    convert_grey,
-    keep_scale,
+    find_remaining_orientation,
+    name_mode,
+    open_limited,
     read_channels,
-    scale_to_bytes,
 )
+from vitreous.images.pixels import UNKNOWN, WHITE, convert_grey, keep_scale, scale_to_bytes
 from vitreous.shapes import Pixels, Size
 from vitreous.storage.signatures import explain_start
 

@@ -1,19 +1,27 @@
-"""Open a format with Pillow's one reader for it, within the limits, and interpret its modes."""
+"""Open a format with Pillow's one reader for it, within the limits; interpret and convert its modes, in bands to save
+memory."""
 
 import io
 import threading
 import warnings
+from collections.abc import Callable, Iterator
 from functools import cache
 
+import numpy as np
+from jaxtyping import Num, UInt8
 from PIL import Image, ImageFile
 
-from vitreous.images.config import DecodeConfig
-from vitreous.images.containers.exif import read_orientation
-from vitreous.images.containers.survey import Survey
+from vitreous.errors import ImageError
+from vitreous.images.config import DecodeConfig, Mode
+from vitreous.images.containers.survey import Survey, check_limits, read_orientation
 from vitreous.images.formats import is_extra_installed
-from vitreous.images.limits import check_limits
+from vitreous.images.pixels import UNKNOWN, WHITE, convert_grey, scale_to_bytes
 from vitreous.shapes import Size
 
+BAND = 2**21
+"""Pixels that are converted at a time."""
+DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
+"""Pillow's modes of more than 8 bits."""
 _guard = threading.Lock()
 """Held while Pillow's own limit is disabled."""
 
@@ -72,6 +80,60 @@ def count_mode_channels(mode: str) -> int:
     if apart and number.isdigit():
         return int(number)
     return {"L": 1, "1": 1, "I": 1, "F": 1, "LA": 2, "La": 2, "RGBA": 4, "RGBX": 4, "CMYK": 4, "RGBa": 4}.get(number, 3)
+
+
+def convert_from_pillow(image: Image.Image, mode: Mode, config: DecodeConfig) -> UInt8[np.ndarray, "row col channel"]:
+    """Convert any of Pillow's modes: more than 8 bits are scaled, transparency is composited, colours are kept.
+
+    Raises:
+        ImageError: floating-point pixels without configured levels.
+    """
+    if image.mode in DEEP:
+        return convert_grey(_scale_in_bands(image, config), mode)
+
+    def convert(band: Image.Image) -> Image.Image:
+        if transparent:
+            band = band.convert("RGBA")
+            band = Image.alpha_composite(Image.new("RGBA", band.size, (*config.background, 255)), band)
+        return band.convert(mode)
+
+    transparent = image.has_transparency_data
+    return _convert_in_bands(image, 1 if mode == "L" else 3, convert)
+
+
+def _convert_in_bands(
+    image: Image.Image, channels: int, convert: Callable[[Image.Image], Image.Image]
+) -> UInt8[np.ndarray, "row col channel"]:
+    """Assemble an image from bands, each converted on its own."""
+    cols, rows = image.size
+    out = np.empty((rows, cols, channels), np.uint8)
+    for top, bottom in _split_bands(rows, cols):
+        out[top:bottom] = np.asarray(convert(image.crop((0, top, cols, bottom)))).reshape(bottom - top, cols, channels)
+    return out
+
+
+def _split_bands(rows: int, cols: int) -> Iterator[tuple[int, int]]:
+    step = max(1, BAND // cols)
+    return ((top, min(rows, top + step)) for top in range(0, rows, step))
+
+
+def _scale_in_bands(image: Image.Image, config: DecodeConfig) -> UInt8[np.ndarray, "row col 1"]:
+    """Scale an image with more than 8 bits a channel."""
+    if image.mode == "F" and config.levels is None:
+        raise ImageError(UNKNOWN)
+    return _convert_in_bands(image, 1, lambda band: Image.fromarray(scale_to_bytes(np.asarray(band), WHITE, config)))
+
+
+def read_channels(image: Image.Image) -> Num[np.ndarray, "row col channel"]:
+    """Return a Pillow image's values by channel, with a palette's colours, and alpha as one of the channels."""
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    elif image.mode == "YCbCr":
+        image = image.convert("RGB")
+    elif image.mode == "1":
+        image = image.convert("L")
+    found = np.asarray(image)
+    return found[:, :, None] if found.ndim == 2 else found
 
 
 ImageFile.LOAD_TRUNCATED_IMAGES = False

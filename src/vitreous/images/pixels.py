@@ -1,64 +1,15 @@
-"""Convert decoded values of any mode and depth to uint8 pixels of the requested mode, in bands to save memory."""
-
-from collections.abc import Callable, Iterator
+"""Decoded values of any depth as the pixels of a model's input, or of a picture for people."""
 
 import numpy as np
 from jaxtyping import Float32, Num, UInt8
-from PIL import Image
 
 from vitreous.errors import ConfigError, ImageError
 from vitreous.images.config import DecodeConfig, Mode, PreprocessConfig
 from vitreous.shapes import Pixels
 
-BAND = 2**21
-"""Pixels that are converted at a time."""
-DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
-"""Pillow's modes of more than 8 bits."""
 WHITE = 65_535
 """The default value of white for whole numbers."""
 UNKNOWN = "floating-point pixels have no known range; give the values of black and white, such as --decode.levels 0 1"
-
-
-def convert_from_pillow(image: Image.Image, mode: Mode, config: DecodeConfig) -> UInt8[np.ndarray, "row col channel"]:
-    """Convert any of Pillow's modes: more than 8 bits are scaled, transparency is composited, colours are kept.
-
-    Raises:
-        ImageError: floating-point pixels without configured levels.
-    """
-    if image.mode in DEEP:
-        return convert_grey(_scale_in_bands(image, config), mode)
-
-    def convert(band: Image.Image) -> Image.Image:
-        if transparent:
-            band = band.convert("RGBA")
-            band = Image.alpha_composite(Image.new("RGBA", band.size, (*config.background, 255)), band)
-        return band.convert(mode)
-
-    transparent = image.has_transparency_data
-    return _convert_in_bands(image, 1 if mode == "L" else 3, convert)
-
-
-def _convert_in_bands(
-    image: Image.Image, channels: int, convert: Callable[[Image.Image], Image.Image]
-) -> UInt8[np.ndarray, "row col channel"]:
-    """Assemble an image from bands, each converted on its own."""
-    cols, rows = image.size
-    out = np.empty((rows, cols, channels), np.uint8)
-    for top, bottom in _split_bands(rows, cols):
-        out[top:bottom] = np.asarray(convert(image.crop((0, top, cols, bottom)))).reshape(bottom - top, cols, channels)
-    return out
-
-
-def _split_bands(rows: int, cols: int) -> Iterator[tuple[int, int]]:
-    step = max(1, BAND // cols)
-    return ((top, min(rows, top + step)) for top in range(0, rows, step))
-
-
-def _scale_in_bands(image: Image.Image, config: DecodeConfig) -> UInt8[np.ndarray, "row col 1"]:
-    """Scale an image with more than 8 bits a channel."""
-    if image.mode == "F" and config.levels is None:
-        raise ImageError(UNKNOWN)
-    return _convert_in_bands(image, 1, lambda band: Image.fromarray(scale_to_bytes(np.asarray(band), WHITE, config)))
 
 
 def scale_to_bytes(values: Num[np.ndarray, "..."], white: int, config: DecodeConfig) -> UInt8[np.ndarray, "..."]:
@@ -105,18 +56,6 @@ def keep_scale(
     if not np.isfinite(out).all():
         raise ImageError("some pixels are not a number (NaN), or infinite")
     return out
-
-
-def read_channels(image: Image.Image) -> Num[np.ndarray, "row col channel"]:
-    """Return a Pillow image's values by channel, with a palette's colours, and alpha as one of the channels."""
-    if image.mode in ("P", "PA"):
-        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    elif image.mode == "YCbCr":
-        image = image.convert("RGB")
-    elif image.mode == "1":
-        image = image.convert("L")
-    found = np.asarray(image)
-    return found[:, :, None] if found.ndim == 2 else found
 
 
 def select_visible(

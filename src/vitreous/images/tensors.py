@@ -8,7 +8,6 @@ from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
 from vitreous.images.config import Interpolation, PreprocessConfig
-from vitreous.images.scaling import compute_scale
 from vitreous.shapes import Pixels, Size
 
 
@@ -61,14 +60,25 @@ def resize_levels(
     return pixels.round_()
 
 
+class Normalization:
+    """(pixels / 255 - mean) / std in float32, for pixels with so many channels on a device."""
+
+    def __init__(self, config: PreprocessConfig, channels: int, device: torch.device) -> None:
+        self.scale, self.shift = (
+            torch.tensor(values, device=device).view(1, -1, 1, 1) for values in config.compute_scale(channels)
+        )
+
+    def __call__(self, pixels: Pixels[Tensor, "batch channel row col"]) -> Float[Tensor, "batch channel row col"]:
+        """Return the normalised pixels; raises ConfigError if they have another number of channels."""
+        if pixels.shape[1] != self.scale.shape[1]:
+            raise ConfigError(f"the images have {pixels.shape[1]} channels; expected {self.scale.shape[1]}")
+        floats = pixels.float()
+        scaled = floats.mul(self.scale) if floats is pixels else floats.mul_(self.scale)  # the argument stays unchanged
+        return scaled.sub_(self.shift)
+
+
 def normalize(
     pixels: Pixels[Tensor, "batch channel row col"], config: PreprocessConfig
 ) -> Float[Tensor, "batch channel row col"]:
     """Return (pixels / 255 - mean) / std in float32, on the pixels' device."""
-    scale, shift = (
-        torch.tensor(values, device=pixels.device).view(1, -1, 1, 1)
-        for values in compute_scale(config, pixels.shape[1])
-    )
-    floats = pixels.float()
-    scaled = floats.mul(scale) if floats is pixels else floats.mul_(scale)  # the argument stays unchanged
-    return scaled.sub_(shift)
+    return Normalization(config, pixels.shape[1], pixels.device)(pixels)

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vitreous.engines.torch_engine import to_probabilities
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.insight.activations import compute_activation_map, grad_cam
 from vitreous.insight.attention import pool_maps, read_attention, resolve_index
@@ -188,4 +189,4 @@ def compute_probabilities(
     if not folder.model.config.classes:
         return torch.zeros(len(images), 0, dtype=torch.float64)
     with torch.no_grad():
-        return folder.probabilities(folder.model(images).cpu().double())
+        return to_probabilities(folder.model(images).cpu().double(), folder)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vitreous.errors import CheckpointError, UnknownName
 from vitreous.images.config import PreprocessConfig
-from vitreous.images.scaling import compute_uncropped
+from vitreous.images.preprocess import compute_uncropped
 from vitreous.model.config import ViTConfig
 from vitreous.model.kinds import Config, get_kind
 from vitreous.model.resnet_config import EpsilonConfig, ResNetConfig

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitreous.errors import CheckpointError, ConfigError, suggest
@@ -53,6 +52,8 @@ FOLDS, ROUNDS = "folds.json", "self-training.json"
 class ModelFolder:
     """A model and everything needed to use it."""
 
+    resizer: ClassVar[Resizer] = "torch"
+    """Who resizes images for it."""
     model: Model
     preprocess: PreprocessConfig
     decode: DecodeConfig
@@ -86,17 +87,6 @@ class ModelFolder:
         check_merging(self.model, self.merge)
         assert isinstance(self.model, ViT)
         return Merging(self.model, self.merge)
-
-    @property
-    def resizer(self) -> Resizer:
-        """Who resizes images for it."""
-        return "torch"
-
-    def probabilities(self, logits: Float[Tensor, "*batch label"]) -> Float[Tensor, "*batch label"]:
-        """Return the probabilities of logits at the model's temperature: their softmax, or each one's sigmoid where
-        an image may have several classes."""
-        calibrated = logits / self.temperature
-        return calibrated.sigmoid() if self.multilabel else calibrated.softmax(-1)
 
 
 def save_model(path: str | Path, folder: ModelFolder) -> None:

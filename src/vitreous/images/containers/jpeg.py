@@ -4,8 +4,7 @@ import re
 from collections.abc import Iterator
 
 from vitreous.errors import ImageError
-from vitreous.images.containers.exif import read_orientation
-from vitreous.images.containers.survey import PIECES, Survey, TooManyPieces
+from vitreous.images.containers.survey import PIECES, Survey, TooManyPieces, read_orientation
 
 SCAN = b"\xff\xda"
 FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})

@@ -3,8 +3,7 @@
 import re
 import zlib
 
-from vitreous.images.containers.exif import read_orientation, turn_size
-from vitreous.images.containers.survey import FRAMES, PIECES, Survey, TooManyPieces
+from vitreous.images.containers.survey import FRAMES, PIECES, Survey, TooManyPieces, read_orientation, turn_size
 
 START = b"\x89PNG\r\n\x1a\n"
 KEPT = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})

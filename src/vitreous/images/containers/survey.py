@@ -1,14 +1,32 @@
-"""The result of surveying a file, and the limits on its pieces."""
+"""What is known of a file before its pixels are decoded: where they are, which way up, and whether they are within the limits.
 
+The errors call the image "it"; callers that know its name replace that.
+"""
+
+import re
+import struct
 from dataclasses import dataclass
 
+import numpy as np
+from jaxtyping import Num
+
 from vitreous.errors import ImageError
+from vitreous.images.config import DecodeConfig
+from vitreous.images.containers.tiff_directory import ORIENTATION, read_directory, read_start
+from vitreous.runtime.memory import read_memory
 from vitreous.shapes import Size
 
 PIECES = 100_000
 """Most chunks, segments or blocks that are read in a file."""
 FRAMES = 10_000
 """Largest number of frames that is counted."""
+SHARE = 8
+"""A decoder may take 1 / SHARE of the machine's memory ..."""
+LEAST, MOST = 256 * 2**20, 2**30
+"""... but at least LEAST and at most MOST bytes."""
+HARMLESS = 64 * 2**20
+"""Bytes of pixels up to which any expansion is allowed."""
+IN_XMP = re.compile(rb'tiff:Orientation(?:="|>)\s*([1-8])')
 
 
 @dataclass(frozen=True)
@@ -34,3 +52,74 @@ class TooManyPieces(ImageError):
 
     def __init__(self, what: str) -> None:
         super().__init__(f"it has more than {PIECES:,} {what}; save it again, with its metadata left out")
+
+
+def check_limits(size: Size, survey: Survey, length: int, config: DecodeConfig) -> None:
+    """Refuse an image of this size in a file of `length` bytes if it is over a limit; raises ImageError."""
+    check_pixels(size, config)
+    pixels = size.rows * size.cols
+    needed = pixels * survey.working
+    most = config.max_memory or default_memory_limit() * max(1.0, config.max_pixels / DecodeConfig.max_pixels)
+    if needed > most:
+        raise ImageError(
+            f"it has {size} pixels, which take {needed / 2**20:,.0f} MiB to decode, more than the limit of "
+            f"{most / 2**20:,.0f} MiB; make it smaller, or raise --decode.max-memory"
+        )
+    stored = pixels * survey.stored
+    if stored > HARMLESS and stored > config.max_expansion * length:
+        raise ImageError(
+            f"it claims {size} pixels, {stored / 2**20:,.0f} MiB, in a file of {length:,} bytes, more than "
+            f"{config.max_expansion:,} times its size; if that is right, raise --decode.max-expansion"
+        )
+
+
+def check_pixels(size: Size, config: DecodeConfig) -> None:
+    """Refuse images with more pixels than the limit; raises ImageError."""
+    if size.rows < 1 or size.cols < 1:
+        raise ImageError(f"it says it has {size} pixels")
+    if size.rows * size.cols > config.max_pixels:
+        raise ImageError(
+            f"it has {size} = {size.rows * size.cols:,} pixels, more than the limit of {config.max_pixels:,}; "
+            "make it smaller, or raise --decode.max-pixels"
+        )
+
+
+def default_memory_limit() -> int:
+    """Return the default limit of bytes for decoding an image: a share of the machine's memory."""
+    return min(MOST, max(LEAST, read_memory() // SHARE))
+
+
+def read_orientation(exif: bytes | None, xmp: bytes | None = None) -> int:
+    """Return the orientation from EXIF, or else from XMP: 1 to 8; 1 if neither has one, or it is broken."""
+    value = None
+    if exif:
+        try:
+            body = re.sub(rb"^(Exif\0\0){1,2}", b"", exif)
+            order, big, place = read_start(body)
+            entry = read_directory(body, place, order, big)[0].get(ORIENTATION)
+            value = entry.read_first() if entry else None
+        except (KeyError, struct.error):
+            value = None
+    if value is None and xmp and (match := IN_XMP.search(xmp)):
+        value = int(match[1])
+    return value if value in range(1, 9) else 1
+
+
+def turn_size(rows: int, cols: int, orientation: int) -> Size:
+    """Return the size of an image after turning it by an EXIF orientation."""
+    return Size(cols, rows) if orientation >= 5 else Size(rows, cols)
+
+
+def apply_orientation(
+    pixels: Num[np.ndarray, "row col channel"], orientation: int
+) -> Num[np.ndarray, "row2 col2 channel"]:
+    """Turn pixels upright by an EXIF orientation of 1 to 8."""
+    if orientation == 1:
+        return pixels
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)

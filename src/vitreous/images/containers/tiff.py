@@ -3,16 +3,14 @@
 import struct
 
 from vitreous.errors import ImageError
-from vitreous.images.containers.exif import (
+from vitreous.images.containers.survey import FRAMES, Survey, read_orientation, turn_size
+from vitreous.images.containers.tiff_directory import (
     ORIENTATION,
     XMP,
     Entry,
     read_directory,
-    read_orientation,
     read_start,
-    turn_size,
 )
-from vitreous.images.containers.survey import FRAMES, Survey
 
 COLS, ROWS, BITS, COMPRESSION, SAMPLES, STRIP_OFFSETS, STRIP_BYTES = 256, 257, 258, 259, 277, 273, 279
 TILE_COLS, TILE_ROWS, TILE_OFFSETS = 322, 323, 324

@@ -1,7 +1,6 @@
 """WebP: its chunks, with EXIF and XMP, and its frames."""
 
-from vitreous.images.containers.exif import read_orientation, turn_size
-from vitreous.images.containers.survey import FRAMES, PIECES, Survey, TooManyPieces
+from vitreous.images.containers.survey import FRAMES, PIECES, Survey, TooManyPieces, read_orientation, turn_size
 from vitreous.shapes import Size
 
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from vitreous.engines.torch_engine import to_probabilities
 from vitreous.errors import DataError
 from vitreous.images.inputs import Image, Ready, prepare
 from vitreous.images.pixels import select_visible
@@ -196,7 +197,7 @@ def compare(found: ExplanationContents, most: int, progress: Progress) -> None:
 
 def _measure_curves(ready: Opened, image: Tensor, target: int, heat: Tensor) -> Compared:
     def score(images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, " batch"]:
-        return ready.folder.probabilities(ready.model(images))[:, target]
+        return to_probabilities(ready.model(images), ready.folder)[:, target]
 
     return Compared(
         measure_deletion(score, image, heat, steps=STEPS), measure_insertion(score, image, heat, steps=STEPS)

@@ -4,7 +4,7 @@ can't hold."""
 from typing import Any
 
 from vitreous.images.config import PreprocessConfig
-from vitreous.images.scaling import compute_uncropped
+from vitreous.images.preprocess import compute_uncropped
 from vitreous.model.config import BlockConfig, ViTConfig
 from vitreous.weights.families.base import MULTI_LABEL, explain_not_plain
 from vitreous.weights.families.huggingface.config_json import ACTIVATIONS

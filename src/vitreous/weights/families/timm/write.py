@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from vitreous.images.config import PreprocessConfig
-from vitreous.images.scaling import compute_uncropped
+from vitreous.images.preprocess import compute_uncropped
 from vitreous.model.config import BlockConfig, ViTConfig
 from vitreous.model.kinds import Config
 from vitreous.weights.families.timm.hybrid import ENTRIES, explain_unwritable_stem, find_first_conv

@@ -1,12 +1,6 @@
-"""Orientation: read from EXIF and XMP, one tag without the rest, and applied to sizes and pixels."""
+"""TIFF structures, of which EXIF is one: byte order, directories and their entries."""
 
-import re
 import struct
-
-import numpy as np
-from jaxtyping import Num
-
-from vitreous.shapes import Size
 
 ORIENTATION = 0x0112
 XMP = 700
@@ -14,7 +8,6 @@ STARTS = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
 """How TIFF structures, such as EXIF, begin; + marks BigTIFF."""
 WIDTHS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 """Bytes per value, by TIFF's type number."""
-IN_XMP = re.compile(rb'tiff:Orientation(?:="|>)\s*([1-8])')
 
 
 class Entry:
@@ -72,39 +65,3 @@ def read_start(data: bytes) -> tuple[str, bool, int]:
     """
     order, big = STARTS[data[:4]], data[:4].strip(b"IM\0") == b"+"
     return order, big, struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
-
-
-def read_orientation(exif: bytes | None, xmp: bytes | None = None) -> int:
-    """Return the orientation from EXIF, or else from XMP: 1 to 8; 1 if neither has one, or it is broken."""
-    value = None
-    if exif:
-        try:
-            body = re.sub(rb"^(Exif\0\0){1,2}", b"", exif)
-            order, big, place = read_start(body)
-            entry = read_directory(body, place, order, big)[0].get(ORIENTATION)
-            value = entry.read_first() if entry else None
-        except (KeyError, struct.error):
-            value = None
-    if value is None and xmp and (match := IN_XMP.search(xmp)):
-        value = int(match[1])
-    return value if value in range(1, 9) else 1
-
-
-def turn_size(rows: int, cols: int, orientation: int) -> Size:
-    """Return the size of an image after turning it by an EXIF orientation."""
-    return Size(cols, rows) if orientation >= 5 else Size(rows, cols)
-
-
-def apply_orientation(
-    pixels: Num[np.ndarray, "row col channel"], orientation: int
-) -> Num[np.ndarray, "row2 col2 channel"]:
-    """Turn pixels upright by an EXIF orientation of 1 to 8."""
-    if orientation == 1:
-        return pixels
-    if orientation >= 5:
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
