@@ -26,6 +26,8 @@ SIZES = [
 ]  # fmt: skip
 """Rows and columns: photographs, portrait and landscape, odd, nearly square, smaller than the target, long and thin."""
 EXTREME = [(9, 700), (701, 8)]
+BY_ONE = [(223, 248), (248, 223)]
+"""Sizes that a border of one pixel fills."""
 
 
 @cache
@@ -69,7 +71,7 @@ def test_timms_transform(case: str) -> None:
     ours = timm_images(ViTConfig(image=tuple(size), patch=(1, 1)), given, {"mean": (0.5,), "std": (0.5,)})
     assert ours.rounding == "timm"
     assert timm_bit(ResNetConfig(image=tuple(size)), given) == replace(ours, mean=given["mean"], std=given["std"])
-    for sides in SIZES + EXTREME * (case == "augreg"):
+    for sides in SIZES + EXTREME * (case == "augreg") + BY_ONE * (case == "border"):
         image = picture(*sides)
         assert apart(theirs(Image.fromarray(image)), convert_to_pixels(image, ours)) <= 1, sides
 

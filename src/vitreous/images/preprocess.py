@@ -96,7 +96,8 @@ def convert_to_pixels(
     size = Size(*image.shape[:2]) if info is None else info.size
     scaled, extent = compute_scaled_size(size, config), image.shape[:2] if info is None else info.extent
     top, left = centre_box(scaled, target, config.rounding)
-    between = extent != image.shape[:2] and min(top, left) >= 0
+    lacks = scaled.rows < target.rows or scaled.cols < target.cols
+    between = extent != image.shape[:2] and not lacks
     if between or scaled.rows * scaled.cols > MOST_CROPPED * target.rows * target.cols:
         return resize_part(image, scaled, Box(top, left, *target), config, extent)
     if resizer == "pillow":
@@ -106,7 +107,7 @@ def convert_to_pixels(
 
         precise = config.rounding != "nearest"
         whole = resize(image, scaled, config.interpolation, antialias=config.antialias, precise=precise)
-    if top < 0 or left < 0:
+    if lacks:
         return crop_with_border(whole, Box(top, left, *target), config)
     return whole[top : top + target.rows, left : left + target.cols]
 
