@@ -13,7 +13,14 @@ from dataclasses import replace
 
 from vitreous.drawing.charts import Series, draw_intervals
 from vitreous.drawing.svg import Axis
-from vitreous.metrics.seeds import Verdict, average_groups, find_interval, pair_differences, weigh_claim
+from vitreous.metrics.seeds import (
+    Verdict,
+    average_groups,
+    find_interval,
+    pair_differences,
+    weigh_claim,
+    weigh_difference,
+)
 from vitreous.model import count
 from vitreous.model.config import ViTConfig
 from vitreous.reports.blocks import Table
@@ -86,12 +93,8 @@ def conclude(setting: Setting, results: CellResults) -> Conclusion:
             claim = f"an Axial-ViT is more accurate than the ViT that it is made from, {size}"
             verdicts.append(Verdict(claim, weigh_claim(gain, "more"), words))
     over_sizes = {kind: average_groups([found[name_group(kind, size)] for size in PATCHES]) for kind in (AXIAL, DEEP)}
-    gain = pair_differences(over_sizes[AXIAL], over_sizes[DEEP])
-    if gain:
-        words = (
-            f"Axial-ViT minus ViT of twice the depth, mean of both patch sizes: {find_interval(gain).points()} points."
-        )
-        verdicts.append(Verdict(OWN, weigh_claim(gain, "more"), words))
+    words = "Axial-ViT minus ViT of twice the depth, mean of both patch sizes"
+    verdicts += weigh_difference(OWN, words, over_sizes[AXIAL], over_sizes[DEEP])
     label = "Validation accuracy by operations: ViT, Axial-ViT, ViT of twice the depth"
     caption = (
         "Validation accuracy against the operations of one image, each model with large patches (left) and small ones "

@@ -260,27 +260,23 @@ def judge(reached: By, budgets: Sequence[float]) -> list[Verdict]:
     """Judge the paper's findings by the envelopes at the first and the last budget, if these are known."""
     small, large = budgets[0], budgets[-1]
 
-    def lead(one: str, other: str, budget: float) -> dict[int, float]:
-        return seeds.subtract_paired(reached.get((one, budget), {}), reached.get((other, budget), {}))
+    def weigh(claim: str, one: str, other: str, budget: float) -> list[Verdict]:
+        words = f"{one[0].upper()}{one[1:]} minus {other} at {format_ops(budget)} operations"
+        return seeds.weigh_difference(claim, words, reached.get((one, budget), {}), reached.get((other, budget), {}))
 
-    told = []
-    for budget, size in ((small, "small"), (large, "large")):
-        gain = list(lead(VIT, RESNET, budget).values())
-        if gain:
-            words = f"ViT minus ResNet at {format_ops(budget)} operations: {find_interval(gain).points()} points."
-            told.append(Verdict(f"{BEATS} ({size} budget)", seeds.weigh_claim(gain, "more"), words))
-    early, late = lead(HYBRID, VIT, small), lead(HYBRID, VIT, large)
-    if early:
-        first = list(early.values())
-        words = f"Hybrid minus ViT at {format_ops(small)} operations: {find_interval(first).points()} points."
-        told.append(Verdict(LEADS, seeds.weigh_claim(first, "more"), words))
+    def lead(budget: float) -> dict[int, float]:
+        return seeds.subtract_paired(reached.get((HYBRID, budget), {}), reached.get((VIT, budget), {}))
+
+    told = weigh(f"{BEATS} (small budget)", VIT, RESNET, small) + weigh(f"{BEATS} (large budget)", VIT, RESNET, large)
+    told += weigh(LEADS, HYBRID, VIT, small)
+    early, late = lead(small), lead(large)
     shrinks = seeds.pair_differences(early, late)
     if shrinks:
         words = (
             f"Hybrid minus ViT at {format_ops(large)} operations: {find_interval(late.values()).points()} points. Less than at the "
             f"small budget by {find_interval(shrinks).points()}."
         )
-        both = [seeds.weigh_claim(first, "more"), seeds.weigh_claim(shrinks, "more")]
+        both = [seeds.weigh_claim(list(early.values()), "more"), seeds.weigh_claim(shrinks, "more")]
         told.append(Verdict(VANISHES, seeds.combine_evidence(both), words))
     return told
 

@@ -36,6 +36,7 @@ from vitreous.metrics.seeds import (
     pair_differences,
     subtract_paired,
     weigh_claim,
+    weigh_difference,
 )
 from vitreous.metrics.seeds_and_images import Scores
 from vitreous.model import count
@@ -198,15 +199,11 @@ def conclude(setting: Setting, results: CellResults) -> Conclusion:
 def judge(found: By, steps: list[int], how: str) -> list[Verdict]:
     """Judge the paper's findings by one measure, if it was measured."""
     least, most = steps[0], steps[-1]
-    behind = pair_differences(found[RESNET, least], found[VIT, least])
-    ahead = pair_differences(found[VIT, most], found[RESNET, most])
     grown = {arm: subtract_paired(found[arm, most], found[arm, least]) for arm in ARMS}
     own, more = list(grown[VIT].values()), pair_differences(grown[VIT], grown[RESNET])
     fallen = pair_differences(*(measure_error_change(found, arm, least, most) for arm in ARMS))
-    told = []
-    if behind:
-        words = f"ResNet minus ViT at {least:,} images: {find_interval(behind).points()} points."
-        told.append(Verdict(f"{LEAST} ({how})", weigh_claim(behind, "more"), words))
+    words = f"ResNet minus ViT at {least:,} images"
+    told = weigh_difference(f"{LEAST} ({how})", words, found[RESNET, least], found[VIT, least])
     if more:
         words = (
             f"The ViT's change from {least:,} to {most:,} images: {find_interval(own).points()} points; that minus the ResNet's: "
@@ -222,10 +219,8 @@ def judge(found: By, steps: list[int], how: str) -> list[Verdict]:
             f"{math.exp(factor.mean):.2f} ({math.exp(factor.low):.2f} to {math.exp(factor.high):.2f}; over seeds)."
         )
         told.append(Verdict(f"{RATIO} ({how})", weigh_claim(fallen, "less"), words))
-    if ahead:
-        words = f"ViT minus ResNet at {most:,} images: {find_interval(ahead).points()} points."
-        told.append(Verdict(f"{MOST} ({how})", weigh_claim(ahead, "more"), words))
-    return told
+    words = f"ViT minus ResNet at {most:,} images"
+    return told + weigh_difference(f"{MOST} ({how})", words, found[VIT, most], found[RESNET, most])
 
 
 def measure_error_change(found: By, arm: str, least: int, most: int) -> dict[int, float]:

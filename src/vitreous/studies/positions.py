@@ -19,10 +19,10 @@ from vitreous.metrics.seeds import (
     average_groups,
     combine_evidence,
     find_interval,
-    pair_differences,
     subtract_paired,
     weigh_above,
     weigh_claim,
+    weigh_difference,
 )
 from vitreous.model.config import ViTConfig
 from vitreous.reports.blocks import Table
@@ -100,9 +100,7 @@ def average_seven(found: dict[str, dict[int, float]]) -> dict[int, float]:
 
 def judge_help(found: dict[str, dict[int, float]], claim: str) -> list[Verdict]:
     """Compare the mean of the seven kinds with none."""
-    gain = pair_differences(average_seven(found), found[NONE])
-    words = f"The seven kinds' mean minus none: {find_interval(gain).points()} points (paper: +2.7)."
-    return [Verdict(claim, weigh_claim(gain, "more"), words)] if gain else []
+    return weigh_difference(claim, "The seven kinds' mean minus none", average_seven(found), found[NONE], "+2.7")
 
 
 def judge_likeness(found: dict[str, dict[int, float]]) -> list[Verdict]:

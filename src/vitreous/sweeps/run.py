@@ -4,12 +4,11 @@ import signal
 import time
 from pathlib import Path
 
-from vitreous.errors import NonFiniteLoss, RunError, Signalled
+from vitreous.errors import NonFiniteLoss, Signalled
 from vitreous.evaluation.final_test import read_measurements
 from vitreous.metrics.headline import format_reached
 from vitreous.run_folder import read_run
-from vitreous.storage.atomic import translate_write_errors
-from vitreous.storage.lock import LOCK, FolderLock, has_never_begun, is_held
+from vitreous.storage.lock import LOCK, FolderLock, is_held
 from vitreous.storage.presence import path_exists
 from vitreous.storage.run_config import is_run
 from vitreous.sweeps.plan import LOGS, PLAN, Figures, SweepCell, SweepPlan
@@ -17,7 +16,7 @@ from vitreous.sweeps.processes import Job, Sharing, count_gpus, stop, wait_for_o
 from vitreous.training.distributed import get_world
 from vitreous.training.reporter import Reporter
 from vitreous.training.run import read_final_metrics
-from vitreous.training.run_group import begin_or_resume
+from vitreous.training.run_group import begin_or_resume, claim_group
 
 PATIENCE = 1.0
 """Seconds between two looks at a run that a process of a killed sweep still computes."""
@@ -41,10 +40,8 @@ def carry_out_sweep(plan: SweepPlan, sharing: Sharing, reporter: Reporter) -> in
 
 def claim_sweep(folder: Path) -> FolderLock:
     """Make a sweep's folder, or take the one that is there; raises RunError for one with something else in it."""
-    if path_exists(folder) and not path_exists(folder / PLAN) and (not folder.is_dir() or not has_never_begun(folder)):
-        raise RunError(f"{folder} is not empty, and no sweep; choose another folder with --out")
-    with translate_write_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    if not path_exists(folder / PLAN):
+        claim_group(folder, "is not empty, and no sweep; choose another folder with --out")
     return FolderLock(folder)
 
 

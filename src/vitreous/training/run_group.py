@@ -34,10 +34,11 @@ def begin_or_resume(config: RunConfig, path: Path, reporter: Reporter | None = N
     return resume(path, reporter) if begun else train(config, path, reporter)
 
 
-def claim_group(out: Path) -> None:
-    """Make the folder; raises RunError for one that is in use."""
+def claim_group(out: Path, complaint: str = "") -> None:
+    """Make the folder; raises RunError, which says `complaint` of it, for one that is in use."""
     if path_exists(out) and (not out.is_dir() or not has_never_begun(out)):
-        raise RunError(f"{out} is not empty; choose another folder with --out, or go on with `vitreous resume {out}`")
+        hint = f"is not empty; choose another folder with --out, or go on with `vitreous resume {out}`"
+        raise RunError(f"{out} {complaint or hint}")
     with translate_write_errors(out):
         out.mkdir(parents=True, exist_ok=True)
 
