@@ -12,7 +12,7 @@ from tests.support.ranks import run_ranks
 from torch import nn
 
 from vitreous.run_folder import read_run
-from vitreous.training.callbacks import Callback, calling
+from vitreous.training.callbacks import Callback, add_callbacks
 from vitreous.training.run import train
 
 CONFIG = replace(EXACT, duration="6st", evaluate_every="3st", layer_statistics=True)
@@ -51,12 +51,12 @@ def read_layers(run: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("shard", ["none", "all"])
 def test_callbacks_and_layers_are_those_of_one_process(shard: str, tmp_path: Path, doubled: None) -> None:
     alone = Diary()
-    with calling([alone]):
+    with add_callbacks([alone]):
         train(CONFIG, tmp_path / "alone")
 
     def work(rank: int) -> int:
         diary = Diary()
-        with calling([diary]):
+        with add_callbacks([diary]):
             train(replace(CONFIG, shard=shard), tmp_path / "run")
         (tmp_path / f"heard-{rank}.json").write_text(json.dumps(diary.heard))
         return 0

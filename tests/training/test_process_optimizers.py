@@ -9,7 +9,7 @@ import torch
 from tests.support.exact_steps import EXACT, distance, in_processes, lose_after, read_whole, take_steps
 from tests.support.ranks import run_ranks
 
-from vitreous.training.callbacks import Callback, calling
+from vitreous.training.callbacks import Callback, add_callbacks
 from vitreous.training.config import OptimizerConfig
 from vitreous.training.distributed import ALONE
 from vitreous.training.run import resume, train
@@ -43,13 +43,13 @@ def test_the_average_is_its_formula_whatever_interrupts_and_however_many_process
     folder, decay = tmp_path / "run", 0.6
 
     def work(rank: int) -> int:
-        with calling([Keeper(tmp_path)]):
+        with add_callbacks([Keeper(tmp_path)]):
             train(replace(EXACT, ema=decay, checkpoint_every="4st", keep_checkpoints=9), folder)
         return 0
 
     assert [code for code, *_ in run_ranks(work, 2)] == [0, 0]
     lose_after(folder, 8)
-    with calling([Keeper(tmp_path)]):
+    with add_callbacks([Keeper(tmp_path)]):
         resume(folder)
     expected: dict[str, torch.Tensor] = {}
     for count in range(12):
