@@ -65,6 +65,14 @@ FLIGHT = 8
 ZENTORCH = ("torch==2.13.0", "zentorch==2.13.0.2", "timm==1.0.31", "numpy")
 WORKER = """
 import sys, time, torch, zentorch
+try:
+    import torchvision
+except RuntimeError:  # its compiled operators don't load beside the CPU build of torch; timm calls none of them
+    for name in [name for name in sys.modules if name.startswith("torchvision")]:
+        del sys.modules[name]
+    sys.path.insert(0, sys.argv[9])
+    from timm_peer import let_torchvision_load
+    let_torchvision_load()
 from timm.models.vision_transformer import VisionTransformer
 width, depth, heads, patch, side, classes, batch = map(int, sys.argv[1:8])
 model = VisionTransformer(side, patch, 3, classes, embed_dim=width, depth=depth, num_heads=heads).eval()
@@ -76,7 +84,7 @@ with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=sys.a
     for _ in sys.stdin:
         started = time.perf_counter()
         model(images)
-        print(time.perf_counter() - started, flush=True)
+        print("seconds", time.perf_counter() - started, flush=True)
 """
 
 
@@ -126,16 +134,22 @@ def open_zentorch(python: Path, cell: Cell, precision: str) -> Iterator[Callable
     """Yield a pass through zentorch in a process of its own, which says its time."""
     shape = cell.model
     sizes = (shape.width, shape.depth, shape.heads, shape.patch[0], shape.image[0], shape.classes, cell.batch)
-    command = [str(python), "-c", WORKER, *map(str, sizes), precision]
+    command = [str(python), "-c", WORKER, *map(str, sizes), precision, str(Path(__file__).parent)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
         assert process.stdin is not None and process.stdout is not None
-        while (line := process.stdout.readline()) and line.strip() != "ready":
-            pass
-        assert line, f"zentorch ended: {command[0]} -c ... {sizes}"
+        read = process.stdout.readline
+
+        def wait_for(word: str) -> str:
+            while (line := read()) and not line.startswith(word):  # zentorch writes messages of its own
+                pass
+            assert line, f"zentorch ended: {command[0]} -c ... {sizes}"
+            return line[len(word) :]
 
         def run() -> float:
             process.stdin.write("\n")
-            return float(process.stdout.readline())
+            return float(wait_for("seconds"))
+
+        wait_for("ready")
 
         yield run
         process.stdin.close()
@@ -278,7 +292,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = ("inference", "int8", "training")
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
-    parser.add_argument("--cells", nargs="+", default=[""], help="how the names of the cells begin: all by default")
+    parser.add_argument("--cells", nargs="+", default=[""], help="names of cells, or how some begin: all by default")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--cpu-time", action="store_true", help="CPU time of one thread (OMP_NUM_THREADS=1)")
     parser.add_argument("--models", type=Path, help="where exported and quantised models are kept")
@@ -304,7 +318,8 @@ def main() -> None:
     found = []
     for part in given.parts:
         cells, race = races[part]
-        for cell in (one for one in cells if one.name.startswith(tuple(given.cells))):
+        begins = tuple(set(given.cells) - {one.name for one in cells})
+        for cell in (one for one in cells if one.name in given.cells or one.name.startswith(begins)):
             limits = measure_limits(clock) if given.rounds else {}
             times = race(cell)
             if not times:

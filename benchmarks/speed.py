@@ -62,6 +62,8 @@ from vitreous.training.reporter import Silent
 from vitreous.weights.model_folder import ModelFolder, save_model
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+BRIEF = 0.1
+"""Seconds of a turn in which short passes are repeated."""
 
 
 @dataclass(frozen=True)
@@ -91,15 +93,26 @@ def interleaved(
     wait: Callable[[], None],
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Return each run's times, one of each in turn, after one round to warm up; a run may say its own time."""
+    """Return each run's times, one of each in turn, after one round to warm up; a run may say its own time.
+
+    In place of a short pass, whose beginning other contenders' threads still disturb, the median of those in the next `BRIEF` seconds.
+    """
     times: dict[str, list[float]] = {name: [] for name in runs}
+
+    def measure(run: Callable[[], Any]) -> float:
+        started = clock()
+        took = run()
+        wait()
+        return clock() - started if not isinstance(took, float) else took
+
     for turn in range(rounds + 1):
         for name, run in runs.items():
-            started = clock()
-            took = run()
-            wait()
+            ends = time.perf_counter() + BRIEF
+            took, passes = measure(run), []
+            while time.perf_counter() < ends:
+                passes.append(measure(run))
             if turn:
-                times[name].append(clock() - started if not isinstance(took, float) else took)
+                times[name].append(statistics.median(passes or [took]))
     return times
 
 

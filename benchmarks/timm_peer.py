@@ -1,9 +1,12 @@
 """timm's Vision Transformer of the same architecture as a ViTConfig: the peer of the benchmarks."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
 
-from vitreous.model.config import ViTConfig
+if TYPE_CHECKING:  # a peer's environment may lack vitreous
+    from vitreous.model.config import ViTConfig
 
 TORCHVISION = torch.library.Library("torchvision", "FRAGMENT")
 
@@ -19,7 +22,7 @@ def let_torchvision_load() -> None:
             TORCHVISION.define(f"{name}(Tensor input) -> Tensor")
 
 
-def timm_model(shape: ViTConfig) -> nn.Module:
+def timm_model(shape: "ViTConfig") -> nn.Module:
     """Return timm's model, freshly initialised."""
     let_torchvision_load()
     from timm.models.vision_transformer import VisionTransformer
