@@ -75,7 +75,7 @@ class ExportedEngine(ABC):
         """Return each class's probability, at the model's temperature; raises ConfigError as `logits` does."""
         if "probabilities" in self.folder.graph.outputs:
             return self._pick("probabilities", pixels)
-        return self.folder.probabilities(self._pick("logits", pixels))
+        return to_probabilities(self._pick("logits", pixels), self.folder)
 
     def features(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch features"]:
         """Return each image's features; raises ConfigError for an export without features."""
@@ -89,3 +89,15 @@ class ExportedEngine(ABC):
                 f"with --outputs {kept} or both"
             )
         return self.outputs(pixels)[name]
+
+
+def to_probabilities(
+    logits: Float32[np.ndarray, "batch label"], folder: ExportedFolder
+) -> Float32[np.ndarray, "batch label"]:
+    """Return the probabilities of logits at the model's temperature: their softmax, or each one's sigmoid where an image
+    may have several classes."""
+    calibrated = logits / np.float32(folder.temperature)
+    if folder.multilabel:
+        return 1 / (1 + np.exp(-np.clip(calibrated, -80, 80)))
+    powers = np.exp(calibrated - calibrated.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)

@@ -12,9 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, ClassVar, Literal, NoReturn
 
-import numpy as np
-from jaxtyping import Float32
-
 from vitreous.errors import CheckpointError, ConfigError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.images.preprocess import Resizer
@@ -128,14 +125,9 @@ class ExportedFolder:
             f"{self.path} is an export to {self.target}, whose layers can't be looked into or trained; for that give {self.source}"
         )
 
-    def probabilities(self, logits: Float32[np.ndarray, "batch label"]) -> Float32[np.ndarray, "batch label"]:
-        """Return each class's probability at the model's temperature: softmax, or sigmoids if an image may have several
-        labels."""
-        calibrated = logits / np.float32(self.temperature)
-        if self.multilabel:
-            return 1 / (1 + np.exp(-np.clip(calibrated, -80, 80)))
-        powers = np.exp(calibrated - calibrated.max(1, keepdims=True))
-        return powers / powers.sum(1, keepdims=True)
+    def refuse(self, purpose: str) -> NoReturn:
+        """Raise ConfigError, since the purpose needs another graph."""
+        raise ConfigError(f"{self.path} is an exported model, whose graph is fixed; give {self.source} {purpose}")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from vitreous.data.sources.base import Source
+from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.errors import ConfigError
 from vitreous.evaluation.accuracy import outputs
 from vitreous.evaluation.throughput import compare_costs
@@ -107,10 +108,8 @@ def choose_merges(predictor: Predictor, merges: Sequence[int]) -> tuple[int, ...
         ConfigError: a model that was exported, or can't merge so many.
     """
     folder = predictor.folder
-    if not isinstance(folder, ModelFolder):
-        raise ConfigError(
-            f"{folder.path} is an exported model, whose graph is fixed; give {folder.source} for a merge curve"
-        )
+    if isinstance(folder, ExportedFolder):
+        folder.refuse("for a merge curve")
     if folder.merge:
         raise ConfigError("a merge curve begins without merging; load the model without merge")
     check_merging(folder.model, 1)

@@ -11,6 +11,7 @@ from jaxtyping import Float, Float64, Int64
 from scipy.special import logsumexp
 
 from vitreous.data.sources.base import Source
+from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.errors import ConfigError
 from vitreous.evaluation.accuracy import Progress
 from vitreous.images.preprocess import decode_whole, preprocess_whole
@@ -75,10 +76,8 @@ def choose_sides(predictor: Predictor, sides: Sequence[int]) -> tuple[int, ...]:
         ConfigError: a model that was exported, can't pack, or computes in int8, or a side out of range.
     """
     folder = predictor.folder
-    if not isinstance(folder, ModelFolder):
-        raise ConfigError(
-            f"{folder.path} is an exported model, whose graph is fixed; give {folder.source} to pack images"
-        )
+    if isinstance(folder, ExportedFolder):
+        folder.refuse("to pack images")
     if folder.merge:
         raise ConfigError("merged patches have no place of their own, so images can't be packed; leave out merge")
     check_packing(folder.model.config)

@@ -26,8 +26,8 @@ class Places(NamedTuple):
     """Angles of rotary positions."""
     relative: Relative | OffsetBias | None = None
     """Relative positions shared by all layers."""
-    mask: Bool[Tensor, "*batch query key"] | None = None
-    """The tokens that a query may attend to, if not all of them; of each sequence its own, or one for all."""
+    bias: Float[Tensor, "#batch 1 query key"] | None = None
+    """What is added to the logits of every layer, if a query may not attend to all tokens; see `build_bias`."""
     grid: Size | None = None
     """Rows and columns of the patches."""
 
@@ -95,15 +95,19 @@ class Attention(nn.Module):
         """Return the kernel's input: q and k normalised and rotated, and the bias of relative positions."""
         q, k, v = projected.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         q, k = self.q_norm(q), self.k_norm(k)
-        biases = self.relative or places.relative
-        bias = None if biases is None else biases(q)
-        if places.mask is not None:
-            allowed = places.mask.view(-1, 1, *places.mask.shape[-2:])
-            bias = torch.zeros(allowed.shape, device=q.device).masked_fill(~allowed, -torch.inf)
+        biases, bias = self.relative or places.relative, places.bias
+        if bias is None and biases is not None:
+            bias = biases(q)
         angles = places.angles if self.rotary is None else self.rotary()
         if angles is not None:
             q, k = (rotate(part, angles, self.rotary_kind) for part in (q, k))
         return Heads(q, k, v, bias)
+
+
+def build_bias(allowed: Bool[Tensor, "*batch query key"]) -> Float[Tensor, "#batch 1 query key"]:
+    """Return minus infinity where a query may not attend to a token, of each sequence its own or one for all; else zero."""
+    allowed = allowed.view(-1, 1, *allowed.shape[-2:])
+    return torch.zeros(allowed.shape, device=allowed.device).masked_fill(~allowed, -torch.inf)
 
 
 def attend(heads: Heads) -> Float[Tensor, "batch head query head_dim"]:

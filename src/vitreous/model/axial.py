@@ -7,7 +7,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vitreous.model.attention import NOWHERE, Attention, Heads, Places, attend
+from vitreous.model.attention import NOWHERE, Attention, Heads, Places, attend, build_bias
 from vitreous.model.config import ViTConfig
 from vitreous.shapes import Size
 
@@ -43,7 +43,7 @@ class AxialAttention(Attention):
         """
         assert places.grid is not None
         mask = build_line_mask(places.grid, self.axis, projected.device)
-        return super().compute_heads(projected, places._replace(mask=mask))
+        return super().compute_heads(projected, places._replace(bias=build_bias(mask)))
 
 
 def split_lines(

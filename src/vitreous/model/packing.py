@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
-from vitreous.model.attention import Places
+from vitreous.model.attention import Places, build_bias
 from vitreous.model.config import ViTConfig
 from vitreous.model.kinds import Config, name_kind
 from vitreous.model.patches import cut_patches
@@ -122,7 +122,7 @@ def forward_packed(
     lengths = tuple(map(len, parts))
     layout = Layout(lengths, budget or sum(lengths))
     z = layout.join(parts)
-    places = Places(join_angles(model, grids, layout), mask=layout.build_mask(z.device))
+    places = Places(join_angles(model, grids, layout), bias=build_bias(layout.build_mask(z.device)))
     for index, block in enumerate(model.blocks):
         z = add_positions(model, z, index, (grids, layout, rule))
         z = model.dropout(model.embed_norm(z)) if index == 0 else z
