@@ -7,7 +7,7 @@ What stands in for the real thing, and all that does:
   checks that constraints.txt pins every dependency.
 - `make` is asked what it would do (make --dry-run); the commands of `make demo` are then executed, its training of photographs
   without augmented views.
-- The commands of vitreous, but for `inspect`, are forked from the test's process, which has imported torch already; what
+- The commands of vitreous, but for `vitreous inspect photos`, are forked from the test's process, which has imported torch already; what
   stands before the bar of a pipe is executed first.
 - `photos`, `flowers` and `unsorted` are made here: JPEGs of noise around one colour for each class.
 """
@@ -34,7 +34,7 @@ README = ROOT / "README.md"
 FENCE = re.compile(r"^```(?P<language>[a-z]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 SHORT = "--duration 2st --evaluate-every 2st"
 SHORT_IN_PYTHON = 'settings={"duration": "2st", "evaluate_every": "2st"}'
-FORKED = "vitreous (?!inspect)"
+FORKED = "vitreous (?!inspect photos$)"
 SET_UP = ("python3 -m venv .venv", "source .venv/bin/activate", "pip install -c constraints.txt -e .")
 CLASSES = {
     "photos": {"cat": (200, 120, 60), "dog": (60, 90, 180)},

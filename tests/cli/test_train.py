@@ -7,7 +7,6 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -169,13 +168,25 @@ def test_all_checkpoints_damaged(vitreous, run):
 
 
 def test_a_run_in_use(vitreous, run):
-    holder = "import sys, time; from vitreous.run_folder import Run; r = Run.open(sys.argv[1]); print(1, flush=True); time.sleep(99)"
-    with subprocess.Popen([sys.executable, "-c", holder, run], stdout=subprocess.PIPE) as process:
-        assert process.stdout.readline() == b"1\n"
+    held, holding = os.pipe()
+
+    def hold():
+        with Run.open(run):
+            os.write(holding, b"1")
+            time.sleep(99)
+        return 0
+
+    process = forked.Forked(hold)
+    try:
+        assert os.read(held, 1) == b"1"
         before = snapshot(run)
         vitreous("resume", run).refused(f"is in use by process {process.pid}", f"kill {process.pid}")
         assert snapshot(run) == before
+    finally:
         process.kill()
+        process.communicate()
+    os.close(held)
+    os.close(holding)
     vitreous("resume", run).worked("finished")
 
 

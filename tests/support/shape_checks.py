@@ -80,7 +80,9 @@ class _Remembered:
     """A checked function of arrays that asks once for each combination of types, shapes and dtypes."""
 
     def __init__(self, typechecker: Callable, function: Callable) -> None:
-        self.function, self.passed = function, set()
+        self.function = function
+        self.passed: dict[Any, set[Any]] = {}
+        """For each combination of arguments, those of results that have passed."""
         self.results: list[Any] = []
         """The result that is to be checked, where the function has run already."""
         self.by_value = "Literal" in repr(function.__annotations__)
@@ -94,23 +96,25 @@ class _Remembered:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
-        given = None if self.by_value else _kind((*args, *kwargs.values()))
+        given = None if self.by_value else _kind((*args, *kwargs.values()) if kwargs else args)
         if given is None:
             with SHAPES:
                 return self.typed(*args, **kwargs)
-        given += tuple(kwargs)
-        if given not in self.passed:
+        if kwargs:
+            given += tuple(kwargs)
+        passed = self.passed.get(given)
+        if passed is None:
             with SHAPES:
                 result = self.typed(*args, **kwargs)
-            self.passed |= {given, (given, _kind(result))}
+            self.passed.setdefault(given, set()).add(_kind(result))
             return result
         result = self.function(*args, **kwargs)
         kind = _kind(result)
-        if kind is None or (given, kind) not in self.passed:
+        if kind is None or kind not in passed:
             self.results.append(result)
             with SHAPES:
                 self.typed(*args, **kwargs)
-            self.passed.add((given, kind))
+            passed.add(kind)
         return result
 
 
@@ -123,10 +127,15 @@ def _kind(value: Any) -> Any:
         return kind
     if sort == "array":
         return kind, value.dtype, value.shape
-    if sort == "tuple":
-        kinds = tuple([_kind(part) for part in value])
-        return None if None in kinds else kinds
-    return None
+    if sort != "tuple":
+        return None
+    kinds = []
+    for part in value:
+        found = type(part)
+        if SORTS.get(found) != "plain" and (found := _kind(part)) is None:
+            return None
+        kinds.append(found)
+    return tuple(kinds)
 
 
 SORTS: dict[type, str] = {}
