@@ -7,7 +7,7 @@ import pytest
 from tests.support.packs import shard
 from tests.support.pictures import encoded, picture
 
-from vitreous.data import dataset as room
+from vitreous.data import scanned_splits as room
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
 from vitreous.data.listing import scan as scanning

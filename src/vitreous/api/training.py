@@ -16,6 +16,7 @@ from vitreous.cross_validation import begin_folds, check_folds, describe_plan, p
 from vitreous.data.channels import check_same, format_values, measure_channels
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import Dataset, is_built_in, open_dataset
+from vitreous.data.scanned_splits import scanning_once
 from vitreous.data.sources.digits import DIGITS
 from vitreous.data.sources.objects import hold
 from vitreous.data.splits import check_there
@@ -174,7 +175,8 @@ def train(
             options, notices = lay_over(read_config_file(config), options)
             for notice in notices:
                 reporter.message(notice)
-        return train_or_plan(options, out, reporter, processes if dry_run else 0)
+        with scanning_once():
+            return train_or_plan(options, out, reporter, processes if dry_run else 0)
 
 
 def train_or_plan(

@@ -11,14 +11,14 @@ from vitreous.data.channels import find_common_channels
 from vitreous.data.config import DataConfig
 from vitreous.data.folds import ALL, ALL_NOTE, refuse_folds, take_array_fold, take_fold
 from vitreous.data.listing.listing import Listing, format_names
-from vitreous.data.listing.scan import SAMPLE, Progress, ScanReport, scan, scan_sample, summarize_sizes
+from vitreous.data.listing.scan import SAMPLE, Progress, ScanReport, summarize_sizes
 from vitreous.data.listing.split import hold_out, hold_out_multilabel
+from vitreous.data.scanned_splits import scan_splits
 from vitreous.data.sources.base import Source, get_label_matrix
 from vitreous.data.sources.digits import DIGITS, load_digits
 from vitreous.data.sources.files import ScannedListing, build_source, keep_readable, number_classes
 from vitreous.data.sources.pseudo_labels import PseudoLabelled
 from vitreous.data.sources.subset import divide
-from vitreous.data.splits import list_data, list_splits
 from vitreous.data.synthetic.formula import is_formula, parse_formula, split_formula
 from vitreous.data.unlabelled import open_pseudo_labelled
 from vitreous.errors import DataError
@@ -125,16 +125,7 @@ def open_whole(config: DataConfig, decode: DecodeConfig, progress: Progress | No
         return open_digits(config)
     if is_formula(config.path):
         return open_formula(config)
-    listings, test = list_parts(config)
-    listings = [*listings, *([test] if test else [])]
-    total, done = sum(map(len, listings)), 0
-    parts: list[ScannedListing] = []
-    for listing in listings:
-        tell = None if progress is None else lambda now, _, before=done: progress(before + now, total)
-        later = config.scan == "later"
-        records = scan_sample(listing, decode, config.verify) if later else scan(listing, decode, config.verify, tell)
-        parts.append(ScannedListing(listing, records))
-        done += len(listing)
+    parts, test = scan_splits(config, decode, progress)
     broken = tuple(pair for part in parts for pair in part.broken)
     good = [keep_readable(part, config.broken) for part in parts]
     apart = good.pop() if test else None
@@ -191,39 +182,6 @@ def choose_held_out(listing: Listing, config: DataConfig) -> list[bool]:
     if listing.multilabel:
         return hold_out_multilabel(listing.names, listing.label_lists, *how)
     return hold_out(listing.names, listing.labels, *how)
-
-
-def list_parts(config: DataConfig) -> tuple[list[Listing], Listing | None]:
-    """Return the training files; the validation files, unless they are still to be split off; and the test files, if
-    they will be measured."""
-    path = Path(config.path).expanduser() if config.path else Path()
-    if not config.path:
-        raise DataError(
-            "data.path is empty; give a folder of class folders, a CSV or JSONL file, digits, or formula:fractals"
-        )
-    optional = config.labels == "optional"
-    splits, once = list_splits(path, optional, multilabel=True), config.test_split == "once" and not optional
-    train, own = (splits.train, splits.validation) if once else splits.let_test_stand_in()
-    assert train is not None
-    test = splits.test if once else None
-    if config.validation is None:
-        if test is not None and own is None and not config.folds:
-            note = (
-                "there is no validation split: a part of the training images is held out for it, and the test "
-                "split is kept for the end"
-            )
-            train = replace(train, notes=(*train.notes, note))
-        return [train] if own is None else [train, own], test
-    validation, more = list_data(Path(config.validation).expanduser(), optional, multilabel=True)
-    if validation.multilabel != train.multilabel:
-        one, other = (path, config.validation) if train.multilabel else (config.validation, path)
-        raise DataError(f"{one} has several labels an image and {other} has one; both must have the same kind")
-    if more is not None:
-        raise DataError(f"{config.validation} has splits of its own; give one of them, e.g. {config.validation}/val")
-    if own is not None:
-        note = f"{len(own):,} validation images of {path} were left out: {config.validation} is the validation"
-        train = replace(train, notes=(*train.notes, note))
-    return [train, validation], test
 
 
 def is_built_in(name: str) -> bool:

@@ -80,7 +80,8 @@ def holds_images(folder: Path) -> bool:
 
 def is_image(name: str) -> bool:
     """Return whether a file counts as an image, by its extension."""
-    return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122 (called for every file)
+    dot = name.rfind(".")  # much faster than splitext, and called for every file
+    return dot > 0 and name[dot:].lower() in SUFFIXES
 
 
 @dataclass

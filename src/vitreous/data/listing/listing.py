@@ -3,6 +3,7 @@
 import os
 import re
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -78,12 +79,12 @@ class Listing:
     def __len__(self) -> int:
         return len(self.rows)
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The files' names."""
         return tuple(row.name for row in self.rows)
 
-    @property
+    @cached_property
     def labels(self) -> tuple[str, ...]:
         """The class name of each."""
         return tuple(row.label for row in self.rows)
