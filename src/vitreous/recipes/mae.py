@@ -17,7 +17,8 @@ def mae(options: RecipeOptions) -> RunConfig:
     decay 0.05; crops of at least a fifth of the area, normalised by ImageNet's constants; a decoder of 8 blocks of
     width 512; initial weights as theirs, except for the patch embedding's bias (zero; theirs is torch's default). On
     less, the model and the length of recipe `small` with a decoder of 2 blocks of half the model's width. The exported
-    model has no head and no decoder: fine-tune it, or measure its features.
+    model has no head and no decoder: fine-tune it, or measure its features. Source: facebookresearch/mae, main_pretrain.py and
+    PRETRAIN.md.
 
     Reached: by the authors ViT-B/16 83.6% on ImageNet after 1,600 epochs and fine-tuning. Our measurements are in
         docs/recipes.md.

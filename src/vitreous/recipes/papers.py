@@ -33,16 +33,19 @@ STRENGTHS = {
     "strong1": ((2, 20.0), 0.5),
     "strong2": ((2, 20.0), 0.8),
 }
-"""AugReg's strengths of augmentation: RandAugment's layers and magnitude, and mixup's alpha."""
+"""AugReg's strengths of augmentation: RandAugment's layers and magnitude, and mixup's alpha (google-research/big_vision,
+big_vision/configs/vit_i1k.py)."""
 CHOSEN = {
     "Ti/16": ("light1", "none"), "S/32": ("light2", "none"), "S/16": ("medium2", "light1"),
     "B/32": ("medium2", "light2"), "B/16": ("medium2", "light2"), "L/16": ("medium2", "medium2"),
 }  # fmt: skip
-"""The authors' choice of strength for a model, on ImageNet and on ImageNet-21k; a model that isn't there gets B/16's."""
+"""The authors' choice of strength for a model, on ImageNet and on ImageNet-21k (google-research/big_vision, big_vision/configs/vit_i1k.py
+and vit_i21k.py); a model that isn't there gets B/16's."""
 MANY_CLASSES = 10_000
 """Classes from which data is like ImageNet-21k."""
 DECAYS = (1e-4, 3e-5)
-"""AugReg's weight decays: 0.1 and 0.03 times the peak rate."""
+"""AugReg's weight decays: 0.1 and 0.03 times the peak rate, as in the names of its published files (google-research/vision_transformer,
+README.md)."""
 REGULARISATIONS = (RegularisationConfig(), RegularisationConfig(dropout=0.1, drop_path=0.1))
 """AugReg's regularisations: none, or dropout and stochastic depth."""
 
@@ -163,6 +166,8 @@ def plain_s16(options: RecipeOptions) -> RunConfig:
     Batch 1024, Adam, 10,000 steps of warm-up, cosine from 1e-3, weight decay 1e-4 of its own at each step, clip at norm 1; mean pooling,
     fixed positions of sines and cosines, a tanh layer before the head; RandAugment (2, 10) and mixup 0.2; no dropout.
 
+    Source: google-research/big_vision, big_vision/configs/vit_s16_i1k.py.
+
     Reached: by the authors 76.5% after 90 epochs and 80.0% after 300 (their table 1). Not run here.
     """
     model = build_large_model(
@@ -187,7 +192,8 @@ def bit(options: RecipeOptions) -> RunConfig:
     """Train a ResNet from scratch as Big Transfer does on ImageNet and ImageNet-21k (1912.11370, section 3.3): 90 epochs of SGD.
 
     Batch 4096, momentum 0.9, rate 0.03 for each 256 examples of it, 5,000 steps of warm-up, a tenth of the rate after 30, 60 and 80 epochs;
-    weight decay 1e-4 (torch's, through the momentum); from 10,000 classes on a sigmoid for each class.
+    weight decay 1e-4 (torch's, through the momentum); from 10,000 classes on a sigmoid for each class (google-research/big_vision,
+    big_vision/configs/bit_i21k.py; the rest of that later configuration differs from the paper).
 
     Reached: by the authors R152x4 81.3% (ImageNet alone) and 85.4% (ImageNet-21k) on ImageNet after fine-tuning. Not run here.
     """
