@@ -105,7 +105,7 @@ def make(folder: Path, files: int, folders: int) -> None:
 def measure_start(name: str, folder: Path, caches: Path, out: Path) -> tuple[float, float, float]:
     """Return seconds to the first step, the processor's seconds of all processes, and the highest memory in MiB."""
     classes = sum(1 for _ in (folder / "photos").iterdir())
-    fields = {"folder": str(folder / "photos"), "out": str(out), "scan": "later" if "later" in name else "full"}
+    fields = {"folder": str(folder / "photos"), "out": str(out), "scan": "later" if "later" in name else "first"}
     code = HEAD.format(here=str(Path(__file__).parent)) + STARTS[name].format(
         model=MODEL.format(classes=classes), **fields
     )
