@@ -39,7 +39,7 @@ from vitreous.images.decode import decode
 from vitreous.model.count import count_flops
 from vitreous.model.factory import create
 from vitreous.model.names import build_vit_config
-from vitreous.runtime.device import has_native_bf16, read_cpu_vendor
+from vitreous.runtime.device import has_fast_bf16, read_cpu_vendor
 from vitreous.weights.model_folder import ModelFolder, save_model
 
 HERE = Path(__file__).parent
@@ -260,7 +260,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    bf16 = has_native_bf16(torch.device("cpu"))
+    bf16 = has_fast_bf16(torch.device("cpu"))
     model = next(
         (line.partition(": ")[2] for line in read_cpu_vendor().splitlines() if line.startswith("model name")), ""
     )

@@ -51,7 +51,7 @@ from vitreous.engines.int8_linear import Int8Linear
 from vitreous.engines.selection import choose_engine
 from vitreous.engines.torch_engine import TorchEngine
 from vitreous.model.count import count_flops
-from vitreous.runtime.device import has_native_bf16
+from vitreous.runtime.device import has_fast_bf16
 from vitreous.runtime.processor import read_cpu_model
 from vitreous.runtime.signal_stack import keep_signal_stack
 from vitreous.weights.model_folder import ModelFolder, load_model, save_model
@@ -209,7 +209,7 @@ def race_inference(
     """Return each contender's seconds a batch."""
     folder = folder_of(cell.model)
     images = torch.randn(cell.batch, cell.model.channels, *cell.model.image)
-    precisions = ["fp32", *["bf16"] * has_native_bf16(CPU)]
+    precisions = ["fp32", *["bf16"] * has_fast_bf16(CPU)]
     with open_models(models, cell) as where, ExitStack() as stack:
         exported = take_export(folder, where)
         if not rounds:
@@ -238,7 +238,7 @@ def race_int8(cell: Cell, rounds: int, clock: Clock, models: Path | None) -> dic
         runs: dict[str, Callable[[], Any]] = {BASELINE: forward(timm_model(cell.model).eval(), images)}
         runs["vitreous int8"] = partial(TorchEngine(small, "cpu", "int8").logits, pixels)
         for hint in ("LATENCY", "THROUGHPUT"):
-            for rest in ("fp32", *["bf16"] * has_native_bf16(CPU)):
+            for rest in ("fp32", *["bf16"] * has_fast_bf16(CPU)):
                 runs[f"openvino int8 and {rest}, {hint.lower()}"] = run_openvino(
                     written["openvino"].file, images.numpy(), hint, rest, clock
                 )

@@ -53,7 +53,7 @@ from vitreous.model.config import ViTConfig
 from vitreous.model.count import count_flops
 from vitreous.model.factory import create
 from vitreous.model.names import build_vit_config
-from vitreous.runtime.device import choose_device, has_native_bf16, tune_cpu
+from vitreous.runtime.device import choose_device, has_fast_bf16, tune_cpu
 from vitreous.runtime.processor import read_cpu_model
 from vitreous.training.assembly import build_job
 from vitreous.training.config import OptimizerConfig, RunConfig, ScheduleConfig
@@ -158,14 +158,14 @@ def inference_runs(
     pixels = torch.randint(256, (cell.batch, *cell.model.image, cell.model.channels), dtype=torch.uint8).numpy()
     runs: dict[str, Callable[[], Any]] = {}
     for precision, dtype in PRECISIONS.items():
-        if precision == "fp32" or has_native_bf16(device):
+        if precision == "fp32" or has_fast_bf16(device):
             runs[f"timm {precision}"] = forward(timm_model(cell.model).eval().to(device, dtype), images.to(dtype))
             engine = TorchEngine(folder, str(device), precision)
             engine.waiting = engine.waiting and 0  # as after a few images
             runs[f"vitreous {precision}"] = partial(engine.logits, pixels)
     for name in () if exported is None else ("onnxruntime", "openvino"):
         runs[f"{name} fp32"] = partial(choose_engine(exported, name).logits, pixels)
-    if exported is not None and has_native_bf16(device):
+    if exported is not None and has_fast_bf16(device):
         runs["openvino bf16"] = partial(choose_engine(exported, "openvino", precision="bf16").logits, pixels)
     return runs
 
@@ -205,7 +205,7 @@ def training_runs(cell: Cell, device: torch.device) -> dict[str, Callable[[], An
     if device.type == "cpu":
         runs["timm fp32, oneDNN"] = with_products("medium", timm_step(cell, "fp32", device))
     runs["vitreous fp32"] = with_products(own, own_step(cell, "fp32", device))
-    if has_native_bf16(device):
+    if has_fast_bf16(device):
         runs["timm bf16"] = with_products("highest", timm_step(cell, "bf16", device))
         if shutil.which("g++"):
             runs["timm bf16, compiled"] = with_products("highest", timm_step(cell, "bf16", device, compiled=True))

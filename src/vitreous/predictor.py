@@ -61,7 +61,7 @@ class Predictor(Shown):
         folder: the model and all that belongs to it, or one that was exported.
         device: auto, cpu, cuda or mps.
         batch: most images in one pass through the model.
-        precision: fp32; bf16; int8, of a model that was quantised; auto: bf16 where the hardware multiplies it natively.
+        precision: fp32; bf16; int8, of a model that was quantised; auto: bf16 where the hardware multiplies it faster.
         top: classes listed in each prediction, most probable first.
         engine: who computes: auto, torch, onnxruntime or openvino (`engines/selection.py`).
 

@@ -1,6 +1,7 @@
 """How a CPU is set up, and which attention kernel follows from it."""
 
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -60,3 +61,38 @@ def test_either_kernel_gives_equation_7(products, precision, tokens):
     q, k, v = (torch.randn(2, 3, tokens, 8, generator=torch.Generator().manual_seed(n)) * 1.5 for n in range(3))
     expected = attention_weights(q.double(), k.double()) @ v.double()
     torch.testing.assert_close(attend(Heads(q, k, v, None)).double(), expected, atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("gain", "expected"), [(0.5, False), (1.1, False), (2.0, True)])
+@pytest.mark.parametrize("name", ["avx512_bf16", "amx_bf16", "bf16"])
+def test_a_cpu_that_announces_bf16_must_be_faster_in_it(monkeypatch, name, gain, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {name: True})
+    monkeypatch.setattr(device, "measure_bf16", lambda: gain)
+    assert device.has_fast_bf16(torch.device("cpu")) == expected
+
+
+def test_without_instructions_for_bf16_nothing_is_measured(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
+    monkeypatch.setattr(device, "measure_bf16", lambda: pytest.fail("measured"))
+    assert not device.has_fast_bf16(torch.device("cpu"))
+
+
+def test_the_gain_is_the_ratio_of_the_fastest_products(monkeypatch):
+    """A clock on which float32 takes 6, 5, ..., 1 s and bfloat16 4 s each: 1 / 4."""
+    times = iter([time for wide in range(6, 0, -1) for time in (0, wide, 0, 4)])
+    monkeypatch.setattr(device, "time", SimpleNamespace(perf_counter=lambda: next(times)))
+    assert device.measure_bf16.__wrapped__() == 0.25
+
+
+def test_the_gain_agrees_with_a_longer_measurement():
+    """Whatever this processor is: more products, timed by the process's own time, are on the same side."""
+    gain = device.measure_bf16()
+    spent = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        factor, start = torch.ones(512, 512, dtype=dtype), time.process_time()
+        for _ in range(16):
+            factor @ factor
+        spent[dtype] = time.process_time() - start
+    longer = spent[torch.float32] / spent[torch.bfloat16]
+    if not 0.8 < longer / device.WORTH < 1.25:
+        assert (gain > device.WORTH) == (longer > device.WORTH)

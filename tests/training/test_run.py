@@ -17,7 +17,7 @@ from vitreous.evaluation.accuracy import evaluate
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.predictor import Predictor
 from vitreous.run_folder import Run, read_run
-from vitreous.runtime.device import has_native_bf16
+from vitreous.runtime.device import has_fast_bf16
 from vitreous.settings import from_dict
 from vitreous.training import resolve as resolving
 from vitreous.training.assembly import build_job
@@ -134,17 +134,17 @@ def test_minutes_become_steps(monkeypatch):
 def test_the_precision_that_was_used_is_written_down(go, precision):
     result = go(precision=precision)
     used = read_run(result.run).config["config"]["precision"]
-    assert used == ({True: "bf16", False: "fp32"}[has_native_bf16(CPU)] if precision == "auto" else precision)
+    assert used == ({True: "bf16", False: "fp32"}[has_fast_bf16(CPU)] if precision == "auto" else precision)
     assert {tensor.dtype for tensor in exported(result.run).values()} == {torch.float32}
 
 
 @pytest.mark.parametrize("native", [True, False])
-def test_emulated_bf16_is_said(monkeypatch, native):
-    monkeypatch.setattr(resolving, "has_native_bf16", lambda device: native)
+def test_slow_bf16_is_said(monkeypatch, native):
+    monkeypatch.setattr(resolving, "has_fast_bf16", lambda device: native)
     listener = Listener()
     for precision, used in (("auto", "bf16" if native else "fp32"), ("fp32", "fp32"), ("bf16", "bf16")):
         assert resolved(replace(TINY, precision=precision), listener).precision == used
-    assert [text for text in listener.messages if "emulates bf16" in text] == listener.messages
+    assert [text for text in listener.messages if "bf16 is slower" in text] == listener.messages
     assert len(listener.messages) == (not native)
 
 

@@ -123,7 +123,7 @@ def embed(
             are kept and written too.
         out: a file to write, replacing what is there: .parquet (needs pyarrow) or .npz; None: none.
         layer: features (what the head reads), mean, norm, pooled, block.5, block.5:class, stage.2, ...
-        precision: fp32; bf16 (autocast); auto: bf16 where the hardware multiplies it natively.
+        precision: fp32; bf16 (autocast); auto: bf16 where the hardware multiplies it faster.
         batch: images in one pass through the model, at least 1.
         device: auto, cpu, cuda or mps; for a model that isn't loaded yet.
         cache: keep features on the disk, and reuse them.

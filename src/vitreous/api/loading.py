@@ -52,7 +52,7 @@ def load(
         device: auto, cpu, cuda or mps.
         batch: most images that pass through the model at once when it classifies.
         precision: fp32; bf16 (autocast); int8, of a model that `vitreous.quantise` wrote; auto: bf16 where the hardware
-            multiplies it natively.
+            multiplies it faster.
         top: classes listed in each prediction, most probable first.
         threshold: probability below which a label is "unknown"; where an image may have several classes, from which a
             class is there (None: one half).

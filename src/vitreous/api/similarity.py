@@ -93,7 +93,7 @@ def cka(
         images: most images to compare on, at least 4; of more, so many are drawn at random.
         unbiased: estimate by minibatches, without the bias that few images and wide features bring.
         batch: images in one pass through the models, at least 1; the minibatch of `unbiased`.
-        precision: fp32; bf16 (autocast); auto: bf16 where the hardware multiplies it natively.
+        precision: fp32; bf16 (autocast); auto: bf16 where the hardware multiplies it faster.
         device: auto, cpu, cuda or mps.
         broken: what to do about files that can't be read: raise, or skip.
         progress: show progress; None: only in a notebook or on a terminal.

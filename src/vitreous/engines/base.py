@@ -12,7 +12,7 @@ EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 ENGINES = ("auto", "torch", "onnxruntime", "openvino")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
-"""Precision of a command's computation; auto: bf16 if the hardware multiplies it natively."""
+"""Precision of a command's computation; auto: bf16 where the hardware multiplies it faster than float32."""
 PRECISIONS_OF = {"torch": ("fp32", "bf16", "int8"), "onnxruntime": ("fp32",), "openvino": ("fp32", "bf16", "fp16")}
 """Precisions in which each engine computes a float32 model; the engine checks whether the processor supports them."""
 

@@ -18,7 +18,7 @@ from vitreous.engines.packed_model import count_packed, pack_model
 from vitreous.errors import ConfigError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.vit import ViT
-from vitreous.runtime.device import has_native_bf16
+from vitreous.runtime.device import has_fast_bf16
 from vitreous.runtime.memory import read_memory
 
 WORTH = 8
@@ -124,7 +124,7 @@ class FastPath:
         """Return a packing in which the layers whose ranges are known multiply int8."""
         if not self.ranges:
             return packing
-        attends = torch.bfloat16 if has_native_bf16(torch.device("cpu")) else torch.float32
+        attends = torch.bfloat16 if has_fast_bf16(torch.device("cpu")) else torch.float32
         return Int8Packing(packing, attends, self.ranges)
 
     def _find_folded(self, pixels: Tensor) -> PreprocessConfig | None:

@@ -15,7 +15,7 @@ from vitreous.engines.packed_blocks import centre
 from vitreous.engines.packed_model import PATCHES, list_layers
 from vitreous.errors import ConfigError
 from vitreous.images.tensors import Normalization
-from vitreous.runtime.device import choose_device, has_native_bf16, tune_cpu
+from vitreous.runtime.device import choose_device, has_fast_bf16, tune_cpu
 from vitreous.shapes import Pixels
 from vitreous.weights.model_folder import ModelFolder
 
@@ -27,7 +27,7 @@ class TorchEngine:
         folder: the model; it is moved to the device.
         device: auto, cpu, cuda or mps.
         precision: fp32; bf16 (autocast); int8, of a model that was calibrated for it, on a CPU; auto: bf16 where the
-        hardware multiplies it natively.
+        hardware multiplies it faster.
         packed: take the fast path on a CPU (`engines/fast_path.py`); otherwise, and if patches are merged, the model's
         own layers.
 
@@ -45,7 +45,7 @@ class TorchEngine:
         self.device = choose_device(device)
         if self.device.type == "cpu":
             tune_cpu()
-        self.bf16 = precision == "bf16" or (precision == "auto" and has_native_bf16(self.device))
+        self.bf16 = precision == "bf16" or (precision == "auto" and has_fast_bf16(self.device))
         if precision == "int8":
             check_computable(folder, self.device)
         self.ranges = folder.ranges if precision == "int8" else {}

@@ -197,7 +197,7 @@ class RunConfig:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to train; auto prefers cuda, then mps, then cpu."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """bf16: autocast. auto: bf16 where the hardware multiplies it natively, else fp32."""
+    """bf16: autocast. auto: bf16 where the hardware multiplies it faster, else fp32."""
     compile: bool = False
     """Compile the training step with torch.compile."""
     recompute: bool = False

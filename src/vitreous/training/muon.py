@@ -30,14 +30,12 @@ class Muon(torch.optim.Optimizer):
 
     Args:
         params: groups of matrices, or of kernels. A group's `parts` (default 1) says how many matrices are stacked
-            along the rows of
-            each parameter: 3 for a fused qkv.
+            along the rows of each parameter: 3 for a fused qkv.
         lr: learning rate.
         weight_decay: decay, times the learning rate.
         momentum: decay rate of the momentum, 0 to below 1.
         precision: of the products in the orthogonalisation; None: the parameters' own. bfloat16 is enough (Jordan et
-            al.), and
-            pays where the hardware multiplies it.
+            al.), and pays where the hardware multiplies it faster.
     """
 
     def __init__(

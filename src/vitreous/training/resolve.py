@@ -24,7 +24,7 @@ from vitreous.model.kinds import get_kind, name_kind
 from vitreous.model.resnet_config import ResNetConfig
 from vitreous.model.swin_config import SwinConfig, check_swin_training
 from vitreous.objectives.config import ClassifyConfig
-from vitreous.runtime.device import choose_device, has_native_bf16
+from vitreous.runtime.device import choose_device, has_fast_bf16
 from vitreous.runtime.memory import read_memory
 from vitreous.shapes import Size
 from vitreous.storage.limits import format_bytes
@@ -59,9 +59,11 @@ def resolve(
         )
     device = choose_device(config.device)
     if config.precision == "auto":
-        config = replace(config, precision="bf16" if has_native_bf16(device) else "fp32")
-    elif config.precision == "bf16" and not has_native_bf16(device):
-        reporter.message("this device emulates bf16: slower than fp32, and less precise; --precision auto avoids it")
+        config = replace(config, precision="bf16" if has_fast_bf16(device) else "fp32")
+    elif config.precision == "bf16" and not has_fast_bf16(device):
+        reporter.message(
+            "bf16 is slower than fp32 on this device, or no faster, and less precise; --precision auto avoids it"
+        )
     if config.micro_batch == "auto":
         config = replace(config, micro_batch=find_micro_batch(config, dataset, reporter, world, teacher))
     if Duration.parse(config.duration).unit == "min":

@@ -37,7 +37,7 @@ class Embed:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "fp32"
-    """bf16 is faster where the hardware multiplies it natively; auto: use it there. int8: what vitreous quantise wrote."""
+    """bf16 is faster on hardware that multiplies it fast; auto: use it there. int8: what vitreous quantise wrote."""
     engine: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
     """The engine: torch; for an exported model onnxruntime or openvino, without torch. auto: the faster one on this
     machine, measured once there are enough images (docs/speed.md)."""
@@ -101,6 +101,6 @@ class Cka:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
-    """bf16 is faster where the hardware multiplies it natively; auto: use it there."""
+    """bf16 is faster on hardware that multiplies it fast; auto: use it there."""
     broken: Literal["raise", "skip"] = "raise"
     """What to do about files that can't be read: raise, or skip (they are counted)."""

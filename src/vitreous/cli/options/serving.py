@@ -29,7 +29,7 @@ class Serve(ServiceLimits):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "fp32"
-    """bf16 is faster where the hardware multiplies it natively; auto: use it there. int8: what vitreous quantise wrote."""
+    """bf16 is faster on hardware that multiplies it fast; auto: use it there. int8: what vitreous quantise wrote."""
     engine: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
     """Who computes: torch; of an exported model onnxruntime or openvino, without torch. auto: the faster one here, once
     enough images have come to measure it (docs/speed.md)."""

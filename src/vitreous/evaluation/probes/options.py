@@ -33,7 +33,7 @@ class ProbeOptions:
     layer: str = "features"
     """Which features: the head's input, mean (of the patches), norm, pooled, block.5, block.5:class, stage.2, ..."""
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "fp32"
-    """What is computed in; bf16 is faster where the hardware multiplies it natively; auto: use it there."""
+    """What is computed in; bf16 is faster on hardware that multiplies it fast; auto: use it there."""
     cache: bool = True
     """Keep features on disk, in ~/.cache/vitreous/features or below $VITREOUS_CACHE, and reuse them."""
     shots: tuple[int | Literal["all"], ...] = (1, 5, 10, 25)
