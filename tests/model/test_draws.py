@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from vitreous.model.config import RegularisationConfig
-from vitreous.model.draws import LEAST, Dropout, Keys, PatchDropout, draw, threshold
+from vitreous.model.draws import LEAST, Drawing, Dropout, Keys, PatchDropout, draw, threshold
 from vitreous.model.factory import create
 from vitreous.model.names import build_vit_config
 from vitreous.model.vit import ViT
@@ -82,12 +82,24 @@ def test_layers_and_uses_draw_anew() -> None:
     model = regularised(dropout=0.5, drop_path=0.5)
     model.set_examples(KEYS)
     ones = torch.ones(40, 4, model.config.width)
-    masks = [layer.dropout(ones, use) for layer in (model.blocks[1].mlp, model.blocks[2].mlp) for use in (0, 1)]
-    masks += [block.dropout(ones) for block in model.blocks]
-    masks += [model.blocks[2].drop_path(ones, use) for use in (0, 1)]
+    places = [place for block in model.blocks[1:] for place in (block.mlp.hidden_dropout, block.mlp.dropout)]
+    places += [block.dropout for block in model.blocks]
+    places += [model.blocks[2].attention_drop_path, model.blocks[2].mlp_drop_path]
+    masks = [place(ones) for place in places]
     for index, first in enumerate(masks):
         assert set(first.unique().tolist()) == {0.0, 2.0}
         assert not any(torch.equal(first, second) for second in masks[:index])
+
+
+def test_a_model_holds_no_layer_that_leaves_nothing_out() -> None:
+    model = regularised(dropout=0.5, drop_path=0.5, patch_dropout=0.5)
+    numbers = [layer.number for layer in model.modules() if isinstance(layer, Drawing)]
+    assert numbers == [0, 2, 4, 6, 7, 10, 12, 13, 14, 15, 16, 18, 19, 20, 21], "saved runs draw by these"
+    model.regularise(RegularisationConfig(drop_path=0.25))
+    kept = [layer for layer in model.modules() if isinstance(layer, Drawing)]
+    assert [(layer.number, layer.rate) for layer in kept] == [(14, 0.125), (15, 0.125), (20, 0.25), (21, 0.25)]
+    model.regularise(RegularisationConfig())
+    assert not any(isinstance(layer, Drawing) for layer in model.modules())
 
 
 def test_without_keys_torch_draws() -> None:
@@ -99,9 +111,9 @@ def test_without_keys_torch_draws() -> None:
 
 
 def test_patches_stay_in_every_place_alike() -> None:
-    layer, keys = PatchDropout(0.75).train(), Keys()
-    layer.link(keys, 0)
+    keys = Keys()
     keys.of_examples = torch.arange(3000, dtype=torch.int32)
+    layer = PatchDropout(0.75, keys).train()
     chosen = layer(torch.zeros(3000, 16, 1))
     assert chosen.shape == (3000, 4)
     assert all(len(set(row)) == 4 for row in chosen.tolist())

@@ -167,7 +167,7 @@ def test_other_windows_resize_the_table_by_the_rule_and_scale_offsets_by_those_o
 def test_training_leaves_out_branches_and_recomputing_changes_no_bit(version: str) -> None:
     model = create(tiny(version=version), seed=1)
     model.regularise(RegularisationConfig(drop_path=0.5, dropout=0.1))
-    assert [round(block.drop_path.rate, 3) for block in model.blocks] == [0, 0.167, 0.333, 0.5]
+    assert [round(block.mlp_drop_path.rate, 3) for block in model.blocks] == [0, 0.167, 0.333, 0.5]
     gradients = []
     for recompute in (False, True):
         model.recompute = recompute

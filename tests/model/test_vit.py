@@ -141,10 +141,10 @@ def test_dropout_and_drop_path_act_in_training_alone() -> None:
     assert torch.equal(model.eval()(images(model)), model(images(model)))
     model.train()
     assert not torch.equal(model(images(model)), model(images(model)))
-    rates = [block.drop_path.rate for block in model.blocks]
+    rates = [block.mlp_drop_path.rate for block in model.blocks]
     assert rates == [0.0, 0.25, 0.5]
     model.regularise(RegularisationConfig(drop_path=0.5, drop_path_schedule="constant"))
-    assert [block.drop_path.rate for block in model.blocks] == [0.5] * 3
+    assert [block.mlp_drop_path.rate for block in model.blocks] == [0.5] * 3
 
 
 def test_a_rebuilt_model_is_trained_as_before() -> None:
@@ -154,7 +154,7 @@ def test_a_rebuilt_model_is_trained_as_before() -> None:
     for other in (model.resize((16, 20)), model.repatch((8, 8))):
         assert other.regularisation == model.regularisation
         assert other.recompute
-        assert [block.drop_path.rate for block in other.blocks] == [0.2] * 3
+        assert [block.mlp_drop_path.rate for block in other.blocks] == [0.2] * 3
         assert other.dropout.rate == other.blocks[0].mlp.dropout.rate == 0.1
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vitreous.errors import ConfigError
 from vitreous.model.config import RegularisationConfig
-from vitreous.model.draws import Dropout, Keys, link_draws
+from vitreous.model.draws import Dropout, Keys, Place, fill_places, set_rate
 from vitreous.model.efficientnet_config import EfficientNetConfig
 from vitreous.model.encoder import set_drop_path
 from vitreous.model.hooks import gather_outputs, name_stages
@@ -32,7 +32,7 @@ class ConvNet(nn.Module):
     stages: nn.ModuleList
     norm: nn.Module
     pool: nn.Module
-    dropout: Dropout
+    dropout: Place
     head: nn.Module
 
     def __init__(self) -> None:
@@ -112,8 +112,9 @@ class ConvNet(nn.Module):
                 f"regularisation.patch_dropout is {config.patch_dropout:g}, but {what} has no patches; leave it out"
             )
         self.regularisation = config
-        link_draws(self, self.keys, config.dropout)
+        set_rate(self, Dropout, config.dropout)
         set_drop_path(self.units, config)
+        fill_places(self, self.keys)
 
     def set_resolution(self, image: Size | None) -> None:
         """Accept images of another size: nothing changes, since a convolutional network accepts any."""

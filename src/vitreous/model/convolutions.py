@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.model.batch_norm import BatchNorm
-from vitreous.model.draws import DropPath
+from vitreous.model.draws import DropPath, Place
 from vitreous.model.parameters import ZEROS, LeCunNormal, Role, declare
 from vitreous.model.resnet_config import GROUPS, EpsilonConfig, Unit
 
@@ -106,7 +106,7 @@ Norm = Callable[[int], nn.Module]
 
 
 def drop_maps(
-    drop_path: DropPath, branch: Float[Tensor, "batch channel row col"]
+    drop_path: Place, branch: Float[Tensor, "batch channel row col"]
 ) -> Float[Tensor, "batch channel row col"]:
     """Return a unit's branch, or in training for some examples zeros in its place (stochastic depth)."""
     return drop_path(branch.flatten(2)).view_as(branch) if drop_path.rate else branch
@@ -124,7 +124,7 @@ class PreActivationUnit(nn.Module):
         self.norm3 = norm(unit.inner)
         self.conv3 = UnitConv((unit.inner, unit.outputs), 1, eps)
         self.project = UnitConv((unit.inputs, unit.outputs), 1, eps, unit.stride) if unit.projects else None
-        self.drop_path = DropPath()
+        self.drop_path = Place(DropPath)
 
     def forward(self, maps: Float[Tensor, "batch inputs row col"]) -> Float[Tensor, "batch outputs row2 col2"]:
         """Add the output of three convolutions to the maps, or to their projection."""
@@ -143,7 +143,7 @@ class BasicUnit(nn.Module):
         self.norm2 = norm(unit.outputs)
         self.conv2 = UnitConv((unit.outputs, unit.outputs), 3, eps)
         self.project = UnitConv((unit.inputs, unit.outputs), 1, eps, unit.stride) if unit.projects else None
-        self.drop_path = DropPath()
+        self.drop_path = Place(DropPath)
 
     def forward(self, maps: Float[Tensor, "batch inputs row col"]) -> Float[Tensor, "batch outputs row2 col2"]:
         """Add the output of two convolutions to the maps, or to their projection."""
@@ -165,7 +165,7 @@ class PooledUnit(nn.Module):
         self.conv1 = UnitConv((unit.inputs, unit.outputs), 3, eps)
         self.norm2 = norm(unit.outputs)
         self.conv2 = UnitConv((unit.outputs, unit.outputs), 3, eps)
-        self.drop_path = DropPath()
+        self.drop_path = Place(DropPath)
 
     def forward(self, maps: Float[Tensor, "batch inputs row col"]) -> Float[Tensor, "batch outputs row2 col2"]:
         """Convolve and halve, then add another convolution of the result."""

@@ -26,56 +26,46 @@ class Keys:
 
 
 class Drawing(nn.Module):
-    """A layer that leaves out a share of something in training mode. `rate`: that share, 0 to below 1."""
+    """A layer that leaves out a share of something in training mode.
 
-    def __init__(self, rate: float = 0.0) -> None:
+    Args:
+        rate: that share, 0 to below 1.
+        keys: of the model that it belongs to.
+        number: its own in that model; each draws something else.
+    """
+
+    def __init__(self, rate: float, keys: Keys | None = None, number: int = 0) -> None:
         super().__init__()
-        self.rate = rate
-        self.keys, self.layer = Keys(), 0
+        self.rate, self.keys, self.number = rate, keys or Keys(), number
 
-    def link(self, keys: Keys, layer: int) -> None:
-        """Draw by the keys of a model, as the layer with this number in it."""
-        self.keys, self.layer = keys, layer
-
-    def keep(self, like: Tensor, use: int) -> Tensor | None:
-        """Return which values of a tensor (batch, ...) stay; None: no keys. `use`: which of the layer's draws for a batch."""
+    def keep(self, like: Tensor) -> Tensor | None:
+        """Return which values of a tensor (batch, ...) stay; None: no keys."""
         keys = self.keys.of_examples
-        if keys is None:
-            return None
-        return draw(keys, 2 * self.layer + use, like.shape[1:]) >= threshold(self.rate)
+        return None if keys is None else draw(keys, self.number, like.shape[1:]) >= threshold(self.rate)
 
 
 class Dropout(Drawing):
     """Dropout: single values become zero, the others are scaled up by 1 / kept share."""
 
-    def forward(self, values: Shaped[Tensor, "batch ..."], use: int = 0) -> Shaped[Tensor, "batch ..."]:
+    def forward(self, values: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, "batch ..."]:
         """Return the values, some of them zero."""
-        if not self.training or self.rate == 0:
+        if not self.training:
             return values
-        kept = self.keep(values, use)
+        kept = self.keep(values)
         if kept is None:
             return F.dropout(values, self.rate)
         return values * kept.to(values.dtype).mul_(1 / (1 - self.rate))
 
 
-def link_draws(model: nn.Module, keys: Keys, dropout: float) -> None:
-    """Let every drawing layer of a model draw by these keys, as the layer with its number there; set the share that dropout
-    leaves out."""
-    for layer, module in enumerate(module for module in model.modules() if isinstance(module, Drawing)):
-        module.link(keys, layer)
-        if isinstance(module, Dropout):
-            module.rate = dropout
-
-
 class DropPath(Drawing):
     """Stochastic depth (1603.09382): drop a branch for whole examples, and scale the others up by 1 / kept share."""
 
-    def forward(self, branch: Shaped[Tensor, "batch token dim"], use: int = 0) -> Shaped[Tensor, "batch token dim"]:
+    def forward(self, branch: Shaped[Tensor, "batch token dim"]) -> Shaped[Tensor, "batch token dim"]:
         """Return the branch, or zeros in its place."""
-        if not self.training or self.rate == 0:
+        if not self.training:
             return branch
         one, share = branch[:, :1, :1], 1 - self.rate
-        kept = self.keep(one, use)
+        kept = self.keep(one)
         return branch * (torch.empty_like(one).bernoulli_(share) if kept is None else kept.to(branch.dtype)) / share
 
 
@@ -89,9 +79,39 @@ class PatchDropout(Drawing):
         if keys is None:
             ranks = torch.rand((len(patches), count), device=patches.device)
         else:  # ties, which hardly come, are broken by the patch's number: the same on every device
-            drawn = draw(keys, 2 * self.layer, patches.shape[1:2]).long()
+            drawn = draw(keys, self.number, patches.shape[1:2]).long()
             ranks = drawn * count + torch.arange(count, device=patches.device)
         return ranks.topk(kept, dim=1, sorted=False).indices
+
+
+class Place(nn.Sequential):
+    """Where training may leave something out. Empty until then, so that everything passes; see `fill_places`.
+
+    Args:
+        kind: what leaves it out.
+        second: it shares the number of the place before it, and has the second of its two draws.
+    """
+
+    def __init__(self, kind: type[Drawing], *, second: bool = False) -> None:
+        super().__init__()
+        self.kind, self.second, self.rate = kind, second, 0.0
+
+
+def set_rate(module: nn.Module, kind: type[Drawing], rate: float) -> None:
+    """Set the share that layers of a kind leave out in a module."""
+    for place in module.modules():
+        if isinstance(place, Place) and place.kind is kind:
+            place.rate = rate
+
+
+def fill_places(model: nn.Module, keys: Keys) -> None:
+    """Put layers that draw by these keys into all places of a model that have a rate, and empty the others."""
+    number = -2
+    for place in [module for module in model.modules() if isinstance(module, Place)]:
+        number += 1 if place.second else 2 - number % 2
+        del place[:]
+        if place.rate:
+            place.append(place.kind(place.rate, keys, number).train(model.training))
 
 
 def threshold(rate: float) -> int:

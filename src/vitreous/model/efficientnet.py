@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from vitreous.model.batch_norm import BatchNorm
 from vitreous.model.convnet import ConvNet
 from vitreous.model.convolutions import drop_maps, pad_same
-from vitreous.model.draws import Dropout, DropPath
+from vitreous.model.draws import Dropout, DropPath, Place
 from vitreous.model.efficientnet_config import (
     EfficientNetConfig,
     InvertedUnit,
@@ -84,7 +84,7 @@ class MBConv(nn.Module):
         self.excitation = SqueezeExcitation(unit.inner, unit.squeezed)
         self.contract = NormedConvolution(config, (unit.inner, unit.outputs), ends=True)
         self.skips = unit.skips
-        self.drop_path = DropPath()
+        self.drop_path = Place(DropPath)
 
     def forward(self, maps: Float[Tensor, "batch inputs row col"]) -> Float[Tensor, "batch outputs row2 col2"]:
         """Return the branch, and where shapes allow it, the maps added to it."""
@@ -113,5 +113,5 @@ class EfficientNet(ConvNet):
         )
         self.norm = NormedConvolution(config, (config.widths[-1], config.last_channels))
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.dropout = Dropout()
+        self.dropout = Place(Dropout)
         self.head = build_classifier(config.features, config.classes)

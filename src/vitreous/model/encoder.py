@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from itertools import cycle, islice
-from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from vitreous.model.attention import NOWHERE, Attention, Places
 from vitreous.model.axial import AxialAttention, Axis
 from vitreous.model.config import RegularisationConfig, ViTConfig
-from vitreous.model.draws import Dropout, DropPath
+from vitreous.model.draws import Dropout, DropPath, Place, set_rate
 from vitreous.model.layers import build_activation, build_norm
 from vitreous.model.parameters import ZEROS, Constant, Dense, Normal, Role, declare
 
@@ -36,11 +35,11 @@ class MLP(nn.Module):
         self.act = build_activation("silu" if self.gated else made.activation)
         self.norm = build_norm(config, hidden) if made.mlp_inner_norm else nn.Identity()
         self.contract = declare(Dense(hidden, config.width, bias=made.biases, in_block=in_block), bias=bias)
-        self.dropout = Dropout()
+        self.hidden_dropout, self.dropout = Place(Dropout), Place(Dropout, second=True)
 
     def forward(self, tokens: Float[Tensor, "... dim"]) -> Float[Tensor, "... dim"]:
         """Transform every token on its own."""
-        return self.dropout(self.contract(self.compute_hidden(tokens)), 1)
+        return self.dropout(self.contract(self.compute_hidden(tokens)))
 
     def compute_hidden(self, tokens: Float[Tensor, "... dim"]) -> Float[Tensor, "... hidden"]:
         """Return what `contract` maps back. A gated layer's first half is the gate, its second the value."""
@@ -50,7 +49,7 @@ class MLP(nn.Module):
             hidden = self.act(gate) * value
         else:
             hidden = self.act(hidden)
-        return self.norm(self.dropout(hidden))
+        return self.norm(self.hidden_dropout(hidden))
 
 
 class LayerScale(nn.Module):
@@ -76,12 +75,12 @@ class Block(nn.Module):
         self.after = made.norm_order == "after"
         self.attention_norm = build_norm(config)
         self.attention = Attention(config) if attention is None else attention
-        self.dropout = Dropout()
+        self.dropout = Place(Dropout)
         self.attention_scale = build_layer_scale(config)
         self.mlp_norm = None if made.parallel else build_norm(config)
         self.mlp = MLP(config)
         self.mlp_scale = build_layer_scale(config)
-        self.drop_path = DropPath()
+        self.attention_drop_path, self.mlp_drop_path = Place(DropPath), Place(DropPath, second=True)
 
     def forward(
         self, z: Float[Tensor, "batch token dim"], places: Places = NOWHERE
@@ -90,14 +89,15 @@ class Block(nn.Module):
         z' = LN(MSA(z)) + z, then z = LN(MLP(z')) + z'.
         """
         if self.after:
-            z = z + self.drop_path(self.attention_scale(self.attention_norm(self.dropout(self.attention(z, places)))))
-            return z + self.drop_path(self.mlp_scale(self.mlp_norm(self.mlp(z))), 1)
+            gathered = self.attention_scale(self.attention_norm(self.dropout(self.attention(z, places))))
+            z = z + self.attention_drop_path(gathered)
+            return z + self.mlp_drop_path(self.mlp_scale(self.mlp_norm(self.mlp(z))))
         normed = self.attention_norm(z)
         gathered = self.attention_scale(self.dropout(self.attention(normed, places)))
         if self.mlp_norm is None:
-            return z + self.drop_path(gathered + self.mlp_scale(self.mlp(normed)))
-        z = z + self.drop_path(gathered)
-        return z + self.drop_path(self.mlp_scale(self.mlp(self.mlp_norm(z))), 1)
+            return z + self.attention_drop_path(gathered + self.mlp_scale(self.mlp(normed)))
+        z = z + self.attention_drop_path(gathered)
+        return z + self.mlp_drop_path(self.mlp_scale(self.mlp(self.mlp_norm(z))))
 
 
 def build_layer_scale(config: ViTConfig) -> nn.Module:
@@ -119,4 +119,4 @@ def set_drop_path(stack: Sequence[nn.Module] | nn.ModuleList, config: Regularisa
     all."""
     last, constant = max(1, len(stack) - 1), config.drop_path_schedule == "constant"
     for index, block in enumerate(stack):
-        cast("Block", block).drop_path.rate = config.drop_path * (1 if constant else index / last)
+        set_rate(block, DropPath, config.drop_path * (1 if constant else index / last))

@@ -16,7 +16,7 @@ from vitreous.model.convolutions import (
     PreActivationUnit,
     StdConv,
 )
-from vitreous.model.draws import Dropout
+from vitreous.model.draws import Dropout, Place
 from vitreous.model.heads import build_classifier
 from vitreous.model.resnet_config import ResNetConfig, UnitKind, plan_stages
 
@@ -65,7 +65,7 @@ class ResNet(ConvNet):
         )
         self.norm = norm(config.features)
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.dropout = Dropout()
+        self.dropout = Place(Dropout)
         self.head = build_classifier(config.features, config.classes)
 
     def last_maps(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch features row2 col2"]:

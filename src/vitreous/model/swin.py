@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from vitreous.errors import UnknownName
 from vitreous.model.attention import Places
 from vitreous.model.config import RegularisationConfig
-from vitreous.model.draws import Dropout, Keys, link_draws
+from vitreous.model.draws import Dropout, Keys, Place, fill_places, set_rate
 from vitreous.model.encoder import Block, set_drop_path
 from vitreous.model.heads import Pool, build_head
 from vitreous.model.hooks import gather_outputs, name_stages
@@ -100,7 +100,7 @@ class Swin(nn.Module):
         self.patches = PatchEmbedding(config.front)
         self.keys = Keys()
         """Which examples come next; see `set_examples`."""
-        self.dropout = Dropout()
+        self.dropout = Place(Dropout)
         self.stages = nn.ModuleList(SwinStage(config, index) for index in range(len(config.depths)))
         self.norm = build_norm(last)
         self.pool = Pool(last)
@@ -231,8 +231,9 @@ class Swin(nn.Module):
         """Set what is left out at random in training mode; raises ConfigError for patches."""
         check_swin_training(config)
         self.regularisation = config
-        link_draws(self, self.keys, config.dropout)
+        set_rate(self, Dropout, config.dropout)
         set_drop_path(self.blocks, config)
+        fill_places(self, self.keys)
 
     def set_examples(self, keys: Int32[Tensor, " batch"] | None) -> None:
         """Say which examples the next images are, by a number each; see `ViT.set_examples`."""

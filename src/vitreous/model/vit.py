@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.model.attention import Places
 from vitreous.model.config import RegularisationConfig, ViTConfig
-from vitreous.model.draws import Dropout, Keys, PatchDropout, link_draws
+from vitreous.model.draws import Dropout, Keys, PatchDropout, Place, fill_places, set_rate
 from vitreous.model.encoder import build_blocks, set_drop_path
 from vitreous.model.heads import Pool, PreLogits, build_head
 from vitreous.model.hooks import gather_outputs
@@ -60,7 +60,7 @@ class ViT(nn.Module):
         self.embed_norm = build_norm(config) if config.embed_norm else nn.Identity()
         self.keys = Keys()
         """Which examples come next; see `set_examples`."""
-        self.dropout, self.patch_dropout = Dropout(), PatchDropout()
+        self.dropout, self.patch_dropout = Place(Dropout), Place(PatchDropout)
         self.blocks = build_blocks(config)
         self.norm = build_norm(config, config.features if config.final_norm == "pooled" else None)
         if config.final_norm == "none":
@@ -179,7 +179,7 @@ class ViT(nn.Module):
 
     def _drop_patches(self, z: Tensor) -> Tensor:
         """Leave out a share of the patches of each image, in training."""
-        if not self.training or self.regularisation.patch_dropout == 0:
+        if not self.training or self.patch_dropout.rate == 0:
             return z
         return self.select_patches(z, self.patch_dropout(z[:, self.config.prefix :]))
 
@@ -272,9 +272,10 @@ class ViT(nn.Module):
         """
         config.check_model(self.config)
         self.regularisation = config
-        link_draws(self, self.keys, config.dropout)
-        self.patch_dropout.rate = config.patch_dropout
+        set_rate(self, Dropout, config.dropout)
+        set_rate(self, PatchDropout, config.patch_dropout)
         set_drop_path(self.blocks, config)
+        fill_places(self, self.keys)
 
     def set_examples(self, keys: Int32[Tensor, " batch"] | None) -> None:
         """Say which examples the next images are, by a number each: what `regularise` leaves out of an example is a
