@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from tests.support.pictures import encoded, picture
 from tests.support.videos import pixels, turn, video
 
@@ -169,6 +170,9 @@ def test_from_python(trained_model, tmp_path, monkeypatch):
     )
     assert model(next(vitreous.frames(path))).name == f"{path}@0.0s"
     assert "is a video, but an image is needed" in model(path).error
+    still = tmp_path / "still.mp4"
+    Image.fromarray(shown[1]).save(still, "PNG")
+    assert model(still).score == model(shown[1]).score
     monkeypatch.setitem(sys.modules, "av", None)
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     (only,) = model([path])

@@ -255,7 +255,7 @@ def _sample(listing: Listing, row: Row, taken: set[str]) -> tuple[str, str, byte
 
 def _guess(data: bytes, name: str) -> str:
     """Return the extension of an image without one, by its contents; raises ImageError."""
-    from vitreous.images.formats import sniff_format
+    from vitreous.images.containers.survey import sniff_format
 
     kind = sniff_format(data)
     if kind is None:

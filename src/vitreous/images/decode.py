@@ -19,8 +19,8 @@ from vitreous.errors import ImageError
 from vitreous.images import bands
 from vitreous.images.config import DecodeConfig, Mode
 from vitreous.images.containers import bmp, gif, jpeg, png, ppm, tiff, webp
-from vitreous.images.containers.survey import Survey, apply_orientation, check_limits, turn_size
-from vitreous.images.formats import EXTRA, REMEDY, SAVE, list_formats, sniff_format
+from vitreous.images.containers.survey import Survey, apply_orientation, check_limits, sniff_format, turn_size
+from vitreous.images.formats import EXTRA, READ, REMEDY, SAVE, is_extra_installed, list_formats
 from vitreous.images.pillow import (
     DEEP,
     convert_from_pillow,
@@ -203,7 +203,7 @@ def _survey(data: bytes, config: DecodeConfig) -> tuple[str, Survey]:
     if kind is None:
         told = explain_start(data[:1024])
         raise ImageError(told or f"it is not an image of a known format ({', '.join(list_formats())})")
-    if kind not in list_formats():
+    if kind not in READ and not (kind in EXTRA and is_extra_installed(kind)):
         raise ImageError(f"it is {kind}: {REMEDY if kind in EXTRA else SAVE}")
     return kind, SURVEYS[kind](data) if kind in SURVEYS else Survey(data, working=MEDIA)
 

@@ -178,21 +178,19 @@ def prepare(image: Image | Ready, number: int, folder: Preparation, resizer: Res
         return image
     if isinstance(image, Frame) and image.pixels is None:
         return Ready(image.name, None, image.error, partial=image.partial)
+    path = image if isinstance(image, (str, Path)) else None
     name = str(image) if isinstance(image, (str, Path, Packed)) else f"image {number}"
     try:
         if isinstance(image, Packed):
             image = image.read()
         if isinstance(image, Frame):
             name, image = image.name, image.pixels
-        if isinstance(image, (str, Path)) and is_video(image):
-            raise ImageError(f"{image} is a video, but an image is needed; read its frames with vitreous.frames")
-        if isinstance(image, (str, Path)):
-            image = read(Path(image), folder.decode)
+        if path is not None:
+            image = read(Path(path), folder.decode)
         pixels = read_pixels(image, folder.decode, folder.preprocess, name, resizer or folder.resizer)
         return describe_decoding(Ready(name, pixels), image, folder.decode)
     except VitreousError as error:
-        reason = explain_url(image) if isinstance(image, (str, Path)) else None  # it could not be read
-        return Ready(name, None, reason or _format_line(error))
+        return Ready(name, None, (path and _explain_path(path)) or _format_line(error))
 
 
 def prepare_all(
@@ -213,6 +211,13 @@ def describe_decoding(ready: Ready, image: Image, decode: DecodeConfig) -> Ready
         return ready
     info = probe(bytes(image), decode)
     return replace(ready, filled=not info.complete, reduction=info.reduction)
+
+
+def _explain_path(path: str | Path) -> str | None:
+    """Say why a path leads to no image, if the path itself shows it: to a video, or to a server."""
+    if is_video(path):
+        return f"{path} is a video, but an image is needed; read its frames with vitreous.frames"
+    return explain_url(path)
 
 
 def _format_line(error: Exception) -> str:

@@ -1,4 +1,5 @@
-"""What is known of a file before its pixels are decoded: where they are, which way up, and whether they are within the limits.
+"""What is known of a file before its pixels are decoded: its format, where they are, which way up, and whether they are within
+the limits.
 
 The errors call the image "it"; callers that know its name replace that.
 """
@@ -26,6 +27,36 @@ LEAST, MOST = 256 * 2**20, 2**30
 """... but at least LEAST and at most MOST bytes."""
 HARMLESS = 64 * 2**20
 """Bytes of pixels up to which any expansion is allowed."""
+STARTS: dict[str, tuple[bytes, ...]] = {
+    "JPEG": (b"\xff\xd8\xff",),
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "GIF": (b"GIF87a", b"GIF89a"),
+    "BMP": (b"BM",),
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    "PPM": (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"),
+    "Photoshop (PSD)": (b"8BPS",),
+    "PostScript": (b"%!PS", b"\xc5\xd0\xd3\xc6"),
+    "PDF": (b"%PDF",),
+    "DDS": (b"DDS ",),
+    "ICO": (b"\0\0\1\0", b"\0\0\2\0"),
+    "ICNS": (b"icns",),
+    "JPEG 2000": (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"),
+    "JPEG XL": (b"\xff\x0a", b"\0\0\0\x0cJXL "),
+    "JPEG XR": (b"II\xbc",),
+    "WMF": (b"\xd7\xcd\xc6\x9a", b"\1\0\x09\0"),
+    "EMF": (b"\1\0\0\0",),
+    "OpenEXR": (b"\x76\x2f\x31\x01",),
+    "FITS": (b"SIMPLE  =",),
+    "Radiance HDR": (b"#?RADIANCE", b"#?RGBE"),
+    "QOI": (b"qoif",),
+    "XCF": (b"gimp xcf",),
+    "SVG or other XML": (b"<svg", b"<?xml"),
+}
+BRANDS = {
+    "AVIF": (b"avif", b"avis"),
+    "HEIF": (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"),
+}
+"""Brands of ISO media files; a file with both kinds is AVIF, since mif1 is every still image's."""
 IN_XMP = re.compile(rb'tiff:Orientation(?:="|>)\s*([1-8])')
 
 
@@ -52,6 +83,23 @@ class TooManyPieces(ImageError):
 
     def __init__(self, what: str) -> None:
         super().__init__(f"it has more than {PIECES:,} {what}; save it again, with its metadata left out")
+
+
+def sniff_format(data: bytes) -> str | None:
+    """Recognise a format by a file's first bytes: one of those in `formats.py`, or the name of another known format.
+
+    >>> sniff_format(b"GIF89a..."), sniff_format(b"%PDF-1.4"), sniff_format(b"hello")
+    ('GIF', 'PDF', None)
+    """
+    if data[4:8] == b"ftyp":
+        named = data[8 : max(16, min(256, int.from_bytes(data[:4])))]
+        brands = {named[place : place + 4] for place in range(0, len(named), 4)}
+        return next((name for name, known in BRANDS.items() if brands & set(known)), None)
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data[128:132] == b"DICM":
+        return "DICOM"
+    return next((name for name, starts in STARTS.items() if data.startswith(starts)), None)
 
 
 def check_limits(size: Size, survey: Survey, length: int, config: DecodeConfig) -> None:
