@@ -10,9 +10,9 @@ from PIL import Image
 import vitreous
 from vitreous.data import scanned_splits
 from vitreous.data.config import DataConfig
-from vitreous.data.dataset import open_dataset
-from vitreous.data.scanned_splits import scanning_once
+from vitreous.data.dataset import OpenedData, open_dataset
 from vitreous.errors import DataError
+from vitreous.images.config import DecodeConfig
 
 
 @pytest.fixture
@@ -50,30 +50,29 @@ def test_a_run_lists_its_data_once_and_sees_what_was_added_since_the_last(photos
     assert known["train"] + known["validation"] == 13
 
 
-def test_the_second_opening_is_the_same_the_third_looks_again(photos, listed):
+def open_data(config, decode=DecodeConfig()):
+    return OpenedData(open_dataset(config, decode), config, decode)
+
+
+def test_what_a_plan_has_opened_serves_the_run_whatever_it_does_about_broken_files(photos):
     config = DataConfig(str(photos))
-    alone = open_dataset(config)
-    with scanning_once():
-        first, second = open_dataset(replace(config, broken="skip")), open_dataset(config)
-        assert len(listed) == 2
-        assert [one.train.fingerprint for one in (first, second)] == [alone.train.fingerprint] * 2
-        (photos / "cat" / "broken.png").write_bytes(b"no image")
-        with pytest.raises(DataError, match="1 of 13 images can't be read"):
-            open_dataset(config)
+    opened = open_data(replace(config, broken="skip"))
+    assert opened.serves(config, DecodeConfig())
+    assert opened.dataset.train.fingerprint == open_dataset(config).train.fingerprint
 
 
-def test_other_data_is_not_taken_over(photos, listed):
-    with scanning_once():
-        whole = open_dataset(DataConfig(str(photos)))
-        later = open_dataset(DataConfig(str(photos), scan="later"))
-    assert len(listed) == 2
-    assert whole.train.fingerprint != later.train.fingerprint
+@pytest.mark.parametrize("change", [{"scan": "later"}, {"holdout": 0.3}, {"split_seed": 1}, {"tuning_holdout": 0.2}])
+def test_other_settings_of_the_data_are_opened_anew(photos, change):
+    opened = open_data(DataConfig(str(photos), broken="skip"))
+    assert not opened.serves(DataConfig(str(photos), **change), DecodeConfig())
+    assert not opened.serves(DataConfig(str(photos)), DecodeConfig(max_pixels=100))
 
 
-def test_broken_files_are_judged_by_the_opening_that_takes_over(photos):
+def test_broken_files_are_judged_by_the_run(photos):
     (photos / "cat" / "broken.png").write_bytes(b"no image")
     config = DataConfig(str(photos))
-    with scanning_once():
-        assert len(open_dataset(replace(config, broken="skip")).train.skipped) == 1
-        with pytest.raises(DataError, match="1 of 13 images can't be read"):
-            open_dataset(config)
+    opened = open_data(replace(config, broken="skip"))
+    assert len(opened.dataset.train.skipped) == 1
+    assert not opened.serves(config, DecodeConfig())
+    with pytest.raises(DataError, match="1 of 13 images can't be read"):
+        vitreous.train(photos, recipe="small-vit", image=(8, 8), model="mu/4", progress=False)

@@ -50,9 +50,8 @@ def folder(tmp_path: Path) -> Path:
 def planned(folder: Path, recipe: str = "small", **recipe_options: object) -> "vitreous.RunConfig":
     decode = DecodeConfig(levels=(0, 4095))
     settings = {name: value for name, value in SMALL.items() if recipe == "small" or name != "low_resolution"}
-    return override_settings(
-        plan_config(DataConfig(str(folder)), recipe, {"image": (16, 16), **recipe_options}, None, decode), settings
-    )
+    config, _ = plan_config(DataConfig(str(folder)), recipe, {"image": (16, 16), **recipe_options}, None, decode)
+    return override_settings(config, settings)
 
 
 def test_from_a_folder_to_labels_and_on(folder, tmp_path, reported):

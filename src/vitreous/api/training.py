@@ -15,8 +15,7 @@ from vitreous.api.self_training import check_self_training, read_self_training
 from vitreous.cross_validation import begin_folds, check_folds, describe_plan, plan_folds
 from vitreous.data.channels import check_same, format_values, measure_channels
 from vitreous.data.config import DataConfig
-from vitreous.data.dataset import Dataset, is_built_in, open_dataset
-from vitreous.data.scanned_splits import scanning_once
+from vitreous.data.dataset import Dataset, OpenedData, is_built_in, open_dataset
 from vitreous.data.sources.digits import DIGITS
 from vitreous.data.sources.objects import hold
 from vitreous.data.splits import check_there
@@ -43,7 +42,7 @@ from vitreous.settings import TAG, list_alternatives, merge_settings, override_s
 from vitreous.shapes import Size
 from vitreous.storage.atomic import find_free_folder, give_up_claims
 from vitreous.sweeps.plan import is_sweep
-from vitreous.training.assembly import find_held
+from vitreous.training.assembly import find_held, open_data
 from vitreous.training.callbacks import Callback, add_callbacks
 from vitreous.training.changes import Changes, find_differences
 from vitreous.training.config import RunConfig
@@ -175,8 +174,7 @@ def train(
             options, notices = lay_over(read_config_file(config), options)
             for notice in notices:
                 reporter.message(notice)
-        with scanning_once():
-            return train_or_plan(options, out, reporter, processes if dry_run else 0)
+        return train_or_plan(options, out, reporter, processes if dry_run else 0)
 
 
 def train_or_plan(
@@ -190,13 +188,13 @@ def train_or_plan(
     if folds is not None and rates:
         raise ConfigError("--folds and --rates both divide the data; choose the rate first, then use --folds with it")
     with world.take_turns():
-        chosen, settled = settle_options(options, reporter)
+        chosen, settled, opened = settle_options(options, reporter)
     rounds, parts = None, None if folds is None else plan_folds(settled, folds)
     if settled.recipe == SELF_TRAINING:
         world.refuse_others("recipe noisy-student trains many models")
         rounds = plan_rounds(settled, options.self_training or SelfTrainingOptions())
     if planned:
-        found = dry_run_config(settled if rounds is None else set_teacher(settled), reporter, planned)
+        found = dry_run_config(settled if rounds is None else set_teacher(settled), reporter, planned, opened)
         folder = Path(out) if out is not None else find_free_folder(RUNS, name_run(settled))
         plan = "" if parts is None else describe_plan(parts)
         plan = plan if rounds is None else describe_rounds(rounds)
@@ -211,15 +209,16 @@ def train_or_plan(
         if rounds is not None:
             return begin_rounds(rounds, folder, reporter)
         if not rates:
-            return train_config(settled, folder, reporter)
-        examples = open_dataset(settled.data, settled.decode).facts.train
+            return train_config(settled, folder, reporter, opened)
+        examples = open_data(settled, Silent(), opened).facts.train
         return begin_search(plan_search(settled, examples, () if rates == "auto" else tuple(rates)), folder, reporter)
     finally:
         give_up_claims()
 
 
-def settle_options(options: RunOptions, reporter: Reporter) -> tuple[RunConfig, RunConfig]:
-    """Return the recipe's configuration with the options over it; raises UserError, FailedError."""
+def settle_options(options: RunOptions, reporter: Reporter) -> tuple[RunConfig, RunConfig, OpenedData]:
+    """Return the recipe's configuration, the same with the options over it, and the data that the recipe looked at; raises
+    UserError, FailedError."""
     recipe, settings, path = options.recipe or AUTO, options.settings, options.path or DIGITS
     if options.folds is not None:
         check_folds(options.folds, path, recipe not in UNLABELLED)
@@ -232,11 +231,11 @@ def settle_options(options: RunOptions, reporter: Reporter) -> tuple[RunConfig, 
     check_data(base, options.folds)
     start = {**options.start, "teacher": options.start.get("teacher") or settings.get("teacher")}
     start, settings = pin_weights(start, settings, reporter)
-    config = plan_config(base.data, recipe, start, reporter, base.decode)
+    config, opened = plan_config(base.data, recipe, start, reporter, base.decode)
     if options.own_classes and settings["model"]["classes"] != config.model.classes:
         reporter.message(f"model.classes {settings['model']['classes']} -> {config.model.classes}, those of the data")
         settings = merge_settings(RunConfig, settings, {"model": {"classes": config.model.classes}})
-    return config, override_config(config, settings)
+    return config, override_config(config, settings), opened
 
 
 def check_request(recipe: str, recipe_options: Mapping[str, Any]) -> None:
@@ -268,16 +267,16 @@ def plan_config(
     recipe_options: Mapping[str, Any],
     reporter: Reporter | None = None,
     decode: DecodeConfig = DecodeConfig(),
-) -> RunConfig:
-    """Return a recipe's configuration for a data set; see `train` for the options. `decode`: limits of decoding."""
+) -> tuple[RunConfig, OpenedData]:
+    """Return a recipe's configuration for a data set, and the data, open; see `train` for the options. `decode`: limits of
+    decoding."""
     reporter = reporter or Silent()
     if recipe in UNLABELLED:
         source = replace(source, labels="optional")
     reporter.phase(f"scanning {source.path}")
     # Broken files are judged when training opens the data; a recipe only needs counts and sizes.
-    dataset = open_dataset(
-        replace(source, broken="skip"), decode, lambda done, total: reporter.progress(done, total, {})
-    )
+    lenient = replace(source, broken="skip")
+    dataset = open_dataset(lenient, decode, lambda done, total: reporter.progress(done, total, {}))
     given = {name: value for name, value in recipe_options.items() if value is not None}
     if "image" in given:
         given["image"] = Size(*given["image"])
@@ -286,8 +285,8 @@ def plan_config(
     recipe, options = settle_weights(recipe, options, reporter)
     config = configure(recipe, options)
     if config.preprocess.keeps_channels:
-        return set_channel_statistics(replace(config, decode=decode), dataset, reporter)
-    return config
+        config = set_channel_statistics(replace(config, decode=decode), dataset, reporter)
+    return config, OpenedData(dataset, lenient, decode)
 
 
 def settle_weights(recipe: str, options: RecipeOptions, reporter: Reporter) -> tuple[str, RecipeOptions]:

@@ -23,6 +23,7 @@ from vitreous.data.synthetic.formula import is_formula, parse_formula, split_for
 from vitreous.data.unlabelled import open_pseudo_labelled
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig
+from vitreous.runtime.collection import pause_collection
 from vitreous.shapes import Size
 
 
@@ -68,6 +69,21 @@ class Dataset:
         """The examples of which a run compares a few files when it goes on."""
         others = {} if self.pseudo is None else {"pseudo_labelled": self.pseudo.others}
         return {"train": self.train, "validation": self.validation, **others}
+
+
+@dataclass(frozen=True)
+class OpenedData:
+    """A data set that is open, and the settings that it was opened with: what a run was planned from, for the run itself."""
+
+    dataset: Dataset
+    config: DataConfig
+    decode: DecodeConfig
+
+    def serves(self, config: DataConfig, decode: DecodeConfig) -> bool:
+        """Return whether opening by these settings would give the same; what happens to broken images doesn't matter
+        where there are none."""
+        same = replace(self.config, broken=config.broken) == config and self.decode == decode
+        return same and not self.dataset.report.broken
 
 
 def open_dataset(
@@ -125,7 +141,13 @@ def open_whole(config: DataConfig, decode: DecodeConfig, progress: Progress | No
         return open_digits(config)
     if is_formula(config.path):
         return open_formula(config)
-    parts, test = scan_splits(config, decode, progress)
+    return divide_and_assemble(config, decode, *scan_splits(config, decode, progress))
+
+
+@pause_collection()  # as many lasting objects as images
+def divide_and_assemble(config: DataConfig, decode: DecodeConfig, parts: list[ScannedListing], test: bool) -> Dataset:
+    """Combine scanned splits into a dataset, and hold out validation images if there are none; raises DataError. `test`: whether
+    the last split is for the test."""
     broken = tuple(pair for part in parts for pair in part.broken)
     good = [keep_readable(part, config.broken) for part in parts]
     apart = good.pop() if test else None

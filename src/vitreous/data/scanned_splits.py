@@ -1,11 +1,7 @@
 """A data set's images, listed and looked at: training, validation and test, before any is held out."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from vitreous.data.config import DataConfig
 from vitreous.data.listing.listing import Listing
@@ -16,59 +12,23 @@ from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig
 from vitreous.runtime.collection import pause_collection
 
-ScannedSplits = tuple[list[ScannedListing], bool]
-"""Training images, and validation and test images where they are apart; whether the last ones are test images."""
 
+def scan_splits(
+    config: DataConfig, decode: DecodeConfig, progress: Progress | None
+) -> tuple[list[ScannedListing], bool]:
+    """List a data set's images, and look at them.
 
-@dataclass
-class Handover:
-    """What the first opening found, for the second."""
+    Args:
+        config: where they are.
+        decode: limits of decoding.
+        progress: called with (files scanned, files in all).
 
-    key: Any = None
-    parts: ScannedSplits | None = None
-    opened: int = 0
+    Returns:
+        Training images, and validation and test images where they are apart; whether the last ones are test images.
 
-
-_HANDOVER: ContextVar[Handover | None] = ContextVar("handover", default=None)
-
-
-@contextmanager
-def scanning_once() -> Iterator[None]:
-    """Let the second opening of data inside the block take over what the first has listed and looked at, if it is of the same data.
-
-    A run is planned from its data's facts, and then opens the data. Later openings look again.
+    Raises:
+        DataError: nothing there, or nothing that can be trained on.
     """
-    before = _HANDOVER.set(Handover())
-    try:
-        yield
-    finally:
-        _HANDOVER.reset(before)
-
-
-def scan_splits(config: DataConfig, decode: DecodeConfig, progress: Progress | None) -> ScannedSplits:
-    """List a data set's images, and look at them; raises DataError. `progress`: called with (files scanned, files in all)."""
-    handover = _HANDOVER.get() or Handover()
-    key = (
-        config.path,
-        config.validation,
-        config.labels,
-        config.test_split,
-        config.folds > 0,
-        config.scan,
-        config.verify,
-        decode,
-    )
-    handover.opened += 1
-    kept, known, handover.parts = handover.parts, handover.key, None
-    if kept is not None and known == key:
-        return kept
-    found = _scan_splits(config, decode, progress)
-    if handover.opened == 1:
-        handover.key, handover.parts = key, found
-    return found
-
-
-def _scan_splits(config: DataConfig, decode: DecodeConfig, progress: Progress | None) -> ScannedSplits:
     with pause_collection():  # a row for each file, none of them garbage
         listings, test = list_parts(config)
     listings = [*listings, *([test] if test else [])]

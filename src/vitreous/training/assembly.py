@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from vitreous.data.dataset import Dataset, open_dataset
+from vitreous.data.dataset import Dataset, OpenedData, open_dataset
 from vitreous.data.sources.objects import hold, is_object
 from vitreous.data.stream.loader import TrainStream
 from vitreous.data.stream.order import hash_integers
@@ -34,10 +34,16 @@ EXTRAS = 0xE7
 """Purpose of the draws that initialise the modules trained besides the model."""
 
 
-def open_data(config: RunConfig, reporter: Reporter) -> Dataset:
-    """Open and verify the data set, reporting the scan's progress and anything unusual about the data."""
-    reporter.phase(f"scanning {config.data.path}")
-    dataset = open_dataset(config.data, config.decode, lambda done, total: reporter.progress(done, total, {}))
+def open_data(config: RunConfig, reporter: Reporter, opened: OpenedData | None = None) -> Dataset:
+    """Open and verify the data set, reporting the scan's progress and anything unusual about the data.
+
+    `opened`: data that is open already, which is taken if it is the same.
+    """
+    if opened is not None and opened.serves(config.data, config.decode):
+        dataset = opened.dataset
+    else:
+        reporter.phase(f"scanning {config.data.path}")
+        dataset = open_dataset(config.data, config.decode, lambda done, total: reporter.progress(done, total, {}))
     for remark in dataset.report.remarks():
         reporter.message(remark)
     return dataset

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from vitreous.data.config import DataConfig
-from vitreous.data.dataset import Dataset
+from vitreous.data.dataset import Dataset, OpenedData
 from vitreous.data.folds import is_learned
 from vitreous.errors import ConfigError, RunError, VitreousError
 from vitreous.evaluation.final_test import read_measurements
@@ -56,8 +56,10 @@ from vitreous.training.test_measurement import measure_test
 from vitreous.training.trackers import list_trackers
 
 
-def train(config: RunConfig, out: Path, reporter: Reporter | None = None) -> TrainResult:
-    """Train according to `config`, into the new run folder `out`.
+def train(
+    config: RunConfig, out: Path, reporter: Reporter | None = None, opened: OpenedData | None = None
+) -> TrainResult:
+    """Train according to `config`, into the new run folder `out`. `opened`: its data, if it is open already.
 
     Raises:
         UserError: the settings, the data or the folder can't be used; nothing was written.
@@ -70,7 +72,7 @@ def train(config: RunConfig, out: Path, reporter: Reporter | None = None) -> Tra
         check_teacher(config)
         check_divisible(config, world)
         with world.take_turns():
-            dataset = open_data(config, reporter)
+            dataset = open_data(config, reporter, opened)
         check_processes(config, dataset, world)
         teacher = open_teacher(config, dataset, reporter, world)
         config = resolve(config, dataset, reporter, world, teacher)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import torch
 
+from vitreous.data.dataset import OpenedData
 from vitreous.data.stream.interleaving import count_epoch
 from vitreous.errors import ConfigError
 from vitreous.model import count
@@ -25,11 +26,14 @@ MOST_OPERATIONS = 2e13
 """Operations of the step that is tried on a CPU: a minute or a few; fewer examples are tried if the batch needs more."""
 
 
-def dry_run(config: RunConfig, reporter: Reporter | None = None, processes: int = 1) -> DryRun:
+def dry_run(
+    config: RunConfig, reporter: Reporter | None = None, processes: int = 1, opened: OpenedData | None = None
+) -> DryRun:
     """Do everything that `train` does up to the first step, with one batch, and write nothing.
 
     Of a batch that would take a CPU long, only the first examples are tried, and nothing if there is no memory for them; what the run
     costs is then known from formulas alone. `processes`: among which the run's batches, and perhaps its model, would be divided.
+    `opened`: the run's data, if it is open already.
     """
     reporter = reporter or Silent()
     check_ranges(config)
@@ -39,7 +43,7 @@ def dry_run(config: RunConfig, reporter: Reporter | None = None, processes: int 
             f"a batch of {config.batch:,} can't be divided among {processes:,} processes; give another number"
         )
     check_teacher(config)
-    dataset = open_data(config, reporter)
+    dataset = open_data(config, reporter, opened)
     teacher = open_teacher(config, dataset, reporter)
     config = resolve(config, dataset, reporter, teacher=teacher)
     epoch = count_epoch(dataset.learned)
