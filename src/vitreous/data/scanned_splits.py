@@ -51,8 +51,8 @@ def list_parts(config: DataConfig) -> tuple[list[Listing], Listing | None]:
         raise DataError(
             "data.path is empty; give a folder of class folders, a CSV or JSONL file, digits, or formula:fractals"
         )
-    optional = config.labels == "optional"
-    splits, once = list_splits(path, optional, multilabel=True), config.test_split == "once" and not optional
+    optional, stamps = config.labels == "optional", config.scan == "first"
+    splits, once = list_splits(path, optional, True, stamps), config.test_split == "once" and not optional
     train, own = (splits.train, splits.validation) if once else splits.let_test_stand_in()
     assert train is not None
     test = splits.test if once else None
@@ -64,7 +64,7 @@ def list_parts(config: DataConfig) -> tuple[list[Listing], Listing | None]:
             )
             train = replace(train, notes=(*train.notes, note))
         return [train] if own is None else [train, own], test
-    validation, more = list_data(Path(config.validation).expanduser(), optional, multilabel=True)
+    validation, more = list_data(Path(config.validation).expanduser(), optional, True, stamps)
     if validation.multilabel != train.multilabel:
         one, other = (path, config.validation) if train.multilabel else (config.validation, path)
         raise DataError(f"{one} has several labels an image and {other} has one; both must have the same kind")

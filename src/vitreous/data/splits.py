@@ -17,18 +17,19 @@ def check_there(path: Path) -> None:
         discovery.is_manifest(path)
 
 
-def list_splits(path: Path, optional: bool = False, multilabel: bool = False) -> Splits:
+def list_splits(path: Path, optional: bool = False, multilabel: bool = False, stamps: bool = True) -> Splits:
     """Return the images of a data set's own splits, or all of them as `train`.
 
     Args:
         path: a folder of class folders, a manifest, or packed files.
         optional: labels may be missing.
         multilabel: a manifest may give several labels per image.
+        stamps: ask the files of a folder for their length and time of change.
 
     Raises:
         DataError: nothing there, or nothing that can be trained on.
     """
-    return list_stored(path, optional) or discovery.list_splits(path, optional, multilabel)
+    return list_stored(path, optional) or discovery.list_splits(path, optional, multilabel, stamps)
 
 
 def list_stored(path: Path, optional: bool = False) -> Splits | None:
@@ -36,12 +37,14 @@ def list_stored(path: Path, optional: bool = False) -> Splits | None:
     return list_objects(path, optional) if is_object(path) else list_packed(path, optional)
 
 
-def list_data(path: Path, optional: bool = False, multilabel: bool = False) -> tuple[Listing, Listing | None]:
+def list_data(
+    path: Path, optional: bool = False, multilabel: bool = False, stamps: bool = True
+) -> tuple[Listing, Listing | None]:
     """Return the training images and, if the data is split, the validation images; test stands in if there is no other.
 
     Arguments and errors are those of `list_splits`.
     """
-    return list_splits(path, optional, multilabel).let_test_stand_in()
+    return list_splits(path, optional, multilabel, stamps).let_test_stand_in()
 
 
 def list_labelled(path: Path, known: Collection[str] = (), split: str | None = None) -> Listing:

@@ -3,12 +3,13 @@
 import os
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
-from vitreous.data.listing.ignored_files import SYSTEM, describe_ignored, is_junk, name_kind
-from vitreous.data.listing.listing import Listing, Row, format_names, get_split, read_stamp, sort_key
+from vitreous.data.listing.ignored_files import describe_ignored, is_junk, name_kind
+from vitreous.data.listing.known_folders import KnownFolders, sort_names
+from vitreous.data.listing.listing import UNASKED, Listing, Row, format_names, get_split, read_stamp, sort_key
 from vitreous.errors import DataError
 from vitreous.images.config import SUFFIXES
 
@@ -16,9 +17,9 @@ UNLABELLED = "unlabelled"
 """The class of images that have none."""
 
 
-def list_classes(root: Path, optional: bool = False) -> Listing:
+def list_classes(root: Path, optional: bool = False, stamps: bool = True) -> Listing:
     """List a folder of class folders, sorted by their names' bytes; with optional labels, also a folder of images
-    alone.
+    alone. Without `stamps` files are not asked for their length and time of change.
 
     Hidden files, system files, and files that are not images are counted by extension. A link to a folder is followed
     once, and never back into the data, so links can neither loop nor list an image twice. Class names are compared in
@@ -27,22 +28,16 @@ def list_classes(root: Path, optional: bool = False) -> Listing:
     Raises:
         DataError: the folder can't be read, or no class folder contains an image.
     """
-    walk = Walk(os.path.realpath(root))
+    walk = Walk(root, stamps)
     rows: list[Row] = []
-    loose: list[Row] = []
     found: dict[str, list[Row]] = {}
-    for entry in _list_entries(str(root)):
-        if is_junk(entry.name):
-            walk.ignored[SYSTEM] += 1
-        elif _is_folder(entry):
-            label = unicodedata.normalize("NFC", entry.name)
-            below = sorted(walk.images(entry, label), key=lambda row: sort_key(row.name))
-            found.setdefault(label, []).extend(below)
-            rows += below
-        elif is_image(entry.name):
-            loose.append(Row(entry.name, UNLABELLED, *read_stamp(entry)))
-        else:
-            walk.ignored[name_kind(entry.name)] += 1
+    folders, loose = walk.read_folder("", UNLABELLED)
+    for folder in folders:
+        label = unicodedata.normalize("NFC", folder)
+        below = walk.list_images(folder, label)
+        found.setdefault(label, []).extend(below)
+        rows += below
+    walk.folders.save()
     if not rows and not (loose and optional):
         raise DataError(_explain_nothing(root, len(loose), bool(found), walk.ignored))
     notes = _describe(0 if not rows else len(loose), found, walk.skipped)
@@ -84,40 +79,58 @@ def is_image(name: str) -> bool:
     return dot > 0 and name[dot:].lower() in SUFFIXES
 
 
-@dataclass
 class Walk:
-    """The findings of a walk through the class folders."""
+    """A walk through the class folders, and its findings.
 
-    root: str
-    """The folder's true path."""
-    ignored: Counter[str] = field(default_factory=Counter)
-    """Files that are not images, by extension; hidden and system files and folders under SYSTEM."""
-    skipped: list[str] = field(default_factory=list)
-    """Links to folders that were not followed."""
-    followed: set[str] = field(default_factory=set)
-    """True paths of the folders that links led to."""
+    Args:
+        root: the folder of the class folders.
+        stamps: ask each file for its length and time of change.
+    """
 
-    def images(self, folder: os.DirEntry[str], label: str) -> Iterator[Row]:
-        """Yield the images below a class folder, in no particular order."""
-        todo = [(folder, f"{folder.name}/")]
+    def __init__(self, root: Path, stamps: bool) -> None:
+        self.path, self.stamps = str(root), stamps
+        self.root = os.path.realpath(root)
+        self.folders = KnownFolders(self.path)
+        self.ignored: Counter[str] = Counter()
+        """Files that are not images, by extension; hidden and system files and folders under SYSTEM."""
+        self.skipped: list[str] = []
+        """Links to folders that were not followed."""
+        self.followed: set[str] = set()
+        """True paths of the folders that links led to."""
+
+    def list_images(self, folder: str, label: str) -> list[Row]:
+        """List the images below a class folder, sorted by their names' bytes."""
+        found: list[list[Row]] = []
+        todo = [folder]
         while todo:
-            current, prefix = todo.pop()
-            if current.is_symlink() and not self.follow(current):
-                self.skipped.append(prefix.rstrip("/"))
+            current = todo.pop()
+            path = f"{self.path}/{current}"
+            if os.path.islink(path) and not self.follow(path):  # noqa: PTH114 (called for every folder)
+                self.skipped.append(current)
                 continue
-            for entry in _list_entries(current.path):
-                if is_junk(entry.name):
-                    self.ignored[SYSTEM] += 1
-                elif _is_folder(entry):
-                    todo.append((entry, f"{prefix}{entry.name}/"))
-                elif is_image(entry.name) and (entry.is_symlink() or entry.is_file()):
-                    yield Row(f"{prefix}{entry.name}", label, *read_stamp(entry))
-                else:
-                    self.ignored[name_kind(entry.name)] += 1
+            below, images = self.read_folder(current, label)
+            todo += (f"{current}/{name}" for name in below)
+            found.append(images)
+        return found[0] if len(found) == 1 else sorted(chain(*found), key=lambda row: sort_key(row.name))
 
-    def follow(self, link: os.DirEntry[str]) -> bool:
+    def read_folder(self, folder: str, label: str) -> tuple[list[str], list[Row]]:
+        """Return the folders and the images in a folder, and count everything else. `folder`: its path below the root."""
+        path, prefix = (f"{self.path}/{folder}", f"{folder}/") if folder else (self.path, "")
+        entries = self.folders.list_entries(path)
+        linked = {name for name in entries.links if os.path.isdir(f"{path}/{name}")}  # noqa: PTH112
+        below = sort_names(name for name in (*entries.folders, *linked) if not is_junk(name))
+        files = sort_names({*entries.files, *entries.links} - linked) if entries.links else entries.files
+        images = [name for name in files if is_image(name) and not is_junk(name)]
+        if len(below) + len(images) < sum(map(len, entries)):
+            ignored = sort_names({name for names in entries for name in names}.difference(below, images))
+            self.ignored.update(map(name_kind, ignored))
+        if self.stamps or entries.links:  # what a link leads to may be missing
+            return below, [Row(f"{prefix}{name}", label, *read_stamp(f"{path}/{name}")) for name in images]
+        return below, [Row(f"{prefix}{name}", label, UNASKED, UNASKED) for name in images]
+
+    def follow(self, link: str) -> bool:
         """Return whether a link leads to something that isn't listed anyway, and remember that it was followed."""
-        target = os.path.realpath(link.path)
+        target = os.path.realpath(link)
         known = {self.root, *self.followed}
         if any(place == target or place.startswith(target.rstrip(os.sep) + os.sep) for place in known):
             return False

@@ -26,7 +26,7 @@ INSTEAD = {
 """What to do with files that hold data in another form, by extension."""
 
 
-def list_splits(path: Path, optional: bool = False, multilabel: bool = False) -> Splits:
+def list_splits(path: Path, optional: bool = False, multilabel: bool = False, stamps: bool = True) -> Splits:
     """Return the files of a data set's own splits, or all of them as `train`.
 
     A test folder without class folders, as competitions have it, can't be measured: it is left out, with a note.
@@ -35,6 +35,7 @@ def list_splits(path: Path, optional: bool = False, multilabel: bool = False) ->
         path: a folder of class folders, or a manifest.
         optional: labels may be missing: images outside any class folder are accepted if there is no class folder.
         multilabel: a manifest may give several labels per image.
+        stamps: ask the files of a folder for their length and time of change.
 
     Raises:
         DataError: nothing there, or nothing that can be trained on.
@@ -46,16 +47,16 @@ def list_splits(path: Path, optional: bool = False, multilabel: bool = False) ->
         return splits
     found = recognise_layout(path, splits_only=optional)
     if found.whole:
-        listing = list_classes(found.whole, optional)
+        listing = list_classes(found.whole, optional, stamps)
         return Splits(replace(listing, notes=found.notes + listing.notes))
     if found.train is None:
         raise DataError(
             f"{path} has {format_name(found.validation or found.test)} but no train/; add it, or name the folder to train on"
         )
-    train, notes = list_classes(found.train, optional), found.notes
-    validation, test = list_classes(found.validation, optional) if found.validation else None, None
+    train, notes = list_classes(found.train, optional, stamps), found.notes
+    validation, test = list_classes(found.validation, optional, stamps) if found.validation else None, None
     try:
-        test = list_classes(found.test, optional) if found.test else None
+        test = list_classes(found.test, optional, stamps) if found.test else None
     except DataError as error:
         notes = (*notes, f"the test split can't be measured, and is left out: {error}")
     return Splits(replace(train, notes=notes + train.notes), validation, test)

@@ -18,6 +18,8 @@ TEST = ("test",)
 SPLITS = TRAIN + VALIDATION + TEST
 SYNONYMS = {"trn": "train", "dev": "val", "eval": "val", "testing": "test", "tst": "test"}
 """Other names for a split's folder."""
+UNASKED = -2
+"""Length and time of change of a file that was not asked for them."""
 BETWEEN = "\x1f"
 """Separates the labels of one image in a row's label, where an image may have several."""
 
@@ -40,11 +42,16 @@ class Row(NamedTuple):
     """Path relative to the listing's root, with forward slashes."""
     label: str
     bytes: int = -1
-    """Length of the file; -1 if it isn't there."""
+    """Length of the file; -1 if it isn't there, UNASKED if nobody asked."""
     changed: int = -1
-    """When it was last written, in nanoseconds since 1970."""
+    """When it was last written, in nanoseconds since 1970; or as above."""
     number: int = 0
     """Line of the manifest that lists it, or its number in packed files; 0 for a file of its own."""
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether the file isn't there."""
+        return self.changed == -1
 
 
 @runtime_checkable
@@ -134,14 +141,14 @@ class Splits:
         return replace(train, notes=(note, *train.notes)), self.validation or test
 
 
-def read_stamp(entry: Path | os.DirEntry[str]) -> tuple[int, int]:
+def read_stamp(file: str | Path) -> tuple[int, int]:
     """Return a file's length and time of change, in nanoseconds; (-1, -1) if it can't be read.
 
     The time of change is the inode's where there is one, because that of the contents can be set, and `cp -p` and
     `rsync` keep it.
     """
     try:
-        found = entry.stat()
+        found = os.stat(file)  # noqa: PTH116 (called for every file)
     except (OSError, ValueError):
         return (-1, -1)
     return found.st_size, found.st_mtime_ns if os.name == "nt" else max(found.st_ctime_ns, 0)

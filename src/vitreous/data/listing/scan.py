@@ -89,7 +89,7 @@ def scan_sample(listing: Listing, config: DecodeConfig, verify: str, count: int 
     A file that isn't there is recorded in any case. The records have no hashes: what is the same bytes isn't looked for.
     """
     chosen = np.sort(np.random.default_rng(0).permutation(len(listing))[:count]).tolist()
-    blank, missing = Record(), [index for index, row in enumerate(listing.rows) if row.changed < 0]
+    blank, missing = Record(), [index for index, row in enumerate(listing.rows) if row.is_missing]
     records = [blank] * len(listing)
     for index, record in _look_at(listing, sorted({*chosen, *missing}), config, verify, None):
         records[index] = record._replace(digest="")
@@ -117,7 +117,7 @@ def _look_at(listing: Listing, todo: list[int], config: DecodeConfig, verify: st
 
 def look_at(listing: Listing, row: Row, config: DecodeConfig, verify: str) -> Record:
     """Read one file; its record notes what is wrong with it."""
-    if row.changed < 0:
+    if row.is_missing:
         return Record(error=f"{row.name}: no such file")
     try:
         data = read_row(listing, row, config)

@@ -192,6 +192,6 @@ def refuse_multilabel(source: Source, what: str) -> None:
 def hash_source(names: Iterable[str], labels: Int64[np.ndarray, " example"], digests: Iterable[str]) -> str:
     """Hash a source's contents."""
     state = hashlib.blake2b(digest_size=16)
-    for name, label, digest in zip(names, labels, digests, strict=True):
+    for name, label, digest in zip(names, labels.tolist(), digests, strict=True):
         state.update(f"{name}\0{label}\0{digest}\n".encode(errors="surrogateescape"))
     return state.hexdigest()

@@ -46,7 +46,7 @@ def keep_readable(scanned: ScannedListing, broken: str) -> ScannedListing:
     reasons = [f"{scanned.listing.place(index)}{scanned.records[index].error}" for index in bad[:3]]
     more = f"; and {len(bad) - 3:,} more" if len(bad) > 3 else ""
     listed = "; ".join(reasons) + more
-    if scanned.listing.manifest and any(scanned.listing.rows[index].changed < 0 for index in bad):
+    if scanned.listing.manifest and any(scanned.listing.rows[index].is_missing for index in bad):
         listed += f" (a path is relative to {scanned.listing.root.resolve()})"
     if len(bad) == len(scanned):
         raise DataError(f"none of the {len(scanned):,} images in {scanned.listing.root} can be read: {listed}")
@@ -71,7 +71,8 @@ def build_source(
     index = number_classes(classes, listing.all_labels, str(listing.manifest if listing.multilabel else listing.root))
     names, label_matrix = listing.names, None
     digests: Iterable[str] = (record.digest for record in records)
-    sizes = np.array([(record.rows, record.cols) for record in records], dtype=np.int32)
+    known = bool(records) and all(record.rows for record in records)
+    sizes = np.array([(record.rows, record.cols) for record in records], dtype=np.int32) if known else None
     if listing.multilabel:
         labels = np.full(len(names), MULTILABEL, dtype=np.int64)
         label_matrix = build_label_matrix(listing.label_lists, index, len(classes))
@@ -84,7 +85,7 @@ def build_source(
         "classes": classes,
         "fingerprint": hash_source(names, labels, digests),
         "decode": decode,
-        "sizes": sizes if sizes.size and sizes.all() else None,
+        "sizes": sizes,
         "skipped": skipped,
         "label_matrix": label_matrix,
         "filled": sum(record.format.endswith(FILLED) for record in records),
