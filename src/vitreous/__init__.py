@@ -10,6 +10,8 @@ vitreous.create("S/16", classes=10) a freshly initialised model
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from vitreous.runtime.collection import pause_collection
+
 if TYPE_CHECKING:
     from vitreous.api.benchmarks import BenchmarkResult, benchmark
     from vitreous.api.boards import BoardResult, board
@@ -237,7 +239,8 @@ def __getattr__(name: str) -> Any:
         return version("vitreous")
     if name not in PLACES:
         raise AttributeError(f"module 'vitreous' has no attribute {name!r}")
-    return getattr(import_module(PLACES[name]), name)
+    with pause_collection():
+        return getattr(import_module(PLACES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -25,6 +25,7 @@ from vitreous.errors import ConfigError, VitreousError, explain_exhaustion
 from vitreous.images.augment import augment, mix
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.preprocess import preprocess_image
+from vitreous.runtime.collection import keep_memory_shared
 from vitreous.shapes import Pixels
 
 OWN, MIXING, PARTNER = 1, 2, 3
@@ -255,6 +256,13 @@ def _load_batches(
     if keys.batch < 1:
         raise ConfigError(f"the batch size is {keys.batch}; it must be at least 1")
     count = resolve_workers(workers, device)
+    with keep_memory_shared(forks=count > 0):
+        yield from _take_batches(_start_loader(examples, keys, count, device))
+
+
+def _start_loader(
+    examples: TrainStream | Share | Examples, keys: "_Ranges", count: int, device: torch.device | None
+) -> Iterator[Any]:
     rows, cols = examples.preprocess.size
     shared = count > 0 and _fits_shared_memory(
         keys.batch * rows * cols * examples.preprocess.channels * examples.preprocess.value_bytes * AHEAD * count
@@ -272,7 +280,10 @@ def _load_batches(
             multiprocessing_context="fork" if count and sys.platform == "linux" else None,
             generator=torch.Generator(),  # leaves torch's global random number generator alone
         )
-        items = start_workers(loader)
+        return start_workers(loader)
+
+
+def _take_batches(items: Iterator[Any]) -> Iterator[Batch]:
     try:
         while (item := take_next(items)) is not None:
             if isinstance(item, VitreousError):
