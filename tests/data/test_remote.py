@@ -294,6 +294,39 @@ def test_a_file_system_without_its_package_says_which(quick):
         open_dataset(DataConfig("s3://bucket/shards"))
 
 
+def test_an_object_store_is_not_tried_again_within_an_attempt(quick, monkeypatch):
+    import fsspec
+    from fsspec.implementations.memory import MemoryFileSystem
+    from fsspec.registry import _registry
+
+    class Store(MemoryFileSystem):
+        protocol, cachable, retries, asked = "s3", False, 5, 0
+
+        def cat_file(self, path, **part):
+            Store.asked += 1
+            assert self.retries == 1
+            assert self.storage_options["config_kwargs"] == {
+                "connect_timeout": 0.3, "read_timeout": 7, "retries": {"max_attempts": 0}, "signature_version": "unsigned",
+            }  # fmt: skip
+            raise TimeoutError("no answer")
+
+    monkeypatch.setitem(_registry, "s3", Store)
+    monkeypatch.setitem(
+        fsspec.config.conf, "s3", {"config_kwargs": {"signature_version": "unsigned", "read_timeout": 7}}
+    )
+    with pytest.raises(DownloadFailed, match="in 5 attempts"):
+        remote.fetch_part("s3://bucket/train.tar", 0, 10)
+    assert Store.asked == 5
+
+
+def test_a_url_is_inspected(packed, serve):
+    server = serve(packed)
+    found = vitreous.inspect(f"{server.url}/shards")
+    assert (found.kind, found.found.train + found.found.validation) == ("data", 40)
+    with pytest.raises(DataError, match=r"holds no \.tar or \.parquet files"):
+        vitreous.inspect(f"{server.url}/nowhere")
+
+
 def test_other_file_systems_of_fsspec_work_alike(packed, quick):
     import fsspec
 

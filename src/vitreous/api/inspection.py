@@ -36,6 +36,7 @@ from vitreous.run_folder import MODEL, RunRecord, is_run, read_run
 from vitreous.self_training.rounds import SelfTraining, is_self_training
 from vitreous.self_training.rounds import read_plan as read_rounds
 from vitreous.storage.presence import path_exists
+from vitreous.storage.remote import find_url
 from vitreous.storage.run_config import FINAL
 from vitreous.training.reporter import Reporter
 from vitreous.weights.auto_weights import is_named
@@ -74,8 +75,8 @@ def inspect(
     ('run', 21589632)
 
     Args:
-        path: a folder, a file, "digits", a formula such as "formula:atoms?classes=10", or owner/name on the Hub, or a
-            short name.
+        path: a folder, a file, the URL of shards or parquet files, "digits", a formula such as "formula:atoms?classes=10", or
+            owner/name on the Hub, or a short name.
         progress: show progress; None: only in a notebook or on a terminal.
         reporter: receives the progress of downloads instead of that display.
         load: how a model's weights are loaded, as in `vitreous.load`.
@@ -85,7 +86,7 @@ def inspect(
     """
     named, place = str(path), Path(path)
     built_in = is_built_in(named)
-    if not built_in and not path_exists(place):
+    if not built_in and not path_exists(place) and find_url(place) is None:
         if is_named(named):
             return inspect_model(named, load, reporter)
         raise DataError(explain_missing(place))

@@ -24,7 +24,7 @@ TRIES = 5
 FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0
 """Seconds before the second request; each later wait is twice as long, up to the longest."""
 TIMEOUT = 30.0
-"""Seconds without a byte from a web server."""
+"""Seconds without a byte from a server."""
 CHUNK = 8 * 2**20
 """Bytes of a request for a part of a file that is fetched whole."""
 SCHEME = re.compile(r"([a-z][a-z0-9+-]+)://+|(https?|s3|gs|gcs|abfs|az|memory):/(?!/)", re.IGNORECASE)
@@ -175,7 +175,14 @@ def open_system(url: str) -> tuple[Any, str]:
             options["client_kwargs"] = {
                 "timeout": aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=TIMEOUT)
             }
-        return fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
+        if is_s3 := url.startswith(("s3://", "s3a://")):
+            configured = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
+            times = {"connect_timeout": TIMEOUT, "read_timeout": TIMEOUT, "retries": {"max_attempts": 0}}
+            options["config_kwargs"] = times | configured
+        system, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
+        if is_s3:  # s3fs tries five times, within itself once more, and botocore within that
+            system.retries = 1
+        return system, path
     except ImportError as error:
         needs = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
         package = needs.get(url.partition("://")[0], "'vitreous[data]'")
