@@ -7,7 +7,7 @@
 `start`: each in a process of its own, from its beginning (imports included) to the end of the first step of the same small ViT on 64
 images of 64 x 64 by two workers: vitreous, looking at every image first or with --scan later; timm's ImageDataset, loader and model; Hugging Face
 `datasets` (imagefolder) with torch's DataLoader and timm's model. The first start has empty caches of its own, the second finds those of the first; the
-file system's cache is warm for all. Memory is the highest sum of the processes' proportional share (PSS).
+file system's cache is warm for all, and all modules are compiled, as pip leaves them. Memory is the highest sum of the processes' proportional share (PSS).
 
 `read`: the bytes of images at random places, one after another in one thread: from tar shards beside webdataset's random access (wids), from parquet
 beside `datasets`, whose Arrow file in its cache is written before, as vitreous's unpacked file is.
@@ -16,6 +16,7 @@ The JPEGs are 64 x 64, of a few kilobytes, each with bytes of its own. Needs tim
 """
 
 import argparse
+import compileall
 import contextlib
 import importlib
 import io
@@ -32,6 +33,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+import vitreous
 from vitreous.runtime.processor import read_cpu_model
 
 HEAD = """
@@ -126,7 +128,8 @@ def measure_start(name: str, folder: Path, caches: Path, out: Path) -> tuple[flo
         cwd=caches,
     )
     while process.poll() is None:
-        highest = max(highest, sum(map(read_pss, list_tree(process.pid))))
+        # The youngest first: what a process shares with one that begins meanwhile is never counted twice.
+        highest = max(highest, sum(map(read_pss, reversed(list_tree(process.pid)))))
         time.sleep(0.2)
     said, errors = process.communicate()
     if "STEP" not in said:
@@ -155,6 +158,7 @@ def read_pss(pid: int) -> float:
 def start(folder: Path, only: str) -> None:
     """Measure all starts."""
     print(f"{read_cpu_model()}, {os.cpu_count()} cores")
+    compileall.compile_dir(Path(vitreous.__file__).parent, quiet=1)
     for name in ("vitreous, --scan later", "timm", "datasets", "vitreous, every image looked at"):
         if only not in name:
             continue
@@ -171,8 +175,6 @@ def write_packed(folder: Path, count: int) -> None:
     """Write the first files as shards and as a parquet file."""
     import pyarrow
     import pyarrow.parquet
-
-    import vitreous
 
     if (folder / "tables").exists():
         return
