@@ -10,7 +10,7 @@ from tests.deploy.conftest import folder_of as model_of
 from tests.engines.test_onnx_file import folder_of, linear
 
 import vitreous
-from vitreous.engines import measured_engine, selection
+from vitreous.engines import measured_engine, openvino_engine, selection
 from vitreous.engines.measured_engine import MeasuredEngine
 from vitreous.errors import CheckpointError, ConfigError, UnknownName
 from vitreous.predictor import Predictor
@@ -167,3 +167,35 @@ def test_a_precision_that_an_engine_lacks_is_one_line(export, precision, monkeyp
 def test_an_unknown_precision_is_named(export):
     with pytest.raises(UnknownName, match="fp23"):
         vitreous.load(export, precision="fp23")
+
+
+def test_auto_takes_bfloat16_in_openvino_only_where_it_is_announced_and_faster(export, monkeypatch):
+    found = {}
+    for announced in (["FP32"], ["FP32", "BF16"]):
+        monkeypatch.setattr(openvino.Core, "get_property", lambda *_, announced=announced: announced)
+        for times in (0.5, 1.1, 1.9):
+            monkeypatch.setattr(openvino_engine, "measure_bf16", lambda _, times=times: times)
+            engine = vitreous.load(export, engine="openvino", precision="auto").engine
+            found[announced[-1], times] = engine.precision
+            right(vitreous.load(export, engine="openvino").engine)
+    assert {case for case, precision in found.items() if precision == "bf16"} == {("BF16", 1.9)}
+    assert set(found.values()) == {"fp32", "bf16"}
+
+
+def test_bfloat16_is_measured_by_both_precisions_products(monkeypatch):
+    """A clock that moves as each precision's graph computes."""
+    clock, compile_model = [0.0], openvino.Core.compile_model
+
+    def compile_timed(core, graph, device, settings):
+        run, step = compile_model(core, graph, device, settings), {"f32": 3.0, "bf16": 2.0}
+        assert settings["INFERENCE_NUM_THREADS"] == 1
+
+        def tick(values):
+            clock[0] += step[settings["INFERENCE_PRECISION_HINT"]]
+            return run(values)
+
+        return tick
+
+    monkeypatch.setattr(openvino.Core, "compile_model", compile_timed)
+    monkeypatch.setattr(openvino_engine.time, "perf_counter", lambda: clock[0])
+    assert openvino_engine.measure_bf16.__wrapped__(1) == pytest.approx(1.5)
