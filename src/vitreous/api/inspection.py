@@ -23,6 +23,7 @@ from vitreous.data.config import DataConfig
 from vitreous.data.dataset import is_built_in, open_dataset
 from vitreous.data.listing.discovery import INSTEAD, MANIFESTS, explain_missing
 from vitreous.data.listing.scan_report import ScanReport
+from vitreous.data.sources.hub_sets import is_hub_set
 from vitreous.data.sources.packed_data import is_packed
 from vitreous.data.splits import check_there
 from vitreous.engines.exported_folder import ExportedFolder, load_export
@@ -76,7 +77,7 @@ def inspect(
 
     Args:
         path: a folder, a file, the URL of shards or parquet files, "digits", a formula such as "formula:atoms?classes=10", or
-            owner/name on the Hub, or a short name.
+            hf:owner/name for a data set on the Hub, or owner/name or a short name for a model.
         progress: show progress; None: only in a notebook or on a terminal.
         reporter: receives the progress of downloads instead of that display.
         load: how a model's weights are loaded, as in `vitreous.load`.
@@ -86,11 +87,12 @@ def inspect(
     """
     named, place = str(path), Path(path)
     built_in = is_built_in(named)
-    if not built_in and not path_exists(place) and find_url(place) is None:
+    remote = find_url(place) is not None or is_hub_set(place)
+    if not built_in and not remote and not path_exists(place):
         if is_named(named):
             return inspect_model(named, load, reporter)
         raise DataError(explain_missing(place))
-    if built_in or is_packed(place) or (place.is_file() and place.suffix.lower() in MANIFESTS):
+    if built_in or is_hub_set(place) or is_packed(place) or (place.is_file() and place.suffix.lower() in MANIFESTS):
         return inspect_data(named)
     if is_export(place):
         return inspect_export(place)

@@ -12,8 +12,8 @@ class DataConfig:
     """A data set and how it is split and read."""
 
     path: str = "digits"
-    """A folder of class folders, a CSV or JSONL manifest, shards (.tar), parquet, MNIST's or CIFAR's files, `digits`
-    (scikit-learn's 1,797 handwritten digits), or images drawn from formulas, such as
+    """A folder of class folders, a CSV or JSONL manifest, shards (.tar), parquet, MNIST's or CIFAR's files, a data set on the
+    Hugging Face Hub (hf:OWNER/NAME), `digits` (scikit-learn's 1,797 handwritten digits), or images drawn from formulas, such as
     `formula:fractals?classes=1000&images=100&size=32&seed=0` (see docs/data.md)."""
     validation: str | None = None
     """Where the validation examples are, if they are not inside `path`: a folder or manifest of their own."""

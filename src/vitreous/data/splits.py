@@ -1,4 +1,4 @@
-"""A data set's splits before any image is looked at, whatever form they have: files, a manifest, packed files, or an object."""
+"""A data set's splits before any image is looked at, whatever form they have: files, a manifest, packed files, an object, or a name on the Hub."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 from vitreous.data.listing import discovery
 from vitreous.data.listing.discovery import NAMES, explain_no_split
 from vitreous.data.listing.listing import Listing, Splits
+from vitreous.data.sources.hub_sets import is_hub_set, list_hub_set
 from vitreous.data.sources.objects import is_object, list_objects
 from vitreous.data.sources.packed_data import is_packed, list_packed
 from vitreous.errors import DataError
@@ -13,7 +14,7 @@ from vitreous.errors import DataError
 
 def check_there(path: Path) -> None:
     """Raise DataError unless there is something at a path that may be a data set."""
-    if not (is_object(path) or is_packed(path)):
+    if not (is_object(path) or is_hub_set(path) or is_packed(path)):
         discovery.is_manifest(path)
 
 
@@ -33,7 +34,10 @@ def list_splits(path: Path, optional: bool = False, multilabel: bool = False, st
 
 
 def list_stored(path: Path, optional: bool = False) -> Splits | None:
-    """Return the images of packed files, or of an object, by split; None where neither is there; raises DataError."""
+    """Return the images of packed files, of an object, or of a data set on the Hub, by split; None for anything else; raises
+    DataError."""
+    if is_hub_set(path):
+        return list_hub_set(path, optional)
     return list_objects(path, optional) if is_object(path) else list_packed(path, optional)
 
 

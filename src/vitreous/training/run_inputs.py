@@ -6,6 +6,7 @@ from pathlib import Path
 from vitreous.data.content_sample import find_changed, hash_sample
 from vitreous.data.dataset import Dataset, is_built_in
 from vitreous.data.listing.listing import format_names
+from vitreous.data.sources.hub_sets import is_hub_set
 from vitreous.data.sources.objects import is_object
 from vitreous.errors import CheckpointError, ConfigError, DataError, RunError
 from vitreous.run_folder import Run
@@ -48,7 +49,7 @@ def open_located(config: RunConfig, run: Path, reporter: Reporter) -> Dataset:
         return open_data(config, reporter)
     except DataError as error:
         path = config.data.path
-        if path_exists(path) or is_built_in(path) or is_object(path):
+        if path_exists(path) or is_built_in(path) or is_object(path) or is_hub_set(path):
             raise
         raise DataError(f"{error}. If it was moved, say where it is: vitreous resume {run} --data PATH") from error
 

@@ -34,6 +34,11 @@ def is_object(path: str | Path) -> bool:
     return str(path).startswith(PREFIX)
 
 
+def is_held(path: str | Path) -> bool:
+    """Return whether this process holds a data set of this name."""
+    return str(path) in _HELD
+
+
 def hold(data: Any, name: str | None = None) -> str:
     """Return the name of a data set from now on.
 
