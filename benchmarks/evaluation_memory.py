@@ -29,6 +29,7 @@ from vitreous.model.config import ViTConfig
 from vitreous.model.factory import create
 from vitreous.predictor import Predictor
 from vitreous.runtime.processor import read_cpu_model
+from vitreous.storage.scratch import allocate_rows, iterate_blocks
 from vitreous.training.reporter import Silent
 from vitreous.weights.model_folder import ModelFolder
 
@@ -108,10 +109,9 @@ def build_source(images: int, names: tuple[str, ...], multilabel: bool) -> Drawn
     files = tuple(f"{number}.png" for number in range(images))
     if not multilabel:
         return DrawnSource(names, rng.integers(len(names), size=images), files)
-    matrix = np.zeros((images, len(names)), bool)
-    for first in range(0, images, 1000):
-        part = matrix[first : first + 1000]
-        part[:] = rng.random(part.shape, np.float32) < LABELS / len(names)
+    matrix = allocate_rows(images, len(names), np.bool_)  # as a manifest's labels are
+    for place in iterate_blocks(matrix):
+        matrix[place] = rng.random(matrix[place].shape, np.float32) < LABELS / len(names)
     return DrawnSource(names, np.full(images, -1), files, matrix)
 
 

@@ -14,6 +14,7 @@ from vitreous.data.listing.manifest import is_multilabel
 from vitreous.data.multilabel import convert_to_label_matrix, open_multilabel
 from vitreous.data.sources.base import MULTILABEL
 from vitreous.errors import DataError
+from vitreous.storage import scratch
 
 CLASSES = ("cat", "dog", "tree")
 WANTED = [[1, 1, 0], [0, 0, 1], [0, 0, 0], [0, 1, 1]]
@@ -54,6 +55,18 @@ def test_labels_are_part_of_the_fingerprint(images):
     one = open_multilabel(manifest(images, "path,labels\na/0.png,cat\n"), CLASSES)[0]
     other = open_multilabel(manifest(images, "path,labels\na/0.png,dog\n"), CLASSES)[0]
     assert one.fingerprint != other.fingerprint
+
+
+def test_the_labels_of_very_many_images_are_in_a_file(images, monkeypatch):
+    path = manifest(images, "path,labels\na/0.png,cat;dog\na/1.png,tree\na/2.png,\na/3.png,dog;tree\n")
+    here, targets = open_multilabel(path, CLASSES)
+    monkeypatch.setattr(scratch, "MOST_IN_MEMORY", 5)
+    monkeypatch.setattr(scratch, "BLOCK", 6)  # two rows
+    there, in_file = open_multilabel(path, CLASSES)
+    assert isinstance(in_file, np.memmap)
+    assert not isinstance(targets, np.memmap)
+    np.testing.assert_array_equal(in_file, WANTED)
+    assert there.fingerprint == here.fingerprint
 
 
 def test_the_validation_part_is_taken(images):

@@ -13,6 +13,7 @@ from vitreous.data.listing.scan import FILLED, Record
 from vitreous.data.sources.base import MULTILABEL, FileSource, PackedSource, ScannedSource, hash_source
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig
+from vitreous.storage.scratch import allocate_rows, iterate_blocks
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def build_source(
     if listing.multilabel:
         labels = np.full(len(names), MULTILABEL, dtype=np.int64)
         label_matrix = build_label_matrix(listing.label_lists, index, len(classes))
-        digests = (digest + row.tobytes().hex() for digest, row in zip(digests, label_matrix, strict=True))
+        rows = (row for place in iterate_blocks(label_matrix) for row in label_matrix[place])
+        digests = (digest + row.tobytes().hex() for digest, row in zip(digests, rows, strict=True))
     else:
         labels = np.array([index[label] for label in listing.labels], dtype=np.int64)
     found: dict[str, Any] = {
@@ -114,10 +116,13 @@ def build_unscanned_source(listing: Listing, classes: tuple[str, ...], decode: D
 def build_label_matrix(
     label_lists: Sequence[Sequence[str]], index: dict[str, int], classes: int
 ) -> Bool[np.ndarray, "example label"]:
-    """Return which classes each example has; `index` numbers the columns."""
-    label_matrix = np.zeros((len(label_lists), classes), bool)
-    for row, labels in zip(label_matrix, label_lists, strict=True):
-        row[[index[label] for label in labels]] = True
+    """Return which classes each example has; `index` numbers the columns. Many are in a temporary file (see
+    `storage/scratch.py`)."""
+    label_matrix = allocate_rows(len(label_lists), classes, np.bool_)
+    for place in iterate_blocks(label_matrix):
+        label_matrix[place] = False
+        for row, labels in zip(label_matrix[place], label_lists[place], strict=True):
+            row[[index[label] for label in labels]] = True
     return label_matrix
 
 
