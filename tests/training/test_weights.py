@@ -12,6 +12,7 @@ from tests.support.training import TINY, Listener, digest, exported
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
 from vitreous.errors import CheckpointError, ConfigError
+from vitreous.model.config import RegularisationConfig
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.run_folder import list_checkpoint_steps
 from vitreous.training.assembly import build_job
@@ -134,6 +135,14 @@ def test_a_new_head_starts_at_the_bias_that_is_asked_for_and_a_kept_one_stays(ba
 def test_too_many_frozen_blocks(base):
     with pytest.raises(ConfigError, match="freeze is 3, but the model has 2 blocks"):
         start(base, freeze=3)
+
+
+def test_patches_are_left_out_by_a_run_but_not_by_one_from_its_weights(go):
+    masked = RegularisationConfig(patch_dropout=0.5)
+    base = go(regularisation=masked).model
+    rates = [start(base, **how)[0].model.patch_dropout.rate for how in ({"regularisation": masked}, {})]
+    assert rates == [0.5, 0]
+    assert load_model(base).model.patch_dropout.rate == 0
 
 
 def test_a_resumed_run_needs_its_first_weights_no_more(base, go, tmp_path):
