@@ -108,11 +108,12 @@ def test_a_divided_model_gets_the_same_weights(
 @pytest.mark.parametrize("size", [2, 4])
 @pytest.mark.parametrize("workers", [0, 1, 3])
 @pytest.mark.parametrize("micro_batch", [0, 4])
+@pytest.mark.parametrize("shard", ["none", "all"])
 def test_any_number_of_workers_and_any_accumulation(
-    size: int, workers: int, micro_batch: int, tmp_path: Path, doubled: None
+    size: int, workers: int, micro_batch: int, shard: str, tmp_path: Path, doubled: None
 ) -> None:
     alone = take_steps(EXACT, ALONE)
-    found = in_processes(replace(EXACT, workers=workers, micro_batch=micro_batch), size, tmp_path)
+    found = in_processes(replace(EXACT, workers=workers, micro_batch=micro_batch, shard=shard), size, tmp_path)
     assert found["streams"] == alone["streams"]
     assert distance(found["weights"], alone["weights"]) < 1e-9
 
