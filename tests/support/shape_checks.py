@@ -4,7 +4,8 @@ jaxtyping's import hook puts `jaxtyping.jaxtyped` on every function and class of
 functions and classes of arrays (pyrefly holds all other types, without running anything; `HYPOTHESIS_PROFILE=explore` checks
 those here too), arguments and result, with each axis's name of one length within a call; but it asks beartype once a call where
 the original asks twice and binds the arguments to the signature, and it makes the check when a function is first called.
-Of functions of arrays it asks once for each combination of types, shapes and dtypes: the answer depends on nothing else.
+Of functions of arrays it asks once for each combination of types, shapes and dtypes, and of values where literals are annotated:
+the answer depends on nothing else.
 """
 
 import collections
@@ -59,34 +60,53 @@ def _decorated(typechecker: Callable, everything: bool, thing: Any) -> Any:
 def _checked(typechecker: Callable, function: Callable) -> Callable:
     if inspect.isgeneratorfunction(function):
         return ORIGINAL(function, typechecker=typechecker)
-    typed, shaped = None, False
+    config, typed, remembered = jaxtyping.config, None, None
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        nonlocal typed, shaped
+        nonlocal typed, remembered
         __tracebackhide__ = True
-        if jaxtyping.config.jaxtyping_disable:
+        if config.jaxtyping_disable:
             return function(*args, **kwargs)
         if typed is None:
             known = _with_known_types(function)
-            shaped = any(map(_has_shapes, known.__annotations__.values()))
-            typed = _Remembered(typechecker, known) if shaped else typechecker(known)
-        return typed(*args, **kwargs)
+            if any(map(_has_shapes, known.__annotations__.values())):
+                typed = remembered = _Remembered(typechecker, known)
+            else:
+                typed = typechecker(known)
+        if remembered is None:
+            return typed(*args, **kwargs)
+        given = remembered.describe(args, kwargs) if kwargs or remembered.by_value else _kinds(args)
+        passed = remembered.passed.get(given)
+        if passed is None:
+            return remembered(given, args, kwargs)
+        result = function(*args, **kwargs)
+        kind = _kind(result)
+        if kind not in passed:
+            remembered.check_result(result, args, kwargs)
+            if kind is not None:
+                passed.add(kind)
+        return result
 
     return call
 
 
 class _Remembered:
-    """A checked function of arrays that asks once for each combination of types, shapes and dtypes."""
+    """A checked function of arrays that asks once for each combination of types, shapes, dtypes and literals."""
 
     def __init__(self, typechecker: Callable, function: Callable) -> None:
-        self.function = function
         self.passed: dict[Any, set[Any]] = {}
         """For each combination of arguments, those of results that have passed."""
         self.results: list[Any] = []
         """The result that is to be checked, where the function has run already."""
-        self.by_value = "Literal" in repr(function.__annotations__)
-        """Whether the answer depends on more than types."""
+        code = function.__code__
+        names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        self.names = {name for name, annotation in function.__annotations__.items() if "Literal" in repr(annotation)}
+        self.places = [place for place in range(code.co_argcount) if names[place] in self.names]
+        self.by_value = bool(self.names)
+        """Whether the answer depends on more than types: on the values of these parameters, at these places."""
+        self.known = self.names <= {*names}
+        """Whether those are single parameters."""
 
         @functools.wraps(function)
         def work(*args: Any, **kwargs: Any) -> Any:
@@ -94,60 +114,79 @@ class _Remembered:
 
         self.typed = typechecker(work)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def describe(self, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Return all that a check asks of arguments; None where that is more than can be told."""
+        kinds = _kinds((*args, *kwargs.values())) if self.known else None
+        if kinds is None or not self.by_value:
+            return kinds and (*kinds, *kwargs)
+        values = [args[place] for place in self.places if place < len(args)]
+        values += [value for name, value in kwargs.items() if name in self.names]
+        return (*kinds, *kwargs, *values) if all(type(value) in VALUES for value in values) else None
+
+    def __call__(self, given: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Ask about arguments and result."""
         __tracebackhide__ = True
-        given = None if self.by_value else _kind((*args, *kwargs.values()) if kwargs else args)
-        if given is None:
-            with SHAPES:
-                return self.typed(*args, **kwargs)
-        if kwargs:
-            given += tuple(kwargs)
-        passed = self.passed.get(given)
-        if passed is None:
-            with SHAPES:
-                result = self.typed(*args, **kwargs)
-            self.passed.setdefault(given, set()).add(_kind(result))
-            return result
-        result = self.function(*args, **kwargs)
-        kind = _kind(result)
-        if kind is None or kind not in passed:
-            self.results.append(result)
-            with SHAPES:
-                self.typed(*args, **kwargs)
-            passed.add(kind)
+        with SHAPES:
+            result = self.typed(*args, **kwargs)
+        if given is not None:
+            self.passed[given] = {_kind(result)} - {None}
         return result
 
+    def check_result(self, result: Any, args: tuple, kwargs: dict[str, Any]) -> None:
+        """Ask about a result for arguments that have passed."""
+        __tracebackhide__ = True
+        self.results.append(result)
+        with SHAPES:
+            self.typed(*args, **kwargs)
 
-def _kind(value: Any) -> Any:
-    """Return all that a check asks of a value, hashable; None where that is more than types, shapes and dtypes."""
-    kind = type(value)
-    if (sort := SORTS.get(kind)) is None:
-        sort = SORTS[kind] = _sort(kind)
-    if sort == "plain":
-        return kind
-    if sort == "array":
-        return kind, value.dtype, value.shape
-    if sort != "tuple":
-        return None
-    kinds = []
-    for part in value:
-        found = type(part)
-        if SORTS.get(found) != "plain" and (found := _kind(part)) is None:
+
+VALUES = frozenset((str, int, bool, bytes, type(None)))
+"""Types of literals."""
+PLAIN, ARRAY, TUPLE, HOLDER = range(4)
+
+
+def _kinds(values: tuple) -> tuple | None:
+    """Return all that a check asks of some values, hashable; None where that is more than types, shapes and dtypes."""
+    kinds: list[Any] = []
+    add = kinds.append
+    for value in values:
+        kind = type(value)
+        sort = SORTS.get(kind)
+        if sort is None:
+            sort = SORTS[kind] = _sort(kind)
+        add(kind)
+        if sort == ARRAY:
+            add(value.dtype)
+            add(value.shape)
+        elif sort == TUPLE:
+            parts = _kinds(value)
+            if parts is None:
+                return None
+            add(parts)
+        elif sort == HOLDER:
             return None
-        kinds.append(found)
     return tuple(kinds)
 
 
-SORTS: dict[type, str] = {}
+def _kind(value: Any) -> Any:
+    """Return all that a check asks of a value, as `_kinds` does."""
+    kind = type(value)
+    sort = SORTS.get(kind)
+    if sort == ARRAY:
+        return kind, value.dtype, value.shape
+    return kind if sort == PLAIN else _kinds((value,))
 
 
-def _sort(kind: type) -> str:
+SORTS: dict[type, int] = {}
+
+
+def _sort(kind: type) -> int:
     if issubclass(kind, (np.ndarray, torch.Tensor)):
-        return "array"
+        return ARRAY
     if kind is tuple:
-        return "tuple"
+        return TUPLE
     holders = (list, collections.abc.Mapping, collections.abc.Set, collections.deque, type)
-    return "holder" if issubclass(kind, holders) else "plain"
+    return HOLDER if issubclass(kind, holders) else PLAIN
 
 
 def _has_arrays(thing: Any) -> bool:
