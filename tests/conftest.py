@@ -1,8 +1,8 @@
 """For all tests: type checks, the same examples every time and no time limits inside hypothesis, caches of their own, no Hub,
 and signals that are heeded, even where whoever started the tests in the background has them ignored.
 
-What collecting the tests has made lives to the end: the garbage collector passes it over, in processes forked from
-this one, too.
+What collecting the tests makes lives to the end: the garbage collector rests meanwhile and passes it over after, in processes
+forked from this one, too, and comes less often.
 
 `HYPOTHESIS_PROFILE=explore make test` looks for new counterexamples: many more examples, others each time.
 """
@@ -16,6 +16,7 @@ import jaxtyping
 from hypothesis import HealthCheck, settings
 from tests.support import shape_checks
 
+gc.disable()
 jaxtyping.jaxtyped = shape_checks.jaxtyped  # before the import hook decorates the first module of vitreous
 
 SLOW = [HealthCheck.too_slow]
@@ -31,5 +32,6 @@ collect_ignore = ["fuzz"]
 
 
 def pytest_collection_finish() -> None:
-    gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
+    gc.enable()
