@@ -9,6 +9,9 @@ import torch
 from vitreous.model.factory import create
 from vitreous.model.resnet_config import build_resnet_config
 
+ROOT = 32
+"""Channels of the root, half of the published: each layer is there, and a quarter as large."""
+
 
 def name_in_timm(name: str) -> str:
     for pattern, there in (
@@ -29,14 +32,14 @@ def test_outputs_and_gradients_are_timms(name: str, units: tuple[int, ...]) -> N
     from timm.layers import GroupNormAct, StdConv2d
     from timm.models.resnetv2 import ResNetV2
 
-    config = build_resnet_config(name, image=(41, 30), classes=7)
+    config = build_resnet_config(name, image=(41, 30), classes=7, root_channels=ROOT)
     ours = create(config).double()
     theirs = ResNetV2(
         units,
-        channels=tuple(64 * config.width * 2**stage for stage in range(4)),
+        channels=tuple(ROOT * config.width * 2**stage for stage in range(4)),
         num_classes=7,
         stem_type="fixed",
-        stem_chs=64 * config.width,
+        stem_chs=ROOT * config.width,
         basic=True,
         bottle_ratio=1.0,
         preact=True,

@@ -35,7 +35,8 @@ EXACT = replace(
     low_resolution=0.5,
     low_resolution_duration="30%",
 )
-STEPS = 20
+STEPS = 12
+"""A whole run: warm-up, both resolutions, and the schedule to its end."""
 
 
 def compute_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
