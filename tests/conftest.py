@@ -31,6 +31,11 @@ collect_ignore = ["fuzz"]
 """`make fuzz` runs those, on request."""
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Return what `-n auto` means: half as many again as there are cores, since some tests wait for servers and processes."""
+    return max(1, (os.cpu_count() or 1) * 3 // 2)
+
+
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)

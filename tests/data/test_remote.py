@@ -43,7 +43,7 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+    protocol_version, disable_nagle_algorithm = "HTTP/1.1", True
 
     def log_message(self, *_):
         pass
@@ -266,7 +266,7 @@ def test_training_from_a_url_survives_faults(packed, serve, tmp_path):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_training_ends_with_a_checkpoint_and_goes_on(packed, serve, tmp_path, monkeypatch, workers):
+def test_training_ends_with_a_checkpoint_and_goes_on(packed, serve, quick, tmp_path, monkeypatch, workers):
     server = serve(packed)
     monkeypatch.setenv("VITREOUS_CACHE_GIB", "0.00000001")
     settings = {"data": LATER, "duration": "30st", "batch": 4, "workers": workers, "device": "cpu", "precision": "fp32"}

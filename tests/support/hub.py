@@ -79,7 +79,7 @@ class Hub:
 class Handler(BaseHTTPRequestHandler):
     """Answers as the Hub does."""
 
-    protocol_version = "HTTP/1.1"
+    protocol_version, disable_nagle_algorithm = "HTTP/1.1", True
     hub: Hub
 
     def log_message(self, format: str, *args: Any) -> None:

@@ -27,6 +27,12 @@ ALLOCATOR = (
 CONFIG = replace(TINY, workers=2, ema=0.9, checkpoint_every="100st", evaluate_every="6st")
 
 
+@pytest.fixture(autouse=True)
+def looked_after_soon(monkeypatch):
+    """Let torch wait for workers that have been killed, or hang by one that was, for half a second, not five."""
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.5)
+
+
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory):
     return digest(train(replace(CONFIG, workers=0), tmp_path_factory.mktemp("straight") / "run").run)
