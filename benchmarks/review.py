@@ -124,9 +124,9 @@ def copy(split: Path, label: str, file: Path, number: int) -> str:
 
 def count_found(planted: Planted, found: ReviewResult) -> tuple[int, int]:
     """Return how many wrong labels and duplicates are among the first twenty of their kind."""
-    names = found.found.names
-    labels = {names[one.index] for one in found.found.of(WRONG)[:LISTED]}
-    pairs = {frozenset((names[one.index], names[one.other])) for one in found.found.of(DUPLICATE)[:LISTED]}
+    names = found.review.names
+    labels = {names[one.index] for one in found.review.of(WRONG)[:LISTED]}
+    pairs = {frozenset((names[one.index], names[one.other])) for one in found.review.of(DUPLICATE)[:LISTED]}
     return len(planted.wrong & labels), len(planted.duplicates & pairs)
 
 

@@ -40,7 +40,7 @@ def test_a_share_of_the_training_images_stands_in_for_the_validation():
 def swept(tmp_path_factory):
     """Return a finished search's folder, its result and what was said."""
     out, listener = tmp_path_factory.mktemp("search") / "out", Listener()
-    return out, begin_search(replace(SEARCH, reached={}), out, listener), listener.messages
+    return out, begin_search(replace(SEARCH, results={}), out, listener), listener.messages
 
 
 def test_the_best_rate_trains_on_everything(swept):
@@ -99,18 +99,18 @@ def test_a_rate_that_diverges_is_passed_over(tmp_path):
     assert result.run == tmp_path / "out" / "final"
     assert any(text.startswith("rate 1e+30 is too high") for text in listener.messages)
     with pytest.raises(NonFiniteLoss, match="diverged with every learning rate"):
-        choose_rate(replace(SEARCH, reached={"1e-05": {}, "0.01": {}}))
+        choose_rate(replace(SEARCH, results={"1e-05": {}, "0.01": {}}))
 
 
 def test_the_best_is_of_accuracy_then_loss():
     several = replace(SEARCH, rates=(1.0, 2.0, 3.0))
     assert (
         choose_rate(
-            replace(several, reached={"1": {"top1": 0.5, "loss": 1.0}, "2": {"top1": 0.5, "loss": 0.9}, "3": {}})
+            replace(several, results={"1": {"top1": 0.5, "loss": 1.0}, "2": {"top1": 0.5, "loss": 0.9}, "3": {}})
         )
         == 2
     )
-    assert choose_rate(replace(several, reached={"1": {"loss": 1.0}, "2": {"loss": 0.9}, "3": {"loss": 2.0}})) == 2
+    assert choose_rate(replace(several, results={"1": {"loss": 1.0}, "2": {"loss": 0.9}, "3": {"loss": 2.0}})) == 2
 
 
 def test_the_papers_grids():

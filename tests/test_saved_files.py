@@ -143,7 +143,7 @@ def test_objectives_are_read_under_their_names_of_today():
 def test_a_search_of_rates_opens():
     search = read_search(SAVED)
     assert search.config == from_dict(RunConfig, settings_of("classify") | {"precision": "fp32"})
-    assert search.reached == {"0.001": {"top1": 0.5, "loss": 1.0}}
+    assert search.results == {"0.001": {"top1": 0.5, "loss": 1.0}}
 
 
 @pytest.mark.parametrize("name", ["classify", "autoencoder"])

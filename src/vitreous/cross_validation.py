@@ -58,7 +58,7 @@ class CrossValidation(Shown):
     config: RunConfig
     """Configuration of every run, except for the fold."""
     folds: int
-    reached: dict[str, dict[str, float]] = field(default_factory=dict)
+    results: dict[str, dict[str, float]] = field(default_factory=dict)
     """Fold, from 1, as text -> top1 and loss on the images of that fold."""
     pooled: dict[str, float] = field(default_factory=dict)
     """Figures from the predictions of all images, once all folds are done: images, right, low and high (95% Wilson
@@ -66,7 +66,7 @@ class CrossValidation(Shown):
     places: Places = field(default_factory=dict)
 
     def __str__(self) -> str:
-        lines = [f"fold {name:<7} accuracy {one['top1']:.2%}" for name, one in self.reached.items()]
+        lines = [f"fold {name:<7} accuracy {one['top1']:.2%}" for name, one in self.results.items()]
         if self.pooled:
             low, high, images = (self.pooled[name] for name in ("low", "high", "images"))
             lines.append(
@@ -78,7 +78,7 @@ class CrossValidation(Shown):
     @property
     def accuracy(self) -> float:
         """Mean over the finished folds."""
-        return fmean(one["top1"] for one in self.reached.values())
+        return fmean(one["top1"] for one in self.results.values())
 
 
 def is_folds(path: Path) -> bool:
@@ -161,13 +161,13 @@ def continue_folds(out: Path, reporter: Reporter | None = None) -> TrainResult:
 def run_folds(plan: CrossValidation, out: Path, reporter: Reporter) -> TrainResult:
     """Train the remaining folds, pool their predictions, then train on all images."""
     for fold in range(plan.folds):
-        if str(fold + 1) in plan.reached:
+        if str(fold + 1) in plan.results:
             continue
         reporter.message(f"fold {fold + 1} of {plan.folds}")
         result = begin_or_resume(set_fold(plan, fold), out / f"fold-{fold + 1}", reporter)
         if result.stopped == "interrupted":
             return replace(result, run=out)
-        plan.reached[str(fold + 1)] = select_judged(result.metrics)
+        plan.results[str(fold + 1)] = select_judged(result.metrics)
         write_plan(plan, out)
     if not plan.pooled:
         reporter.phase("predicting every image by the model that has not seen it")
@@ -184,7 +184,7 @@ def run_folds(plan: CrossValidation, out: Path, reporter: Reporter) -> TrainResu
         "folds": {"count": plan.folds, "accuracy": plan.accuracy, **plan.pooled},
     }
     save_model(out / MODEL, replace(folder, temperature=plan.pooled["temperature"], origin=origin))
-    metrics = {"top1": plan.accuracy, "loss": fmean(one["loss"] for one in plan.reached.values())}
+    metrics = {"top1": plan.accuracy, "loss": fmean(one["loss"] for one in plan.results.values())}
     return replace(result, run=out, model=out / MODEL, metrics=metrics, folds=str(plan), baselines=None, handover=None)
 
 
@@ -249,7 +249,7 @@ def predict_fold(plan: CrossValidation, fold: int, out: Path) -> FoldPredictions
 
 def write_plan(plan: CrossValidation, out: Path) -> None:
     """Write folds.json, atomically; raises StorageError."""
-    values = {"folds": plan.folds, "reached": plan.reached, "pooled": plan.pooled}
+    values = {"folds": plan.folds, "reached": plan.results, "pooled": plan.pooled}
     write_group(out / PLAN, LAYOUT, plan.config, plan.places, values)
 
 

@@ -50,7 +50,7 @@ class RateSearch:
     rates: tuple[float, ...]
     share: float
     """Share of the training images held out while rates are tried."""
-    reached: dict[str, dict[str, float]]
+    results: dict[str, dict[str, float]]
     """Rate, as text -> headline (see `metrics/headline.py`) and loss on the held-out images; empty where training
     diverged."""
     places: Places = field(default_factory=dict)
@@ -104,19 +104,19 @@ def continue_search(out: Path, reporter: Reporter | None = None) -> TrainResult:
 def run_search(search: RateSearch, out: Path, reporter: Reporter) -> TrainResult:
     """Try the remaining rates, then train with the best on all training images."""
     for rate in search.rates:
-        if f"{rate:g}" in search.reached:
+        if f"{rate:g}" in search.results:
             continue
-        reporter.message(f"learning rate {rate:g}, {len(search.reached) + 1} of {len(search.rates)}")
+        reporter.message(f"learning rate {rate:g}, {len(search.results) + 1} of {len(search.rates)}")
         trial = replace(search.config, data=replace(search.config.data, tuning_holdout=search.share), refit=False)
         try:
             result = begin_or_resume(set_rate(trial, rate), out / f"rate-{rate:g}", reporter)
         except NonFiniteLoss as error:
             reporter.message(f"rate {rate:g} is too high: {error}")
-            search.reached[f"{rate:g}"] = {}
+            search.results[f"{rate:g}"] = {}
         else:
             if result.stopped == "interrupted":
                 return replace(result, run=out)
-            search.reached[f"{rate:g}"] = select_judged(result.metrics)
+            search.results[f"{rate:g}"] = select_judged(result.metrics)
         write_plan(search, out)
     chosen = choose_rate(search)
     reporter.message(f"{format_table(search)}\nlearning rate {chosen:g} is the best; training on all training images")
@@ -135,16 +135,16 @@ def choose_rate(search: RateSearch) -> float:
     Raises:
         NonFiniteLoss: training diverged with every rate.
     """
-    if not any(search.reached.values()):
+    if not any(search.results.values()):
         raise NonFiniteLoss("training diverged with every learning rate; give lower ones with --rates")
-    return max(search.rates, key=lambda rate: rank_evaluation(search.reached[f"{rate:g}"]))
+    return max(search.rates, key=lambda rate: rank_evaluation(search.results[f"{rate:g}"]))
 
 
 def format_table(search: RateSearch) -> str:
     """Return the result of each rate tried so far, one per line."""
     lines = []
     for rate in search.rates:
-        reached = search.reached.get(f"{rate:g}")
+        reached = search.results.get(f"{rate:g}")
         if reached is None:
             continue
         if not reached:
@@ -158,7 +158,7 @@ def format_table(search: RateSearch) -> str:
 
 def write_plan(search: RateSearch, out: Path) -> None:
     """Write rates.json, atomically; raises StorageError."""
-    values = {"rates": list(search.rates), "share": search.share, "reached": search.reached}
+    values = {"rates": list(search.rates), "share": search.share, "reached": search.results}
     name, layout = (FORMER_PLAN, FORMER_LAYOUT) if search.former else (PLAN, LAYOUT)
     write_group(out / name, layout, search.config, search.places, values)
 

@@ -70,7 +70,7 @@ def test_cka(command, trained, run, here):
     shown = command("cka", trained, run / "model", "digits", "--images=40", "--batch=16", "--unbiased", "--out=o")
     shown.worked(str(found), "report: o/report.html")
     document = json.loads(Path("o/report.json").read_text())
-    assert np.array_equal(document["matrix"], found.found.matrix)
+    assert np.array_equal(document["matrix"], found.cka.matrix)
     assert document.items() >= json.loads(json.dumps(found.to_dict())).items()
     assert found.names == ("run", "copy")
     assert found.save("python") == Path("python/report.html")
@@ -137,9 +137,9 @@ def test_inspect(command, trained, here):
     assert {path: one.kind for path, one in found.items()} == kinds
     for path, one in found.items():
         assert command("inspect", path).worked() == f"{one}\n"
-    assert found[trained / "model"].found.classes == tuple(map(str, range(10)))
-    assert found["digits"].found.train == 1437
-    assert found[here / "a.png"].found.size == (9, 7)
+    assert found[trained / "model"].facts.classes == tuple(map(str, range(10)))
+    assert found["digits"].facts.train == 1437
+    assert found[here / "a.png"].facts.size == (9, 7)
     with pytest.raises(DataError, match="no such file"):
         vitreous.inspect("nowhere")
     write(here / "photos.zip", b"PK\3\4")
@@ -148,7 +148,7 @@ def test_inspect(command, trained, here):
     for place, name in enumerate(("cats.bin", "$RECYCLE.BIN", "dogs.pt")):
         write(here / "animals" / name / "1.png", encoded(picture(place)))
         write(here / "animals" / name / "2.png", encoded(picture(place + 9)))
-    assert vitreous.inspect("animals").found.counts.keys() == {"cats.bin", "dogs.pt"}
+    assert vitreous.inspect("animals").facts.counts.keys() == {"cats.bin", "dogs.pt"}
     with pytest.raises(UnknownName, match="did you mean 'family'"):
         vitreous.inspect(trained / "model", famly="mae")
 

@@ -70,9 +70,9 @@ def test_compare(command, trained, run, photos):
     found = vitreous.compare(trained, run / "model", photos, speed=False)
     command("evaluate", trained, photos, "--compare", run / "model", "--no-speed", "--out=o").worked(str(found))
     same(found)
-    assert (found.comparison.names, found.comparison.found.test.p) == (("run", "copy"), 1)
+    assert (found.comparison.names, found.comparison.figures.test.p) == (("run", "copy"), 1)
     again = vitreous.evaluate(trained, photos, compare=vitreous.load(run), speed=False)
-    assert again.comparison.found.differences == found.comparison.found.differences
+    assert again.comparison.figures.differences == found.comparison.figures.differences
 
 
 ASKED = {
@@ -89,9 +89,9 @@ def test_probe(command, trained, photos, kind):
     command("evaluate", trained, photos, "--protocol", kind, *arguments, "--out=o").worked(str(found))
     same(found)
     apart = vitreous.probe(trained, "photos/train", "photos/val", kind=kind, **options)
-    assert (apart.accuracy, apart.found.interval if kind != "few-shot" else 0) == (
+    assert (apart.accuracy, apart.probe.interval if kind != "few-shot" else 0) == (
         found.accuracy,
-        found.found.interval if kind != "few-shot" else 0,
+        found.probe.interval if kind != "few-shot" else 0,
     )
     assert (len(apart.train), len(apart.test), apart.learned, apart.data) == (80, 40, "photos/train", "photos/val")
 
@@ -101,9 +101,9 @@ def test_probe_of_two_models_on_the_runs_images(command, trained, run, photos):
     asked = ("--protocol=knn", "--train", photos, "--k", "1", "3", "--compare", run / "model", "--out=o")
     command("evaluate", trained, *asked).worked(str(found))
     same(found)
-    assert found.comparison.found.test.p == 1 and found.other.accuracy == found.accuracy
+    assert found.comparison.figures.test.p == 1 and found.other.accuracy == found.accuracy
     other = vitreous.compare(trained, run, "photos/val", protocol="few-shot", test="photos/train", shots=1)
-    assert other.kind == "few-shot" and other.comparison.found.agreement == 1
+    assert other.kind == "few-shot" and other.comparison.figures.agreement == 1
 
 
 def test_what_a_probe_can_not_be_asked(trained, photos):
@@ -142,7 +142,7 @@ def test_benchmark(command, tmp_path, here):
     found = vitreous.benchmark(tmp_path / "vit", "imagenet-a", copy)
     command("evaluate", tmp_path / "vit", copy, "--benchmark=imagenet-a", "--out=o").worked(str(found))
     same(found)
-    assert (found.found.images, found.model) == (4, str(tmp_path / "vit"))
+    assert (found.score.images, found.model) == (4, str(tmp_path / "vit"))
     for task in ("eurosat", "kitti"):
         listed(tmp_path / "vtab", task, 20, 12, 4)
     found = vitreous.benchmark(tmp_path / "vit", "vtab", tmp_path / "vtab", protocol="linear", l2=0.1, tasks=("kitti",))

@@ -74,8 +74,8 @@ def test_with_a_model_labels_are_asked_too(vitreous, trained, photos, here):
     done = vitreous("inspect", "photos", "--review", "--weights", trained, "--out", "o")
     assert done.code == 0 and "need features" not in done.out
     found = package.review("photos", trained)
-    assert found.left_out == () and len(found.found.names) == 18
-    kinds = {one.kind for one in found.found.findings}
+    assert found.left_out == () and len(found.review.names) == 18
+    kinds = {one.kind for one in found.review.findings}
     assert "near-duplicate" in kinds
     assert list(found.to_pandas()["finding"]) == found.columns["finding"]
     assert "_repr_html_" in dir(found) and str(found) in done.out

@@ -40,8 +40,8 @@ def test_embeddings(trained, photos):
 def test_layers(trained):
     found = vitreous.cka(trained, trained, "digits", images=20)
     matrix = found.to_pandas().pivot(index="layer", columns="other", values="cka")
-    rows, cols = list(found.found.rows), list(found.found.cols)
-    np.testing.assert_array_equal(matrix.loc[rows, cols].to_numpy(), found.found.matrix)
+    rows, cols = list(found.cka.rows), list(found.cka.cols)
+    np.testing.assert_array_equal(matrix.loc[rows, cols].to_numpy(), found.cka.matrix)
 
 
 def test_lists_of_models():

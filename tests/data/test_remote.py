@@ -322,7 +322,7 @@ def test_an_object_store_is_not_tried_again_within_an_attempt(quick, monkeypatch
 def test_a_url_is_inspected(packed, serve):
     server = serve(packed)
     found = vitreous.inspect(f"{server.url}/shards")
-    assert (found.kind, found.found.train + found.found.validation) == ("data", 40)
+    assert (found.kind, found.facts.train + found.facts.validation) == ("data", 40)
     with pytest.raises(DataError, match=r"holds no \.tar or \.parquet files"):
         vitreous.inspect(f"{server.url}/nowhere")
 

@@ -84,7 +84,7 @@ def test_each_run_is_an_ordinary_one_of_the_same_configuration(whole):
 def test_the_plan_counts_what_was_kept_of_each_class(whole):
     plan = read_plan(whole / "self")
     rows = read_labels(whole / "self" / "labels-2.csv")
-    for name, labelled, kept, examples in plan.reached["2"]["kept"]:
+    for name, labelled, kept, examples in plan.results["2"]["kept"]:
         own = [int(row["copies"]) for row in rows if row["label"] == name]
         assert (labelled, kept, examples) == (len(own), sum(count > 0 for count in own), sum(own))
         assert f"{name}: {labelled} labelled, {kept} kept, {examples} with copies" in str(plan)
@@ -252,4 +252,4 @@ def test_killed_within_and_between_runs_it_goes_on_to_the_same_bits(whole, tmp_p
     assert digest(out) == digest(whole / "self")
     for number in (1, 2):
         assert (out / f"labels-{number}.csv").read_bytes() == (whole / "self" / f"labels-{number}.csv").read_bytes()
-    assert read_plan(out).reached == read_plan(whole / "self").reached
+    assert read_plan(out).results == read_plan(whole / "self").results

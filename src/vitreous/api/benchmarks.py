@@ -44,7 +44,7 @@ class BenchmarkResult(Reported):
     """The folder of the copy."""
     protocol: str
     """accuracy (the model's own head), few-shot, linear, knn, or fine-tune."""
-    found: Score | VTAB
+    score: Score | VTAB
     """Top-1, and the benchmark's own number; for VTAB each task's accuracy, and their averages."""
     model_facts: dict[str, Any]
     """Where the model was loaded from, and how."""
@@ -63,8 +63,8 @@ class BenchmarkResult(Reported):
         return self.model_facts["model"]
 
     def __str__(self) -> str:
-        lines = sets.format_lines(self.found) if isinstance(self.found, Score) else vtab.format_lines(self.found)
-        skipped = self.found.skipped if isinstance(self.found, Score) else ()
+        lines = sets.format_lines(self.score) if isinstance(self.score, Score) else vtab.format_lines(self.score)
+        skipped = self.score.skipped if isinstance(self.score, Score) else ()
         lines += describe_skipped("files", skipped)
         lines += [f"\nnote: {self.overlap}"] if self.overlap else []
         return "\n".join(lines)
@@ -72,7 +72,7 @@ class BenchmarkResult(Reported):
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as JSON values."""
         steps = {} if self.steps is None else {"steps": self.steps}
-        return {**self.found.to_dict(), **steps, **encode_overlap(self.overlap)}
+        return {**self.score.to_dict(), **steps, **encode_overlap(self.overlap)}
 
     @cached_property
     def report(self) -> Report:
@@ -82,10 +82,10 @@ class BenchmarkResult(Reported):
         lead += how.get(self.protocol, f", layer {self.layer}: {self.protocol}")
         protocol = "" if self.protocol == "accuracy" else f": {self.protocol}"
         title = f"{name_model(self.model)} on {self.benchmark}{protocol}"
-        if isinstance(self.found, Score):
-            found = sets.build_sections(self.found)
+        if isinstance(self.score, Score):
+            found = sets.build_sections(self.score)
         else:
-            found = vtab.build_sections(self.found, vtab.FINE_TUNED if self.protocol == FINE_TUNE else vtab.PROBED)
+            found = vtab.build_sections(self.score, vtab.FINE_TUNED if self.protocol == FINE_TUNE else vtab.PROBED)
         data = {"protocol": self.protocol, **self.model_facts, "data": self.copy, "benchmark": self.benchmark}
         return Report(title, f"{lead}.", add_overlap(found, self.overlap), {**data, "results": self.to_dict()})
 
@@ -108,9 +108,9 @@ def benchmark(
 ) -> BenchmarkResult:
     """Measure a model on your own copy of a benchmark, by the benchmark's own rule.
 
-    >>> vitreous.benchmark("vit-b16", "imagenet-a", "copies/imagenet-a").found.top1      # doctest: +SKIP
+    >>> vitreous.benchmark("vit-b16", "imagenet-a", "copies/imagenet-a").score.top1      # doctest: +SKIP
     0.241
-    >>> vitreous.benchmark("vit-b16", "vtab", "copies/vtab-1k", protocol="linear").found.mean  # doctest: +SKIP
+    >>> vitreous.benchmark("vit-b16", "vtab", "copies/vtab-1k", protocol="linear").score.mean  # doctest: +SKIP
     0.682
 
     Args:

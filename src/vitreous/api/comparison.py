@@ -14,7 +14,7 @@ def compare(
     """Measure two models on the same images: side by side, with the interval of every difference and McNemar's test.
 
     >>> found = vitreous.compare("runs/photos-1", "runs/photos-2", "photos/val")         # doctest: +SKIP
-    >>> found.comparison.found.test.p, found.comparison.found.differences[0].interval    # doctest: +SKIP
+    >>> found.comparison.figures.test.p, found.comparison.figures.differences[0].interval    # doctest: +SKIP
     (0.012, (0.006, 0.041))
 
     Args:

@@ -206,7 +206,7 @@ class EvaluationResult(Reported, Tabular):
         found.insert(2, Section("mistakes", "Mistakes", [*wrong, Words(listed)]))
         if self.comparison is not None:
             one = self.comparison
-            found += comparison.build_sections(one.found, one.names, self.predictor.folder, self.source, one.costs)
+            found += comparison.build_sections(one.figures, one.names, self.predictor.folder, self.source, one.costs)
         if self.corruptions is not None:
             found += corrupted.build_sections(self.corruptions, self.predictor, self.source)
         if self.merging is not None:

@@ -52,7 +52,7 @@ class InspectionResult(Result):
 
     path: str
     kind: Literal["model", "export", "run", "rates", "folds", "self-training", "data", "image"]
-    found: (
+    facts: (
         ModelFolder | ExportedFolder | RunRecord | RateSearch | CrossValidation | SelfTraining | ScanReport | ImageInfo
     )
     """The object itself: the loaded model, the run's record, the search of rates, the cross-validation, the findings in the
@@ -72,7 +72,7 @@ def inspect(
     image.
 
     >>> found = vitreous.inspect("runs/photos-1")                                        # doctest: +SKIP
-    >>> found.kind, found.found.config["parameters"]                                     # doctest: +SKIP
+    >>> found.kind, found.facts.config["parameters"]                                     # doctest: +SKIP
     ('run', 21589632)
 
     Args:
@@ -132,7 +132,7 @@ def inspect_export(path: Path) -> InspectionResult:
 def inspect_search(path: Path) -> InspectionResult:
     """Describe a search among learning rates."""
     found = read_search(path)
-    left = [f"{rate:g}" for rate in found.rates if f"{rate:g}" not in found.reached]
+    left = [f"{rate:g}" for rate in found.rates if f"{rate:g}" not in found.results]
     config = found.config
     lines = [
         f"rates       {path}",

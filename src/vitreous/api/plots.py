@@ -299,7 +299,7 @@ def plot_folds(run: TrainResult | str | Path, *, ax: "Axes | None" = None) -> "A
     if not is_folds(path):
         raise RunError(f"{path} is not a cross-validation; train with folds (--folds) for one")
     found = read_plan(path)
-    if not found.reached:
+    if not found.results:
         raise ConfigError(f"{path}: no fold is done yet")
     axes = find_axes(ax)
     colours = read_palette(axes)
@@ -309,7 +309,7 @@ def plot_folds(run: TrainResult | str | Path, *, ax: "Axes | None" = None) -> "A
         )
     axes.axhline(found.accuracy, color=colours[1], label=f"mean {found.accuracy:.1%}")
     axes.plot(
-        list(found.reached), [one["top1"] for one in found.reached.values()], "o", color=colours[0], label="folds"
+        list(found.results), [one["top1"] for one in found.results.values()], "o", color=colours[0], label="folds"
     )
     axes.set(xlabel="fold", ylabel="accuracy")
     axes.legend()
@@ -372,12 +372,12 @@ def plot_cka(found: CKAResult, *, ax: "Axes | None" = None) -> "Axes":
     Raises:
         ConfigError: matplotlib is not installed.
     """
-    axes, matrix = find_axes(ax), np.clip(found.found.matrix, 0, 1)
+    axes, matrix = find_axes(ax), np.clip(found.cka.matrix, 0, 1)
     axes.imshow(map_colours(matrix))
     if max(matrix.shape) <= COUNTED:
         for (row, col), value in np.ndenumerate(matrix):
             axes.text(col, row, f"{value:.2f}", ha="center", va="center", color="black" if value > 0.5 else "white")
-    axes.set_yticks(range(len(found.found.rows)), found.found.rows)
-    axes.set_xticks(range(len(found.found.cols)), found.found.cols, rotation=90)
+    axes.set_yticks(range(len(found.cka.rows)), found.cka.rows)
+    axes.set_xticks(range(len(found.cka.cols)), found.cka.cols, rotation=90)
     axes.set(xlabel=found.names[1], ylabel=found.names[0])
     return axes

@@ -40,7 +40,7 @@ class ProbeResult(Reported):
     """The images to measure on, as named; None: those of the model's run."""
     learned: str | None
     """Other data to learn from, as named; None: the training split of the same."""
-    found: Found
+    probe: Found
     """Accuracy with its interval, and the settings chosen on the training images."""
     train: Features
     test: Features
@@ -58,7 +58,7 @@ class ProbeResult(Reported):
     @property
     def accuracy(self) -> float:
         """Top-1 accuracy on the test images, 0 to 1; for few-shot with the most shots, the mean of the seeds."""
-        return self.found.shots[-1].mean if isinstance(self.found, FewShot) else self.found.accuracy
+        return self.probe.shots[-1].mean if isinstance(self.probe, FewShot) else self.probe.accuracy
 
     @property
     def lead(self) -> str:
@@ -71,7 +71,7 @@ class ProbeResult(Reported):
         )
 
     def __str__(self) -> str:
-        lines = [f"{self.lead}\n\n{shown.format_probe(self.found)}"]
+        lines = [f"{self.lead}\n\n{shown.format_probe(self.probe)}"]
         if self.comparison is not None and self.other is not None:
             lines += ["", f"{self.comparison.names[1]}:", shown.format_probe(self.other)]
             lines += ["", MOST_SHOTS] if self.kind == "few-shot" else []
@@ -81,7 +81,7 @@ class ProbeResult(Reported):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers as JSON values."""
-        found = shown.encode_probe(self.found)
+        found = shown.encode_probe(self.probe)
         if self.comparison is not None and self.other is not None:
             found["comparison"] = {**self.comparison.to_dict(), "other": shown.encode_probe(self.other)}
         return found | encode_overlap(self.overlap)
@@ -96,10 +96,10 @@ class ProbeResult(Reported):
         return Report(title, f"{self.lead}.", self._sections(), data)
 
     def _sections(self) -> list[Section]:
-        found = shown.build_probe_sections(self.found, self.options, self.train, self.test)
+        found = shown.build_probe_sections(self.probe, self.options, self.train, self.test)
         if self.comparison is not None and self.other is not None:
             one = self.comparison
-            first, *more = comparison.build_sections(one.found, one.names, self.predictor.folder, self.sources[1])
+            first, *more = comparison.build_sections(one.figures, one.names, self.predictor.folder, self.sources[1])
             words = [Words(MOST_SHOTS)] if self.kind == "few-shot" else []
             lead = "" if isinstance(self.other, FewShot) else shown.write_headline(self.other)
             alone = [*([Words(lead)] if lead else []), shown.tabulate_probe(self.other)]
@@ -128,7 +128,7 @@ def probe(
     All choices are made on training images; the test images are not involved.
 
     >>> found = vitreous.probe("runs/photos-1", "flowers/train", "flowers/test", kind="knn", k=(5, 20))  # doctest: +SKIP
-    >>> found.accuracy, found.found.chosen                                               # doctest: +SKIP
+    >>> found.accuracy, found.probe.chosen                                               # doctest: +SKIP
     (0.871, 5)
 
     Args:

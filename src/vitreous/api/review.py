@@ -44,7 +44,7 @@ class ReviewResult(Reported, Tabular):
     """Possible problems in labelled images."""
 
     data: str
-    found: Review
+    review: Review
     left_out: tuple[str, ...]
     """Checks that couldn't be made, and why."""
     broken: tuple[tuple[str, str], ...]
@@ -53,7 +53,7 @@ class ReviewResult(Reported, Tabular):
     """The images by split: train, validation and test, or all under ""."""
 
     def __str__(self) -> str:
-        found = self.found
+        found = self.review
         lines = [f"{len(found.names):,} images of {self.data}"]
         for kind, (title, _) in TITLES.items():
             every = found.of(kind)
@@ -66,7 +66,7 @@ class ReviewResult(Reported, Tabular):
         return "\n".join([*lines, *(f"left out: {one}" for one in self.left_out)])
 
     def _line(self, one: Any) -> str:
-        found = self.found
+        found = self.review
         said = f"{found.names[one.index]}  {found.labels[one.index]}  {one.score:.3g}"
         if one.kind == WRONG:
             return f"{said}  more likely {found.classes[one.other]}"
@@ -76,7 +76,7 @@ class ReviewResult(Reported, Tabular):
     def columns(self) -> dict[str, list[Any]]:
         """Every finding, as columns: finding, path, split, label, score, other (image or class), left_out (by
         `apply`)."""
-        found, every = self.found, self.found.findings
+        found, every = self.review, self.review.findings
         other = [
             "" if one.other < 0 else found.classes[one.other] if one.kind == WRONG else found.names[one.other]
             for one in every
@@ -99,19 +99,19 @@ class ReviewResult(Reported, Tabular):
         """Return the findings as JSON values."""
         columns = self.columns
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        return {"findings": rows, "confused": self.found.confused, "not_checked": self.left_out}
+        return {"findings": rows, "confused": self.review.confused, "not_checked": self.left_out}
 
     @cached_property
     def report(self) -> Report:
         """The report: each kind of finding with pictures, the worst first."""
         lead = (
-            f"{len(self.found.names):,} images of {self.data}, compared with each other. {TABLE} lists every finding."
+            f"{len(self.review.names):,} images of {self.data}, compared with each other. {TABLE} lists every finding."
         )
         said = {"data": self.data, "results": self.to_dict()}
         return Report(
             f"{shorten_name(self.data)}: review",
             lead,
-            build_sections(self.found, self.sources, self.left_out),
+            build_sections(self.review, self.sources, self.left_out),
             said,
             {TABLE: self.columns},
         )
@@ -129,7 +129,7 @@ class ReviewResult(Reported, Tabular):
             ConfigError: it is there already, or can't be. StorageError: it can't be written.
         """
         target = check_manifest(manifest)
-        gone = {one.index for one in self.found.findings if one.leave_out}
+        gone = {one.index for one in self.review.findings if one.leave_out}
         file = io.StringIO(newline="")
         table, place = csv.writer(file), target.absolute().parent
         split = set(self.sources) != {""}
@@ -137,8 +137,8 @@ class ReviewResult(Reported, Tabular):
         paths = [source.root / name for source in self.sources.values() for name in source.names]
         for index, path in enumerate(paths):
             if index not in gone:
-                part = [SPELT.get(self.found.splits[index], self.found.splits[index])] if split else []
-                table.writerow([os.path.relpath(path.absolute(), place), self.found.labels[index], *part])
+                part = [SPELT.get(self.review.splits[index], self.review.splits[index])] if split else []
+                table.writerow([os.path.relpath(path.absolute(), place), self.review.labels[index], *part])
         write_atomically(target, file.getvalue().encode("utf-8", "surrogateescape"))
         kept = len(paths) - len(gone)
         return f"{kept:,} of {len(paths):,} images are in {target}, {len(gone):,} were left out; no file was touched"

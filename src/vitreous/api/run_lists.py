@@ -49,7 +49,7 @@ class RunSummary:
         return cls(run.title, run.state, run.step, run.steps, figure, value, run.interval, run.settings, problem)
 
     @property
-    def reached(self) -> str:
+    def best(self) -> str:
         """The best evaluation in words."""
         if self.figure is None or self.value is None:
             return "–"
@@ -92,7 +92,7 @@ class RunsResult(Shown, Tabular):
         for place, one in enumerate(self.runs):
             step = f"{one.step:,}/{one.steps:,}" if one.steps else f"{one.step:,}"
             rows.append(
-                [one.name, one.state, step, one.reached, *(shorten(self.differences[name][place]) for name in shown)]
+                [one.name, one.state, step, one.best, *(shorten(self.differences[name][place]) for name in shown)]
             )
         lines = align(rows)
         more = len(self.differences) - len(shown)
@@ -105,7 +105,7 @@ class RunsResult(Shown, Tabular):
         names = list(dict.fromkeys(name for one in self.runs for name in one.settings))
         names.sort(key=lambda name: name not in self.differences)
         rows = [["", *(one.name for one in self.runs)]]
-        rows += [["  best", *(one.reached for one in self.runs)], ["  state", *(one.state for one in self.runs)]]
+        rows += [["  best", *(one.best for one in self.runs)], ["  state", *(one.state for one in self.runs)]]
         for name in names:
             mark = "*" if name in self.differences else " "
             rows.append([f"{mark} {name}", *(shorten(one.settings.get(name)) for one in self.runs)])

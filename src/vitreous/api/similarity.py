@@ -28,7 +28,7 @@ class CKAResult(Reported, Tabular):
     models: tuple[str, str]
     """Where they were loaded from."""
     data: str
-    found: CKA
+    cka: CKA
     """The matrix, 0 to 1, with the names of its rows (layers of the first model) and columns."""
 
     @property
@@ -41,28 +41,28 @@ class CKAResult(Reported, Tabular):
     @property
     def columns(self) -> dict[str, list[Any]]:
         """The similarity of each pair of layers, as columns: layer (of the first model), other (of the second), cka."""
-        rows, cols = self.found.rows, self.found.cols
+        rows, cols = self.cka.rows, self.cka.cols
         return {
             "layer": [row for row in rows for _ in cols],
             "other": [col for _ in rows for col in cols],
-            "cka": self.found.matrix.ravel().tolist(),
+            "cka": self.cka.matrix.ravel().tolist(),
         }
 
     def __str__(self) -> str:
-        return describe_cka(self.found, self.names)
+        return describe_cka(self.cka, self.names)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the matrix and its layers as JSON values."""
-        return encode_cka(self.found)
+        return encode_cka(self.cka)
 
     @cached_property
     def report(self) -> Report:
         """The report: the map, each layer's nearest, the method."""
         first, second = self.models
-        lead = f"Linear CKA of the layers of {first} and {second}, on {self.found.examples:,} images of {self.data}."
+        lead = f"Linear CKA of the layers of {first} and {second}, on {self.cka.examples:,} images of {self.data}."
         title = f"{self.names[0]} and {self.names[1]} on {name_dataset(self.data)}: CKA"
         data = {"protocol": "cka", "model": first, "other": second, "data": self.data}
-        return Report(title, lead, build_cka_sections(self.found, self.names), data | self.to_dict())
+        return Report(title, lead, build_cka_sections(self.cka, self.names), data | self.to_dict())
 
 
 @shows_progress
@@ -82,7 +82,7 @@ def cka(
 ) -> CKAResult:
     """Compare how two models represent the same images, layer by layer: centred kernel alignment.
 
-    >>> found = vitreous.cka("runs/photos-1", "runs/photos-2", "photos/").found          # doctest: +SKIP
+    >>> found = vitreous.cka("runs/photos-1", "runs/photos-2", "photos/").cka            # doctest: +SKIP
     >>> found.matrix.shape == (len(found.rows), len(found.cols))                         # doctest: +SKIP
     True
 

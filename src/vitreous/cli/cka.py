@@ -30,5 +30,5 @@ def cka(arguments: list[str]) -> int:
         display.close()
     print(f"{found}\n\nreport: {found.save(out)}")
     named, data = shlex.quote(options.model), shlex.quote(options.data)
-    print(f"next: vitreous evaluate {named} {data} --protocol knn --layer {found.found.rows[-1]}")
+    print(f"next: vitreous evaluate {named} {data} --protocol knn --layer {found.cka.rows[-1]}")
     return 0

@@ -75,7 +75,7 @@ ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu}
 """What follows a norm."""
 
 
-class NormActivation(nn.GroupNorm):
+class GroupNormActivation(nn.GroupNorm):
     """Group norm (1803.08494), then ReLU or GELU."""
 
     def __init__(
@@ -182,9 +182,9 @@ class PostActivationUnit(nn.Module):
     def __init__(self, unit: Unit, eps: EpsilonConfig) -> None:
         super().__init__()
         self.conv1 = StdConv((unit.inputs, unit.inner), 1, eps)
-        self.norm1 = NormActivation(unit.inner, eps)
+        self.norm1 = GroupNormActivation(unit.inner, eps)
         self.conv2 = StdConv((unit.inner, unit.inner), 3, eps, unit.stride, "same")
-        self.norm2 = NormActivation(unit.inner, eps)
+        self.norm2 = GroupNormActivation(unit.inner, eps)
         self.conv3 = StdConv((unit.inner, unit.outputs), 1, eps)
         self.last_norm = declare(nn.GroupNorm(GROUPS, unit.outputs, eps=eps.norm), weight=ZEROS)
         self.project = self.project_norm = None

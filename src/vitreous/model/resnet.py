@@ -11,7 +11,7 @@ from vitreous.model.convnet import ConvNet
 from vitreous.model.convolutions import (
     BasicUnit,
     BatchNormActivation,
-    NormActivation,
+    GroupNormActivation,
     PooledUnit,
     PreActivationUnit,
     StdConv,
@@ -55,7 +55,9 @@ class ResNet(ConvNet):
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__()
         self.config = config
-        norm = partial(NormActivation, epsilons=config.epsilons, groups=config.groups, activation=config.activation)
+        norm = partial(
+            GroupNormActivation, epsilons=config.epsilons, groups=config.groups, activation=config.activation
+        )
         if config.norm == "batch":
             norm = partial(BatchNormActivation, epsilons=config.epsilons, activation=config.activation)
         self.root = Root(config)

@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitreous.model.convolutions import NormActivation, PostActivationUnit, StdConv, pad_same
+from vitreous.model.convolutions import GroupNormActivation, PostActivationUnit, StdConv, pad_same
 from vitreous.model.resnet_config import StemConfig, plan_stages
 
 
@@ -14,7 +14,7 @@ class ResNetStem(nn.Module):
     def __init__(self, stem: StemConfig, channels: int) -> None:
         super().__init__()
         self.conv = StdConv((channels, stem.root_outputs), 7, stem.epsilons, 2, "same")
-        self.norm = NormActivation(stem.root_outputs, stem.epsilons)
+        self.norm = GroupNormActivation(stem.root_outputs, stem.epsilons)
         self.stages = nn.Sequential(
             *(
                 nn.Sequential(*(PostActivationUnit(unit, stem.epsilons) for unit in stage))

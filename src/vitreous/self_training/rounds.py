@@ -55,14 +55,14 @@ class SelfTraining(Shown):
     classes: tuple[str, ...]
     images: str
     """Hash of the labelled and the unlabelled images."""
-    reached: dict[str, dict[str, Any]] = field(default_factory=dict)
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
     """teacher, or a round from 1 as text -> top1 and loss on the validation images, and in a round the pseudo labels: for each
     class its name, and the numbers of images labelled, images kept, and examples."""
     places: Places = field(default_factory=dict)
 
     def __str__(self) -> str:
-        lines = [self._describe(name, one) for name, one in self.reached.items()]
-        last = next((one["kept"] for one in reversed(self.reached.values()) if "kept" in one), ())
+        lines = [self._describe(name, one) for name, one in self.results.items()]
+        last = next((one["kept"] for one in reversed(self.results.values()) if "kept" in one), ())
         rows = [ClassCount(*row) for row in last]
         lines += [
             f"  {one.name}: {one.labelled:,} labelled, {one.kept:,} kept, {one.examples:,} with copies"
@@ -171,17 +171,17 @@ def continue_rounds(out: Path, reporter: Reporter | None = None) -> TrainResult:
 def run_rounds(plan: SelfTraining, out: Path, reporter: Reporter) -> TrainResult:
     """Train the first teacher, unless it is given, and the students that are left."""
     teacher, rounds = plan.config.teacher or str(out / TEACHER), plan.options.rounds
-    if plan.config.teacher is not None and not plan.reached:
+    if plan.config.teacher is not None and not plan.results:
         note_size(plan, reporter)
-    if plan.config.teacher is None and TEACHER not in plan.reached:
+    if plan.config.teacher is None and TEACHER not in plan.results:
         reporter.message("training the first teacher, on the labelled images")
         result = begin_or_resume(set_teacher(plan.config), out / TEACHER, reporter)
         if result.stopped == "interrupted":
             return replace(result, run=out)
-        plan.reached[TEACHER] = select_judged(result.metrics)
+        plan.results[TEACHER] = select_judged(result.metrics)
         write_plan(plan, out)
     for turn in range(1, rounds):
-        if str(turn) not in plan.reached:
+        if str(turn) not in plan.results:
             result = run_round(plan, turn, teacher, out / f"round-{turn}", reporter)
             if result.stopped == "interrupted":
                 return replace(result, run=out)
@@ -202,7 +202,7 @@ def run_round(plan: SelfTraining, turn: int, teacher: str, folder: Path, reporte
     reporter.message(f"training student {turn} of {plan.options.rounds}")
     result = begin_or_resume(set_labels(config, labels), folder, reporter)
     if result.stopped != "interrupted":
-        plan.reached[str(turn)] = {
+        plan.results[str(turn)] = {
             **select_judged(result.metrics),
             "kept": [list(asdict(one).values()) for one in kept],
         }
@@ -212,7 +212,7 @@ def run_round(plan: SelfTraining, turn: int, teacher: str, folder: Path, reporte
 
 def describe_origin(plan: SelfTraining) -> dict[str, Any]:
     """Return what a model says about the self-training that it comes from."""
-    figures = {name: {key: value for key, value in one.items() if key != "kept"} for name, one in plan.reached.items()}
+    figures = {name: {key: value for key, value in one.items() if key != "kept"} for name, one in plan.results.items()}
     return {"teacher": plan.config.teacher, "reached": figures}
 
 
@@ -239,7 +239,7 @@ def write_plan(plan: SelfTraining, out: Path) -> None:
         "options": to_dict(plan.options),
         "classes": list(plan.classes),
         "images": plan.images,
-        "reached": plan.reached,
+        "reached": plan.results,
     }
     write_group(out / PLAN, LAYOUT, plan.config, plan.places, values)
 

@@ -50,7 +50,7 @@ class SweepPlan:
 
     folder: Path
     cells: Sequence[SweepCell]
-    reached: dict[str, Figures] = field(default_factory=dict)
+    results: dict[str, Figures] = field(default_factory=dict)
     """By a run's name."""
     others: dict[str, Any] = field(default_factory=dict)
     """What sweep.json records of runs that this command doesn't ask for."""
@@ -58,7 +58,7 @@ class SweepPlan:
     @property
     def pending(self) -> list[SweepCell]:
         """The runs that aren't done."""
-        return [cell for cell in self.cells if cell.name not in self.reached]
+        return [cell for cell in self.cells if cell.name not in self.results]
 
     def find_run(self, cell: SweepCell) -> Path:
         """Return a run's folder."""
@@ -66,7 +66,7 @@ class SweepPlan:
 
     def record(self, cell: SweepCell, figures: Figures) -> None:
         """Record that a run is done; raises StorageError."""
-        self.reached[cell.name] = figures
+        self.results[cell.name] = figures
         self.write()
 
     def write(self) -> None:
@@ -74,8 +74,8 @@ class SweepPlan:
         runs = dict(self.others)
         for cell in self.cells:
             runs[cell.name] = {"variant": cell.variant, "seed": cell.seed, "config": to_dict(cell.config)}
-            if cell.name in self.reached:
-                runs[cell.name]["reached"] = self.reached[cell.name]
+            if cell.name in self.results:
+                runs[cell.name]["reached"] = self.results[cell.name]
         write_atomically(self.folder / PLAN, to_json({KEY: VERSION, "runs": runs}))
 
 
@@ -145,7 +145,7 @@ def open_plan(folder: Path, cells: Sequence[SweepCell]) -> SweepPlan:
                     "with --out"
                 )
             if "reached" in known[cell.name] and is_run(plan.find_run(cell)):
-                plan.reached[cell.name] = dict(known[cell.name]["reached"])
+                plan.results[cell.name] = dict(known[cell.name]["reached"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, RunError):
             raise

@@ -59,7 +59,7 @@ class SweepResult(Shown, Tabular):
         variants = list({format_values(cell.variant): cell.variant for cell in plan.cells}.values())
         for variant in variants:
             cells = [cell for cell in plan.cells if cell.variant == variant]
-            runs = {cell.seed: plan.reached[cell.name] for cell in cells if cell.name in plan.reached}
+            runs = {cell.seed: plan.results[cell.name] for cell in cells if cell.name in plan.results}
             found.append(VariantResult(variant, runs, len(cells)))
         return cls(plan.folder, tuple(found), signal)
 

@@ -77,7 +77,7 @@ def run_jobs(plan: SweepPlan, sharing: Sharing, reporter: Reporter) -> int | Non
                 reporter.message(announce(plan, cell))
                 running.append(Job.start(plan, cell, free.pop(0), sharing, gpus))
             reporter.phase(
-                f"{len(running)} runs, {len(plan.reached)} of {len(plan.cells)} done (logs in {plan.folder / LOGS})"
+                f"{len(running)} runs, {len(plan.results)} of {len(plan.cells)} done (logs in {plan.folder / LOGS})"
             )
             job = wait_for_one(running)
             running.remove(job)
@@ -90,7 +90,7 @@ def run_jobs(plan: SweepPlan, sharing: Sharing, reporter: Reporter) -> int | Non
             figures = {} if code else read_figures(plan.find_run(job.cell))
             plan.record(job.cell, figures)
             said = format_reached(figures) if figures else "diverged"
-            reporter.message(f"{job.cell.name}: {said}; {len(plan.reached)} of {len(plan.cells)} done")
+            reporter.message(f"{job.cell.name}: {said}; {len(plan.results)} of {len(plan.cells)} done")
     except KeyboardInterrupt as error:
         return error.number if isinstance(error, Signalled) else signal.SIGINT
     finally:

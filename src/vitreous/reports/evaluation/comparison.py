@@ -32,7 +32,7 @@ class ComparisonResult(Shown):
     """Where the other model was loaded from."""
     names: tuple[str, str]
     """Distinct names of both, the model's first."""
-    found: Comparison
+    figures: Comparison
     """Every figure of both with the interval of the difference, McNemar's test, and recall by class."""
     costs: tuple[Cost, ...] = ()
     """Costs of both, if measured."""
@@ -42,7 +42,7 @@ class ComparisonResult(Shown):
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON values."""
-        return {"with": self.other, **self.found.to_dict()}
+        return {"with": self.other, **self.figures.to_dict()}
 
 
 def build_sections(
@@ -181,7 +181,7 @@ def format_lines(result: ComparisonResult) -> list[str]:
     speeds = [f"{name}: {one.images_per_second:,.0f} images/s, {one.parameters:,} parameters" for name, one in costs]
     return [
         "",
-        str(list_figures(result.found, result.names)),
-        describe_mcnemar(result.found.test, result.names),
+        str(list_figures(result.figures, result.names)),
+        describe_mcnemar(result.figures.test, result.names),
         *speeds,
     ]
