@@ -42,7 +42,8 @@ demo: $(READY)
 	@echo "The photographs, sorted:   runs/demo/sorted"
 	@echo "Your own images next:      $(BIN)/vitreous train FOLDER_OF_CLASS_FOLDERS"
 
-# One thread in each of three processes for two cores: torch's threads would wait for each other, and some tests wait for servers.
+# One thread in each of as many processes as there are cores, and one: torch's threads would wait for each other, and some tests
+# wait for servers.
 # Compiled modules are kept, whatever the environment says: with them each of the processes starts 12 s sooner.
 test: $(DEVELOP)
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal

@@ -32,8 +32,8 @@ collect_ignore = ["fuzz"]
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return what `-n auto` means: half as many again as there are cores, since some tests wait for servers and processes."""
-    return max(1, (os.cpu_count() or 1) * 3 // 2)
+    """Return what `-n auto` means: one more than there are cores, since some tests wait for servers and processes."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_finish() -> None:
