@@ -27,16 +27,17 @@ from vitreous.training.reporter import Silent
 from vitreous.training.sharding import gather_on_cpu, gather_whole
 from vitreous.training.validate import validate
 
+STEPS = 20
+"""A whole run: warm-up, both resolutions, and the schedule to its end."""
 EXACT = replace(
     TINY,
+    duration=f"{STEPS}st",
     regularisation=RegularisationConfig(dropout=0.1, drop_path=0.2, patch_dropout=0.25),
     optimizer=OptimizerConfig(name="muon", lr=3e-3, clip=0.5),
     ema=0.9,
     low_resolution=0.5,
     low_resolution_duration="30%",
 )
-STEPS = 12
-"""A whole run: warm-up, both resolutions, and the schedule to its end."""
 
 
 def compute_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
