@@ -10,6 +10,7 @@ from vitreous.data.stream.shared_batch import Label
 from vitreous.predictor import CLAIMED
 from vitreous.reports.blocks import Block, Words
 from vitreous.reports.image_grid import Line, Picture, Tile, Tiles, render_input
+from vitreous.storage.scratch import release
 from vitreous.weights.model_folder import ModelFolder
 
 MISTAKES = 24
@@ -71,6 +72,7 @@ def build_multilabel_mistakes(
         probability = np.concatenate([probability, rows[tuple(found.T)]])
         first = np.argsort(-np.abs(probability - CLAIMED), kind="stable")[:MISTAKES]
         wrong, probability = wrong[first], probability[first]
+        release(targets)
     if not len(wrong):
         return [Words(f"None: the model predicts exactly the labels of all {len(targets):,} {what}.")]
     tiles = []
