@@ -117,7 +117,7 @@ def _describe(kind: str, survey: Survey, length: int, config: DecodeConfig) -> I
         check_limits(size, survey, length, config)
         upright = turn_size(*size, turned)
         mode, reduction = "L" if space == "Gray" else "RGB", _choose_reduction(upright, config.at_least)
-        return ImageInfo(kind, upright, mode, turned, 1, ENDING in survey.data, reduction)
+        return ImageInfo(kind, upright, mode, turned, 1, _is_complete(survey.data), reduction)
     if (how := _find_band_layout(kind, survey, length, config)) is not None:
         return ImageInfo(kind, turn_size(how.rows, how.cols, turned), how.name, turned, survey.frames)
     with open_limited(kind, survey, length, config) as image:
@@ -323,7 +323,7 @@ def _decode_jpeg(
     survey: Survey, size: Size, config: DecodeConfig, mode: Mode, at_least: tuple[int, int] | None
 ) -> UInt8[np.ndarray, "row col channel"]:
     """Decode a JPEG of one or three colour planes."""
-    whole = ENDING in survey.data
+    whole = _is_complete(survey.data)
     if not whole and config.truncated == "refuse":
         raise ImageError("it is a damaged JPEG image: it lacks its last bytes; --decode.truncated fill makes them grey")
     factor = 1 if at_least is None else _choose_reduction(turn_size(*size, survey.orientation), at_least)
@@ -336,6 +336,11 @@ def _decode_jpeg(
         strict=whole,
     )
     return apply_orientation(pixels, survey.orientation)
+
+
+def _is_complete(data: bytes) -> bool:
+    """Return whether a JPEG has its last bytes, which most files end with; others are searched."""
+    return data.endswith(ENDING) or ENDING in data
 
 
 def _read_jpeg_header(data: bytes) -> tuple[Size, str] | None:
