@@ -199,3 +199,11 @@ def test_bfloat16_is_measured_by_both_precisions_products(monkeypatch):
     monkeypatch.setattr(openvino.Core, "compile_model", compile_timed)
     monkeypatch.setattr(openvino_engine.time, "perf_counter", lambda: clock[0])
     assert openvino_engine.measure_bf16.__wrapped__(1) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("images", [1, 10])
+def test_openvinos_threads_are_not_pinned(export, images, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    engine = right(vitreous.load(export, engine="openvino").engine, PIXELS[:images])
+    assert engine.one.get_property("ENABLE_CPU_PINNING") is False
+    assert (engine.many is not None) == (images > 1)

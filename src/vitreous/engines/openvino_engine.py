@@ -14,6 +14,8 @@ from vitreous.runtime.signal_stack import keep_signal_stack
 from vitreous.runtime.threads import count_threads
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
+UNPINNED = {"ENABLE_CPU_PINNING": False}
+"""A pinned thread waits for its core while other work has it, for some 15 times as long as it computes (docs/speed.md)."""
 WORTH = 1.2
 """From this many times the speed of float32 on, auto takes bfloat16, as in `runtime/device.py`."""
 ROWS, SIDE, ROUNDS = 197, 768, 6
@@ -69,6 +71,7 @@ class OpenVinoEngine(ExportedEngine):
             "PERFORMANCE_HINT": hint,
             "INFERENCE_PRECISION_HINT": HINTS[self.precision],
             "INFERENCE_NUM_THREADS": self.threads,
+            **UNPINNED,
         }
         return self.core.compile_model(self.graph, "CPU", settings)
 
@@ -111,7 +114,9 @@ def measure_bf16(threads: int) -> float:
     weight = opset13.constant(np.ones((SIDE, SIDE), np.float32))
     graph, core = openvino.Model([opset13.matmul(inputs, weight, False, False)], [inputs]), openvino.Core()
     compiled = {
-        hint: core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads})
+        hint: core.compile_model(
+            graph, "CPU", {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads, **UNPINNED}
+        )
         for hint in ("f32", "bf16")
     }
     fastest = dict.fromkeys(compiled, float("inf"))
