@@ -203,10 +203,11 @@ def test_a_server_that_is_not_there_is_a_mistake_of_the_command(packed, serve):
     server.faults["shards"] = [403]
     with pytest.raises(DataError, match=r"403|nothing at"):
         open_dataset(DataConfig(f"{server.url}/shards"))
-    server.shutdown()
-    server.server_close()
+    gone = serve(packed)  # another one: a connection that is open lives on
+    gone.shutdown()
+    gone.server_close()
     with pytest.raises(DataError, match="could not be read in 5 attempts"):
-        open_dataset(DataConfig(f"{server.url}/shards"))
+        open_dataset(DataConfig(f"{gone.url}/shards"))
 
 
 def test_without_room_in_the_cache_images_are_read_one_by_one(packed, serve, monkeypatch, tmp_path):
