@@ -2,6 +2,7 @@
 
 import sys
 
+import huggingface_hub.constants
 import numpy as np
 import pytest
 
@@ -56,7 +57,10 @@ def test_a_run_goes_on_and_is_measured_by_the_name_alone(digits, tmp_path, monke
     assert vitreous.inspect("hf:someone/digits").kind == "data"
 
 
-def test_what_is_not_there_is_said_in_one_line(digits):
+def test_what_is_not_there_is_said_in_one_line(digits, monkeypatch):
+    monkeypatch.setattr(
+        huggingface_hub.constants, "HF_HUB_OFFLINE", True
+    )  # else it is asked for 10 s whether there is a Hub
     for data in ("hf:someone/nothing", "hf:someone/digits:nothing"):
         with pytest.raises(DataError, match=rf"{data} can't be loaded: ") as raised:
             vitreous.train(data, **HOW)
