@@ -13,6 +13,7 @@ import signal
 import tempfile
 
 import jaxtyping
+import pytest
 from hypothesis import HealthCheck, settings
 from tests.support import shape_checks
 
@@ -31,6 +32,7 @@ collect_ignore = ["fuzz"]
 """`make fuzz` runs those, on request."""
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Return what `-n auto` means: one more than there are cores, since some tests wait for servers and processes."""
     return (os.cpu_count() or 1) + 1

@@ -28,10 +28,9 @@ from vitreous.training.sharding import gather_on_cpu, gather_whole
 from vitreous.training.validate import validate
 
 STEPS = 20
-"""A whole run: warm-up, both resolutions, and the schedule to its end."""
+"""Of a run of as many: warm-up, both resolutions, and the schedule to its end."""
 EXACT = replace(
     TINY,
-    duration=f"{STEPS}st",
     regularisation=RegularisationConfig(dropout=0.1, drop_path=0.2, patch_dropout=0.25),
     optimizer=OptimizerConfig(name="muon", lr=3e-3, clip=0.5),
     ema=0.9,
@@ -53,6 +52,7 @@ def compute_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
 def take_steps(config: RunConfig, world: World) -> dict[str, Any]:
     """Return weights and averages after some steps, the first step's gradients, the losses, and a hash of each step's examples
     and validation figures."""
+    config = replace(config, duration=f"{STEPS}st")
     job = build_job(config, open_dataset(config.data, config.decode), Silent(), world)
     batches, streams, losses = load_batches(job, STEPS), [], []
     gradients: dict[str, torch.Tensor] = {}

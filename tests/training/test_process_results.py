@@ -44,7 +44,7 @@ def test_the_last_checkpoints_and_the_best_weights_are_kept(
 ) -> None:
     """The model folder holds the averages of the best evaluation, which is neither the first nor the last."""
     monkeypatch.setattr(loop, "is_better", lambda metrics, before, least: before is None or before["step"] == 3)
-    config = replace(EXACT, duration="12st", evaluate_every="3st", keep_checkpoints=3, shard=shard)
+    config = replace(EXACT, evaluate_every="3st", keep_checkpoints=3, shard=shard)
     for export, folder in (("best", tmp_path / "best"), ("last", tmp_path / "last")):
         go_on(folder, replace(config, export=export), 2)
         assert list_checkpoint_steps(folder) == [6, 9, 12]
