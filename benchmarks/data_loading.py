@@ -128,14 +128,28 @@ def measure_start(name: str, folder: Path, caches: Path, out: Path) -> tuple[flo
         cwd=caches,
     )
     while process.poll() is None:
-        # The youngest first: what a process shares with one that begins meanwhile is never counted twice.
-        highest = max(highest, sum(map(read_pss, reversed(list_tree(process.pid)))))
+        highest = max(highest, read_memory(process.pid))
         time.sleep(0.2)
     said, errors = process.communicate()
     if "STEP" not in said:
         raise SystemExit(f"{name}: {errors[-2000:]}")
     at, used = map(float, said.split("STEP ")[1].split()[:2])
     return at - began, used, highest
+
+
+def read_memory(pid: int) -> float:
+    """Return the memory of a process and all below it in MiB; 0 if one of them begins or ends meanwhile: what it shares would
+    count twice."""
+    tree = list_tree(pid)
+    total = sum(map(read_pss, tree))
+    return total if list_tree(pid) == tree and all(map(is_alive, tree)) else 0.0
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether a process has memory yet; one that has ended has none."""
+    with contextlib.suppress(OSError):
+        return not Path(f"/proc/{pid}/statm").read_text().startswith("0 ")
+    return False
 
 
 def list_tree(pid: int) -> list[int]:
