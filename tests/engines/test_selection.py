@@ -197,7 +197,7 @@ def test_bfloat16_is_measured_by_both_precisions_products(monkeypatch):
         return tick
 
     monkeypatch.setattr(openvino.Core, "compile_model", compile_timed)
-    monkeypatch.setattr(openvino_engine.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr("vitreous.runtime.precision.time.perf_counter", lambda: clock[0])
     assert openvino_engine.measure_bf16.__wrapped__(1) == pytest.approx(1.5)
 
 

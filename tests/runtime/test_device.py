@@ -80,7 +80,7 @@ def test_without_instructions_for_bf16_nothing_is_measured(monkeypatch):
 def test_the_gain_is_the_ratio_of_the_fastest_products(monkeypatch):
     """A clock on which float32 takes 6, 5, ..., 1 s and bfloat16 4 s each: 1 / 4."""
     times = iter([time for wide in range(6, 0, -1) for time in (0, wide, 0, 4)])
-    monkeypatch.setattr(device, "time", SimpleNamespace(perf_counter=lambda: next(times)))
+    monkeypatch.setattr("vitreous.runtime.precision.time", SimpleNamespace(perf_counter=lambda: next(times)))
     assert device.measure_bf16.__wrapped__() == 0.25
 
 

@@ -1,7 +1,7 @@
 """OpenVINO: exported IR or ONNX on a CPU."""
 
 import functools
-import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,16 +10,15 @@ from vitreous.engines.base import check_precision, list_precisions
 from vitreous.engines.exported_engine import ExportedEngine
 from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.errors import CheckpointError, ConfigError
+from vitreous.runtime.precision import WORTH, compare_speeds
 from vitreous.runtime.signal_stack import keep_signal_stack
 from vitreous.runtime.threads import count_threads
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 UNPINNED = {"ENABLE_CPU_PINNING": False}
 """A pinned thread waits for its core while other work has it, for some 15 times as long as it computes (docs/speed.md)."""
-WORTH = 1.2
-"""From this many times the speed of float32 on, auto takes bfloat16, as in `runtime/device.py`."""
-ROWS, SIDE, ROUNDS = 197, 768, 6
-"""Of the product by which it is measured, and how often each precision computes it; the first one warms up."""
+ROWS, SIDE = 197, 768
+"""Of the product by which the speed of bfloat16 is measured."""
 
 
 class OpenVinoEngine(ExportedEngine):
@@ -102,27 +101,17 @@ class OpenVinoEngine(ExportedEngine):
 
 @functools.cache
 def measure_bf16(threads: int) -> float:
-    """Return how many times as fast as in float32 OpenVINO multiplies matrices in bfloat16, in some 0.3 s: there are processors
-    that announce bfloat16 and multiply it at half the speed.
-
-    The precisions take turns and the fastest product of each counts, so that other work changes the ratio little.
-    """
+    """Return how many times as fast as in float32 OpenVINO multiplies matrices in bfloat16, in some 0.3 s."""
     import openvino
     from openvino import opset13
 
     inputs, values = opset13.parameter([ROWS, SIDE], np.float32), np.ones((ROWS, SIDE), np.float32)
     weight = opset13.constant(np.ones((SIDE, SIDE), np.float32))
     graph, core = openvino.Model([opset13.matmul(inputs, weight, False, False)], [inputs]), openvino.Core()
-    compiled = {
-        hint: core.compile_model(
+    fp32, bf16 = (
+        core.compile_model(
             graph, "CPU", {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads, **UNPINNED}
         )
         for hint in ("f32", "bf16")
-    }
-    fastest = dict.fromkeys(compiled, float("inf"))
-    for _ in range(ROUNDS):
-        for hint, run in compiled.items():
-            start = time.perf_counter()
-            run(values)
-            fastest[hint] = min(fastest[hint], time.perf_counter() - start)
-    return fastest["f32"] / fastest["bf16"]
+    )
+    return compare_speeds(partial(fp32, values), partial(bf16, values))

@@ -4,11 +4,12 @@ import ctypes
 import functools
 import os
 import sys
-import time
+from functools import partial
 
 import torch
 
 from vitreous.errors import ConfigError, UnknownName
+from vitreous.runtime.precision import WORTH, compare_speeds
 from vitreous.runtime.processor import read_cpu_vendor
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -21,10 +22,8 @@ MALLOC = (
 )
 """Settings of glibc's allocator, named as its environment variables are, without their last underscore."""
 
-WORTH = 1.2
-"""From this many times the speed of float32 on, bfloat16 is worth its rounding."""
-PRODUCT, ROUNDS = 768, 6
-"""Rows and columns of the matrices by which it is measured, and products of each precision, the first of which warm up."""
+PRODUCT = 768
+"""Rows and columns of the matrices by which the speed of bfloat16 is measured."""
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -61,20 +60,12 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 @functools.cache
 def measure_bf16() -> float:
-    """Return how many times as fast as in float32 the CPU multiplies matrices in bfloat16, in some 0.1 s.
-
-    The precisions take turns and the fastest product of each counts, so that other work changes the ratio little.
-    """
+    """Return how many times as fast as in float32 the CPU multiplies matrices in bfloat16, in some 0.1 s."""
     tune_cpu()
-    fastest = dict.fromkeys((torch.float32, torch.bfloat16), float("inf"))
-    factors = {dtype: torch.ones(PRODUCT, PRODUCT, dtype=dtype) for dtype in fastest}
+    wide = torch.ones(PRODUCT, PRODUCT)
+    narrow = wide.bfloat16()
     with torch.inference_mode():
-        for _ in range(ROUNDS):
-            for dtype, factor in factors.items():
-                start = time.perf_counter()
-                factor @ factor
-                fastest[dtype] = min(fastest[dtype], time.perf_counter() - start)
-    return fastest[torch.float32] / fastest[torch.bfloat16]
+        return compare_speeds(partial(torch.mm, wide, wide), partial(torch.mm, narrow, narrow))
 
 
 @functools.cache
