@@ -115,10 +115,9 @@ def list_objects(path: str | Path, optional: bool = False) -> Splits:
 
 def open_reader(data: Any, name: str) -> "Items | Table":
     """Return how to read one split; raises DataError."""
-    reader = _READERS.get(id(data))
-    if reader is None:
-        reader = _READERS[id(data)] = (Table if is_table(data) else Items).open(data, name)
-    return reader
+    if id(data) not in _READERS:
+        _READERS[id(data)] = data, (Table if is_table(data) else Items).open(data, name)
+    return _READERS[id(data)][1]
 
 
 def list_rows(reader: "Items | Table", optional: bool) -> Listing:
@@ -134,8 +133,9 @@ def list_rows(reader: "Items | Table", optional: bool) -> Listing:
     return Listing(Path(name), rows, multilabel=multilabel, reader=reader)
 
 
-_READERS: dict[int, "Items | Table"] = {}
-"""How data sets are read, by their identity; each reader holds its data set, so that the identity stays its own."""
+_READERS: dict[int, tuple[Any, "Items | Table"]] = {}
+"""Data sets and how they are read, by their identity; they are held here, since a reader of a table holds another one, and so
+the identity stays its own."""
 
 
 def is_table(data: Any) -> bool:
