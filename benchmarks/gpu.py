@@ -1,6 +1,8 @@
-"""The race on a GPU, in bfloat16: vitreous and timm, eager and compiled, training's MFU included; under 20 minutes.
+"""The race on a GPU, in bfloat16: vitreous and timm, eager and compiled, training's MFU included; some ten minutes.
 
-    python benchmarks/gpu.py [--rounds 20] [--json out.json] [--dry]
+    python benchmarks/gpu.py [--parts inference training] [--rounds 20] [--json out.json] [--dry]
+
+timm's compiled model has CUDA graphs too (mode="reduce-overhead") in inference; of both peers the better one counts.
 
 Needs the repository and its dependencies alone: images are noise, weights random. MFU is the model's products a second (a training
 step counts as three forward passes) by those of the fastest product of 8192 x 8192 matrices, measured in the same run. `--dry` goes
@@ -8,22 +10,24 @@ the same way on a CPU with tiny models: it shows that the script runs, and no fi
 """
 
 import argparse
+import gc
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from photographs import measure_products
-from race import show
 from speed import Cell, folder_of, forward, interleaved, own_step, timm_step
+from tables import show
 from timm_peer import timm_model
 
 from vitreous.engines.torch_engine import TorchEngine
 from vitreous.model.names import build_vit_config
 
 INFERENCE = (("Ti/16", 256), ("B/16", 1), ("B/16", 256), ("L/16", 128), ("H/14", 64))
-TRAINING = (("S/16", 256), ("B/16", 128), ("L/16", 64), ("H/14", 32))
+TRAINING = (("S/16", 512), ("B/16", 256), ("L/16", 128), ("H/14", 64))
 BASELINE = "timm bf16"
 
 
@@ -42,12 +46,14 @@ def race_inference(cell: Cell, device: torch.device) -> dict[str, Callable[[], A
     images = torch.randn(cell.batch, cell.model.channels, *cell.model.image, device=device, dtype=torch.bfloat16)
     pixels = torch.randint(256, images.shape, dtype=torch.uint8, device=device)
     model = timm_model(cell.model).eval().to(device, torch.bfloat16)
-    engine = TorchEngine(folder_of(cell.model), str(device), "bf16")
-    return {
-        BASELINE: forward(model, images),
-        "timm bf16, compiled": forward(torch.compile(model), images),
-        "vitreous bf16": lambda: engine.compute("forward", pixels),
-    }
+    runs = {BASELINE: forward(model, images), "timm bf16, compiled": forward(torch.compile(model), images)}
+    graphs = {} if device.type == "cpu" else {"mode": "reduce-overhead"}
+    runs["timm bf16, compiled, graphs"] = forward(torch.compile(model, **graphs), images)
+    folder = folder_of(cell.model)
+    for name, how in (("vitreous bf16", {}), ("vitreous bf16, compiled", {"compile": device.type == "cuda"})):
+        engine = TorchEngine(folder, str(device), "bf16", **how)
+        runs[name] = partial(engine.compute, "forward", pixels)
+    return runs
 
 
 def race_training(cell: Cell, device: torch.device) -> dict[str, Callable[[], Any]]:
@@ -62,6 +68,7 @@ def race_training(cell: Cell, device: torch.device) -> dict[str, Callable[[], An
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=("inference", "training"), default=("inference", "training"))
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--dry", action="store_true", help="tiny models on a CPU, to see that the script runs")
@@ -75,10 +82,13 @@ def main() -> None:
     limits = {"bf16": measure_products(torch.bfloat16, 256 if given.dry else 8192, device.type)}
     found = []
     for part, race, shapes in (("inference", race_inference, INFERENCE), ("training", race_training, TRAINING)):
-        for cell in list_cells(shapes, given.dry):
+        for cell in list_cells(shapes, given.dry) if part in given.parts else ():
             times = interleaved(race(cell, device), given.rounds, wait)
             found.append(show(part, cell, times, limits, BASELINE))
             torch.compiler.reset()
+            gc.collect()  # of models that hold each other
+            if not given.dry:
+                torch.cuda.empty_cache()
     if given.json:
         given.json.write_text(json.dumps({"machine": machine, "cells": found}, indent=1) + "\n")
 

@@ -22,14 +22,12 @@ lose together is not seen then.
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +36,7 @@ import openvino
 import torch
 from photographs import measure_products
 from speed import INFERENCE, PRECISIONS, TRAINING, Cell, folder_of, forward, inference_runs, interleaved, training_runs
+from tables import BASELINE, show
 from timm_peer import let_torchvision_load, timm_model
 
 import vitreous
@@ -50,14 +49,12 @@ from vitreous.engines.exported_folder import ExportedFolder, load_export
 from vitreous.engines.int8_linear import Int8Linear
 from vitreous.engines.selection import choose_engine
 from vitreous.engines.torch_engine import TorchEngine
-from vitreous.model.count import count_flops
 from vitreous.runtime.device import has_fast_bf16
 from vitreous.runtime.processor import read_cpu_model
 from vitreous.runtime.signal_stack import keep_signal_stack
 from vitreous.weights.model_folder import ModelFolder, load_model, save_model
 
 CPU = torch.device("cpu")
-BASELINE = "timm fp32"
 CALIBRATION = 16
 """Images that int8 is calibrated on."""
 FLIGHT = 8
@@ -262,30 +259,6 @@ def measure_limits(clock: Clock) -> dict[str, float]:
     """Return the operations a second of the fastest product by precision."""
     found = {name: measure_products(dtype, clock=clock) for name, dtype in PRECISIONS.items()}
     return found | {"int8": measure_int8(clock)}
-
-
-def show(
-    title: str, cell: Cell, times: Mapping[str, list[float]], limits: Mapping[str, float], baseline: str = BASELINE
-) -> dict[str, Any]:
-    """Print one cell's table; return its figures. A training step counts as three forward passes.
-
-    Args:
-        limits: operations a second of the fastest product, by precision.
-    """
-    passes = 3 if title == "training" else 1
-    work = passes * cell.batch * count_flops(cell.model)
-    print(
-        f"\n{title}, {cell.name}; limits: {', '.join(f'{key} {value / 1e9:.0f} GFLOP/s' for key, value in limits.items())}"
-    )
-    print(f"\n| contender | times {baseline} | images/s | of the limit |\n|---|---|---|---|")
-    found = {}
-    for name, own in times.items():
-        ratio = statistics.median(base / mine for base, mine in zip(times[baseline], own, strict=True))
-        seconds = statistics.median(own)
-        share = work / seconds / limits[next(one for one in ("int8", "bf16", "fp32") if one in name)]
-        print(f"| {name} | {ratio:.2f} | {cell.batch / seconds:.1f} | {share:.0%} |", flush=True)
-        found[name] = {"ratio": ratio, "images_per_second": cell.batch / seconds, "of_limit": share, "seconds": own}
-    return {"part": title, "cell": cell.name, "model": asdict(cell.model), "limits": limits, "contenders": found}
 
 
 def main() -> None:

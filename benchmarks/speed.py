@@ -254,7 +254,8 @@ def own_step(cell: Cell, precision: str, device: torch.device, *, compiled: bool
     job = build_job(config, open_digits(DataConfig()), Silent())  # the data is not looked at
     labels = torch.randint(cell.model.classes, (cell.batch,))
     pixels = torch.randint(256, (cell.batch, cell.model.channels, *cell.model.image), dtype=torch.uint8)
-    batch = Batch(pixels, labels, labels, torch.ones(cell.batch), torch.arange(cell.batch))
+    values = (pixels, labels, labels, torch.ones(cell.batch), torch.arange(cell.batch))
+    batch = Batch(*(value.pin_memory() if device.type == "cuda" else value for value in values))  # as the loader's
 
     def run() -> None:
         train_step(job, batch)

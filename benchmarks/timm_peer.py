@@ -1,5 +1,7 @@
 """timm's Vision Transformer of the same architecture as a ViTConfig: the peer of the benchmarks."""
 
+import functools
+import sys
 from typing import TYPE_CHECKING
 
 import torch
@@ -8,18 +10,26 @@ from torch import nn
 if TYPE_CHECKING:  # a peer's environment may lack vitreous
     from vitreous.model.config import ViTConfig
 
-TORCHVISION = torch.library.Library("torchvision", "FRAGMENT")
+PAIRS = ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d")
+OPERATORS = (*PAIRS, *(f"_{name}_backward" for name in PAIRS), "nms", "qnms", "qroi_align")
 
 
+@functools.cache
 def let_torchvision_load() -> None:
-    """Declare torchvision's compiled operators, which don't load beside the CPU build of torch.
+    """Declare torchvision's compiled operators where they don't load, as beside the CPU build of torch.
 
     Operators of those names let it import; timm and transformers call none of them, so any schema serves.
     """
-    pairs = ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d")
-    for name in (*pairs, *(f"_{name}_backward" for name in pairs), "nms", "qnms", "qroi_align"):
-        if not hasattr(torch.ops.torchvision, name):
-            TORCHVISION.define(f"{name}(Tensor input) -> Tensor")
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        for name in OPERATORS:
+            LIBRARY.define(f"{name}(Tensor input) -> Tensor")
+
+
+LIBRARY = torch.library.Library("torchvision", "FRAGMENT")
 
 
 def timm_model(shape: "ViTConfig") -> nn.Module:
