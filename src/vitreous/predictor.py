@@ -64,6 +64,7 @@ class Predictor(Shown):
         precision: fp32; bf16; int8, of a model that was quantised; auto: bf16 where the hardware multiplies it faster.
         top: classes listed in each prediction, most probable first.
         engine: who computes: auto, torch, onnxruntime or openvino (`engines/selection.py`).
+        compile: on an NVIDIA GPU, compile the model with torch.compile.
 
     Raises:
         UserError: the device or the engine is not available, or a setting is invalid.
@@ -77,13 +78,15 @@ class Predictor(Shown):
         precision: str = "fp32",
         top: int = 5,
         engine: str = "auto",
+        *,
+        compile: bool = False,
     ) -> None:
         if precision not in PRECISIONS:
             raise UnknownName("precision", precision, PRECISIONS)
         for name, value in (("batch", batch), ("top", top)):
             if value < 1:
                 raise ConfigError(f"{name} is {value}; it must be at least 1")
-        self.engine = choose_engine(folder, engine, device, precision)
+        self.engine = choose_engine(folder, engine, device, precision, compile=compile)
         """Who computes."""
         self.folder, self.batch, self.top = folder, batch, min(top, len(folder.classes))
         self.report: Report | None = None

@@ -34,6 +34,7 @@ def load(
     engine: str = "auto",
     decode: str | None = None,
     merge: int = 0,
+    compile: bool = False,
     progress: bool | None = None,
     reporter: Reporter | None = None,
     **options: Any,
@@ -63,6 +64,8 @@ def load(
         tta: flip: the mean of the probabilities of each image and of its mirror image; none.
         merge: pairs of similar patches that each block of a ViT merges (token merging, ToMe): faster, and a little less
             accurate; `vitreous.evaluate(..., merge_curve=())` measures both. 0: none.
+        compile: on an NVIDIA GPU, compile the model with torch.compile: faster, after some ten seconds for each size of batch
+            that comes twice.
         progress: show progress; None: only in a notebook or on a terminal.
         reporter: receives the progress of downloads instead of that display.
         options: how the weights are loaded: family ("openai"; --as on the command line), grid (rows, cols) and heads if
@@ -72,7 +75,8 @@ def load(
 
     Raises:
         CheckpointError: nothing there that can be loaded.
-        ConfigError: an option that can't be met, a threshold out of range, or patches that can't be merged;
+        ConfigError: an option that can't be met, a threshold out of range, patches that can't be merged, or a device or an
+            export that isn't compiled;
             UnknownName: there is no such option.
     """
     decision = DecisionOptions(threshold, tta)
@@ -80,7 +84,7 @@ def load(
         folder, report = open_anything(path, options, reporter)
         folder = replace(folder, decode=choose_decoding(folder.decode, decode, folder.preprocess.size))
         folder = set_merge(folder, merge, path)
-        predictor = Predictor(folder, device, batch, precision, top, engine)
+        predictor = Predictor(folder, device, batch, precision, top, engine, compile=compile)
     predictor.report, predictor.path, predictor.decision = report, str(path), decision
     predictor.load_options = {name: value for name, value in {**options, "decode": decode}.items() if value}
     return predictor
@@ -129,7 +133,19 @@ def open_weights(
             raise UnknownName(
                 "argument of load",
                 name,
-                [*known, "device", "batch", "precision", "top", "threshold", "tta", "engine", "decode", "merge"],
+                [
+                    *known,
+                    "device",
+                    "batch",
+                    "precision",
+                    "top",
+                    "threshold",
+                    "tta",
+                    "engine",
+                    "decode",
+                    "merge",
+                    "compile",
+                ],
             )
     given = dict(options)
     for name in ("labels", "classes"):

@@ -89,7 +89,7 @@ def benchmark(options: Evaluate, display: "Reporter") -> "BenchmarkResult":
 
 def get_load_options(options: Evaluate) -> dict[str, Any]:
     """Return the options that open a model, as `vitreous.load` accepts them."""
-    names = ("device", "decode", "engine")
+    names = ("device", "decode", "engine", "compile")
     return {"precision": options.probe.precision, **{name: getattr(options, name) for name in names}}
 
 

@@ -172,7 +172,7 @@ def open_predictor(options: Predict) -> "tuple[Predictor, Sorter | None]":
 
 def choose_how(options: Predict) -> dict[str, Any]:
     """Return the options that `vitreous.load` takes, besides those of the weights."""
-    names = ("device", "batch", "precision", "top", "threshold", "tta", "engine", "decode", "merge")
+    names = ("device", "batch", "precision", "top", "threshold", "tta", "engine", "compile", "decode", "merge")
     return {name: getattr(options, name) for name in names}
 
 

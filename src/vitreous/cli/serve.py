@@ -8,7 +8,7 @@ from vitreous.cli.parse import parse
 from vitreous.errors import ConfigError
 from vitreous.serving.options import ServiceLimits
 
-HOW = ("device", "precision", "engine", "threshold", "decode")
+HOW = ("device", "precision", "engine", "compile", "threshold", "decode")
 
 
 def serve(arguments: list[str]) -> int:

@@ -51,7 +51,7 @@ def pack_model(model: nn.Module, packing: AnyPacking, preprocess: PreprocessConf
         preprocess: a ViT's twin takes pixels less 128, in the type of its `centred`, and normalises them so; None:
         it takes the model's own input.
     """
-    twin, left = _copy_tree(model), list[str]()
+    twin, left = copy_tree(model), list[str]()
     blocks = {name: block for name, block in twin.named_modules() if isinstance(block, Block)}
     for name, block in blocks.items():
         _pack_out(name, block, packing, left)
@@ -117,10 +117,10 @@ def list_layers(model: nn.Module) -> dict[str, nn.Module]:
     return {name: layer for name, layer in found.items() if type(layer) in PLAIN}
 
 
-def _copy_tree(module: nn.Module) -> nn.Module:
+def copy_tree(module: nn.Module) -> nn.Module:
     """Copy a tree of modules; their parameters are the same."""
     twin = copy.copy(module)
-    twin._modules = {name: child if child is None else _copy_tree(child) for name, child in module._modules.items()}
+    twin._modules = {name: child if child is None else copy_tree(child) for name, child in module._modules.items()}
     return twin
 
 

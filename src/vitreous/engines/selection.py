@@ -21,7 +21,12 @@ READERS = {
 
 
 def choose_engine(
-    folder: "ModelFolder | ExportedFolder", engine: str = "auto", device: str = "auto", precision: str = "fp32"
+    folder: "ModelFolder | ExportedFolder",
+    engine: str = "auto",
+    device: str = "auto",
+    precision: str = "fp32",
+    *,
+    compile: bool = False,
 ) -> Engine:
     """Return a model's engine; auto: torch for a model folder; for an export the fastest of the installed engines that
     read it, once there is enough work to measure them.
@@ -41,7 +46,9 @@ def choose_engine(
             )
         from vitreous.engines.torch_engine import TorchEngine
 
-        return TorchEngine(folder, device, precision)
+        return TorchEngine(folder, device, precision, compile=compile)
+    if compile:
+        raise ConfigError(f"{folder.path} is an exported model, whose graph is fixed; leave out compile")
     names = _choose_readers(folder, engine, precision)
     if len(names) > 1:
         return MeasuredEngine(folder, names, precision, lambda name: _build(folder, name, device, precision))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vitreous.engines.base import PRECISIONS_OF, check_precision
 from vitreous.engines.fast_path import WORTH, FastPath
+from vitreous.engines.graph_path import GraphPath
 from vitreous.engines.int8_linear import check_int8
 from vitreous.engines.packed_blocks import centre
 from vitreous.engines.packed_model import PATCHES, list_layers
@@ -28,18 +29,25 @@ class TorchEngine:
         device: auto, cpu, cuda or mps.
         precision: fp32; bf16 (autocast); int8, of a model that was calibrated for it, on a CPU; auto: bf16 where the
         hardware multiplies it faster.
-        packed: take the fast path on a CPU (`engines/fast_path.py`); otherwise, and if patches are merged, the model's
-        own layers.
+        packed: take the fast path on a CPU (`engines/fast_path.py`) or an NVIDIA GPU (`engines/graph_path.py`); otherwise,
+        and if patches are merged, the model's own layers.
+        compile: on an NVIDIA GPU, compile the model with torch.compile.
 
     Raises:
         ConfigError: this machine has no such device, a precision other than these, or int8 for a model or a device that
-        can't.
+        can't; compile without an NVIDIA GPU, or if patches are merged.
     """
 
     name = "torch"
 
     def __init__(
-        self, folder: ModelFolder, device: str = "auto", precision: str = "fp32", *, packed: bool = True
+        self,
+        folder: ModelFolder,
+        device: str = "auto",
+        precision: str = "fp32",
+        *,
+        packed: bool = True,
+        compile: bool = False,
     ) -> None:
         check_precision(self.name, precision, PRECISIONS_OF[self.name])
         self.device = choose_device(device)
@@ -48,6 +56,8 @@ class TorchEngine:
         self.bf16 = precision == "bf16" or (precision == "auto" and has_fast_bf16(self.device))
         if precision == "int8":
             check_computable(folder, self.device)
+        if compile:
+            check_compilable(folder, self.device)
         self.ranges = folder.ranges if precision == "int8" else {}
         """Of the inputs of the layers that multiply int8; empty: none does."""
         self.folder, self.model = folder, folder.computing.to(self.device).eval()
@@ -58,6 +68,10 @@ class TorchEngine:
         """Images left until then; None: never."""
         if self.ranges:
             self.waiting = 0
+        self.graphs: GraphPath | None = None
+        """The fast path on an NVIDIA GPU."""
+        if packed and self.device.type == "cuda" and not folder.merge:
+            self.graphs = GraphPath(self.model, self.normalize, bf16=self.bf16, compiles=compile)
 
     @property
     def precision(self) -> str:
@@ -72,8 +86,9 @@ class TorchEngine:
     @property
     def notes(self) -> tuple[str, ...]:
         """How it computes, in words."""
-        if self.fast is not None:
-            return self.fast.notes
+        path = self.graphs or self.fast
+        if path is not None:
+            return path.notes
         return () if self.waiting is None else ("torch's own layers: too few images for packing to pay",)
 
     def logits(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch label"]:
@@ -99,6 +114,8 @@ class TorchEngine:
                 model if what == "forward" else model.features, part, getattr(model, "centred", None)
             )
 
+        if self.graphs is not None:
+            return self.graphs.run(what, pixels, lambda part: see(self.model, part))
         if self.fast is None and self.waiting is not None:
             self.waiting -= len(pixels)
             self.fast = (
@@ -120,6 +137,14 @@ class TorchEngine:
             if centred is not None:
                 return see(centre(pixels, centred)).float()
             return see(self.normalize(pixels.to(self.device))).float()
+
+
+def check_compilable(folder: ModelFolder, device: torch.device) -> None:
+    """Raise ConfigError if torch.compile isn't used for a model on a device."""
+    if device.type != "cuda":
+        raise ConfigError(f"compile is for NVIDIA GPUs, and this model computes on {device.type!r}; leave it out")
+    if folder.merge:
+        raise ConfigError("a model whose patches are merged isn't compiled; leave out compile, or merge")
 
 
 def check_computable(folder: ModelFolder, device: torch.device) -> None:

@@ -150,6 +150,8 @@ class Evaluate:
     engine: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
     """The engine: torch; for an exported model onnxruntime or openvino, without torch. auto: the faster one on this
     machine, measured once there are enough images (docs/speed.md)."""
+    compile: bool = False
+    """On an NVIDIA GPU: compile the model with torch.compile, which takes some ten seconds (docs/speed.md)."""
     verbose: bool = False
     """Say on standard error how the model was computed, and why."""
     decode: Literal["exact", "reduced"] | None = None
@@ -218,6 +220,8 @@ class Predict:
     engine: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
     """The engine: torch; for an exported model onnxruntime or openvino, without torch. auto: the faster one on this
     machine, measured once there are enough images (docs/speed.md)."""
+    compile: bool = False
+    """On an NVIDIA GPU: compile the model with torch.compile, which takes some ten seconds (docs/speed.md)."""
     verbose: bool = False
     """Say on standard error how the model was computed, and why."""
     decode: Literal["exact", "reduced"] | None = None

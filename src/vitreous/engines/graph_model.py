@@ -1,0 +1,96 @@
+"""A model on a GPU for CUDA graphs: the same function with fewer bytes to move, its weights in bfloat16 once and for all, and a last
+block that computes [class] alone if nothing else is read. The model itself stays as it is."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vitreous.engines.packed_model import PLAIN, copy_tree
+from vitreous.model.attention import NOWHERE, Attention, Places, attend
+from vitreous.model.encoder import Block
+from vitreous.model.positions.offset_bias import OffsetBias
+from vitreous.model.positions.relative import Relative
+from vitreous.model.positions.rotary import MixedRotary, Rotary
+from vitreous.model.vit import ViT
+
+NARROWED = (*PLAIN, nn.Conv2d)
+"""Kinds of layers whose weights autocast would cast to bfloat16 in every pass."""
+
+PLACED = (Relative, OffsetBias, Rotary, MixedRotary)
+"""Positions whose angles or tables need float32."""
+
+
+class GraphModel(NamedTuple):
+    """A model's twin."""
+
+    model: nn.Module
+    takes: torch.dtype
+    """Type of the normalised images."""
+    autocast: bool
+    """Whether it computes under autocast; otherwise all of it is in the type that it takes."""
+
+
+class FirstTokenBlock(nn.Module):
+    """A pre-norm encoder block that computes the first token alone."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, z: Float[Tensor, "batch token dim"], places: Places = NOWHERE) -> Float[Tensor, "batch 1 dim"]:
+        """As `Block.forward`, for the first token: it attends to all tokens."""
+        block = self.block
+        assert block.mlp_norm is not None
+        attention, normed = block.attention, block.attention_norm(z)
+        heads = attention.compute_heads(attention.project(normed), places)
+        bias = None if heads.bias is None else heads.bias[:, :, :1]
+        gathered = attention.mix(attend(heads._replace(q=heads.q[:, :, :1], bias=bias)))
+        z = z[:, :1] + block.attention_scale(gathered)
+        return z + block.mlp_scale(block.mlp(block.mlp_norm(z)))
+
+
+def build_graph_model(model: nn.Module, dtype: torch.dtype) -> GraphModel:
+    """Return a twin of a model that computes in float32 or bfloat16; what it doesn't change is shared with the model.
+
+    The twin gives the model's logits and features; its other functions are not to be called. In bfloat16 a ViT without rotary or
+    relative positions and without convolutions has its residual stream in bfloat16 too. Other models compute under autocast, as without
+    a twin.
+
+    Args:
+        model: in eval mode, in float32.
+        dtype: float32 or bfloat16.
+    """
+    twin = copy_tree(model)
+    if isinstance(twin, ViT) and reads_first(twin):
+        twin.blocks = nn.ModuleList([*twin.blocks[:-1], FirstTokenBlock(twin.blocks[-1])])
+    if dtype == torch.float32:
+        return GraphModel(twin, dtype, autocast=False)
+    whole = isinstance(twin, ViT) and is_dense(twin)
+    for module in twin.modules():
+        if whole or type(module) in NARROWED:
+            module._parameters = {name: narrow(value) for name, value in module._parameters.items()}
+        if whole:
+            module._buffers = {name: narrow(value) for name, value in module._buffers.items()}
+    return GraphModel(twin, torch.bfloat16 if whole else torch.float32, autocast=not whole)
+
+
+def reads_first(model: ViT) -> bool:
+    """Return whether logits and features are functions of the last block's first token alone, and the block can compute only that."""
+    block, config = model.blocks[-1], model.config
+    plain = type(block) is Block and not block.after and block.mlp_norm is not None
+    return plain and type(block.attention) is Attention and config.pool == "class" and model.distillation_head is None
+
+
+def is_dense(model: ViT) -> bool:
+    """Return whether a model has nothing but dense layers, norms, and learned or fixed vectors that are added to the tokens."""
+    if type(model.patches.stem) is not nn.Identity:
+        return False
+    layers = [module for module in model.modules() if isinstance(module, (nn.Linear, nn.Conv2d, *PLACED))]
+    return all(type(layer) in PLAIN for layer in layers)
+
+
+def narrow(value: Tensor | None) -> Tensor | None:
+    """Return a float32 tensor in bfloat16; anything else as it is."""
+    return value.detach().to(torch.bfloat16) if value is not None and value.dtype == torch.float32 else value
