@@ -148,10 +148,10 @@ class Evaluate:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
     engine: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
-    """The engine: torch; for an exported model onnxruntime or openvino, without torch. auto: the faster one on this
-    machine, measured once there are enough images (docs/speed.md)."""
+    """torch; for exports onnxruntime or openvino, without torch. auto: whichever
+    is faster here, as measured (docs/speed.md)."""
     compile: bool = False
-    """On an NVIDIA GPU: compile the model with torch.compile, which takes some ten seconds (docs/speed.md)."""
+    """Compile the model for an NVIDIA GPU, in some ten seconds."""
     verbose: bool = False
     """Say on standard error how the model was computed, and why."""
     decode: Literal["exact", "reduced"] | None = None
@@ -218,10 +218,10 @@ class Predict:
     """Pairs of similar patches that each block of a ViT merges (token merging): faster, and a little less accurate; vitreous
     evaluate --merge-curve measures both."""
     engine: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
-    """The engine: torch; for an exported model onnxruntime or openvino, without torch. auto: the faster one on this
-    machine, measured once there are enough images (docs/speed.md)."""
+    """torch; for exports onnxruntime or openvino, without torch. auto: whichever
+    is faster here, as measured (docs/speed.md)."""
     compile: bool = False
-    """On an NVIDIA GPU: compile the model with torch.compile, which takes some ten seconds (docs/speed.md)."""
+    """Compile the model for an NVIDIA GPU, in some ten seconds."""
     verbose: bool = False
     """Say on standard error how the model was computed, and why."""
     decode: Literal["exact", "reduced"] | None = None

@@ -34,7 +34,7 @@ class Serve(ServiceLimits):
     """Who computes: torch; of an exported model onnxruntime or openvino, without torch. auto: the faster one here, once
     enough images have come to measure it (docs/speed.md)."""
     compile: bool = False
-    """On an NVIDIA GPU: compile the model with torch.compile, which takes some ten seconds (docs/speed.md)."""
+    """Compile the model for an NVIDIA GPU, in some ten seconds."""
     threshold: float | None = None
     """Probability below which a label is "unknown"; where an image may have several classes, from which a class is there."""
     decode: Literal["exact", "reduced"] | None = None
