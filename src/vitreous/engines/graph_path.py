@@ -2,7 +2,7 @@
 without waiting for Python; on request they are compiled by torch.compile first."""
 
 import threading
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Literal
@@ -17,8 +17,9 @@ from vitreous.errors import ConfigError
 from vitreous.images.tensors import Normalization
 from vitreous.shapes import Pixels
 
-SIZES = 4
-"""Most graphs that are kept: the memory of each is that of one pass."""
+SIZES = 8
+"""Most sizes of batch that have a graph: the first ones that come twice. A server's come in any size up to its largest, and recording
+takes several passes, so none is given up for another."""
 WARM = 3
 """Passes before a graph is recorded: the first ones compile kernels and take memory, which a graph can't."""
 
@@ -46,8 +47,10 @@ class GraphPath:
         """How it computes, with the reason if no graphs are used."""
         self._state: ModelState | None = None
         self._twin: GraphModel | None = None
-        self._graphs: OrderedDict[Key, Pass] = OrderedDict()
+        self._graphs: dict[Key, Pass] = {}
         self._seen: Counter[Key] = Counter()
+        self._pool = torch.cuda.graph_pool_handle() if torch.cuda.is_available() else (0, 0)
+        """Memory that all graphs share: one runs after the other, and what it gives is copied."""
         self._lock = threading.Lock()
 
     def run(
@@ -65,12 +68,11 @@ class GraphPath:
                 return own(pixels)
             key: Key = (what, pixels.shape, pixels.dtype)
             self._seen[key] += 1
-            if key not in self._graphs and self._seen[key] > 1:
+            if key not in self._graphs and self._seen[key] > 1 and len(self._graphs) < SIZES:
                 self._keep(key, pixels)
-            if key not in self._graphs:
-                return self._compute(self._twin, what, pixels.to(self.normalize.scale.device))
-            self._graphs.move_to_end(key)
-            return self._graphs[key](pixels)
+            if key in self._graphs:
+                return self._graphs[key](pixels)
+            return self._compute(self._twin, what, pixels.to(self.normalize.scale.device))
 
     def _prepare(self, what: What, pixels: Tensor, own: Pass) -> None:
         """Make the twin of the model as it is, and compare an image's output with its own."""
@@ -97,7 +99,7 @@ class GraphPath:
         plain: Pass = partial(self._compute, twin, what)
         function = self._compile(plain, images) if self.compiles else plain
         try:
-            graph = record(function, images)
+            graph = record(function, images, self._pool)
             far = measure_distance(graph(images), plain(images))
             reason = "" if far <= NEAR[self.dtype] else f"one gives outputs {far:.1e} of the largest away"
         except RuntimeError as error:
@@ -105,8 +107,6 @@ class GraphPath:
         if reason:
             self.notes = (f"no CUDA graphs: {reason}",)
         self._graphs[key] = graph if not reason else lambda pixels: function(pixels.to(images.device))
-        if len(self._graphs) > SIZES:
-            self._graphs.popitem(last=False)
 
     def _compile(self, function: Pass, images: Tensor) -> Pass:
         """Return a function compiled for these images; raises ConfigError if that fails."""
@@ -126,7 +126,7 @@ class GraphPath:
             return (twin.model if what == "forward" else twin.model.features)(images).float()
 
 
-def record(function: Pass, pixels: Tensor) -> Pass:
+def record(function: Pass, pixels: Tensor, pool: tuple[int, int]) -> Pass:
     """Return a function of one shape that replays what another one does on the GPU; raises RuntimeError if that can't be recorded.
 
     To be called without gradients, as the function it returns.
@@ -140,7 +140,7 @@ def record(function: Pass, pixels: Tensor) -> Pass:
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     # other threads load images meanwhile: what they ask of the GPU isn't part of this
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
         found = function(static)
 
     def replay(images: Tensor) -> Tensor:
