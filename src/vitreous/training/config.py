@@ -200,6 +200,9 @@ class RunConfig:
     """bf16: autocast. auto: bf16 where the hardware multiplies it faster, else fp32."""
     compile: bool = False
     """Compile the training step with torch.compile."""
+    deterministic: bool = False
+    """On a GPU, compute the same bits every time, by slower kernels: a run that was interrupted then ends at those of one that
+    wasn't. On a CPU all runs do."""
     recompute: bool = False
     """Activation checkpointing: recompute a ViT's blocks in the backward pass, for less memory. Never changes a number."""
     shard: Literal["none", "all"] | int = "none"

@@ -22,6 +22,7 @@ from vitreous.model.config import ViTConfig
 from vitreous.model.kinds import get_patch
 from vitreous.model.packing import Layout, PackedImages, count_length, count_packed
 from vitreous.run_folder import Run
+from vitreous.runtime.determinism import compute_deterministically
 from vitreous.shapes import Size
 from vitreous.training.checkpoint_writer import CheckpointWriter
 from vitreous.training.distributed import World, explain_loss
@@ -78,7 +79,7 @@ def fit(job: Job, run: Run, reporter: Reporter) -> FitResult:
                 begin_with_head(job, run, reporter, interrupt, checkpoints)
             while not (job.progress.finished or interrupt.requested):
                 try:
-                    with Watch(job.world):
+                    with Watch(job.world), compute_deterministically(job.device, on=job.config.deterministic):
                         take_steps(job, run, reporter, interrupt, checkpoints)
                 except NonFiniteLoss as failure:
                     checkpoints.writer.settle()

@@ -1,0 +1,45 @@
+"""The same bits every time, on a GPU too."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from vitreous.errors import ConfigError
+
+WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+"""What cuBLAS needs for it, by NVIDIA's documentation and torch's check."""
+LACKING = " does not have a deterministic implementation"
+"""How torch says so, after the operation's name."""
+
+
+@contextmanager
+def compute_deterministically(device: torch.device, *, on: bool = True) -> Iterator[None]:
+    """Let a GPU compute the same bits every time inside the block; a CPU does so anyway.
+
+    Attention's backward pass is the main part that otherwise doesn't: cuDNN's kernels, which torch prefers, add up in any order.
+
+    Raises:
+        ConfigError: an operation has no deterministic kernel.
+    """
+    if device.type != "cuda" or not on:
+        yield
+        return
+    os.environ.setdefault(*WORKSPACE)
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # it is for finding faults, and takes time
+    try:
+        yield
+    except RuntimeError as error:
+        if LACKING not in str(error):
+            raise
+        operation = str(error).partition(LACKING)[0].split()[-1]
+        raise ConfigError(
+            f"{operation} has no deterministic kernel on a GPU; begin the run without --deterministic"
+        ) from error
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.utils.deterministic.fill_uninitialized_memory = filled
