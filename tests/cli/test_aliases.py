@@ -40,6 +40,7 @@ SAME = {
     "--seed 1 --dataset photos": "photos --seed 1",
     "data=photos epochs=3 imgsz=64 batch=16 model=S/16": "photos --duration 3ep --image 64 64 --batch=16 --model=S/16",
     "photos optimizer.lr=0.1 dry_run=True json=false": "photos --optimizer.lr=0.1 --dry-run --no-json",
+    "photos --compile=on --recompute=0 augment.flip=No": "photos --compile --no-recompute --augment.no-flip",
     "image=64,96": "--image 64 96",
     "photos --no-json --augment.no-flip": "photos --no-json --augment.no-flip",
     "photos -- --odd": "photos -- --odd",
@@ -89,6 +90,9 @@ WRONG = {
     "--learnin-rate 1": "did you mean '--learning-rate'?",
     "--epoch 3": "did you mean '--epochs'?",
     "foo=3": "unknown option '--foo'",
+    "--compile=maybe": "--compile is a switch: give --compile or --no-compile, or true or false, not 'maybe'",
+    "augment.flip=": "--augment.flip is a switch: give --augment.flip or --augment.no-flip, or true or false, not ''",
+    "--no-compile=false": "--no-compile takes no value; leave out 'false'",
 }
 
 

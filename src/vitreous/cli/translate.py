@@ -25,6 +25,9 @@ from vitreous.training.changes import format_options as may_change
 
 KEY_VALUE = re.compile(r"(?P<key>[A-Za-z][\w.-]*)=(?P<value>.*)", re.DOTALL)
 
+ON, OFF = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+"""Values of a switch."""
+
 NAMING = ("serve",)
 """Commands whose arguments may have names of the user's before them: NAME=MODEL."""
 
@@ -128,11 +131,9 @@ def split_argument(words: Words, argument: str) -> tuple[str | None, str | None]
 
 
 def keep_option(words: Words, name: str, value: str | None, rest: list[str]) -> None:
-    """Pass on an option of the command's own, with its value."""
+    """Pass on an option of the command's own, with its value; raises ConfigError for a switch's that is neither true nor false."""
     if words.switch(name):
-        off = value is not None and value.lower() in ("false", "no", "0")
-        head, _, tail = name.removeprefix("--").rpartition(".")
-        words.out.append((f"--{head}.no-{tail}" if head else f"--no-{tail}") if off else name)
+        words.out.append(turn_switch(words, name, value))
         return
     if value is None:
         words.out.append(name)
@@ -143,6 +144,19 @@ def keep_option(words: Words, name: str, value: str | None, rest: list[str]) -> 
         words.out += [name, *split_numbers(value)]
     else:
         words.out.append(f"{name}={translate_device(value) if name == '--device' else value}")
+
+
+def turn_switch(words: Words, name: str, value: str | None) -> str:
+    """Return the option that a switch with a value means, as in --compile=false; raises ConfigError for another value."""
+    if value is None or value.lower() in ON:
+        return name
+    head, _, tail = name.removeprefix("--").rpartition(".")
+    opposite = f"--{head}.no-{tail}" if head else f"--no-{tail}"
+    if opposite not in words.own:
+        raise ConfigError(f"{name} takes no value; leave out {value!r}")
+    if value.lower() not in OFF:
+        raise ConfigError(f"{name} is a switch: give {name} or {opposite}, or true or false, not {value!r}")
+    return opposite
 
 
 def convert_option(words: Words, name: str, argument: str, value: str | None, rest: list[str]) -> None:
