@@ -5,7 +5,7 @@
 timm's compiled model has CUDA graphs too (mode="reduce-overhead") in inference; of both peers the better one counts.
 
 Needs the repository and its dependencies alone: images are noise, weights random. MFU is the model's products a second (a training
-step counts as three forward passes) by those of the fastest product of 8192 x 8192 matrices, measured in the same run. `--dry` goes
+step counts as three forward passes; of the whole model, of whose last block inference may leave most out) by those of the fastest product of 8192 x 8192 matrices, measured in the same run. `--dry` goes
 the same way on a CPU with tiny models: it shows that the script runs, and no figure of it says anything.
 """
 
@@ -41,29 +41,31 @@ def list_cells(shapes: tuple[tuple[str, int], ...], dry: bool) -> list[Cell]:
     ]
 
 
-def race_inference(cell: Cell, device: torch.device) -> dict[str, Callable[[], Any]]:
-    """Return a pass of each contender by its name; images and logits stay on the device."""
+def race_inference(cell: Cell, device: torch.device) -> tuple[dict[str, Callable[[], Any]], list[TorchEngine]]:
+    """Return a pass of each contender by its name, and our engines; images and logits stay on the device."""
     images = torch.randn(cell.batch, cell.model.channels, *cell.model.image, device=device, dtype=torch.bfloat16)
     pixels = torch.randint(256, images.shape, dtype=torch.uint8, device=device)
     model = timm_model(cell.model).eval().to(device, torch.bfloat16)
     runs = {BASELINE: forward(model, images), "timm bf16, compiled": forward(torch.compile(model), images)}
     graphs = {} if device.type == "cpu" else {"mode": "reduce-overhead"}
     runs["timm bf16, compiled, graphs"] = forward(torch.compile(model, **graphs), images)
-    folder = folder_of(cell.model)
+    folder, engines = folder_of(cell.model), list[TorchEngine]()
     for name, how in (("vitreous bf16", {}), ("vitreous bf16, compiled", {"compile": device.type == "cuda"})):
         engine = TorchEngine(folder, str(device), "bf16", **how)
         runs[name] = partial(engine.compute, "forward", pixels)
-    return runs
+        engines.append(engine)
+    return runs, engines
 
 
-def race_training(cell: Cell, device: torch.device) -> dict[str, Callable[[], Any]]:
-    """Return a step of each contender by its name."""
-    return {
+def race_training(cell: Cell, device: torch.device) -> tuple[dict[str, Callable[[], Any]], list[TorchEngine]]:
+    """Return a step of each contender by its name, and no engines."""
+    runs = {
         BASELINE: timm_step(cell, "bf16", device),
         "timm bf16, compiled": timm_step(cell, "bf16", device, compiled=True),
         "vitreous bf16": own_step(cell, "bf16", device),
         "vitreous bf16, compiled": own_step(cell, "bf16", device, compiled=True),
     }
+    return runs, []
 
 
 def main() -> None:
@@ -83,8 +85,11 @@ def main() -> None:
     found = []
     for part, race, shapes in (("inference", race_inference, INFERENCE), ("training", race_training, TRAINING)):
         for cell in list_cells(shapes, given.dry) if part in given.parts else ():
-            times = interleaved(race(cell, device), given.rounds, wait)
-            found.append(show(part, cell, times, limits, BASELINE))
+            runs, engines = race(cell, device)
+            found.append(show(part, cell, interleaved(runs, given.rounds, wait), limits, BASELINE))
+            for engine in engines:
+                print(f"vitreous computed as follows: {'; '.join(engine.notes)}", flush=True)
+            del runs, engines
             torch.compiler.reset()
             gc.collect()  # of models that hold each other
             if not given.dry:

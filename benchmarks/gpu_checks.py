@@ -85,7 +85,10 @@ def kill_and_resume(checks: Checks) -> None:
             time.sleep(0.02)
         process.kill()
     checks.run("resume", str(killed))
-    checks.say(f"killed ({process.returncode}) and resumed", whole == checks.hash("killed") != "")
+    checks.say(
+        f"killed (exit code {process.returncode}) and resumed",
+        process.returncode != 0 and whole == checks.hash("killed") != "",
+    )
 
 
 def compare_devices(checks: Checks) -> None:
@@ -106,8 +109,10 @@ def compare_devices(checks: Checks) -> None:
             str(checks.folder / f"evaluated-{name}"),
         )
         found[name] = {key: json.loads(file.read_text())[key] for key in ("top1", "nll")} if file.exists() else {}
-    near = bool(found["cpu"]) and abs(found["cpu"]["nll"] - found["device"].get("nll", 9)) < 1e-5
-    checks.say(f"evaluated on both: {found}", near)
+    for other, most in (("device", 1e-5), ("bf16", 0.05)):
+        near = all(found.values()) and found["cpu"]["top1"] == found[other]["top1"]
+        near = near and abs(found["cpu"]["nll"] - found[other]["nll"]) < most
+        checks.say(f"evaluated on a CPU and {other}: {found}", near, promised=other == "device")
 
 
 def main() -> int:

@@ -59,6 +59,9 @@ def test_an_operation_without_a_deterministic_kernel_is_named():
     said = r"^\S+ has no deterministic kernel on a GPU; begin the run without --deterministic$"
     with pytest.raises(ConfigError, match=said), compute_deterministically(GPU):
         torch.ones(4).put_(torch.tensor([1]), values[0, 0, 0, 0, :1])
+    said = r"^the GPU was used in this process before .* set CUBLAS_WORKSPACE_CONFIG=:4096:8 in the environment$"
+    with pytest.raises(ConfigError, match=said), compute_deterministically(GPU):
+        raise RuntimeError("Deterministic behavior was enabled with ... set CUBLAS_WORKSPACE_CONFIG=:4096:8 or ...")
     with pytest.raises(RuntimeError, match=r"^another$"), compute_deterministically(GPU):
         raise RuntimeError("another")
 

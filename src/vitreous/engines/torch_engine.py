@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vitreous.engines.base import PRECISIONS_OF, check_precision
 from vitreous.engines.fast_path import WORTH, FastPath
-from vitreous.engines.graph_path import GraphPath
+from vitreous.engines.gpu_path import GpuPath
 from vitreous.engines.int8_linear import check_int8
 from vitreous.engines.packed_blocks import centre
 from vitreous.engines.packed_model import PATCHES, list_layers
@@ -29,7 +29,7 @@ class TorchEngine:
         device: auto, cpu, cuda or mps.
         precision: fp32; bf16 (autocast); int8, of a model that was calibrated for it, on a CPU; auto: bf16 where the
         hardware multiplies it faster.
-        packed: take the fast path on a CPU (`engines/fast_path.py`) or an NVIDIA GPU (`engines/graph_path.py`); otherwise,
+        packed: take the fast path on a CPU (`engines/fast_path.py`) or an NVIDIA GPU (`engines/gpu_path.py`); otherwise,
         and if patches are merged, the model's own layers.
         compile: on an NVIDIA GPU, compile the model with torch.compile.
 
@@ -68,10 +68,10 @@ class TorchEngine:
         """Images left until then; None: never."""
         if self.ranges:
             self.waiting = 0
-        self.graphs: GraphPath | None = None
+        self.gpu: GpuPath | None = None
         """The fast path on an NVIDIA GPU."""
         if packed and self.device.type == "cuda" and not folder.merge:
-            self.graphs = GraphPath(self.model, self.normalize, bf16=self.bf16, compiles=compile)
+            self.gpu = GpuPath(self.model, self.normalize, bf16=self.bf16, compiles=compile)
 
     @property
     def precision(self) -> str:
@@ -86,7 +86,7 @@ class TorchEngine:
     @property
     def notes(self) -> tuple[str, ...]:
         """How it computes, in words."""
-        path = self.graphs or self.fast
+        path = self.gpu or self.fast
         if path is not None:
             return path.notes
         return () if self.waiting is None else ("torch's own layers: too few images for packing to pay",)
@@ -114,8 +114,8 @@ class TorchEngine:
                 model if what == "forward" else model.features, part, getattr(model, "centred", None)
             )
 
-        if self.graphs is not None:
-            return self.graphs.run(what, pixels, lambda part: see(self.model, part))
+        if self.gpu is not None:
+            return self.gpu.run(what, pixels, lambda part: see(self.model, part))
         if self.fast is None and self.waiting is not None:
             self.waiting -= len(pixels)
             self.fast = (

@@ -14,6 +14,11 @@ LACKING = " does not have a deterministic implementation"
 """How torch says so, after the operation's name."""
 
 
+def prepare_determinism() -> None:
+    """Set what cuBLAS reads once in a process, at its first product; the caller's own setting stays."""
+    os.environ.setdefault(*WORKSPACE)
+
+
 @contextmanager
 def compute_deterministically(device: torch.device, *, on: bool = True) -> Iterator[None]:
     """Let a GPU compute the same bits every time inside the block; a CPU does so anyway.
@@ -21,12 +26,12 @@ def compute_deterministically(device: torch.device, *, on: bool = True) -> Itera
     Attention's backward pass is the main part that otherwise doesn't: cuDNN's kernels, which torch prefers, add up in any order.
 
     Raises:
-        ConfigError: an operation has no deterministic kernel.
+        ConfigError: an operation has no deterministic kernel, or cuBLAS was used before with other settings.
     """
     if device.type != "cuda" or not on:
         yield
         return
-    os.environ.setdefault(*WORKSPACE)
+    prepare_determinism()
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     filled = torch.utils.deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
@@ -34,6 +39,10 @@ def compute_deterministically(device: torch.device, *, on: bool = True) -> Itera
     try:
         yield
     except RuntimeError as error:
+        if WORKSPACE[0] in str(error):
+            raise ConfigError(
+                f"the GPU was used in this process before it was told to be deterministic; set {'='.join(WORKSPACE)} in the environment"
+            ) from error
         if LACKING not in str(error):
             raise
         operation = str(error).partition(LACKING)[0].split()[-1]

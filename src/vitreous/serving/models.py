@@ -50,12 +50,14 @@ class Loaded:
 
     def warm_up(self) -> None:
         """Compute once, so that the first request doesn't pay for it; raises CheckpointError for outputs that aren't numbers."""
-        pixels = self.predictor.make_black_images(1)
-        found = [self.predictor.probabilities(pixels)] if self.classifies else []
-        try:
-            found.append(self.predictor.engine.features(pixels))
-        except ConfigError:  # an export of logits alone
-            self.embeds = False
+        pixels, found = self.predictor.make_black_images(1), []
+        for _ in range(2 if str(self.predictor.device).startswith("cuda") else 1):  # what comes twice is recorded there
+            if self.classifies:
+                found.append(self.predictor.probabilities(pixels))
+            try:
+                found.append(self.predictor.engine.features(pixels))
+            except ConfigError:  # an export of logits alone
+                self.embeds = False
         if self.predictor.engine.name == "torch":
             import_module("vitreous.serving.maps")  # the first request would wait for it
         if not all(np.isfinite(one).all() for one in found):

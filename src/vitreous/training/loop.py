@@ -75,19 +75,8 @@ def fit(job: Job, run: Run, reporter: Reporter) -> FitResult:
     checkpoints = Cadence(job.config.checkpoint_every, scale, CheckpointWriter(job.world))
     with Interrupt(alone=not job.world.together) as interrupt, torch.random.fork_rng():
         try:
-            if job.config.head == "logistic" and job.progress.best is None:
-                begin_with_head(job, run, reporter, interrupt, checkpoints)
-            while not (job.progress.finished or interrupt.requested):
-                try:
-                    with Watch(job.world), compute_deterministically(job.device, on=job.config.deterministic):
-                        take_steps(job, run, reporter, interrupt, checkpoints)
-                except NonFiniteLoss as failure:
-                    checkpoints.writer.settle()
-                    if not recover(job, run, failure, reporter):
-                        raise
-                    checkpoints.save(job, run)
-            checkpoints.writer.settle()
-            refitted = not (job.config.refit and job.progress.finished) or refit_exported(job, run, reporter, interrupt)
+            with compute_deterministically(job.device, on=job.config.deterministic):
+                refitted = train_to_end(job, run, reporter, interrupt, checkpoints)
         except Exception as raised:
             error = explain_loss(raised)
             whole_group = isinstance(error, WorkerKilled) and error.signal in SIGNALS and interrupt.wait(GROUP)
@@ -100,6 +89,24 @@ def fit(job: Job, run: Run, reporter: Reporter) -> FitResult:
         if not refitted:
             return FitResult("interrupted", interrupt.requested)
     return FitResult("finished" if job.progress.step == total else "early")
+
+
+def train_to_end(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt, checkpoints: "Cadence") -> bool:
+    """Fit the head, take all steps, and fit the head that is handed over again, as far as the run does so; return whether
+    the last wasn't interrupted."""
+    if job.config.head == "logistic" and job.progress.best is None:
+        begin_with_head(job, run, reporter, interrupt, checkpoints)
+    while not (job.progress.finished or interrupt.requested):
+        try:
+            with Watch(job.world):
+                take_steps(job, run, reporter, interrupt, checkpoints)
+        except NonFiniteLoss as failure:
+            checkpoints.writer.settle()
+            if not recover(job, run, failure, reporter):
+                raise
+            checkpoints.save(job, run)
+    checkpoints.writer.settle()
+    return not (job.config.refit and job.progress.finished) or refit_exported(job, run, reporter, interrupt)
 
 
 def take_steps(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt, checkpoints: "Cadence") -> None:

@@ -15,6 +15,7 @@ from vitreous.evaluation.final_test import read_measurements
 from vitreous.evaluation.handover import describe_handover, read_step
 from vitreous.model import count
 from vitreous.run_folder import Checkpoint, Run, RunRecord, read_run
+from vitreous.runtime.determinism import prepare_determinism
 from vitreous.settings import from_dict, hash_document, to_dict
 from vitreous.storage.relocation import note_places
 from vitreous.storage.run_config import CONFIG
@@ -68,6 +69,8 @@ def train(
     with join() as world:
         reporter = world.hush(reporter or Silent())
         check_ranges(config)
+        if config.deterministic:
+            prepare_determinism()
         try_optimizer(config.optimizer, config.shard != "none")
         check_teacher(config)
         check_divisible(config, world)
@@ -108,6 +111,8 @@ def resume(path: Path, reporter: Reporter | None = None, changes: Changes = AS_B
         )
         if changes:
             check_ranges(config)
+        if config.deterministic:
+            prepare_determinism()
         try_optimizer(config.optimizer, config.shard != "none")
         run.keep = config.keep_checkpoints
         check_divisible(config, world)

@@ -1,4 +1,4 @@
-"""A model on a GPU for CUDA graphs: the same function with fewer bytes to move, its weights in bfloat16 once and for all, and a last
+"""A model on an NVIDIA GPU: the same function with fewer bytes to move, its weights in bfloat16 once and for all, and a last
 block that computes [class] alone if nothing else is read. The model itself stays as it is."""
 
 from typing import NamedTuple
@@ -22,7 +22,7 @@ PLACED = (Relative, OffsetBias, Rotary, MixedRotary)
 """Positions whose angles or tables need float32."""
 
 
-class GraphModel(NamedTuple):
+class GpuModel(NamedTuple):
     """A model's twin."""
 
     model: nn.Module
@@ -51,7 +51,7 @@ class FirstTokenBlock(nn.Module):
         return z + block.mlp_scale(block.mlp(block.mlp_norm(z)))
 
 
-def build_graph_model(model: nn.Module, dtype: torch.dtype) -> GraphModel:
+def build_gpu_model(model: nn.Module, dtype: torch.dtype) -> GpuModel:
     """Return a twin of a model that computes in float32 or bfloat16; what it doesn't change is shared with the model.
 
     The twin gives the model's logits and features; its other functions are not to be called. In bfloat16 a ViT without rotary or
@@ -65,15 +65,17 @@ def build_graph_model(model: nn.Module, dtype: torch.dtype) -> GraphModel:
     twin = copy_tree(model)
     if isinstance(twin, ViT) and reads_first(twin):
         twin.blocks = nn.ModuleList([*twin.blocks[:-1], FirstTokenBlock(twin.blocks[-1])])
+    for module in twin.modules():
+        module._buffers = dict(module._buffers)  # its own: a graph reads these even if the model gets others
     if dtype == torch.float32:
-        return GraphModel(twin, dtype, autocast=False)
+        return GpuModel(twin, dtype, autocast=False)
     whole = isinstance(twin, ViT) and is_dense(twin)
     for module in twin.modules():
         if whole or type(module) in NARROWED:
             module._parameters = {name: narrow(value) for name, value in module._parameters.items()}
         if whole:
             module._buffers = {name: narrow(value) for name, value in module._buffers.items()}
-    return GraphModel(twin, torch.bfloat16 if whole else torch.float32, autocast=not whole)
+    return GpuModel(twin, torch.bfloat16 if whole else torch.float32, autocast=not whole)
 
 
 def reads_first(model: ViT) -> bool:
