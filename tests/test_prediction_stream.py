@@ -19,6 +19,7 @@ def predictor():
 
 
 def test_the_stream_is_lazy_and_bounded(predictor):
+    predictor([pixels(0)] * 16)  # its engine keeps threads of its own from then on
     taken, before = 0, set(threading.enumerate())  # a server of other tests has threads of the same names
 
     def images():

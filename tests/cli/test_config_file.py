@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import TINY
+from tests.support import forked
 from tests.support.training import Listener
 
 from vitreous import train
@@ -44,9 +45,11 @@ def losses(run: Path) -> list[tuple[int, float]]:
     return [(one["step"], one["loss"]) for one in read_run(run).metrics if "loss" in one]
 
 
-def test_a_run_begun_again_from_its_own_settings_has_the_same_losses(vitreous, trained, here):
-    shown = vitreous("train", "--config", trained / "config.json", "--out", "again").worked("data: digits, as there")
-    assert f"settings of {trained}/config.json" in shown
+def test_a_run_begun_again_from_its_own_settings_has_the_same_losses(trained, here):
+    done = forked.run(forked.vitreous("train", "--config", trained / "config.json", "--out", "again"))
+    assert done.returncode == 0, done
+    for said in ("data: digits, as there", f"settings of {trained}/config.json"):
+        assert said in done.stdout + done.stderr
     assert losses(here / "again") == losses(trained)
     assert len(losses(trained)) > 2
     one, other = (read_run(run).config["config"] for run in (trained, here / "again"))
