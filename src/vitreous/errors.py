@@ -49,7 +49,8 @@ class UnknownName(ConfigError):
     """A name that is not in its list; the message suggests the nearest ones."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], meant: str | None = None) -> None:
-        self.kind, self.name, self.known = kind, name, tuple(known)
+        name, known = str(name), tuple(known)
+        self.kind, self.name, self.known = kind, name, known
         advice = f"did you mean {meant!r}? Known: {format_known(self.known)}" if meant else suggest(name, self.known)
         super().__init__(f"unknown {kind} {name!r}; {advice}")
 

@@ -90,8 +90,9 @@ class DecisionOptions:
     """Test-time augmentation. flip: average the probabilities of the image and of its mirror image."""
 
     def __post_init__(self) -> None:
-        if self.threshold is not None and not 0 < self.threshold <= 1:
-            raise ConfigError(f"threshold is {self.threshold:g}; it must be above 0 and at most 1")
+        number = isinstance(self.threshold, (int, float)) and not isinstance(self.threshold, bool)
+        if self.threshold is not None and not (number and 0 < self.threshold <= 1):
+            raise ConfigError(f"threshold is {self.threshold!r}; it must be above 0 and at most 1")
         if self.tta not in AUGMENTATIONS:
             raise UnknownName("test-time augmentation", self.tta, AUGMENTATIONS)
 

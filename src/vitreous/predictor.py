@@ -84,8 +84,10 @@ class Predictor(Shown):
         if precision not in PRECISIONS:
             raise UnknownName("precision", precision, PRECISIONS)
         for name, value in (("batch", batch), ("top", top)):
-            if value < 1:
-                raise ConfigError(f"{name} is {value}; it must be at least 1")
+            if type(value) is not int or value < 1:
+                raise ConfigError(f"{name} is {value!r}; it must be a whole number, at least 1")
+        if type(compile) is not bool:
+            raise ConfigError(f"compile is {compile!r}; it must be True or False")
         self.engine = choose_engine(folder, engine, device, precision, compile=compile)
         """Who computes."""
         self.folder, self.batch, self.top = folder, batch, min(top, len(folder.classes))

@@ -77,12 +77,18 @@ def plan_search(config: RunConfig, examples: int, given: Sequence[float] = ()) -
     """
     if not given and config.recipe != "finetune":
         raise ConfigError(f"recipe {config.recipe!r} has no grid of learning rates; give them with --rates")
+    check_rates(given)
     chosen = tuple(given) or list_rates(examples)
-    if len(set(chosen)) != len(chosen) or not all(0 < rate < math.inf for rate in chosen):
-        raise ConfigError(f"the rates are {', '.join(map(str, chosen))}; they must be different numbers above 0")
     if config.data.tuning_holdout:
         raise ConfigError("data.tuning_holdout is set by the search itself; leave it out")
     return RateSearch(config, chosen, choose_tuning_share(examples), {})
+
+
+def check_rates(rates: Sequence[float]) -> None:
+    """Raise ConfigError for rates to try that aren't different numbers above 0."""
+    numbers = all(isinstance(rate, (int, float)) and not isinstance(rate, bool) for rate in rates)
+    if not numbers or len(set(rates)) != len(rates) or not all(0 < rate < math.inf for rate in rates):
+        raise ConfigError(f"the rates are {', '.join(map(str, rates))}; they must be different numbers above 0")
 
 
 def begin_search(search: RateSearch, out: Path, reporter: Reporter | None = None) -> TrainResult:

@@ -90,6 +90,7 @@ WRONG = {
     "--learnin-rate 1": "did you mean '--learning-rate'?",
     "--epoch 3": "did you mean '--epochs'?",
     "foo=3": "unknown option '--foo'",
+    "photos --weights=": "--weights is empty; give a value, or leave it out (a shell variable that isn't set?)",
     "--compile=maybe": "--compile is a switch: give --compile or --no-compile, or true or false, not 'maybe'",
     "augment.flip=": "--augment.flip is a switch: give --augment.flip or --augment.no-flip, or true or false, not ''",
     "--no-compile=false": "--no-compile takes no value; leave out 'false'",
@@ -140,3 +141,17 @@ def test_a_run_in_the_fields_words(vitreous, here):
     assert (config["duration"], config["batch"], config["workers"]) == ("7st", 8, 0)
     assert (config["optimizer"]["lr"], config["preprocess"]["size"]) == (0.25, [12, 12])
     vitreous("train", "digits", "--epochs", "2", "--duration", "3ep").refused("--epochs 2 and --duration are the same")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["RUN", ""], "an argument"),
+        (["", "photos"], "an argument"),
+        (["RUN", "--out", ""], "--out"),
+        (["--top=1", ""], "an argument"),
+    ],
+)
+def test_an_empty_value_is_not_the_current_folder(arguments, named):
+    with pytest.raises(ConfigError, match=f"^{named} is empty; give a value, or leave it out"):
+        translate_arguments("predict", arguments)

@@ -7,8 +7,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from vitreous.errors import UnknownName
 from vitreous.model.attention import SHORT, Heads, attend, attention_weights, has_slow_small_products
 from vitreous.runtime import device
+from vitreous.runtime.device import choose_device
 
 
 @pytest.fixture
@@ -96,3 +98,9 @@ def test_the_gain_agrees_with_a_longer_measurement():
     longer = spent[torch.float32] / spent[torch.bfloat16]
     if not 0.8 < longer / device.WORTH < 1.25:
         assert (gain > device.WORTH) == (longer > device.WORTH)
+
+
+def test_a_device_of_torch_is_itself_and_what_is_none_is_named():
+    assert choose_device(torch.device("cpu")) == torch.device("cpu")
+    with pytest.raises(UnknownName, match=r"^unknown device 'None'; "):
+        choose_device(None)

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from vitreous.errors import StorageError
+from vitreous.errors import ConfigError, StorageError
 from vitreous.storage import atomic
 from vitreous.storage.atomic import (
     atomic_folder,
+    check_new_folder,
     clear_partials,
     find_settled,
     recover_all,
@@ -24,6 +25,17 @@ from vitreous.storage.atomic import (
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_current_folder_and_the_root_can_be_read_and_not_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    for path in (Path(), Path("/")):
+        assert find_settled(path) == path
+        recover_folder(path)
+        with pytest.raises(ConfigError, match="can't be replaced as a whole; name a new folder inside it"):
+            check_new_folder(path)
+    assert names(tmp_path) == ["file"]
 
 
 def test_a_file_is_replaced_whole(tmp_path):

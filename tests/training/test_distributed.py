@@ -1,6 +1,7 @@
 """Several processes of one run: the same examples, weights and figures as one process; how they stop, and what they refuse."""
 
 import json
+import math
 import os
 import signal
 import time
@@ -307,3 +308,22 @@ def test_records_hold_the_whole_batch(tmp_path: Path) -> None:
     assert [one["step"] for one in trained] == list(range(1, 13))
     assert [one["samples"] for one in trained] == [32 * step for step in range(1, 13)]
     assert all(0 <= one["accuracy"] <= 1 for one in trained)
+
+
+@pytest.mark.parametrize("minutes", [0.0, -1.0, math.nan, math.inf])
+def test_a_timeout_that_is_no_time_is_refused(minutes: float) -> None:
+    with (
+        pytest.raises(ConfigError, match=r"^--process-timeout is \S+; it must be a number of minutes above 0$"),
+        join(minutes),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "RANK", "LOCAL_RANK"])
+def test_what_the_launcher_left_must_be_numbers(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500", name: "banana"}
+    for key, value in given.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(distributed, "open_store", lambda *_: None)
+    with pytest.raises(ConfigError, match=f"^{name} is 'banana' in the environment; it must be a whole number"), join():
+        pass

@@ -1,6 +1,7 @@
 """Models by their name on the Hub, from a Hub on this machine: whole, broken off, slow, damaged, refused, and gone."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -335,3 +336,9 @@ def test_a_process_that_is_interrupted_ends_quietly_and_the_next_goes_on(
         command, env=environment | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, check=True
     )
     assert offline.stdout == done.stdout
+
+
+@pytest.mark.parametrize("address", ["http://x:banana", "http://["])
+def test_an_address_that_cannot_be_parsed_is_named_before_the_librarys_import(address, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    one_line(CheckpointError, re.escape(f"HF_ENDPOINT is {address!r}; it must be an address"), NAME)

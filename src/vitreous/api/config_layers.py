@@ -110,7 +110,7 @@ def take_data(below: dict[str, Any], options: RunOptions, replaced: dict[str, li
     elif options.folds is None:
         dropped = ()
     for name in dropped:
-        value = section.pop(name, None)
+        value = section.pop(name, getattr(DataConfig(), name))
         if value != getattr(DataConfig(), name) and not options.is_given("data", name):
             replaced[f"data.{name}"] = [value, getattr(DataConfig(), name)]
     return options.path or before

@@ -99,6 +99,10 @@ def open_anything(
 ) -> "tuple[ModelFolder | ExportedFolder, Report | None]":
     """Open an exported model, or a model as `open_weights` does; raises ConfigError for options that don't apply to an
     export."""
+    if not isinstance(path, (str, Path)) or path == "":
+        raise ConfigError(
+            f"the model to load is {path!r}; give a path or a name, as str or Path (a variable that isn't set, or a model that is loaded already?)"
+        )
     if not is_export(Path(path)):
         return open_weights(path, options, reporter)
     given = sorted(name for name, value in options.items() if value)

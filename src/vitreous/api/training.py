@@ -22,7 +22,7 @@ from vitreous.data.splits import check_there
 from vitreous.errors import ConfigError, RunError, UnknownName
 from vitreous.images.config import DecodeConfig
 from vitreous.model.kinds import check_name
-from vitreous.rate_search import begin_search, plan_search
+from vitreous.rate_search import begin_search, check_rates, plan_search
 from vitreous.recipes.catalog import (
     AUTO,
     FROM_WEIGHTS,
@@ -161,6 +161,8 @@ def train(
         raise ConfigError(
             f"processes is {processes}; give a number from 1 on, with dry_run alone: torchrun starts processes"
         )
+    if rates != "auto":
+        check_rates(rates)
     with add_callbacks(callbacks), trust_optimizers(name_optimizer(settings), name_optimizer(config)), join() as world:
         reporter = world.hush(reporter or Silent())
         if folds is not None or rates:

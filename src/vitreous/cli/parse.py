@@ -5,7 +5,9 @@ import dataclasses
 import functools
 import io
 import json
+import os
 import re
+import shutil
 import tomllib
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,6 +27,8 @@ REGISTRY = tyro.constructors.ConstructorRegistry()
 """How values are read that tyro has no way to read by itself."""
 OF_DATA = ("data", "path", "validation", "source", "paths", "train")
 """Options and settings that may be the URL of shards or parquet files."""
+NARROWEST = 40
+"""Columns that help takes at least: below some ten, tyro doesn't end."""
 OWN = ("--help", "-h", "--help-all")
 
 
@@ -52,6 +56,8 @@ def parse(kind: type[T], arguments: Sequence[str], name: str, default: T | None 
     if name in FIRST and is_help(arguments):
         print(write_help(kind, name))
         raise SystemExit(0)
+    if shutil.get_terminal_size().columns < NARROWEST:
+        os.environ["COLUMNS"] = str(NARROWEST)
     arguments = ["--help" if argument == "--help-all" else argument for argument in arguments]
     shown = io.StringIO()
     try:

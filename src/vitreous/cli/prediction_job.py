@@ -24,7 +24,7 @@ from vitreous.storage.atomic import clear_partials, remove_folder, translate_wri
 from vitreous.storage.job_facts import begin_facts
 from vitreous.storage.limits import read_json
 from vitreous.storage.lock import FolderLock
-from vitreous.storage.presence import path_exists
+from vitreous.storage.presence import is_folder, path_exists
 
 if TYPE_CHECKING:
     from vitreous.predictor import Predictor
@@ -45,6 +45,8 @@ def is_own(out: Path) -> bool:
     """Return whether a file was made from the parts that still lie beside it, by a command that was killed right
     afterwards."""
     with suppress(OSError, CheckpointError):
+        if is_folder(out):
+            return False
         return read_json(locate_parts(out) / MADE) == _identify(out.stat())
     return False
 

@@ -96,6 +96,8 @@ def check(options: Train, arguments: list[str]) -> None:
         raise ConfigError(
             "--minutes and --duration (or --epochs, --steps) both say how long to train; give one of them"
         )
+    if options.rates and "--optimizer.lr" in iterate_named(arguments):
+        raise ConfigError("--rates and --optimizer.lr (or --lr) both set the learning rate; give one of them")
 
 
 def resume(arguments: list[str]) -> int:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from vitreous.cli.aliases import (
@@ -81,8 +82,9 @@ def translate_arguments(command: str, arguments: Sequence[str]) -> list[str]:
 
     Raises:
         UnknownName: a name that is no option, with the nearest.
-        ConfigError: a name that means something else here, or a setting that is given twice by different names.
+        ConfigError: an empty value, a name that means something else here, or a setting that is given twice by different names.
     """
+    refuse_empty(arguments)
     if command not in KINDS:
         return list(arguments)
     words, rest = Words(command, KINDS[command]), list(arguments)
@@ -97,6 +99,15 @@ def translate_arguments(command: str, arguments: Sequence[str]) -> list[str]:
             convert_option(words, name, argument, value, rest)
     refuse_doubles(words)
     return [*place_arguments(words), *rest]
+
+
+def refuse_empty(arguments: Sequence[str]) -> None:
+    """Refuse an empty value, which would be read as the current folder; raises ConfigError."""
+    for before, argument in pairwise(("", *arguments)):
+        name, equals, value = argument.partition("=")
+        if argument == "" or (name.startswith("--") and equals and not value):
+            named = name or (before if before.startswith("--") and "=" not in before else "an argument")
+            raise ConfigError(f"{named} is empty; give a value, or leave it out (a shell variable that isn't set?)")
 
 
 def split_argument(words: Words, argument: str) -> tuple[str | None, str | None]:

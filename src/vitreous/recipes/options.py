@@ -39,10 +39,14 @@ class RecipeOptions:
     """Time to train; None: the recipe's own duration."""
 
     def __post_init__(self) -> None:
-        if self.minutes is not None and not 0 < self.minutes < math.inf:
+        number = isinstance(self.minutes, (int, float)) and not isinstance(self.minutes, bool)
+        if self.minutes is not None and not (number and 0 < self.minutes < math.inf):
             raise ConfigError(
-                f"minutes is {self.minutes:g}; it must be above 0, or left out for the recipe's own duration"
+                f"minutes is {f'{self.minutes:g}' if number else repr(self.minutes)}; it must be "
+                f"{'above 0' if number and self.minutes <= 0 else 'a finite number above 0'}, or left out for the recipe's own duration"
             )
+        if self.channels is not None and self.channels < 1:
+            raise ConfigError(f"channels is {self.channels}; it must be at least 1, or left out for those of the data")
 
     @property
     def mode(self) -> Mode:

@@ -26,12 +26,13 @@ PRODUCT = 768
 """Rows and columns of the matrices by which the speed of bfloat16 is measured."""
 
 
-def choose_device(name: str = "auto") -> torch.device:
-    """Return the device with that name; auto prefers cuda, then mps, then cpu.
+def choose_device(name: str | torch.device = "auto") -> torch.device:
+    """Return the device with that name, or a device itself; auto prefers cuda, then mps, then cpu.
 
     Raises:
         ConfigError: this machine, or this build of torch, has no such device.
     """
+    name = str(name)
     if name.split(":")[0] not in DEVICES:
         raise UnknownName("device", name, DEVICES)
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}

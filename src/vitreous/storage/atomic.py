@@ -133,8 +133,11 @@ def check_name(path: Path) -> None:
 
 
 def check_new_folder(path: Path) -> None:
-    """Raise CheckpointError unless a path is free or an empty folder; ConfigError as `check_name` does."""
+    """Raise CheckpointError unless a path is free or an empty folder; ConfigError as `check_name` does, and for the current
+    folder, which nothing can take the place of."""
     check_name(path)
+    if not path.name:
+        raise ConfigError(f"{path} can't be replaced as a whole; name a new folder inside it")
     if path_exists(path) and (not path.is_dir() or any(path.iterdir())):
         raise CheckpointError(f"{path} exists already; name a new or empty folder")
 
@@ -294,11 +297,17 @@ def sync(path: Path) -> None:
 
 
 def _name_partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+    return _name_beside(path, f".{secrets.token_hex(4)}{PARTIAL}")
 
 
 def _name_previous(path: Path) -> Path:
-    return path.with_name(f".{path.name}{PREVIOUS}")
+    return _name_beside(path, PREVIOUS)
+
+
+def _name_beside(path: Path, end: str) -> Path:
+    """Return a hidden name beside a path with its name in it; the current folder has one too, the root only one inside."""
+    path = path if path.name else Path(os.path.abspath(path))  # noqa: PTH100 (links stay as they are)
+    return path.with_name(f".{path.name}{end}") if path.name else path / f".{end}"
 
 
 def _sync_tree(folder: Path) -> None:

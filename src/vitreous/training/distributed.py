@@ -28,6 +28,7 @@ LAUNCH = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """Environment variables in which torchrun describes each process."""
 TIMEOUT = 10.0
 """Minutes that a process waits for the others."""
+MOST_MINUTES = 1_000_000
 WHATEVER = timedelta(days=365)
 FIRST_TO_TELL, LAST_WORDS = 10.0, 3.0
 """Seconds that a process waits for the first one to report an error that both have, or for one that has gone to have
@@ -191,9 +192,12 @@ def join(timeout: float = TIMEOUT) -> Iterator[World]:
         timeout: minutes that a process waits for another, here and later.
 
     Raises:
-        ConfigError: some don't come. ReportedElsewhere: the work ended, and another process reports why.
+        ConfigError: some don't come, or a number of the launcher's or the timeout is none. ReportedElsewhere: the work ended,
+            and another process reports why.
     """
-    if _joined or not all(os.environ.get(name) for name in LAUNCH) or int(os.environ["WORLD_SIZE"]) < 2:
+    if not 0 < timeout < MOST_MINUTES:
+        raise ConfigError(f"--process-timeout is {timeout:g}; it must be a number of minutes above 0")
+    if _joined or not all(os.environ.get(name) for name in LAUNCH) or read_count("WORLD_SIZE") < 2:
         yield get_world()
         return
     world = meet(timedelta(minutes=timeout))
@@ -207,13 +211,21 @@ def join(timeout: float = TIMEOUT) -> Iterator[World]:
         part()
 
 
+def read_count(name: str, default: int | None = None) -> int:
+    """Return a number that the launcher left in the environment; raises ConfigError if it is none."""
+    value = os.environ.get(name, "" if default is None else str(default))
+    if not value.isdecimal():
+        raise ConfigError(f"{name} is {value!r} in the environment; it must be a whole number, as torchrun sets it")
+    return int(value)
+
+
 def meet(timeout: timedelta) -> World:
     """Wait for all processes, and make torch's process group of them.
 
     Raises:
         ConfigError: some don't come, which it names. ProcessLost: one came, and ended.
     """
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    rank, size = read_count("RANK"), read_count("WORLD_SIZE")
     where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     said = f"within {timeout.total_seconds() / 60:g} min (--process-timeout)"
     try:
@@ -223,7 +235,7 @@ def meet(timeout: timedelta) -> World:
             f"process {rank} of {size} can't meet the others at {where} {said}; are all of them started, with the same "
             "MASTER_ADDR and MASTER_PORT?"
         ) from error
-    local = int(os.environ.get("LOCAL_RANK", rank)), int(os.environ.get("LOCAL_WORLD_SIZE", size))
+    local = read_count("LOCAL_RANK", rank), read_count("LOCAL_WORLD_SIZE", size)
     world = World(rank, size, *local, store, timeout.total_seconds())
     try:
         world = await_others(world, said, where)
@@ -278,7 +290,7 @@ def open_store(rank: int, timeout: timedelta) -> Any:
     """Return the store through which the processes meet: that of torch's agent, or one that the first process holds."""
     if has_agent():
         return next(dist.rendezvous("env://", timeout=timeout))[0]
-    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    host, port = os.environ["MASTER_ADDR"], read_count("MASTER_PORT")
     return dist.TCPStore(host, port, is_master=rank == 0, timeout=timeout, wait_for_workers=False)
 
 

@@ -204,7 +204,8 @@ def check_number(name: str, value: float) -> None:
     below = value < high or (value == high and interval[-1] == "]")
     if not (above and below and math.isfinite(value)):
         raise ConfigError(
-            f"{name} is {value if isinstance(value, int) else format(value, 'g')}; it must be {describe_interval(interval)}"
+            f"{name} is {value if isinstance(value, int) else format(value, 'g')}; it must be "
+            f"{'a finite number, ' if math.isinf(value) and 'inf' in interval else ''}{describe_interval(interval)}"
         )
 
 

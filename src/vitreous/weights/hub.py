@@ -16,6 +16,7 @@ from vitreous.weights.hub_requests import (
     Unheard,
     Unreachable,
     ask_hub,
+    check_endpoint,
     choose_files,
     endpoint,
     is_whole,
@@ -78,6 +79,7 @@ def fetch(text: str, listener: Listener | None = None, *, prefer_cache: bool = F
     if parsed is None:
         raise CheckpointError(f"{text!r} names no repository on the Hub; it is owner/name, or owner/name@revision")
     repository, revision = parsed
+    check_endpoint()
     cached = find_cached(repository, revision)
     if cached and (prefer_cache or COMMIT.fullmatch(revision or "")) and is_whole(cached.folder):
         return cached

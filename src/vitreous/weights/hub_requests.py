@@ -1,12 +1,14 @@
 """Requests to the Hub with short timeouts; every refusal becomes one line, with the remedy."""
 
 import errno
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
+from urllib.parse import urlsplit
 
 from vitreous.errors import CheckpointError, DownloadFailed, StorageError, VitreousError
 
@@ -101,13 +103,26 @@ def timeouts() -> tuple[float, float, float, float]:
 
 def endpoint() -> str:
     """Return the Hub's address; raises CheckpointError for an invalid one."""
+    check_endpoint()
     from huggingface_hub import constants
 
     if not re.match(r"https?://[^/]", constants.ENDPOINT):
-        raise CheckpointError(
-            f"HF_ENDPOINT is {constants.ENDPOINT!r}; it must be an address, such as https://hf-mirror.com"
-        )
+        raise refuse_endpoint(constants.ENDPOINT)
     return constants.ENDPOINT
+
+
+def check_endpoint() -> None:
+    """Raise CheckpointError for a setting of the Hub's address that its library can't even be imported with."""
+    named = os.environ.get("HF_ENDPOINT", "")
+    try:
+        _ = urlsplit(named).port
+    except ValueError as error:  # its port is no number, or a bracket is open
+        raise refuse_endpoint(named) from error
+
+
+def refuse_endpoint(named: str) -> CheckpointError:
+    """Return the error for a wrong address of the Hub."""
+    return CheckpointError(f"HF_ENDPOINT is {named!r}; it must be an address, such as https://hf-mirror.com")
 
 
 @contextmanager
