@@ -97,6 +97,8 @@ def find_folds(path: Path) -> Path | None:
 def check_folds(folds: int, path: str, labelled: bool = True) -> None:
     """Refuse a number of folds, or data, that can't be cross-validated, before anything is opened; raises
     ConfigError."""
+    if type(folds) is not int:
+        raise ConfigError(f"--folds is {folds!r}; it must be a whole number")
     if folds < 2:
         raise ConfigError(f"--folds is {folds}; cross-validation takes at least 2")
     if is_formula(path):

@@ -27,6 +27,7 @@ import difflib
 import errno
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 class VitreousError(Exception):
@@ -160,6 +161,12 @@ def explain_exhaustion(error: BaseException) -> FailedError | None:
             "--workers, or a smaller model or image size"
         )
     return None
+
+
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    """Raise ConfigError unless a value is a whole number, at least so large; True is none."""
+    if type(value) is not int or value < least:
+        raise ConfigError(f"{name} is {value!r}; it must be a whole number, at least {least}")
 
 
 def suggest(name: str, known: Iterable[str], most: int = 16) -> str:

@@ -16,7 +16,7 @@ from vitreous.engines.base import PRECISIONS
 from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.engines.measured_engine import MeasuredEngine
 from vitreous.engines.selection import choose_engine
-from vitreous.errors import ConfigError, UnknownName
+from vitreous.errors import ConfigError, UnknownName, check_count
 from vitreous.images.formats import is_video
 from vitreous.images.inputs import Image, Ready, is_single, prepare, prepare_all
 from vitreous.images.video import check_every, frames
@@ -84,8 +84,7 @@ class Predictor(Shown):
         if precision not in PRECISIONS:
             raise UnknownName("precision", precision, PRECISIONS)
         for name, value in (("batch", batch), ("top", top)):
-            if type(value) is not int or value < 1:
-                raise ConfigError(f"{name} is {value!r}; it must be a whole number, at least 1")
+            check_count(name, value)
         if type(compile) is not bool:
             raise ConfigError(f"compile is {compile!r}; it must be True or False")
         self.engine = choose_engine(folder, engine, device, precision, compile=compile)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import is_built_in
+from vitreous.errors import ConfigError
 from vitreous.recipes.catalog import MODELS, NONE, RECIPES, START
 from vitreous.self_training.options import SelfTrainingOptions
 from vitreous.settings import flatten, merge_settings
@@ -62,6 +63,19 @@ class RunOptions:
     def is_given(self, part: str, name: str) -> bool:
         """Return whether a nested setting is given."""
         return isinstance(self.settings.get(part), Mapping) and name in self.settings[part]
+
+
+def check_kinds(settings: Any, recipe_options: Mapping[str, Any]) -> None:
+    """Raise ConfigError for settings or options of a recipe of another kind than `train` takes."""
+    if settings is not None and not isinstance(settings, Mapping):
+        raise ConfigError(f"settings is {settings!r}; it must be a mapping, such as {{'seed': 1}}")
+    image, model = recipe_options.get("image"), recipe_options.get("model")
+    if image is not None and not (isinstance(image, list | tuple) and [type(one) for one in image] == [int, int]):
+        raise ConfigError(f"image is {image!r}; it must be (rows, cols), such as (224, 224)")
+    if model is not None and not isinstance(model, str):
+        raise ConfigError(
+            f"model is {model!r}; it must be a name, such as 'S/16'; other settings of a model go into settings"
+        )
 
 
 def lay_over(file: ConfigFile, options: RunOptions) -> tuple[RunOptions, list[str]]:

@@ -23,7 +23,7 @@ from vitreous.api.names import name_model, tell_apart
 from vitreous.api.progress import shows_progress
 from vitreous.api.results import Reported, add_overlap, encode_overlap, list_left_out
 from vitreous.data.sources.base import Source, get_label_matrix
-from vitreous.errors import ConfigError
+from vitreous.errors import ConfigError, check_count
 from vitreous.evaluation.accuracy import evaluate as measure
 from vitreous.evaluation.accuracy import evaluate_multilabel, outputs
 from vitreous.evaluation.details import Details, details
@@ -273,8 +273,7 @@ def evaluate(
         DataError, ImageError: data that can't be used, or a class that a model doesn't know.
     """
     display, requested = reporter or Silent(), check_corruptions(corruptions, severities)
-    if batch < 1:
-        raise ConfigError(f"batch is {batch}; it must be at least 1")
+    check_count("batch", batch)
     predictor = choose_measured_model(as_classifier(model, device), data, split)
     merges = None if merge_curve is None else choose_merges(predictor, merge_curve)
     sides = None if packed is None else choose_sides(predictor, packed)

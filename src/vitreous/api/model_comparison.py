@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vitreous.api.results import Result
-from vitreous.errors import ConfigError
+from vitreous.errors import ConfigError, check_count
 from vitreous.evaluation.published import Published, find_published
 from vitreous.evaluation.throughput import Cost, cost
 from vitreous.images.config import DecodeConfig, PreprocessConfig
@@ -99,8 +99,7 @@ def compare_models(
         ConfigError: a batch below 1, or a model or a batch that fills more than half of the memory; before any is built.
     """
     reporter, batch = reporter or Silent(), BATCH if batch is None else batch
-    if batch < 1:
-        raise ConfigError(f"batch is {batch}; it must be at least 1")
+    check_count("batch", batch)
     configs = {name: build_config(name) for name in names}
     for name, config in configs.items():
         need = 4 * count.count_parameters(config) + count.estimate_activation_bytes(config, batch, training=False)

@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from vitreous.api.config_layers import RunOptions, lay_over, pin_weights
+from vitreous.api.config_layers import RunOptions, check_kinds, lay_over, pin_weights
 from vitreous.api.models import refuse_weights
 from vitreous.api.named_optimizer import check_optimizer, check_own, name_optimizer
 from vitreous.api.new_folder import refuse_used
@@ -150,6 +150,7 @@ def train(
         UserError: an argument or the data is wrong; nothing was written.
         FailedError: the run failed; its folder keeps the last good checkpoint.
     """
+    check_kinds(settings, recipe_options)
     # These are resolved below; as overrides they would come back.
     settings = {name: value for name, value in (settings or {}).items() if (name, value) not in WORDS}
     if unlabelled is not None:

@@ -70,8 +70,10 @@ class Merging(nn.Module):
 
 def check_merging(model: nn.Module, each: int) -> None:
     """Raise ConfigError for a model whose patches can't be merged, or that many pairs in a block."""
-    if each < 0:
-        raise ConfigError(f"merge is {each}, the pairs of patches to merge in each block; it must be 0 or more")
+    if type(each) is not int or each < 0:
+        raise ConfigError(
+            f"merge is {each!r}, the pairs of patches to merge in each block; it must be a whole number, 0 or more"
+        )
     if isinstance(model, ConvNet):
         raise ConfigError(f"{name_kind(model.config.KIND)} has no tokens to merge; leave out merge")
     if isinstance(model, Swin):

@@ -14,7 +14,7 @@ from vitreous.data.sources.base import Source, refuse_multilabel
 from vitreous.data.stream.loader import load_evaluation_batches
 from vitreous.engines.base import check_precision
 from vitreous.engines.exported_folder import ExportedFolder
-from vitreous.errors import ConfigError, DataError, ImageError
+from vitreous.errors import ConfigError, DataError, ImageError, check_count
 from vitreous.evaluation.accuracy import Progress
 from vitreous.evaluation.probes.feature_cache import cache_key, find, keep
 from vitreous.evaluation.probes.layers import Layer, find_layer, read_layers
@@ -242,8 +242,7 @@ def _read_batch(
 
 def check_batch(options: FeatureOptions) -> None:
     """Raise ConfigError for an empty batch."""
-    if options.batch < 1:
-        raise ConfigError(f"batch is {options.batch}; it must be at least 1")
+    check_count("batch", options.batch)
 
 
 def match(train: Features, test: Features) -> Features:

@@ -1,0 +1,54 @@
+"""Values of another kind than a function takes: one line, as on the command line, whose options have kinds of their own."""
+
+from typing import Any
+
+import pytest
+import torch
+
+import vitreous
+from vitreous.errors import ConfigError
+
+LOADED: dict[str, tuple[Any, str]] = {
+    "top": ("3", "top is '3'; it must be a whole number, at least 1"),
+    "batch": (2.5, "batch is 2.5; it must be a whole number, at least 1"),
+    "threshold": ("0.5", "threshold is '0.5'; it must be above 0 and at most 1"),
+    "merge": ("x", "merge is 'x', the pairs of patches to merge in each block; it must be a whole number, 0 or more"),
+    "compile": ("no", "compile is 'no'; it must be True or False"),
+    "precision": (32, "unknown precision '32'; did you mean 'fp32'?"),
+    "tta": (None, "unknown test-time augmentation 'None'; did you mean 'none'?"),
+    "engine": (None, "unknown engine 'None'"),
+}
+TRAINED: dict[str, tuple[Any, str]] = {
+    "image": (8, r"image is 8; it must be \(rows, cols\), such as \(224, 224\)"),
+    "minutes": ("15", "minutes is '15'; it must be a finite number above 0"),
+    "folds": (2.5, "--folds is 2.5; it must be a whole number"),
+    "settings": (5, "settings is 5; it must be a mapping"),
+    "model": (5, "model is 5; it must be a name, such as 'S/16'"),
+    "rates": (["a"], "the rates are a; they must be different numbers above 0"),
+    "recipe": (5, "unknown recipe '5'"),
+}
+
+
+@pytest.mark.parametrize("name", LOADED)
+def test_load(name, run):
+    value, said = LOADED[name]
+    with pytest.raises(ConfigError, match=f"^{said}"):
+        vitreous.load(run, **{name: value})
+
+
+@pytest.mark.parametrize("model", [None, 5, "", torch.nn.Linear(2, 2)])
+def test_what_is_no_path(model):
+    with pytest.raises(ConfigError, match=r"^the model to load is .*; give a path or a name, as str or Path"):
+        vitreous.load(model)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_train(name):
+    value, said = TRAINED[name]
+    with pytest.raises(ConfigError, match=f"^{said}"):
+        vitreous.train("digits", dry_run=True, **{name: value})
+
+
+def test_a_batch_for_measuring_is_a_whole_number(run):
+    with pytest.raises(ConfigError, match=r"^batch is '4'; it must be a whole number, at least 1$"):
+        vitreous.evaluate(run, "digits", batch="4")
