@@ -111,7 +111,7 @@ def test_models_side_by_side(command):
     done = command("models", "S/32", "--compare", "--batch", "1")
     assert done.code == 0 and "79.58%  ImageNet-21k, then ImageNet at 384 pixels: AugReg" in done.out
     assert "untrained weights" in done.out
-    command("models", "--compare", "--batch", "0").refused("it must be at least 1")
+    command("models", "--compare", "--batch", "0").refused("it must be a whole number, at least 1")
     command("models", "--batch", "2").refused("--compare")
     command("models", "--compare", "--pretrained").refused("give one of them")
     command("models", "G/8", "--compare", "--batch", "100000").refused("give a smaller --batch")
