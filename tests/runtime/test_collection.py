@@ -44,11 +44,14 @@ def test_garbage_is_freed_before_and_after_but_what_exists_is_not_traversed_betw
 
 
 def test_a_block_within_another_does_nothing():
+    """What other threads let go of leaves the count, so it may fall a little."""
     with keep_memory_shared():
-        count = gc.get_freeze_count()
-        with keep_memory_shared():
-            assert gc.get_freeze_count() == count
-        assert gc.get_freeze_count() == count
+        count, made = gc.get_freeze_count(), [[] for _ in range(10_000)]
+        for _ in range(2):
+            with keep_memory_shared():
+                assert count - 5_000 < gc.get_freeze_count() <= count
+            assert count - 5_000 < gc.get_freeze_count() <= count
+        assert len(made) == 10_000
 
 
 def test_nothing_is_done_without_forks_nor_for_a_caller_who_collects_by_himself():
