@@ -25,6 +25,7 @@ Any other exception is a bug in vitreous; it exits with 1 and shows its tracebac
 
 import difflib
 import errno
+import os
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -167,6 +168,12 @@ def check_count(name: str, value: Any, least: int = 1) -> None:
     """Raise ConfigError unless a value is a whole number, at least so large; True is none."""
     if type(value) is not int or value < least:
         raise ConfigError(f"{name} is {value!r}; it must be a whole number, at least {least}")
+
+
+def check_path(name: str, value: Any) -> None:
+    """Raise ConfigError unless a value can be a path."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise ConfigError(f"{name} is {repr(value)[:100]}; give a path, as str or Path")
 
 
 def suggest(name: str, known: Iterable[str], most: int = 16) -> str:

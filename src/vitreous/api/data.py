@@ -13,7 +13,7 @@ from vitreous.data.listing.manifest import is_multilabel
 from vitreous.data.multilabel import open_multilabel
 from vitreous.data.run_data import read_data_config
 from vitreous.data.sources.base import Source
-from vitreous.errors import ConfigError, DataError
+from vitreous.errors import ConfigError, DataError, check_path
 from vitreous.evaluation.overlap import Overlap, overlap
 from vitreous.predictor import Predictor
 from vitreous.run_folder import read_run
@@ -62,6 +62,8 @@ def open_labelled(
     if data is None:
         return open_run_split(predictor, broken, display, split or "validation")
     if not isinstance(data, (str, Path)):
+        if not all(hasattr(data, name) for name in ("labels", "classes", "fingerprint", "read")):
+            check_path("the data", data)
         if split is not None:
             raise ConfigError(f"images that are already open have no splits; leave out split {split!r}")
         return data

@@ -18,7 +18,7 @@ from vitreous.data.labelled_images import open_images, open_splits
 from vitreous.data.listing.discovery import MANIFESTS
 from vitreous.data.sources.base import FileSource, Source
 from vitreous.data.sources.packed_data import is_packed
-from vitreous.errors import ConfigError, DataError, ImageError
+from vitreous.errors import ConfigError, DataError, ImageError, check_path
 from vitreous.evaluation.probes.feature_cache import model_hash
 from vitreous.evaluation.probes.feature_file import check_target, write_features
 from vitreous.evaluation.probes.features import FeatureOptions, Features, check_layer, features
@@ -180,6 +180,8 @@ def open_named(named: list[Path] | str, decode: DecodeConfig, broken: str) -> di
 def name_files(images: Images | None, data: str | Path | None) -> list[Path] | str:
     """Return the files that are named, or the name of labelled data; raises ConfigError for neither or both, DataError
     for none."""
+    if images is not None and not isinstance(images, Iterable):
+        check_path("what holds the images", images)
     paths = images if isinstance(images, Iterator) else [images] if isinstance(images, (str, Path)) else images or []
     if data is None and isinstance(paths, list | tuple) and len(paths) == 1 and is_data_name(str(paths[0])):
         paths, data = [], paths[0]

@@ -27,7 +27,7 @@ from vitreous.data.sources.hub_sets import is_hub_set
 from vitreous.data.sources.packed_data import is_packed
 from vitreous.data.splits import check_there
 from vitreous.engines.exported_folder import ExportedFolder, load_export
-from vitreous.errors import DataError, RunError
+from vitreous.errors import DataError, RunError, check_path
 from vitreous.images.config import DecodeConfig
 from vitreous.images.decode import ImageInfo, decode, probe, read, read_value_range
 from vitreous.images.pillow import count_mode_channels
@@ -85,6 +85,7 @@ def inspect(
     Raises:
         UserError: it is nothing that vitreous knows, or can't be read.
     """
+    check_path("the path to inspect", path)
     named, place = str(path), Path(path)
     built_in = is_built_in(named)
     remote = find_url(place) is not None or is_hub_set(place)

@@ -62,7 +62,7 @@ def find_layer(model: Model, text: str) -> Layer:
         UnknownName: no such layer, or no such way of turning it into one vector.
         ConfigError: the [class] token of a model that has none.
     """
-    name, colon, way = text.partition(":")
+    name, colon, way = str(text).partition(":")
     known = layer_names(model)
     if name.startswith(("block.-", "stage.-")) and name[7:].isdigit():
         ordered = [one for one in known if one.startswith(name[:6])]
