@@ -5,8 +5,8 @@
 timm's compiled model has CUDA graphs too (mode="reduce-overhead") in inference; of both peers the better one counts.
 
 Needs the repository and its dependencies alone: images are noise, weights random. MFU is the model's products a second (a training
-step counts as three forward passes; of the whole model, of whose last block inference may leave most out) by those of the fastest product of 8192 x 8192 matrices, measured in the same run. `--dry` goes
-the same way on a CPU with tiny models: it shows that the script runs, and no figure of it says anything.
+step counts as three forward passes; of the whole model, of whose last block inference may leave most out) by those of the fastest
+product of 8192 x 8192 matrices, measured in the same run. `--dry` goes the same way on a CPU with tiny models: it shows that the script runs, and no figure of it says anything.
 """
 
 import argparse

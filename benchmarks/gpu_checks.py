@@ -5,7 +5,7 @@
 Each line says what was compared, and whether it is equal; it exits with 1 where something that is promised isn't. With --device cpu the
 script goes the same way, which shows that it runs. The tests that wait for a GPU are separate:
 
-    python -m pytest tests/engines/test_graph_path.py tests/runtime/test_determinism.py
+    python -m pytest tests/engines/test_gpu_path.py tests/runtime/test_determinism.py
 """
 
 import argparse
@@ -98,16 +98,8 @@ def compare_devices(checks: Checks) -> None:
     found = {}
     for name, how in ways.items():
         file = checks.folder / f"{name}.json"
-        checks.run(
-            "evaluate",
-            str(checks.folder / "whole"),
-            "digits",
-            *how,
-            "--json",
-            str(file),
-            "--out",
-            str(checks.folder / f"evaluated-{name}"),
-        )
+        written = ("--json", str(file), "--out", str(checks.folder / f"evaluated-{name}"))
+        checks.run("evaluate", str(checks.folder / "whole"), "digits", *how, *written)
         found[name] = {key: json.loads(file.read_text())[key] for key in ("top1", "nll")} if file.exists() else {}
     for other, most in (("device", 1e-5), ("bf16", 0.05)):
         near = all(found.values()) and found["cpu"]["top1"] == found[other]["top1"]

@@ -62,14 +62,9 @@ FLIGHT = 8
 ZENTORCH = ("torch==2.13.0", "zentorch==2.13.0.2", "timm==1.0.31", "numpy")
 WORKER = """
 import sys, time, torch, zentorch
-try:
-    import torchvision
-except RuntimeError:  # its compiled operators don't load beside the CPU build of torch; timm calls none of them
-    for name in [name for name in sys.modules if name.startswith("torchvision")]:
-        del sys.modules[name]
-    sys.path.insert(0, sys.argv[9])
-    from timm_peer import let_torchvision_load
-    let_torchvision_load()
+sys.path.insert(0, sys.argv[9])
+from timm_peer import let_torchvision_load
+let_torchvision_load()
 from timm.models.vision_transformer import VisionTransformer
 width, depth, heads, patch, side, classes, batch = map(int, sys.argv[1:8])
 model = VisionTransformer(side, patch, 3, classes, embed_dim=width, depth=depth, num_heads=heads).eval()

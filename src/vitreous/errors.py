@@ -28,7 +28,7 @@ import errno
 import os
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 
 class VitreousError(Exception):
@@ -162,6 +162,11 @@ def explain_exhaustion(error: BaseException) -> FailedError | None:
             "--workers, or a smaller model or image size"
         )
     return None
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Return whether a value is a whole number or a float; True is none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def check_count(name: str, value: Any, least: int = 1) -> None:

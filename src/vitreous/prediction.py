@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, Literal
 
-from vitreous.errors import ConfigError, UnknownName
+from vitreous.errors import ConfigError, UnknownName, is_number
 from vitreous.runtime.display import Shown, escape_text, format_text
 
 AUGMENTATIONS = ("none", "flip")
@@ -90,8 +90,7 @@ class DecisionOptions:
     """Test-time augmentation. flip: average the probabilities of the image and of its mirror image."""
 
     def __post_init__(self) -> None:
-        number = isinstance(self.threshold, (int, float)) and not isinstance(self.threshold, bool)
-        if self.threshold is not None and not (number and 0 < self.threshold <= 1):
+        if self.threshold is not None and not (is_number(self.threshold) and 0 < self.threshold <= 1):
             raise ConfigError(f"threshold is {self.threshold!r}; it must be above 0 and at most 1")
         if self.tta not in AUGMENTATIONS:
             raise UnknownName("test-time augmentation", self.tta, AUGMENTATIONS)

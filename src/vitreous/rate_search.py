@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vitreous.errors import ConfigError, NonFiniteLoss
+from vitreous.errors import ConfigError, NonFiniteLoss, is_number
 from vitreous.metrics.headline import find_headline, format_named, rank_evaluation, select_judged
 from vitreous.recipes.finetune import choose_tuning_share, list_rates
 from vitreous.storage.presence import path_exists
@@ -86,7 +86,7 @@ def plan_search(config: RunConfig, examples: int, given: Sequence[float] = ()) -
 
 def check_rates(rates: Sequence[float]) -> None:
     """Raise ConfigError for rates to try that aren't different numbers above 0."""
-    numbers = all(isinstance(rate, (int, float)) and not isinstance(rate, bool) for rate in rates)
+    numbers = all(map(is_number, rates))
     if not numbers or len(set(rates)) != len(rates) or not all(0 < rate < math.inf for rate in rates):
         raise ConfigError(f"the rates are {', '.join(map(str, rates))}; they must be different numbers above 0")
 

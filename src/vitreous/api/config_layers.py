@@ -124,9 +124,10 @@ def take_data(below: dict[str, Any], options: RunOptions, replaced: dict[str, li
     elif options.folds is None:
         dropped = ()
     for name in dropped:
-        value = section.pop(name, getattr(DataConfig(), name))
-        if value != getattr(DataConfig(), name) and not options.is_given("data", name):
-            replaced[f"data.{name}"] = [value, getattr(DataConfig(), name)]
+        default = getattr(DataConfig(), name)
+        value = section.pop(name, default)
+        if value != default and not options.is_given("data", name):
+            replaced[f"data.{name}"] = [value, default]
     return options.path or before
 
 

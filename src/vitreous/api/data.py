@@ -61,12 +61,11 @@ def open_labelled(
         raise ConfigError(f"the split is {split!r}; it must be one of {', '.join(NAMES)}")
     if data is None:
         return open_run_split(predictor, broken, display, split or "validation")
-    if not isinstance(data, (str, Path)):
-        if not all(hasattr(data, name) for name in ("labels", "classes", "fingerprint", "read")):
-            check_path("the data", data)
+    if isinstance(data, Source):
         if split is not None:
             raise ConfigError(f"images that are already open have no splits; leave out split {split!r}")
         return data
+    check_path("the data", data)
     if is_multilabel(Path(data)):
         return open_multilabel(Path(data), folder.classes, folder.decode, broken, split)[0]
     return open_source(str(data), folder.classes, folder.decode, broken, split)

@@ -29,8 +29,13 @@ def iterate_options(kind: Any, prefix: str = "") -> Iterator[str]:
         else:
             yield f"--{prefix}{name}"
             if hint is bool:
-                head, _, tail = f"{prefix}{name}".rpartition(".")
-                yield f"--{head}.no-{tail}" if head else f"--no-{tail}"
+                yield f"--{format_switch(f'{prefix}{name}', 'no-')}"
+
+
+def format_switch(name: str, flag: str) -> str:
+    """Return a setting's dotted name as an option, with a prefix such as "no-" to its last word."""
+    head, dot, tail = name.replace("_", "-").rpartition(".")
+    return f"{head}{dot}{flag}{tail}"
 
 
 def describe_fields(kind: type) -> dict[str, tuple[str, Any, str | None]]:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import tyro
 
 from vitreous.cli.help import FIRST, write_help
-from vitreous.cli.option_names import describe_fields, iterate_options
+from vitreous.cli.option_names import describe_fields, format_switch, iterate_options
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.settings import list_alternatives
 from vitreous.storage.remote import explain_remote
@@ -178,12 +178,6 @@ def find_renamed(kind: type) -> dict[str, list[str]]:
                 if now not in found.setdefault(before, []):
                     found[before].append(now)
     return found
-
-
-def format_switch(name: str, flag: str) -> str:
-    """Return a setting's dotted name as an option, with a prefix such as "no-" to its last word."""
-    head, dot, tail = name.replace("_", "-").rpartition(".")
-    return f"{head}{dot}{flag}{tail}"
 
 
 def format_options(prefix: str, settings: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from vitreous.cli.aliases import (
     get_value,
     translate_device,
 )
-from vitreous.cli.option_names import iterate_options, iterate_positional
+from vitreous.cli.option_names import format_switch, iterate_options, iterate_positional
 from vitreous.cli.options.commands import KINDS
 from vitreous.cli.parse import OWN, explain_unknown, iterate_former, iterate_named
 from vitreous.errors import ConfigError
@@ -72,9 +72,12 @@ class Words:
 
     def switch(self, name: str) -> bool:
         """Return whether one of the command's own options takes no value."""
-        head, _, tail = name.removeprefix("--").rpartition(".")
-        no = f"--{head}.no-{tail}" if head else f"--no-{tail}"
-        return name in OWN or no in self.own or re.search(r"(--|\.)no-", name) is not None
+        return name in OWN or negate(name) in self.own or re.search(r"(--|\.)no-", name) is not None
+
+
+def negate(name: str) -> str:
+    """Return the option that turns a switch off."""
+    return f"--{format_switch(name.removeprefix('--'), 'no-')}"
 
 
 def translate_arguments(command: str, arguments: Sequence[str]) -> list[str]:
@@ -161,8 +164,7 @@ def turn_switch(words: Words, name: str, value: str | None) -> str:
     """Return the option that a switch with a value means, as in --compile=false; raises ConfigError for another value."""
     if value is None or value.lower() in ON:
         return name
-    head, _, tail = name.removeprefix("--").rpartition(".")
-    opposite = f"--{head}.no-{tail}" if head else f"--no-{tail}"
+    opposite = negate(name)
     if opposite not in words.own:
         raise ConfigError(f"{name} takes no value; leave out {value!r}")
     if value.lower() not in OFF:

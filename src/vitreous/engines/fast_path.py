@@ -28,6 +28,8 @@ NEAR = {torch.float32: 1e-5, torch.bfloat16: 0.05}
 HIDDEN_BYTES = 5_000_000
 """Widest activations of the images that go through a block together: smaller ones cost calls, larger ones leave the
 cache (docs/speed.md)."""
+NOT_PLAIN = ("torch's own layers: the model has hooks, is in training mode, or isn't float32",)
+"""What is said of a model that has no twin in its present state."""
 SHARE = 4
 """Packed weights take at most one part in this many of the memory."""
 
@@ -83,7 +85,7 @@ class FastPath:
             if self._state.is_plain:
                 self._prepare(see, pixels)
             else:
-                self.notes = ("torch's own layers: the model has hooks, is in training mode, or isn't float32",)
+                self.notes = NOT_PLAIN
         return self._twin is not None
 
     def _prepare(self, see: See, pixels: Tensor) -> None:

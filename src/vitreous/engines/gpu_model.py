@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitreous.engines.packed_model import PLAIN, copy_tree
+from vitreous.engines.packed_model import PLAIN, copy_tree, reads_first
 from vitreous.model.attention import NOWHERE, Attention, Places, attend
 from vitreous.model.encoder import Block
 from vitreous.model.positions.offset_bias import OffsetBias
@@ -63,7 +63,7 @@ def build_gpu_model(model: nn.Module, dtype: torch.dtype) -> GpuModel:
         dtype: float32 or bfloat16.
     """
     twin = copy_tree(model)
-    if isinstance(twin, ViT) and reads_first(twin):
+    if isinstance(twin, ViT) and reads_first(twin) and computes_first(twin.blocks[-1]):
         twin.blocks = nn.ModuleList([*twin.blocks[:-1], FirstTokenBlock(twin.blocks[-1])])
     for module in twin.modules():
         module._buffers = dict(module._buffers)  # its own: a graph reads these even if the model gets others
@@ -78,11 +78,10 @@ def build_gpu_model(model: nn.Module, dtype: torch.dtype) -> GpuModel:
     return GpuModel(twin, torch.bfloat16 if whole else torch.float32, autocast=not whole)
 
 
-def reads_first(model: ViT) -> bool:
-    """Return whether logits and features are functions of the last block's first token alone, and the block can compute only that."""
-    block, config = model.blocks[-1], model.config
+def computes_first(block: nn.Module) -> bool:
+    """Return whether a `FirstTokenBlock` can stand for a block."""
     plain = type(block) is Block and not block.after and block.mlp_norm is not None
-    return plain and type(block.attention) is Attention and config.pool == "class" and model.distillation_head is None
+    return plain and type(block.attention) is Attention
 
 
 def is_dense(model: ViT) -> bool:

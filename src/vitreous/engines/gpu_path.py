@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitreous.engines.cuda_graph import GraphSpace, record
-from vitreous.engines.fast_path import NEAR, ModelState, measure_distance
+from vitreous.engines.fast_path import NEAR, NOT_PLAIN, ModelState, measure_distance
 from vitreous.engines.gpu_model import GpuModel, build_gpu_model
 from vitreous.errors import ConfigError
 from vitreous.images.tensors import Normalization
@@ -88,7 +88,7 @@ class GpuPath:
         state = ModelState(self.model)
         if not state.is_plain:
             self._state = state
-            self.notes = ("torch's own layers: the model has hooks, is in training mode, or isn't float32",)
+            self.notes = NOT_PLAIN
             return
         one = pixels[:1].to(self.device)
         expected = own(one)

@@ -79,10 +79,14 @@ def _pack_block(name: str, block: Block, packing: AnyPacking, left: list[str], a
     positions = model.rotary is not None or model.relative is not None
     qkv = block.attention.qkv
     if _adds_in_products(block) and not positions and attends_plainly(block.attention) and type(qkv) in PLAIN:
-        first = last and model.config.pool == "class" and model.distillation_head is None
-        return PlainBlock(name, block, qkv.weight, _join_bias(block), packing, first)
+        return PlainBlock(name, block, qkv.weight, _join_bias(block), packing, last and reads_first(model))
     _pack_qkv(name, block, packing, left)
     return PackedBlock(block) if _adds_in_products(block) else block
+
+
+def reads_first(model: ViT) -> bool:
+    """Return whether logits and features are functions of the last block's first token alone."""
+    return model.config.pool == "class" and model.distillation_head is None
 
 
 def _join_bias(block: Block) -> Tensor | None:

@@ -68,6 +68,8 @@ class TorchEngine:
         """Images left until then; None: never."""
         if self.ranges:
             self.waiting = 0
+        self.compiles = compile
+        """Whether a size of batch that comes for the second time is compiled."""
         self.gpu: GpuPath | None = None
         """The fast path on an NVIDIA GPU."""
         if packed and self.device.type == "cuda" and not folder.merge:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import Facts
-from vitreous.errors import ConfigError
+from vitreous.errors import ConfigError, is_number
 from vitreous.images.config import Mode
 from vitreous.shapes import Size
 
@@ -39,7 +39,7 @@ class RecipeOptions:
     """Time to train; None: the recipe's own duration."""
 
     def __post_init__(self) -> None:
-        number = isinstance(self.minutes, (int, float)) and not isinstance(self.minutes, bool)
+        number = is_number(self.minutes)
         if self.minutes is not None and not (number and 0 < self.minutes < math.inf):
             raise ConfigError(
                 f"minutes is {f'{self.minutes:g}' if number else repr(self.minutes)}; it must be "

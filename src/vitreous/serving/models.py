@@ -51,7 +51,7 @@ class Loaded:
     def warm_up(self) -> None:
         """Compute once, so that the first request doesn't pay for it; raises CheckpointError for outputs that aren't numbers."""
         pixels, found = self.predictor.make_black_images(1), []
-        for _ in range(2 if str(self.predictor.device).startswith("cuda") else 1):  # what comes twice is recorded there
+        for _ in range(2 if getattr(self.predictor.engine, "compiles", False) else 1):  # what comes twice is compiled
             if self.classifies:
                 found.append(self.predictor.probabilities(pixels))
             try:

@@ -29,6 +29,7 @@ LAUNCH = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 TIMEOUT = 10.0
 """Minutes that a process waits for the others."""
 MOST_MINUTES = 1_000_000
+"""Of such a wait."""
 WHATEVER = timedelta(days=365)
 FIRST_TO_TELL, LAST_WORDS = 10.0, 3.0
 """Seconds that a process waits for the first one to report an error that both have, or for one that has gone to have

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from vitreous.errors import ConfigError, UnknownName
+from vitreous.errors import ConfigError, UnknownName, is_number
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.runtime.packages import require_packages
 from vitreous.settings import check_size, flatten, to_dict
@@ -136,7 +136,7 @@ def check_values(settings: Mapping[str, Any], *, nothing: bool = False) -> None:
     check_optimizer_name(settings.get("optimizer.name", OPTIMIZERS[0]))
     for name, value in settings.items():
         each = value if isinstance(value, (list, tuple)) else [value]
-        numbers = [one for one in each if isinstance(one, (int, float)) and not isinstance(one, bool)]
+        numbers = list(filter(is_number, each))
         for number in numbers:
             check_number(name, number)
         if name in ORDERED and len(numbers) == 2 and numbers[0] > numbers[1]:
