@@ -9,6 +9,7 @@ import pytest
 from vitreous.data.sources.base import ArraySource
 from vitreous.data.stream.loader import load_evaluation_batches
 from vitreous.images.config import DecodeConfig, PreprocessConfig
+from vitreous.runtime import collection
 from vitreous.runtime.collection import keep_memory_shared
 from vitreous.shapes import Size
 
@@ -21,9 +22,10 @@ class Node:
 
 
 @pytest.fixture(autouse=True)
-def nothing_frozen():
+def nothing_frozen(monkeypatch):
     """Begin with nothing frozen, as a program does; the test run itself freezes what it imports."""
     gc.unfreeze()
+    monkeypatch.setattr(collection, "_frozen", False)
     yield
     assert gc.get_freeze_count() == 0
     gc.freeze()
@@ -52,6 +54,15 @@ def test_a_block_within_another_does_nothing():
                 assert count - 5_000 < gc.get_freeze_count() <= count
             assert count - 5_000 < gc.get_freeze_count() <= count
         assert len(made) == 10_000
+
+
+def test_a_caller_who_has_frozen_objects_keeps_them_so():
+    gc.freeze()
+    for _ in range(2):  # the second time they aren't counted again
+        with keep_memory_shared():
+            pass
+        assert gc.get_freeze_count() > 10_000
+    gc.unfreeze()
 
 
 def test_nothing_is_done_without_forks_nor_for_a_caller_who_collects_by_himself():

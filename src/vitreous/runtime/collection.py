@@ -36,12 +36,26 @@ def keep_memory_shared(forks: bool = True) -> Iterator[None]:
     Args:
         forks: whether processes are forked in the block; nothing is done otherwise.
     """
-    if not forks or not gc.isenabled() or gc.get_freeze_count():
+    global _frozen
+    if not forks or not gc.isenabled() or _is_frozen():
         yield
         return
     gc.collect()
     gc.freeze()
+    _frozen = True
     try:
         yield
     finally:
         gc.unfreeze()
+        _frozen = False
+
+
+_frozen = False
+"""Whether somebody is known to have frozen objects."""
+
+
+def _is_frozen() -> bool:
+    """Return whether there are frozen objects; they are counted one by one, so that takes a tenth of a second for a million."""
+    global _frozen
+    _frozen = _frozen or gc.get_freeze_count() > 0
+    return _frozen

@@ -7,8 +7,10 @@ the same. The out-of-fold predictions made on the way say what to expect of the 
 look wrong.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
@@ -17,6 +19,9 @@ from vitreous.errors import DataError
 from vitreous.evaluation.probes.features import Features
 from vitreous.evaluation.probes.linear import Whitened, build_problem
 from vitreous.metrics.classification import compute_log_likelihood, wilson_interval
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 FOLDS = 5
 L2_GRID = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -164,7 +169,6 @@ class _Fold:
     def fit(self, l2: float, tolerance: float) -> Float64[np.ndarray, "column label"]:
         """Return the weights of whitened features; the last row is the bias."""
         from scipy.optimize import minimize
-        from threadpoolctl import threadpool_limits
 
         def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
             weights = flat.reshape(self.start.shape)
@@ -174,7 +178,7 @@ class _Fold:
 
         limits = {"maxiter": 1000, "gtol": tolerance, "ftol": 0.0}
         # Matrices this small are faster with one thread, and give the same bits with any number.
-        with threadpool_limits(1, "blas"):
+        with find_blas().limit(limits=1, user_api="blas"):
             found = minimize(objective, self.start.ravel(), method="L-BFGS-B", jac=True, options=limits).x
         self.start = found.reshape(self.start.shape)
         return self.start
@@ -183,6 +187,14 @@ class _Fold:
         """Return the logits of the held-out images."""
         weights = self.fit(l2, tolerance)
         return (self.held_vectors @ weights[:-1] + weights[-1]).astype(np.float32)
+
+
+@functools.cache
+def find_blas() -> "ThreadpoolController":
+    """Return what limits the threads of NumPy's matrix products; finding the library takes longer than a small fit."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def softmax_error(
