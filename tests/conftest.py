@@ -11,6 +11,7 @@ import gc
 import os
 import signal
 import tempfile
+from collections.abc import Iterator
 
 import jaxtyping
 import pytest
@@ -36,6 +37,16 @@ collect_ignore = ["fuzz"]
 def pytest_xdist_auto_num_workers() -> int:
     """Return what `-n auto` means: one more than there are cores, since some tests wait for servers and processes."""
     return (os.cpu_count() or 1) + 1
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _measure_shortly() -> Iterator[None]:
+    """Measure the speed of a model by the fewest passes, not for half a second: only tests of that look at the figures."""
+    from vitreous.evaluation import throughput
+
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr(throughput, "LONG_ENOUGH", 0.0)
+        yield
 
 
 def pytest_collection_finish() -> None:

@@ -59,6 +59,7 @@ def test_one_image_has_no_temperature():
 
 
 def test_cost_is_counted_and_timed(predictor, monkeypatch):
+    monkeypatch.setattr(room, "LONG_ENOUGH", 0.5)
     ticks = iter(np.cumsum([0, 9, 1, 0.5, 1, 0.25, 1, 0.2, 1, 0.1]).tolist())
     monkeypatch.setattr(room.time, "perf_counter", lambda: next(ticks))
     seen = []
@@ -76,6 +77,7 @@ def test_cost_is_counted_and_timed(predictor, monkeypatch):
 
 
 def test_fast_passes_are_repeated(predictor, monkeypatch):
+    monkeypatch.setattr(room, "LONG_ENOUGH", 0.5)
     monkeypatch.setattr(room, "_time", lambda *_: 0.001)
     assert cost(predictor).passes == room.MOST
 
