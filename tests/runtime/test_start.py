@@ -68,6 +68,33 @@ def test_library_is_loaded_beside_python():
     assert done.stdout.split() == ["True", "False", "3.0", "None"], done.stderr
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux's dynamic linker")
+@pytest.mark.parametrize("arguments", ["predict {} {}", "embed {} {} --out vectors.parquet", "train digits"])
+def test_nothing_compiled_waits_for_the_library(tmp_path, arguments):
+    """From the start of the thread to the import of torch, the first one loads no library, for which it would have to wait."""
+    code = (
+        "import sys\nfrom importlib.machinery import ExtensionFileLoader as Loader\n"
+        "import vitreous.cli.main as program\nfrom vitreous.runtime.preload import COMPILED, import_module\n"
+        "create, loaded = Loader.create_module, []\n"
+        "def preload():\n"
+        "    list(map(import_module, COMPILED))\n"
+        "    Loader.create_module = lambda self, spec: loaded.append(spec.name) or create(self, spec)\n"
+        "program.preload_torch = preload\n"
+        "class Stop:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'torch':\n            print('torch', *loaded)\n            sys.stdout.flush()\n"
+        "            import os\n            os._exit(0)\n"
+        "sys.meta_path.insert(0, Stop())\nprogram.main(sys.argv[1:])\n"
+    )
+    given = arguments.format(tmp_path / "model", tmp_path / "photo.png").split()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.safetensors").touch()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    (tmp_path / "photo.png").touch()
+    done = subprocess.run([sys.executable, "-c", code, *given], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.split() == ["torch"], done.stdout + done.stderr
+
+
 def test_without_torch_nothing_is_loaded(monkeypatch):
     monkeypatch.delitem(sys.modules, "torch")
     monkeypatch.setattr("vitreous.runtime.preload.find_spec", lambda name: None)
