@@ -69,6 +69,7 @@ FAMILIES = {
     "bottlenecks": resnet(units=(1, 1, 1)),
     "basic units": resnet(units=(1, 1), unit="basic", root="3x3", activation="gelu"),
     "pooled units": resnet(units=(2, 1), unit="pooled", root="2x2", epsilons=FLAX_EPSILONS),
+    "Haar transform": resnet(units=(1, 2), unit="pooled-post", root="haar", root_channels=24, stage_channels=(12, 20)),
 }
 
 
@@ -97,7 +98,7 @@ def test_every_family_is_the_same_function_in_both_engines(name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["bottlenecks", "basic units", "pooled units"])
+@pytest.mark.parametrize("name", ["bottlenecks", "basic units", "pooled units", "Haar transform"])
 def test_a_resnet_takes_other_rows_and_columns(name, tmp_path):
     folder = folder_of(FAMILIES[name])
     with traceable():

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.model.config import RegularisationConfig
-from vitreous.model.convolutions import StdConv
+from vitreous.model.convolutions import StdConv, compute_haar_filters
 from vitreous.model.count_resnet import count_resnet_flops, count_resnet_parameters
 from vitreous.model.factory import create
 from vitreous.model.resnet import ResNet
@@ -35,7 +35,8 @@ configs = st.builds(
     image=st.tuples(st.integers(1, 70), st.integers(1, 70)),
     channels=st.integers(1, 5),
     units=st.lists(st.integers(1, 2), min_size=1, max_size=2).map(tuple),
-    unit=st.sampled_from(["bottleneck", "basic", "pooled"]),
+    unit=st.sampled_from(["bottleneck", "basic", "pooled", "pooled-post"]),
+    root=st.sampled_from(["7x7", "3x3", "2x2", "haar"]),
     activation=st.sampled_from(["relu", "gelu"]),
     norm=st.sampled_from(["group", "batch"]),
     groups=st.sampled_from([1, 8, 32]),
@@ -71,8 +72,8 @@ def test_every_shape_of_images_and_units(config: ResNetConfig) -> None:
     assert bool(torch.isfinite(found["norm"]).all())
 
 
-@pytest.mark.parametrize(("root", "channels"), [("3x3", 64), ("3x3", 32), ("7x7", 96), ("2x2", 64)])
-@pytest.mark.parametrize("unit", ["bottleneck", "basic", "pooled"])
+@pytest.mark.parametrize(("root", "channels"), [("3x3", 64), ("3x3", 32), ("7x7", 96), ("2x2", 64), ("haar", 64)])
+@pytest.mark.parametrize("unit", ["bottleneck", "basic", "pooled", "pooled-post"])
 def test_other_roots(unit: str, root: str, channels: int) -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -83,9 +84,9 @@ def test_other_roots(unit: str, root: str, channels: int) -> None:
         maps = model.last_maps(images(config, 1))
         model.head(model.pool(maps))
     assert counter.get_total_flops() == count_resnet_flops(config)
-    assert maps.shape == (1, 2 * channels * 2 * {"bottleneck": 4, "basic": 1, "pooled": 2}[unit], *config.grid)
-    halved = {"3x3": (5, 7), "2x2": (3, 4), "7x7": (2, 2)}[root]
-    assert config.grid == (tuple(-(-side // 2) for side in halved) if unit == "pooled" else halved)
+    assert maps.shape == (1, 2 * channels * 2 * {"bottleneck": 4, "basic": 1}.get(unit, 2), *config.grid)
+    halved = {"3x3": (5, 7), "2x2": (3, 4), "7x7": (2, 2), "haar": (5, 7)}[root]
+    assert config.grid == (tuple(-(-side // 2) for side in halved) if "pooled" in unit else halved)
 
 
 def test_flops_are_what_torch_counts() -> None:
@@ -282,3 +283,34 @@ def test_batch_norm_is_torchs_in_training_and_evaluation() -> None:
         norm.eval()
     torch.testing.assert_close(ours(batch), reference(batch), rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(ours(batch[:1]), ours(batch)[:1], rtol=1e-9, atol=1e-12)
+
+
+def test_a_haar_transform_takes_neighbours_and_colours_apart() -> None:
+    """By hand, for one colour and for three; orthogonal, but for the weights, and each filter followed by its negative."""
+    grey = compute_haar_filters(1)
+    expected = [[1, 1, 1, 1], [4, -4, 4, -4], [4, 4, -4, -4], [4, -4, -4, 4]]
+    torch.testing.assert_close(grey[:4, 0].flatten(1), torch.tensor(expected, dtype=torch.float64) / 4)
+    assert torch.equal(grey[4:], -grey[:4])
+    filters = compute_haar_filters(3)
+    assert filters.shape == (24, 3, 2, 2)
+    opponents = torch.tensor([[1, 1, 1], [1, 0, -1], [1, -2, 1]], dtype=torch.float64)
+    opponents /= opponents.norm(dim=1, keepdim=True)
+    weights = torch.tensor([1, 4, 4], dtype=torch.float64)
+    torch.testing.assert_close(filters[:3, :, 0, 0], opponents * weights[:, None] / 4)
+    gram = filters[:12].flatten(1) @ filters[:12].flatten(1).T
+    torch.testing.assert_close(gram, torch.diag(gram.diag()), atol=1e-12, rtol=0)
+    root = create(ResNetConfig(image=(4, 4), units=(1,), root="haar", root_channels=32, classes=2)).root
+    torch.testing.assert_close(root.conv.weight, filters[torch.arange(32) % 24].float())
+
+
+def test_channels_of_the_stages_are_as_many_as_stages() -> None:
+    ResNetConfig(units=(1, 1), unit="basic", stage_channels=(64, 32))
+    for unit, channels, message in (
+        ("basic", (64,), "a number for each of the 2 stages"),
+        ("basic", (64, 40), "multiples of 32"),
+        ("basic", (64, 0), "multiples of 32"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            ResNetConfig(units=(1, 1), unit=unit, stage_channels=channels)
+    with pytest.raises(ConfigError, match="multiples of 4"):
+        ResNetConfig(units=(1,), norm="batch", stage_channels=(6,))

@@ -114,6 +114,7 @@ def describe_layers(config: Config) -> str:
         kind = "" if config.unit == "bottleneck" else f"{config.unit} "
         plain = (config.root, config.root_channels) == ("7x7", ROOT)
         root = "" if plain else f", root {config.root} of {config.root_channels} channels"
+        root += f", stages of {'+'.join(map(str, config.stage_channels))} channels" if config.stage_channels else ""
         bend = "" if config.activation == "relu" else f", {config.activation.upper()}"
         bend += "" if config.norm == "group" else f", {config.norm} norm"
         return f"ResNet of {units} {kind}units, width {config.width}{root}{bend}, last map a grid of {config.grid}"

@@ -1,6 +1,7 @@
 """The building blocks of BiT's ResNets and the hybrids' stems: standardised convolutions, group norm and bottleneck
 units."""
 
+import math
 from collections.abc import Callable
 from typing import ClassVar, Literal
 
@@ -171,6 +172,68 @@ class PooledUnit(nn.Module):
         """Convolve and halve, then add another convolution of the result."""
         halved = F.max_pool2d(self.conv1(self.norm1(maps)), 2, ceil_mode=True)
         return halved + drop_maps(self.drop_path, self.conv2(self.norm2(halved)))
+
+
+class NormedUnitConv(nn.Conv2d):
+    """A 3x3 convolution in a unit whose norm follows, so that its kernel needs no standardising."""
+
+    roles: ClassVar[dict[str, Role]] = UnitConv.roles
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3, padding=1, bias=False)
+
+
+class PostPooledUnit(nn.Module):
+    """A pooled unit whose norms and activations follow, as in those networks: the first has a quarter of the values to compute."""
+
+    def __init__(self, unit: Unit, eps: EpsilonConfig, norm: Norm) -> None:
+        super().__init__()
+        self.conv1 = NormedUnitConv(unit.inputs, unit.outputs)
+        self.norm1 = norm(unit.outputs)
+        self.conv2 = NormedUnitConv(unit.outputs, unit.outputs)
+        self.norm2 = norm(unit.outputs)
+        self.drop_path = Place(DropPath)
+
+    def forward(self, maps: Float[Tensor, "batch inputs row col"]) -> Float[Tensor, "batch outputs row2 col2"]:
+        """Convolve and halve, then add another convolution of the result."""
+        halved = self.norm1(F.max_pool2d(self.conv1(maps), 2, ceil_mode=True))
+        return halved + drop_maps(self.drop_path, self.norm2(self.conv2(halved)))
+
+
+class HaarConv(nn.Conv2d):
+    """A 2x2 convolution with stride 1 that starts from a Haar transform of neighbouring pixels and a cosine transform of the
+    colours, each filter followed by its negative. The last row and column are repeated below and to the right.
+
+    Filters that whiten the training images (airbench94, 2404.00498) look much the same, but would be part of the data.
+    """
+
+    roles: ClassVar[dict[str, Role]] = {"weight": Role(decays=True, start=None)}
+
+    def __init__(self, channels: tuple[int, int]) -> None:
+        super().__init__(*channels, 2, bias=False)
+
+    def start(self, kernel: Kernel, generator: torch.Generator) -> None:
+        """Fill the kernel with as many of its filters as there are outputs, the first ones again where there are more."""
+        filters = compute_haar_filters(kernel.shape[1])
+        kernel.copy_(filters[torch.arange(len(kernel)) % len(filters)])
+
+    def forward(self, maps: Float[Tensor, "batch inputs row col"]) -> Float[Tensor, "batch outputs row col"]:
+        """Convolve."""
+        return super().forward(F.pad(maps, (0, 1, 0, 1), mode="replicate"))
+
+
+def compute_haar_filters(channels: int) -> Float[Tensor, "output channels 2 2"]:
+    """Return the 8 filters of each colour channel: sums and differences of 2x2 pixels, of all colours and between them.
+
+    A difference, of pixels or of colours, counts four times as much as a sum, about as whitening would have it in photographs.
+    """
+    steps = torch.arange(channels, dtype=torch.float64)
+    colours = torch.cos(math.pi * steps[:, None] * (steps + 0.5) / channels)  # DCT-II
+    colours = colours / colours.norm(dim=1, keepdim=True)
+    pixels = torch.tensor([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]], dtype=torch.float64) / 4
+    weight = torch.where(torch.arange(4)[:, None] > 0, 4.0, 1.0) * torch.where(steps > 0, 4.0, 1.0)
+    filters = torch.einsum("pc,px,cd->pcdx", weight.double(), pixels, colours).reshape(4 * channels, channels, 2, 2)
+    return torch.cat([filters, -filters])
 
 
 class PostActivationUnit(nn.Module):

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 
-from vitreous.model.resnet_config import ResNetConfig, StemConfig, Unit, plan_stages
+from vitreous.model.resnet_config import POOLED, ResNetConfig, StemConfig, Unit, plan_stages
 from vitreous.shapes import Size
 
 
 def count_resnet_parameters(config: ResNetConfig) -> int:
     """Return the exact number of learned values."""
     units = sum(_list_convolutions(unit) + _count_norms(unit) for unit in _list_units(config))
-    return _list_root(config) + units + 2 * config.features + (config.features + 1) * config.classes
+    return _list_root(config) + units + 2 * config.features * config.final_norm + (config.features + 1) * config.classes
 
 
 def count_resnet_flops(config: ResNetConfig) -> int:
@@ -63,8 +63,8 @@ def count_convolved_values(config: ResNetConfig | StemConfig, image: Size) -> tu
 
 
 def _list_units(config: ResNetConfig | StemConfig) -> Iterator[Unit]:
-    kind = config.unit if isinstance(config, ResNetConfig) else "bottleneck"
-    return (unit for stage in plan_stages(config.units, config.root_outputs, kind) for unit in stage)
+    stages = config.stages if isinstance(config, ResNetConfig) else plan_stages(config.units, config.root_outputs)
+    return (unit for stage in stages for unit in stage)
 
 
 def _list_pairs(stem: StemConfig, channels: int) -> Iterator[tuple[int, int]]:
@@ -79,6 +79,8 @@ def _list_convolutions(unit: Unit) -> int:
 
 
 def _count_norms(unit: Unit) -> int:
+    if unit.kind == "pooled-post":
+        return 4 * unit.outputs
     return 2 * (unit.inputs + (2 if unit.kind == "bottleneck" else 1) * unit.inner)
 
 
@@ -88,13 +90,14 @@ def _find_root(config: ResNetConfig | StemConfig) -> str:
 
 def _list_root(config: ResNetConfig | StemConfig, channels: int = 0) -> int:
     channels = config.channels if isinstance(config, ResNetConfig) else channels
-    return {"7x7": 49, "3x3": 9, "2x2": 4}[_find_root(config)] * channels * config.root_outputs
+    return {"7x7": 49, "3x3": 9, "2x2": 4, "haar": 4}[_find_root(config)] * channels * config.root_outputs
 
 
 def _compute_root_sizes(config: ResNetConfig | StemConfig, image: Size) -> tuple[Size, Size]:
     """Return rows and columns of the first convolution's map, and of the root's output."""
     half = _halve(image)
-    return {"7x7": (half, _halve(half)), "3x3": (image, image), "2x2": (half, half)}[_find_root(config)]
+    whole = (image, image)
+    return {"7x7": (half, _halve(half)), "3x3": whole, "2x2": (half, half), "haar": whole}[_find_root(config)]
 
 
 def _count_unit_work(config: ResNetConfig | StemConfig, size: Size) -> int:
@@ -102,7 +105,7 @@ def _count_unit_work(config: ResNetConfig | StemConfig, size: Size) -> int:
     columns are halved, all others after."""
     work = 0
     for unit in _list_units(config):
-        before = {"bottleneck": 1, "basic": 0, "pooled": 9}[unit.kind] * unit.inputs * unit.inner
+        before = (9 if unit.kind in POOLED else unit.kind == "bottleneck") * unit.inputs * unit.inner
         work += before * size.rows * size.cols
         size = _halve(size) if unit.stride == 2 else size
         work += (_list_convolutions(unit) - before) * size.rows * size.cols

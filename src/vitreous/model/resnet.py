@@ -9,18 +9,26 @@ from torch.nn import functional as F
 
 from vitreous.model.convnet import ConvNet
 from vitreous.model.convolutions import (
+    ACTIVATIONS,
     BasicUnit,
     BatchNormActivation,
     GroupNormActivation,
+    HaarConv,
     PooledUnit,
+    PostPooledUnit,
     PreActivationUnit,
     StdConv,
 )
 from vitreous.model.draws import Dropout, Place
 from vitreous.model.heads import build_classifier
-from vitreous.model.resnet_config import ResNetConfig, UnitKind, plan_stages
+from vitreous.model.resnet_config import POOLED, ResNetConfig, UnitKind
 
-UNITS: dict[UnitKind, type[nn.Module]] = {"bottleneck": PreActivationUnit, "basic": BasicUnit, "pooled": PooledUnit}
+UNITS: dict[UnitKind, type[nn.Module]] = {
+    "bottleneck": PreActivationUnit,
+    "basic": BasicUnit,
+    "pooled": PooledUnit,
+    "pooled-post": PostPooledUnit,
+}
 
 
 class Root(nn.Module):
@@ -44,6 +52,19 @@ class Root(nn.Module):
         return maps if self.small else F.max_pool2d(F.pad(maps, (1, 1, 1, 1)), 3, 2)
 
 
+class HaarRoot(nn.Module):
+    """Sums and differences of 2x2 pixels and of colours, and their negatives; then the activation, which keeps either."""
+
+    def __init__(self, config: ResNetConfig) -> None:
+        super().__init__()
+        self.conv = HaarConv((config.channels, config.root_outputs))
+        self.activation = ACTIVATIONS[config.activation]
+
+    def forward(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch root row col"]:
+        """Return maps of all rows and cols."""
+        return self.activation(self.conv(images))
+
+
 class ResNet(ConvNet):
     """A residual network of bottleneck, basic or pooled units, for images of any size.
 
@@ -60,18 +81,17 @@ class ResNet(ConvNet):
         )
         if config.norm == "batch":
             norm = partial(BatchNormActivation, epsilons=config.epsilons, activation=config.activation)
-        self.root = Root(config)
+        self.root = HaarRoot(config) if config.root == "haar" else Root(config)
         self.stages = nn.ModuleList(
-            nn.Sequential(*(UNITS[unit.kind](unit, config.epsilons, norm) for unit in stage))
-            for stage in plan_stages(config.units, config.root_outputs, config.unit)
+            nn.Sequential(*(UNITS[unit.kind](unit, config.epsilons, norm) for unit in stage)) for stage in config.stages
         )
-        self.norm = norm(config.features)
+        self.norm = norm(config.features) if config.final_norm else nn.Identity()
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.dropout = Place(Dropout)
         self.head = build_classifier(config.features, config.classes)
 
     def last_maps(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch features row2 col2"]:
         """Return the last stage's maps after the final norm and ReLU, channels first."""
-        if self.config.unit == "pooled":  # on a CPU, channels last take three quarters of the time per step
+        if self.config.unit in POOLED:  # on a CPU, channels last take three quarters of the time per step
             images = images.contiguous(memory_format=torch.channels_last)
         return super().last_maps(images)

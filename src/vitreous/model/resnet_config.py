@@ -28,18 +28,21 @@ ROOT = 64
 """Channels of the first convolution, at width 1; the groups of every group norm divide all numbers derived from it."""
 GROUPS = 32
 """Groups of channels of every norm of BiT."""
+HAAR_FILTERS = 8
+"""Filters of a Haar transform for each colour channel: of 2x2 pixels, and their negatives."""
 EXPANSION = 4
 """Output channels of a bottleneck unit per channel of its 3x3 convolution."""
-ROOT_STRIDES = {"7x7": 4, "3x3": 1, "2x2": 2}
+ROOT_STRIDES = {"7x7": 4, "3x3": 1, "2x2": 2, "haar": 1}
 """Pixels, down and across, for each cell of a root's map."""
 
 
-UnitKind = Literal["bottleneck", "basic", "pooled"]
+UnitKind = Literal["bottleneck", "basic", "pooled", "pooled-post"]
+POOLED: tuple[UnitKind, ...] = ("pooled", "pooled-post")
 
 
 class Unit(NamedTuple):
     """The shape of one unit. Bottleneck: 1x1 to inner channels, 3x3 with the stride, 1x1 to its outputs. Basic: 3x3 with
-    the stride, 3x3. Pooled: 3x3, the maximum over 2x2 in place of a stride, 3x3."""
+    the stride, 3x3. Pooled, with norms before or behind: 3x3, the maximum over 2x2 in place of a stride, 3x3."""
 
     inputs: int
     outputs: int
@@ -55,15 +58,17 @@ class Unit(NamedTuple):
         return self.outputs // EXPANSION if self.kind == "bottleneck" else self.outputs
 
 
-def plan_stages(units: tuple[int, ...], root: int, kind: UnitKind = "bottleneck") -> Iterator[list[Unit]]:
+def plan_stages(
+    units: tuple[int, ...], root: int, kind: UnitKind = "bottleneck", channels: tuple[int, ...] = ()
+) -> Iterator[list[Unit]]:
     """Yield each stage's units above a root with `root` channels.
 
-    Channels double from stage to stage; each but the first halves rows and cols. A stage of pooled units halves and doubles
-    from the first on, by its first unit; what follows that are basic units.
+    Channels double from stage to stage, unless `channels` names them; each stage but the first halves rows and cols. A stage
+    of pooled units halves and doubles from the first on, by its first unit; what follows that are basic units.
     """
-    inputs, expansion, pooled = root, EXPANSION if kind == "bottleneck" else 1, kind == "pooled"
+    inputs, expansion, pooled = root, EXPANSION if kind == "bottleneck" else 1, kind in POOLED
     for index, count in enumerate(units):
-        outputs = expansion * root * 2 ** (index + pooled)
+        outputs = channels[index] if channels else expansion * root * 2 ** (index + pooled)
         stage = []
         for _ in range(count):
             halves, projects = not stage and bool(index or pooled), not stage and inputs != outputs and not pooled
@@ -104,7 +109,7 @@ class ResNetConfig:
 
     KIND: ClassVar[str] = "resnet"
     LARGEST: ClassVar[dict[str, int]] = {
-        **dict.fromkeys(("image", "root_channels"), 2**17),
+        **dict.fromkeys(("image", "root_channels", "stage_channels"), 2**17),
         "channels": 2**12,
         "units": 10_000,
         "width": 10_000,
@@ -121,12 +126,15 @@ class ResNetConfig:
     """Factor on the channels of every layer."""
     classes: int = 1000
     """Outputs of the head; 0 leaves the head out and returns features."""
-    root: Literal["7x7", "3x3", "2x2"] = "7x7"
+    root: Literal["7x7", "3x3", "2x2", "haar"] = "7x7"
     """The first layers. 7x7: a convolution and a maximum, each with stride 2 (BiT). 3x3: one convolution with stride
     1, for images of 32 pixels (1512.03385, section 4.2). 2x2: one convolution with stride 2, that is patches of 2x2
-    pixels."""
+    pixels. haar: one of 2x2 with stride 1 and an activation, that starts from sums and differences of pixels and of colours, and
+    their negatives; 8 for each colour channel."""
     root_channels: int = ROOT
     """Channels of the first convolution at width 1, a multiple of `groups`; all other layers are in proportion."""
+    stage_channels: tuple[int, ...] = ()
+    """Output channels of each stage at width 1, multiples of `groups`; none: they double from stage to stage."""
     groups: int = GROUPS
     """Groups of channels of every group norm (BiT: 32)."""
     norm: Literal["group", "batch"] = "group"
@@ -136,7 +144,8 @@ class ResNetConfig:
     """bottleneck: convolutions of 1x1, 3x3 and 1x1, the last with four times the channels (BiT). basic: two of 3x3,
     as in ResNet-18 and -34 (1512.03385, figure 5), for small models. pooled: two of 3x3 with the maximum over 2x2
     between them and the shortcut around the second, as in the small networks that learn CIFAR-10 fastest (Page, "How
-    to train your ResNet", 2018; airbench94, 2404.00498)."""
+    to train your ResNet", 2018; airbench94, 2404.00498). pooled-post: the same with norm and activation behind the maximum
+    and behind the second convolution, as in those, and kernels as they are; nothing follows the last of them."""
     activation: Literal["relu", "gelu"] = "relu"
     """After every norm (BiT: ReLU)."""
     epsilons: EpsilonConfig = field(default_factory=EpsilonConfig)
@@ -156,6 +165,18 @@ class ResNetConfig:
             raise ConfigError(
                 f"root_channels is {self.root_channels}; it must be a multiple of {self.groups}, the groups of each norm"
             )
+        if self.stage_channels and len(self.stage_channels) != len(self.units):
+            raise ConfigError(
+                f"stage_channels is {self.stage_channels}; it must have a number for each of the {len(self.units)} stages, or none"
+            )
+        if any(one < 1 or (self.norm == "group" and one % self.groups) for one in self.stage_channels):
+            raise ConfigError(
+                f"stage_channels is {self.stage_channels}; all must be multiples of {self.groups}, the groups of each norm"
+            )
+        if self.stage_channels and self.unit == "bottleneck" and any(one % EXPANSION for one in self.stage_channels):
+            raise ConfigError(
+                f"stage_channels is {self.stage_channels}; those of bottleneck units must be multiples of {EXPANSION}"
+            )
 
     @property
     def root_outputs(self) -> int:
@@ -170,7 +191,18 @@ class ResNetConfig:
     @property
     def features(self) -> int:
         """Width of the head's input."""
-        return list(plan_stages(self.units, self.root_outputs, self.unit))[-1][-1].outputs
+        return list(self.stages)[-1][-1].outputs
+
+    @property
+    def final_norm(self) -> bool:
+        """Whether norm and activation follow the last stage; not where its last unit ends with them."""
+        return self.unit != "pooled-post" or self.units[-1] > 1
+
+    @property
+    def stages(self) -> Iterator[list[Unit]]:
+        """Each stage's units."""
+        channels = tuple(one * self.width for one in self.stage_channels)
+        return plan_stages(self.units, self.root_outputs, self.unit, channels)
 
     @property
     def root_stride(self) -> int:
@@ -181,7 +213,7 @@ class ResNetConfig:
     def grid(self) -> Size:
         """Rows and columns of the last stage's map: the root's, halved by each stage (but the first, unless it pools) and
         rounded up."""
-        stride = self.root_stride * 2 ** (len(self.units) - (self.unit != "pooled"))
+        stride = self.root_stride * 2 ** (len(self.units) - (self.unit not in POOLED))
         return Size(-(-self.image[0] // stride), -(-self.image[1] // stride))
 
 

@@ -55,12 +55,13 @@ def describe(config: Config) -> str:
 def name_resnet(config: ResNetConfig) -> str:
     """Return "R50x1", or the units of a ResNet that has no name."""
     norms = "" if config.norm == "group" else f", {config.norm} norm"
-    plain = ("7x7", ROOT, GROUPS, "relu", "group")
-    if (config.root, config.root_channels, config.groups, config.activation, config.norm) != plain:
+    plain = ("7x7", ROOT, (), GROUPS, "relu", "group")
+    shape = (config.root, config.root_channels, config.stage_channels, config.groups, config.activation, config.norm)
+    if shape != plain:
         return (
             f"a ResNet of {_describe_units(config)} on a root of {config.root}, {config.root_channels} channels{norms}"
         )
-    known = {"bottleneck": UNITS, "basic": BASIC_UNITS, "pooled": {}}[config.unit]
+    known = {"bottleneck": UNITS, "basic": BASIC_UNITS}.get(config.unit, {})
     layers = next((layers for layers, units in known.items() if units == config.units), None)
     return f"R{layers}x{config.width}" if layers else f"a ResNet of {_describe_units(config)}"
 

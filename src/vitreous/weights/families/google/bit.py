@@ -114,6 +114,8 @@ def explain_unwritable(config: ResNetConfig) -> str | None:
         return f"BiT's ResNets have ReLU after their norms, not {config.activation.upper()}"
     if (config.root, config.root_channels) != ("7x7", ROOT):
         return f"BiT's ResNets have a root of 7x7 and {ROOT} channels, not {config.root} and {config.root_channels}"
+    if config.stage_channels:
+        return f"the channels of BiT's ResNets double from stage to stage; here they are {config.stage_channels}"
     return None
 
 
