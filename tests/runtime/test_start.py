@@ -69,7 +69,7 @@ def test_library_is_loaded_beside_python():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux's dynamic linker")
-@pytest.mark.parametrize("arguments", ["predict {} {}", "embed {} {} --out vectors.parquet", "train digits"])
+@pytest.mark.parametrize("arguments", ["predict {} {}", "train digits"])
 def test_nothing_compiled_waits_for_the_library(tmp_path, arguments):
     """From the start of the thread to the import of torch, the first one loads no library, for which it would have to wait."""
     code = (
