@@ -171,12 +171,8 @@ def test_pretraining_is_the_papers():
     assert config.regularisation == RegularisationConfig(dropout=0.1)
     made = config.optimizer
     assert (made.name, made.lr, made.betas, made.weight_decay, made.clip) == ("adamw", 3e-3, (0.9, 0.999), 0.3, 1.0)
-    assert (config.batch, config.duration, config.schedule.kind, config.schedule.warmup) == (
-        4096,
-        "300ep",
-        "cosine",
-        "10000st,11%",
-    )
+    schedule = config.schedule
+    assert (config.batch, config.duration, schedule.kind, schedule.warmup) == (4096, "300ep", "cosine", "10000st,11%")
     assert plan_schedule(config, 1_281_167).warmup == 10_000
     assert (config.augment.crop, config.augment.mixup, config.augment.randaugment[0]) == ("inception", 0.0, 0)
 
@@ -184,7 +180,8 @@ def test_pretraining_is_the_papers():
 @pytest.mark.parametrize(
     ("size", "examples", "image", "root", "rate"),
     [
-        ((32, 32), 50_000, (32, 32), "3x3", 0.0707),
+        ((32, 32), 50_000, (32, 32), "haar", 0.0707),
+        ((32, 32), 512, (32, 32), "3x3", 0.05),
         ((64, 39), 50_000, (64, 39), "2x2", 0.0707),
         ((500, 375), 50_000, (128, 128), "7x7", 0.0707),
         ((500, 375), 512, (64, 64), "2x2", 0.05),
@@ -192,7 +189,7 @@ def test_pretraining_is_the_papers():
 )
 def test_small_is_a_small_resnet_with_maps_of_its_size(size, examples, image, root, rate):
     config = configure("small", RecipeOptions(facts(examples, size)))
-    assert (config.model.unit, config.model.root) == ("pooled", root)
+    assert (config.model.unit, config.model.root) == ("pooled-post" if root == "haar" else "pooled", root)
     assert tuple(config.model.image) == tuple(config.preprocess.size) == image
     many, made = examples >= 2_000, config.optimizer
     assert (config.recipe, config.batch, made.name, made.muon_lr) == ("small", min(128, examples // 8), "muon", rate)
@@ -210,11 +207,11 @@ def test_low_resolution_leaves_enough_patches(model, size, low):
 
 @pytest.mark.parametrize(
     ("examples", "minutes", "channels"),
-    [(50_000, None, 32), (2_000, 10.0, 32), (50_000, 9.9, 24), (1_999, None, 16), (1_999, 60.0, 16)],
+    [(50_000, None, 192), (2_000, 10.0, 192), (50_000, 9.9, 96), (1_999, None, 64), (1_999, 60.0, 64)],
 )
 def test_small_is_wider_where_there_is_time_and_where_there_are_images(examples, minutes, channels):
     config = configure("small", RecipeOptions(facts(examples, (32, 32)), minutes=minutes))
-    assert config.model.root_channels == channels
+    assert [unit.outputs for stage in config.model.stages for unit in stage][1] == channels
 
 
 def test_small_takes_what_is_named_as_small_vit_does():

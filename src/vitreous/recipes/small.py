@@ -8,7 +8,7 @@ from vitreous.model.config import ViTConfig
 from vitreous.model.efficientnet_config import build_efficientnet_config
 from vitreous.model.kinds import find_kind
 from vitreous.model.names import build_vit_config, parse_name
-from vitreous.model.resnet_config import ResNetConfig, build_resnet_config
+from vitreous.model.resnet_config import HAAR_FILTERS, ResNetConfig, build_resnet_config
 from vitreous.model.swin_config import SwinConfig, build_swin_config, fit_windows
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.recipes.lp_ft import FEW
@@ -29,7 +29,10 @@ GENTLE = (1, 1, 1, 2, 1, 2, 1)
 NARROW, MEDIUM, WIDE = 16, 24, 32
 """Root channels of the small ResNet: narrow if there are few images, wide from `LONG` minutes on."""
 LONG = 10
-"""Minutes of training after which a wider network beats a narrower one, which sees twice the images in that time."""
+"""Minutes of training from which on a wider network beats a narrower one, and on thumbnails one that begins with a Haar
+transform."""
+STAGES = (48, 192, 192)
+"""Channels of the stages behind a Haar transform."""
 ROOTS = {"3x3": 48, "2x2": 96}
 """Longest side of the images that each root is for (7x7 for larger ones); the roots' strides are 1, 2 and 4."""
 
@@ -95,6 +98,9 @@ def configure_convolutions(options: RecipeOptions) -> RunConfig:
         unit="pooled",
         activation="gelu" if few else "relu",
     )
+    if root == "3x3" and not few and not short:
+        channels = HAAR_FILTERS * options.planes
+        model = replace(model, root="haar", root_channels=channels, stage_channels=STAGES, unit="pooled-post")
     config = configure_larger(options, model, batch=256 if few else 128)
     optimizer = CONVOLUTIONS if few else BATCH_NORMED
     rate = round(optimizer.muon_lr * (config.batch / 256) ** 0.5, 4)
