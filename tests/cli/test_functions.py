@@ -1,6 +1,7 @@
 """What each command's function returns in Python: the numbers that the command shows and writes."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from tests.support.pictures import encoded, picture, write
 import vitreous
 from vitreous.api.model_comparison import COMPARED, name_family
 from vitreous.errors import CheckpointError, ConfigError, DataError, RunError, UnknownName
+from vitreous.evaluation.baselines import Baselines
 from vitreous.evaluation.published import PUBLISHED
 from vitreous.model.kinds import build_config
 from vitreous.training.reporter import Silent
@@ -128,6 +130,15 @@ def test_published_figures_are_of_models_that_can_be_built():
         "Swin Transformer",
         "EfficientNet",
     }
+
+
+def test_a_run_is_inspected_that_holds_baselines_too(command, run):
+    """A record of no step of its own, behind the last one."""
+    lines = command("inspect", run).worked()
+    with (run / "metrics.jsonl").open("a") as metrics:
+        metrics.write(json.dumps({"kind": "baselines", **asdict(Baselines(0.1, 0.4, 20, 10))}) + "\n")
+    assert command("inspect", run).worked() == lines
+    assert "step 6 of 6" in lines
 
 
 def test_inspect(command, trained, here):

@@ -145,7 +145,7 @@ def describe_progress(path: Path, record: RunRecord) -> str:
     config, steps = record.config["config"], record.config["steps"]
     trained = [entry for entry in record.metrics if entry["kind"] == "train"]
     measured = [entry for entry in record.metrics if entry["kind"] == "evaluation"]
-    at = max([entry["step"] for entry in record.metrics] + record.checkpoints, default=0)
+    at = max([entry["step"] for entry in trained + measured] + record.checkpoints, default=0)
     done = at >= steps or has_ended(record)
     lines = [
         f"run         {path}",
