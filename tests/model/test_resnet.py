@@ -287,17 +287,18 @@ def test_batch_norm_is_torchs_in_training_and_evaluation() -> None:
 
 def test_a_haar_transform_takes_neighbours_and_colours_apart() -> None:
     """By hand, for one colour and for three; orthogonal, but for the weights, and each filter followed by its negative."""
-    grey = compute_haar_filters(1)
+    grey = compute_haar_filters(8, 1)
     expected = [[1, 1, 1, 1], [4, -4, 4, -4], [4, 4, -4, -4], [4, -4, -4, 4]]
-    torch.testing.assert_close(grey[:4, 0].flatten(1), torch.tensor(expected, dtype=torch.float64) / 4)
-    assert torch.equal(grey[4:], -grey[:4])
-    filters = compute_haar_filters(3)
+    torch.testing.assert_close(grey[::2, 0].flatten(1), torch.tensor(expected, dtype=torch.float64) / 4)
+    assert torch.equal(grey[1::2], -grey[::2])
+    filters = compute_haar_filters(24, 3)
     assert filters.shape == (24, 3, 2, 2)
     opponents = torch.tensor([[1, 1, 1], [1, 0, -1], [1, -2, 1]], dtype=torch.float64)
     opponents /= opponents.norm(dim=1, keepdim=True)
     weights = torch.tensor([1, 4, 4], dtype=torch.float64)
-    torch.testing.assert_close(filters[:3, :, 0, 0], opponents * weights[:, None] / 4)
-    gram = filters[:12].flatten(1) @ filters[:12].flatten(1).T
+    torch.testing.assert_close(filters[:6:2, :, 0, 0], opponents * weights[:, None] / 4)
+    assert torch.equal(filters[1::2], -filters[::2])
+    gram = filters[::2].flatten(1) @ filters[::2].flatten(1).T
     torch.testing.assert_close(gram, torch.diag(gram.diag()), atol=1e-12, rtol=0)
     root = create(ResNetConfig(image=(4, 4), units=(1,), root="haar", root_channels=32, classes=2)).root
     torch.testing.assert_close(root.conv.weight, filters[torch.arange(32) % 24].float())
@@ -306,11 +307,24 @@ def test_a_haar_transform_takes_neighbours_and_colours_apart() -> None:
 def test_channels_of_the_stages_are_as_many_as_stages() -> None:
     ResNetConfig(units=(1, 1), unit="basic", stage_channels=(64, 32))
     for unit, channels, message in (
-        ("basic", (64,), "a number for each of the 2 stages"),
-        ("basic", (64, 40), "multiples of 32"),
-        ("basic", (64, 0), "multiples of 32"),
+        ("basic", (64,), "a number for each of the 2 stages, or none"),
+        ("basic", (64, 40), "multiples of 32, for the 32 groups"),
+        ("basic", (64, 0), "at least 1"),
+        ("bottleneck", (128, 64), "multiples of 128, for the 32 groups of each norm and the 4"),
     ):
         with pytest.raises(ConfigError, match=message):
             ResNetConfig(units=(1, 1), unit=unit, stage_channels=channels)
-    with pytest.raises(ConfigError, match="multiples of 4"):
+    with pytest.raises(ConfigError, match="multiples of 4, for the 4 of a bottleneck's unit"):
         ResNetConfig(units=(1,), norm="batch", stage_channels=(6,))
+    with pytest.raises(ConfigError, match="so the first stage has 48; that must be a multiple of 32"):
+        ResNetConfig(units=(1,), unit="pooled-post", root="haar", root_channels=24)
+
+
+@pytest.mark.parametrize("unit", ["bottleneck", "basic", "pooled", "pooled-post"])
+def test_stages_may_have_as_many_channels_as_the_one_before(unit: str) -> None:
+    """Where rows and columns are halved, the shortcut is projected all the same."""
+    model = small(
+        units=(2, 1, 2), unit=unit, root="haar", root_channels=24, groups=4, stage_channels=(16, 16, 16), width=2
+    )
+    assert sum(parameter.numel() for parameter in model.parameters()) == count_resnet_parameters(model.config)
+    assert model.last_maps(images(model.config)).shape == (2, 32, *model.config.grid)

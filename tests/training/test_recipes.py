@@ -205,15 +205,6 @@ def test_low_resolution_leaves_enough_patches(model, size, low):
     assert configure("small", RecipeOptions(facts(5_000, (size, size)), model=model)).low_resolution == low
 
 
-@pytest.mark.parametrize(
-    ("examples", "minutes", "channels"),
-    [(50_000, None, 192), (2_000, 10.0, 192), (50_000, 9.9, 96), (1_999, None, 64), (1_999, 60.0, 64)],
-)
-def test_small_is_wider_where_there_is_time_and_where_there_are_images(examples, minutes, channels):
-    config = configure("small", RecipeOptions(facts(examples, (32, 32)), minutes=minutes))
-    assert [unit.outputs for stage in config.model.stages for unit in stage][1] == channels
-
-
 def test_small_takes_what_is_named_as_small_vit_does():
     options = RecipeOptions(KINDS["thumbnails"], model="Ti/4")
     assert replace(configure("small", options), recipe="small-vit") == configure("small-vit", options)

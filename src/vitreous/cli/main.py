@@ -152,9 +152,9 @@ def run(arguments: list[str]) -> int:
     command, rest = arguments[0], arguments[1:]
     if command not in COMMANDS:
         raise UnknownName("command", command, COMMANDS)
-    if needs_torch(command, rest):
-        preload_torch()
     with pause_collection():
+        if needs_torch(command, rest):
+            preload_torch()
         from vitreous.cli.translate import translate_arguments
 
         function: Callable[[list[str]], int] = getattr(import_module(COMMANDS[command][0]), command)

@@ -25,7 +25,7 @@ from vitreous.runtime.signal_stack import keep_signal_stack
 from vitreous.settings import to_dict
 
 PRODUCTS = ("MatMul", "Convolution", "GroupConvolution")
-LAYOUT = ("Reshape", "Transpose", "Gather", "Slice", "StridedSlice", "Squeeze", "Unsqueeze")
+LAYOUT = ("Pad", "Reshape", "Transpose", "Gather", "Slice", "StridedSlice", "Squeeze", "Unsqueeze")
 """Operators that don't change values: NNCF may round before them."""
 FLOAT = ("Add", "Subtract", "Multiply", "Divide", "MVN", "GroupNormalization", "Softmax", "AvgPool", "ReduceMean")
 """Operators of OpenVINO whose inputs NNCF would round too: residual sums, norms, softmax, pooling."""

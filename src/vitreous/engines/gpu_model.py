@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from vitreous.engines.packed_model import PLAIN, copy_tree, reads_first
 from vitreous.model.attention import NOWHERE, Attention, Places, attend
+from vitreous.model.convolutions import HaarConv, NormedUnitConv
 from vitreous.model.encoder import Block
 from vitreous.model.positions.offset_bias import OffsetBias
 from vitreous.model.positions.relative import Relative
 from vitreous.model.positions.rotary import MixedRotary, Rotary
 from vitreous.model.vit import ViT
 
-NARROWED = (*PLAIN, nn.Conv2d)
+NARROWED = (*PLAIN, nn.Conv2d, HaarConv, NormedUnitConv)
 """Kinds of layers whose weights autocast would cast to bfloat16 in every pass."""
 
 PLACED = (Relative, OffsetBias, Rotary, MixedRotary)

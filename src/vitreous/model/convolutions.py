@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -202,7 +202,7 @@ class PostPooledUnit(nn.Module):
 
 class HaarConv(nn.Conv2d):
     """A 2x2 convolution with stride 1 that starts from a Haar transform of neighbouring pixels and a cosine transform of the
-    colours, each filter followed by its negative. The last row and column are repeated below and to the right.
+    colours, each filter followed by its negative, from the coarsest on. The last row and column are repeated below and to the right.
 
     Filters that whiten the training images (airbench94, 2404.00498) look much the same, but would be part of the data.
     """
@@ -214,26 +214,28 @@ class HaarConv(nn.Conv2d):
 
     def start(self, kernel: Kernel, generator: torch.Generator) -> None:
         """Fill the kernel with as many of its filters as there are outputs, the first ones again where there are more."""
-        filters = compute_haar_filters(kernel.shape[1])
-        kernel.copy_(filters[torch.arange(len(kernel)) % len(filters)])
+        kernel.copy_(compute_haar_filters(*kernel.shape[:2]))
 
     def forward(self, maps: Float[Tensor, "batch inputs row col"]) -> Float[Tensor, "batch outputs row col"]:
         """Convolve."""
         return super().forward(F.pad(maps, (0, 1, 0, 1), mode="replicate"))
 
 
-def compute_haar_filters(channels: int) -> Float[Tensor, "output channels 2 2"]:
-    """Return the 8 filters of each colour channel: sums and differences of 2x2 pixels, of all colours and between them.
+def compute_haar_filters(count: int, channels: int) -> Float64[Tensor, "output channels 2 2"]:
+    """Return filters of 2x2 pixels: sums and differences of them, of all colours and between colours, each followed by its negative.
 
-    A difference, of pixels or of colours, counts four times as much as a sum, about as whitening would have it in photographs.
+    There are 8 for each colour channel; beyond that they begin anew. A difference, of pixels or of colours, counts four times as
+    much as a sum, about as whitening would have it in photographs.
     """
-    steps = torch.arange(channels, dtype=torch.float64)
-    colours = torch.cos(math.pi * steps[:, None] * (steps + 0.5) / channels)  # DCT-II
-    colours = colours / colours.norm(dim=1, keepdim=True)
-    pixels = torch.tensor([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]], dtype=torch.float64) / 4
-    weight = torch.where(torch.arange(4)[:, None] > 0, 4.0, 1.0) * torch.where(steps > 0, 4.0, 1.0)
-    filters = torch.einsum("pc,px,cd->pcdx", weight.double(), pixels, colours).reshape(4 * channels, channels, 2, 2)
-    return torch.cat([filters, -filters])
+    order = torch.arange(count) % (8 * channels)
+    colour, place = order // 2 % channels, order // 2 // channels
+    centres = torch.arange(channels, dtype=torch.float64) + 0.5
+    colours = F.normalize(torch.cos(math.pi / channels * colour.double()[:, None] * centres), dim=1)  # DCT-II
+    pixels = (
+        torch.tensor([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]], dtype=torch.float64)[place] / 4
+    )
+    weight = 4.0 ** ((colour > 0).double() + (place > 0).double()) * (1 - 2 * (order % 2))
+    return (weight[:, None, None] * colours[:, :, None] * pixels[:, None]).unflatten(2, (2, 2))
 
 
 class PostActivationUnit(nn.Module):

@@ -91,7 +91,7 @@ class ResNet(ConvNet):
         self.head = build_classifier(config.features, config.classes)
 
     def last_maps(self, images: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch features row2 col2"]:
-        """Return the last stage's maps after the final norm and ReLU, channels first."""
+        """Return the last stage's maps after the final norm and activation, if there are any, channels first."""
         if self.config.unit in POOLED:  # on a CPU, channels last take three quarters of the time per step
             images = images.contiguous(memory_format=torch.channels_last)
         return super().last_maps(images)

@@ -71,7 +71,8 @@ def plan_stages(
         outputs = channels[index] if channels else expansion * root * 2 ** (index + pooled)
         stage = []
         for _ in range(count):
-            halves, projects = not stage and bool(index or pooled), not stage and inputs != outputs and not pooled
+            halves = not stage and bool(index or pooled)
+            projects = not stage and not pooled and (halves or inputs != outputs)
             stage.append(Unit(inputs, outputs, 2 if halves else 1, projects, "basic" if pooled and stage else kind))
             inputs = outputs
         yield stage
@@ -130,11 +131,13 @@ class ResNetConfig:
     """The first layers. 7x7: a convolution and a maximum, each with stride 2 (BiT). 3x3: one convolution with stride
     1, for images of 32 pixels (1512.03385, section 4.2). 2x2: one convolution with stride 2, that is patches of 2x2
     pixels. haar: one of 2x2 with stride 1 and an activation, that starts from sums and differences of pixels and of colours, and
-    their negatives; 8 for each colour channel."""
+    their negatives; 8 for each colour channel are all of them."""
     root_channels: int = ROOT
-    """Channels of the first convolution at width 1, a multiple of `groups`; all other layers are in proportion."""
+    """Channels of the first convolution at width 1, a multiple of `groups` where it is normalised; the stages' are in proportion,
+    unless `stage_channels` names them."""
     stage_channels: tuple[int, ...] = ()
-    """Output channels of each stage at width 1, multiples of `groups`; none: they double from stage to stage."""
+    """Output channels of each stage at width 1, with group norm multiples of `groups` (of bottleneck units, of 4 times as many);
+    none: they double from stage to stage."""
     groups: int = GROUPS
     """Groups of channels of every group norm (BiT: 32)."""
     norm: Literal["group", "batch"] = "group"
@@ -145,7 +148,8 @@ class ResNetConfig:
     as in ResNet-18 and -34 (1512.03385, figure 5), for small models. pooled: two of 3x3 with the maximum over 2x2
     between them and the shortcut around the second, as in the small networks that learn CIFAR-10 fastest (Page, "How
     to train your ResNet", 2018; airbench94, 2404.00498). pooled-post: the same with norm and activation behind the maximum
-    and behind the second convolution, as in those, and kernels as they are; nothing follows the last of them."""
+    and behind the second convolution, as in those, and kernels as they are. Further units of a stage are basic; where the last
+    stage has none, no norm comes before the head."""
     activation: Literal["relu", "gelu"] = "relu"
     """After every norm (BiT: ReLU)."""
     epsilons: EpsilonConfig = field(default_factory=EpsilonConfig)
@@ -161,22 +165,41 @@ class ResNetConfig:
             raise ConfigError(f"classes is {self.classes}; it must be 0 (none) or more")
         if self.groups < 1:
             raise ConfigError(f"groups is {self.groups}; it must be at least 1")
-        if self.root_channels < 1 or (self.norm == "group" and self.root_channels % self.groups):
+        if self.root_channels < 1:
+            raise ConfigError(f"root_channels is {self.root_channels}; it must be at least 1")
+        if self.norm == "group" and self.unit != "pooled-post" and self.root_channels % self.groups:
             raise ConfigError(
                 f"root_channels is {self.root_channels}; it must be a multiple of {self.groups}, the groups of each norm"
             )
+        self._check_stages()
+
+    def _check_stages(self) -> None:
+        """Refuse channels of stages that don't fit the units or their norms."""
+        given = f"stage_channels is {self.stage_channels}"
         if self.stage_channels and len(self.stage_channels) != len(self.units):
             raise ConfigError(
-                f"stage_channels is {self.stage_channels}; it must have a number for each of the {len(self.units)} stages, or none"
+                f"{given}; it must have a number for each of the {len(self.units)} stages, or none at all for channels that double"
             )
-        if any(one < 1 or (self.norm == "group" and one % self.groups) for one in self.stage_channels):
+        if min(self.stage_channels, default=1) < 1:
+            raise ConfigError(f"{given}; all must be at least 1")
+        inner = EXPANSION if self.unit == "bottleneck" else 1
+        least = inner * (self.groups if self.norm == "group" else 1)
+        if (
+            not self.stage_channels
+            and self.unit == "pooled-post"
+            and self.norm == "group"
+            and 2 * self.root_outputs % self.groups
+        ):
             raise ConfigError(
-                f"stage_channels is {self.stage_channels}; all must be multiples of {self.groups}, the groups of each norm"
+                f"root_channels is {self.root_channels}, so the first stage has {2 * self.root_outputs}; that must be a multiple of "
+                f"{self.groups}, the groups of each norm"
             )
-        if self.stage_channels and self.unit == "bottleneck" and any(one % EXPANSION for one in self.stage_channels):
-            raise ConfigError(
-                f"stage_channels is {self.stage_channels}; those of bottleneck units must be multiples of {EXPANSION}"
+        if any(one % least for one in self.stage_channels):
+            why = " and ".join(
+                [f"the {self.groups} groups of each norm"] * (self.norm == "group")
+                + ["the 4 of a bottleneck's unit"] * (inner > 1)
             )
+            raise ConfigError(f"{given}; all must be multiples of {least}, for {why}")
 
     @property
     def root_outputs(self) -> int:

@@ -29,10 +29,12 @@ GENTLE = (1, 1, 1, 2, 1, 2, 1)
 NARROW, MEDIUM, WIDE = 16, 24, 32
 """Root channels of the small ResNet: narrow if there are few images, wide from `LONG` minutes on."""
 LONG = 10
-"""Minutes of training from which on a wider network beats a narrower one, and on thumbnails one that begins with a Haar
-transform."""
+"""Minutes of training from which on a wider network beats a narrower one, or on thumbnails one that begins with a Haar
+transform (docs/notebook.md)."""
 STAGES = (48, 192, 192)
 """Channels of the stages behind a Haar transform."""
+COLOURS = 4
+"""Most colour channels that are transformed: with 8 filters for each, more of them would cost more than all else."""
 ROOTS = {"3x3": 48, "2x2": 96}
 """Longest side of the images that each root is for (7x7 for larger ones); the roots' strides are 1, 2 and 4."""
 
@@ -55,7 +57,8 @@ def small(options: RecipeOptions) -> RunConfig:
     """Train a small model from scratch: the best that we found for minutes of training.
 
     Thumbnails and photographs: a ResNet of three pooled units with batch norm, Muon for their kernels and AdamW for the
-    rest, at three quarters of the rows and columns for the first half; with few images a narrower one with group norm, at
+    rest, at three quarters of the rows and columns for the first half; for ten minutes and more on thumbnails it begins with a
+    Haar transform, and its norms follow the convolutions; with few images a narrower one with group norm, at
     one resolution. Tiny images: a narrow ViT, AdamW, more epochs. A named model: trained as by `small_vit`. The last
     weights are kept: nothing is selected on the validation images.
 
@@ -98,7 +101,7 @@ def configure_convolutions(options: RecipeOptions) -> RunConfig:
         unit="pooled",
         activation="gelu" if few else "relu",
     )
-    if root == "3x3" and not few and not short:
+    if root == "3x3" and not few and not short and options.planes <= COLOURS:
         channels = HAAR_FILTERS * options.planes
         model = replace(model, root="haar", root_channels=channels, stage_channels=STAGES, unit="pooled-post")
     config = configure_larger(options, model, batch=256 if few else 128)

@@ -51,7 +51,7 @@ def keep_memory_shared(forks: bool = True) -> Iterator[None]:
 
 
 _frozen = False
-"""Whether somebody is known to have frozen objects."""
+"""Whether somebody has been seen to have frozen objects, which is believed from then on."""
 
 
 def _is_frozen() -> bool:

@@ -55,12 +55,11 @@ def describe(config: Config) -> str:
 def name_resnet(config: ResNetConfig) -> str:
     """Return "R50x1", or the units of a ResNet that has no name."""
     norms = "" if config.norm == "group" else f", {config.norm} norm"
+    stages = f", stages of {'+'.join(map(str, config.stage_channels))}" if config.stage_channels else ""
     plain = ("7x7", ROOT, (), GROUPS, "relu", "group")
     shape = (config.root, config.root_channels, config.stage_channels, config.groups, config.activation, config.norm)
     if shape != plain:
-        return (
-            f"a ResNet of {_describe_units(config)} on a root of {config.root}, {config.root_channels} channels{norms}"
-        )
+        return f"a ResNet of {_describe_units(config)} on a root of {config.root}, {config.root_channels} channels{stages}{norms}"
     known = {"bottleneck": UNITS, "basic": BASIC_UNITS}.get(config.unit, {})
     layers = next((layers for layers, units in known.items() if units == config.units), None)
     return f"R{layers}x{config.width}" if layers else f"a ResNet of {_describe_units(config)}"
@@ -277,5 +276,7 @@ def _format_dims(tensor: Tensor) -> str:
 
 
 def _read_width(tensors: Mapping[str, Tensor]) -> int | str:
-    norm = tensors.get("norm.weight")
-    return norm.shape[0] if norm is not None and norm.ndim == 1 else "?"
+    norm, head = tensors.get("norm.weight"), tensors.get("head.weight")
+    if norm is not None and norm.ndim == 1:
+        return norm.shape[0]
+    return head.shape[1] if head is not None and head.ndim == 2 else "?"
