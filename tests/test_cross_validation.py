@@ -23,6 +23,8 @@ from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
 from vitreous.data.folds import assign_folds
 from vitreous.errors import CheckpointError, ConfigError, DataError, RunError
+from vitreous.evaluation.overlap import Overlap, overlap
+from vitreous.run_folder import MODEL
 from vitreous.weights.model_folder import load_model
 
 CONFIG = replace(TINY, duration="6st", evaluate_every="3st", export="best")
@@ -89,6 +91,12 @@ def crossed(tmp_path_factory):
     """Return a finished cross-validation's folder, its result and what was said."""
     out, listener = tmp_path_factory.mktemp("folds") / "out", Listener()
     return out, begin_folds(plan_folds(CONFIG, 3), out, listener), listener.messages
+
+
+def test_the_model_of_all_is_known_to_have_seen_the_images(crossed):
+    out, source = crossed[0], open_dataset(DataConfig("digits", folds=3, fold=-1)).train
+    for model in (out, out / MODEL):
+        assert overlap(model, source, CONFIG.decode) == Overlap(1797, 1797, 0)
 
 
 def test_predictions_are_those_of_models_that_have_not_seen_the_images(crossed):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 from tests.support.pictures import tree
 
@@ -61,3 +62,13 @@ def test_evaluate_says_so_on_the_page_in_json_and_in_words(tmp_path, monkeypatch
     assert "12 of these 16 images" in (tmp_path / "found" / "report.html").read_text()
     assert main(["evaluate", "run", "--no-speed", "--out", "held"]) == 0
     assert "trained on" not in capfd.readouterr().out
+
+
+def test_an_image_that_was_trained_on_is_not_held_out_too(tmp_path):
+    """As in the last run of a cross-validation, which measures training images."""
+    data = open_dataset(DataConfig(str(tree(tmp_path / "data", cat=10, dog=5)), holdout=0.4))
+    both = replace(data, validation=data.train)
+    found = compare(data.train, both)
+    assert found == Overlap(9, 9, 0)
+    assert str(found).endswith("so the numbers flatter it")
+    assert "; 6 are its held-out ones" in str(compare(open_source(str(tmp_path / "data")), data))

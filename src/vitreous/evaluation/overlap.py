@@ -16,7 +16,7 @@ from vitreous.image_paths import expand_paths
 from vitreous.images.config import DecodeConfig
 from vitreous.run_folder import read_run
 from vitreous.runtime.display import Shown
-from vitreous.storage.run_config import find_run
+from vitreous.storage.run_config import FINAL, find_run, is_run
 
 Item = Path | bytes
 """An image in comparable form: its file, or its pixels."""
@@ -30,7 +30,7 @@ class Overlap(Shown):
     trained: int
     """Of these: among the run's training images."""
     held_out: int
-    """Of these: among the run's validation images, which chose the best weights and nothing else."""
+    """Of these: among the run's validation images, which chose the best weights and nothing else, and not trained on too."""
     refitted: bool = False
     """Whether the model's head has learned from the validation images too, so that they are counted as trained on."""
 
@@ -43,8 +43,12 @@ class Overlap(Shown):
             )
         return (
             f"{self.trained:,} of these {self.measured:,} images are among those that the model was trained on, "
-            f"so the numbers flatter it; {self.held_out:,} are its held-out ones (to measure only those, leave "
-            "out DATA)"
+            "so the numbers flatter it"
+            + (
+                f"; {self.held_out:,} are its held-out ones (to measure only those, leave out DATA)"
+                if self.held_out
+                else ""
+            )
         )
 
 
@@ -72,7 +76,8 @@ def find_data(model: Path, decode: DecodeConfig) -> Dataset | None:
     """Return the data of a model's run; None if it belongs to no run, or its data is gone."""
     from vitreous.data.dataset import open_dataset
 
-    run = find_run(model)
+    # The model of a cross-validation or a self-training is that of their last run.
+    run = find_run(model) or next((one for one in (model / FINAL, model.resolve().parent / FINAL) if is_run(one)), None)
     if run is None:
         return None
     try:
@@ -92,6 +97,8 @@ def count(mine: Sequence[Item], data: Dataset, refitted: bool) -> Overlap | None
     trained, held_out = find_shared(mine, items(data.train)), find_shared(mine, items(data.validation))
     if refitted:
         trained = [one or other for one, other in zip(trained, held_out, strict=True)]
+    else:
+        held_out = [other and not one for one, other in zip(trained, held_out, strict=True)]
     return Overlap(len(mine), sum(trained), sum(held_out), refitted) if any(trained) else None
 
 
