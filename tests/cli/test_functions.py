@@ -1,6 +1,7 @@
 """What each command's function returns in Python: the numbers that the command shows and writes."""
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from tests.support.pictures import encoded, picture, write
 
 import vitreous
+from vitreous.api.descriptions import describe_validation
 from vitreous.api.model_comparison import COMPARED, name_family
 from vitreous.errors import CheckpointError, ConfigError, DataError, RunError, UnknownName
 from vitreous.evaluation.baselines import Baselines
@@ -139,6 +141,24 @@ def test_a_run_is_inspected_that_holds_baselines_too(command, run):
         metrics.write(json.dumps({"kind": "baselines", **asdict(Baselines(0.1, 0.4, 20, 10))}) + "\n")
     assert command("inspect", run).worked() == lines
     assert "step 6 of 6" in lines
+
+
+def test_of_equal_evaluations_the_best_is_the_one_that_was_kept():
+    measured = [{"step": step, "top1": top1, "best": step != 1} for step, top1 in ((1, 0.5), (2, 0.75), (3, 0.75))]
+    assert describe_validation(measured).endswith("best (step 3)")
+    measured[-1]["best"] = False
+    assert describe_validation(measured).endswith("best (step 2)")
+
+
+def test_a_folder_of_several_runs_leads_to_one(command, here, trained):
+    """As a search of rates and a sweep do, by the run that is handed over or else the first."""
+    shutil.copytree(trained, here / "found" / "lr=0.1")
+    command("report", "found").refused("did you mean found/lr=0.1?")
+    shutil.copytree(trained, here / "found" / "final")
+    command("report", "found").refused("did you mean found/final?")
+    command("evaluate", "found").refused("is no model folder", "did you mean found/final?")
+    (here / "found" / "sweep.json").write_text('{"vitreous_sweep": 2, "runs": {}}')
+    command("inspect", "found").refused("found is a sweep; `vitreous runs found` compares its runs")
 
 
 def test_inspect(command, trained, here):

@@ -171,6 +171,7 @@ def describe_validation(measured: list[dict[str, Any]]) -> str:
     last = measured[-1]
     name = find_headline(last) or "loss"
     best = (min if name == "loss" else max)(measured, key=lambda entry: entry[name])
+    best = next((entry for entry in reversed(measured) if entry.get("best")), best)  # of equals, the one that was kept
     return f"{format_reached(last)} last, {format_figure(name, best[name])} best (step {best['step']:,})"
 
 

@@ -1,7 +1,7 @@
 """`vitreous.inspect`: the contents of a path."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -38,7 +38,8 @@ from vitreous.self_training.rounds import SelfTraining, is_self_training
 from vitreous.self_training.rounds import read_plan as read_rounds
 from vitreous.storage.presence import path_exists
 from vitreous.storage.remote import find_url
-from vitreous.storage.run_config import FINAL
+from vitreous.storage.run_config import FINAL, suggest_run
+from vitreous.sweeps.plan import is_sweep
 from vitreous.training.reporter import Reporter
 from vitreous.weights.auto_weights import is_named
 from vitreous.weights.exported import is_export
@@ -99,14 +100,9 @@ def inspect(
         return inspect_export(place)
     if place.is_file():
         return inspect_model(named, load) if has_weights(place) else inspect_image(place)
-    if is_run(place):
-        return inspect_run(place)
-    if is_search(place):
-        return inspect_search(place)
-    if is_folds(place):
-        return inspect_folds(place)
-    if is_self_training(place):
-        return inspect_rounds(place)
+    for is_kind, describe in FOLDERS:
+        if is_kind(place):
+            return describe(place)
     return inspect_model(named, load) if is_model(place) or has_weights(place) else inspect_data(named)
 
 
@@ -183,6 +179,21 @@ def inspect_run(path: Path) -> InspectionResult:
         raise RunError(
             f"config.json or metrics.jsonl in {path} isn't what a run writes ({lacking}); was it changed by hand?"
         ) from error
+
+
+def refuse_sweep(path: Path) -> InspectionResult:
+    """Name the command for a sweep, by a RunError."""
+    raise RunError(f"{path} is a sweep; `vitreous runs {shlex.quote(str(path))}` compares its runs{suggest_run(path)}")
+
+
+FOLDERS: tuple[tuple[Callable[[Path], bool], Callable[[Path], InspectionResult]], ...] = (
+    (is_run, inspect_run),
+    (is_search, inspect_search),
+    (is_folds, inspect_folds),
+    (is_self_training, inspect_rounds),
+    (is_sweep, refuse_sweep),
+)
+"""What training writes: how each kind of folder is recognised and described."""
 
 
 def inspect_data(path: str) -> InspectionResult:

@@ -34,7 +34,7 @@ def select(
         surest = f"the surest has {confidence.max():.3g}" if len(confidence) else "there is none"
         raise DataError(
             f"none of the {len(confidence):,} unlabelled images reaches a confidence of {options.threshold:g} ({surest}); "
-            "lower --self-training.threshold, or train a better teacher"
+            "begin again in another folder with a lower --self-training.threshold, or with a better teacher"
         )
     mean = -(-int(above.sum()) // classes)
     most, least = (resolve_amount(amount, mean) for amount in (options.at_most, options.at_least))

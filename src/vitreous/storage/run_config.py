@@ -38,6 +38,20 @@ def find_run(path: Path) -> Path | None:
     return next((place for place in (path, path.resolve().parent) if is_run(place)), None)
 
 
+def find_inner_run(path: Path) -> Path | None:
+    """Return a run within a folder: the one that is handed over, if there is one, or else the first, as of a sweep."""
+    try:
+        return next((place for place in (path / FINAL, *sorted(path.iterdir())) if is_run(place)), None)
+    except OSError:
+        return None
+
+
+def suggest_run(path: Path) -> str:
+    """Return a question after the run that was meant, for the end of an error; empty if there is none."""
+    inner = find_inner_run(path)
+    return f"; did you mean {inner}?" if inner else ""
+
+
 def encode_document(config: Mapping[str, Any]) -> bytes:
     """Return the contents of config.json: the format, the run's configuration, and the hash of both."""
     document = {FORMAT_KEY: RUN_FORMAT, **config}
@@ -58,8 +72,8 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         document = json.loads((path / CONFIG).read_bytes(), object_pairs_hook=refuse_double_keys)
     except FileNotFoundError as error:
-        above = next((parent for parent in path.resolve().parents if is_run(parent)), None)
-        hint = f"did you mean {above}?" if above else "a run folder is what `vitreous train` writes"
+        meant = find_inner_run(path) or next((parent for parent in path.resolve().parents if is_run(parent)), None)
+        hint = f"did you mean {meant}?" if meant else "a run folder is what `vitreous train` writes"
         if path_exists(path / LOCK) and has_never_begun(path, METRICS):
             raise RunError(
                 f"{path} holds a run that ended before its first step: there is nothing to resume. Give the "

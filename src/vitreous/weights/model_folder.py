@@ -30,6 +30,7 @@ from vitreous.storage.atomic import atomic_folder, clear_partials, find_settled,
 from vitreous.storage.hashing import CHEAP_BYTES, check_stored, translate_read_errors
 from vitreous.storage.limits import read_json
 from vitreous.storage.presence import path_exists
+from vitreous.storage.run_config import suggest_run
 from vitreous.storage.safetensors_file import map_tensors, save_tensors
 from vitreous.storage.versions import read_versions
 from vitreous.weights.compatibility import check_depth, check_finite, check_fit, check_grid, describe
@@ -350,7 +351,7 @@ def _identity_now(path: Path) -> tuple[Path, int, int] | None:
 def _document(path: Path) -> dict[str, Any]:
     """Read config.json and check that it is one of ours; raises CheckpointError."""
     if not (path / CONFIG).is_file():
-        raise CheckpointError(f"{path} is no model folder: it has no {CONFIG}")
+        raise CheckpointError(f"{path} is no model folder: it has no {CONFIG}{suggest_run(path)}")
     with translate_read_errors(path / CONFIG):
         document = read_json(path / CONFIG)
     if isinstance(document, dict) and KEY in document:
