@@ -34,6 +34,7 @@ def preload_torch() -> threading.Thread | None:
         import_module(name)
     opener = ctypes.CDLL(None).dlopen
     opener.restype = ctypes.c_void_p
-    thread = threading.Thread(target=opener, args=(os.fsencode(path), os.RTLD_LAZY), daemon=True)
+    # No daemon: a process that ended within the linker's work would crash.
+    thread = threading.Thread(target=opener, args=(os.fsencode(path), os.RTLD_LAZY))
     thread.start()
     return thread
