@@ -173,6 +173,9 @@ def test_inspect(command, trained, here):
     assert found[here / "a.png"].facts.size == (9, 7)
     with pytest.raises(DataError, match="no such file"):
         vitreous.inspect("nowhere")
+    for name in ("e.npz", "e.parquet"):
+        command("embed", trained, here / "a.png", "--out", name).worked()
+        command("inspect", name).refused(f"{name} holds vectors of 1 image by", f"similar IMAGE --in {name}")
     write(here / "photos.zip", b"PK\3\4")
     with pytest.raises(DataError, match="unpack it, and name the folder"):
         vitreous.inspect("photos.zip")

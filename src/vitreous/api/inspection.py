@@ -27,7 +27,8 @@ from vitreous.data.sources.hub_sets import is_hub_set
 from vitreous.data.sources.packed_data import is_packed
 from vitreous.data.splits import check_there
 from vitreous.engines.exported_folder import ExportedFolder, load_export
-from vitreous.errors import DataError, RunError, check_path
+from vitreous.errors import DataError, RunError, UserError, check_path
+from vitreous.evaluation.probes.stored_features import read_features
 from vitreous.images.config import DecodeConfig
 from vitreous.images.decode import ImageInfo, decode, probe, read, read_value_range
 from vitreous.images.pillow import count_mode_channels
@@ -94,6 +95,7 @@ def inspect(
         if is_named(named):
             return inspect_model(named, load, reporter)
         raise DataError(explain_missing(place))
+    refuse_features(place)
     if built_in or is_hub_set(place) or is_packed(place) or (place.is_file() and place.suffix.lower() in MANIFESTS):
         return inspect_data(named)
     if is_export(place):
@@ -179,6 +181,24 @@ def inspect_run(path: Path) -> InspectionResult:
         raise RunError(
             f"config.json or metrics.jsonl in {path} isn't what a run writes ({lacking}); was it changed by hand?"
         ) from error
+
+
+def refuse_features(path: Path) -> None:
+    """Name the command for a file that `vitreous.embed` wrote, by a DataError."""
+    if path.suffix.lower() not in STORED or not path.is_file():
+        return
+    try:
+        found = read_features(path)
+    except UserError:
+        return
+    raise DataError(
+        f"{path} holds vectors of {len(found.names):,} image{'s' * (len(found.names) != 1)} by {found.facts.get('model', 'a model')}; "
+        f"`vitreous similar IMAGE --in {shlex.quote(str(path))}` searches them"
+    )
+
+
+STORED = (".npz", ".parquet")
+"""Files of vectors, among others."""
 
 
 def refuse_sweep(path: Path) -> InspectionResult:
