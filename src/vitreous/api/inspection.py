@@ -185,8 +185,6 @@ def inspect_run(path: Path) -> InspectionResult:
 
 def refuse_features(path: Path) -> None:
     """Name the command for a file that `vitreous.embed` wrote, by a DataError."""
-    if path.suffix.lower() not in STORED or not path.is_file():
-        return
     try:
         found = read_features(path)
     except UserError:
@@ -195,10 +193,6 @@ def refuse_features(path: Path) -> None:
         f"{path} holds vectors of {len(found.names):,} image{'s' * (len(found.names) != 1)} by {found.facts.get('model', 'a model')}; "
         f"`vitreous similar IMAGE --in {shlex.quote(str(path))}` searches them"
     )
-
-
-STORED = (".npz", ".parquet")
-"""Files of vectors, among others."""
 
 
 def refuse_sweep(path: Path) -> InspectionResult:

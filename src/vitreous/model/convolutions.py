@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from vitreous.model.batch_norm import BatchNorm
 from vitreous.model.draws import DropPath, Place
 from vitreous.model.parameters import ZEROS, LeCunNormal, Role, declare
-from vitreous.model.resnet_config import GROUPS, EpsilonConfig, Unit
+from vitreous.model.resnet_config import GROUPS, HAAR_FILTERS, EpsilonConfig, Unit
 
 Kernel = Float[Tensor, "output inputs row col"]
 
@@ -224,10 +224,10 @@ class HaarConv(nn.Conv2d):
 def compute_haar_filters(count: int, channels: int) -> Float64[Tensor, "output channels 2 2"]:
     """Return filters of 2x2 pixels: sums and differences of them, of all colours and between colours, each followed by its negative.
 
-    There are 8 for each colour channel; beyond that they begin anew. A difference, of pixels or of colours, counts four times as
+    There are HAAR_FILTERS for each colour channel; beyond that they begin anew. A difference, of pixels or of colours, counts four times as
     much as a sum, about as whitening would have it in photographs.
     """
-    order = torch.arange(count) % (8 * channels)
+    order = torch.arange(count) % (HAAR_FILTERS * channels)
     colour, place = order // 2 % channels, order // 2 // channels
     centres = torch.arange(channels, dtype=torch.float64) + 0.5
     colours = F.normalize(torch.cos(math.pi / channels * colour.double()[:, None] * centres), dim=1)  # DCT-II

@@ -1,6 +1,7 @@
 """config.json of a run folder: it makes a folder a run, and holds its own hash, so that manual edits are noticed."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,11 @@ def find_run(path: Path) -> Path | None:
 def find_inner_run(path: Path) -> Path | None:
     """Return a run within a folder: the one that is handed over, if there is one, or else the first, as of a sweep."""
     try:
-        return next((place for place in (path / FINAL, *sorted(path.iterdir())) if is_run(place)), None)
+        with os.scandir(path) as entries:
+            inner = sorted(entry.name for entry in entries if entry.is_dir())  # of many images none is opened
     except OSError:
         return None
+    return next((path / name for name in (FINAL, *inner) if is_run(path / name)), None)
 
 
 def suggest_run(path: Path) -> str:
