@@ -9,6 +9,7 @@ forked from this one, too, and comes less often.
 
 import gc
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -25,7 +26,8 @@ SLOW = [HealthCheck.too_slow]
 settings.register_profile("vitreous", deadline=None, max_examples=25, suppress_health_check=SLOW, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=500, suppress_health_check=SLOW)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "vitreous"))
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="vitreous-tests-")
+CACHES = tempfile.mkdtemp(prefix="vitreous-tests-")
+os.environ["XDG_CACHE_HOME"] = CACHES
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # where nobody listens: no test asks the real Hub
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -53,3 +55,7 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
     gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(CACHES, ignore_errors=True)
