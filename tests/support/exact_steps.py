@@ -27,7 +27,7 @@ from vitreous.training.reporter import Silent
 from vitreous.training.sharding import gather_on_cpu, gather_whole
 from vitreous.training.validate import validate
 
-STEPS = 20
+STEPS = 12
 """Of a run of as many: warm-up, both resolutions, and the schedule to its end."""
 EXACT = replace(
     TINY,
