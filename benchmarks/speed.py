@@ -302,7 +302,7 @@ def startup(rounds: int) -> None:
         (folder / "onnx.py").write_text(ONNX_SCRIPT)
         read = "import sys, torch; from safetensors.torch import load_file; print(len(load_file(sys.argv[1])))"
         bare = [sys.executable, str(folder / "onnx.py"), str(folder / "onnx" / "model.onnx")]
-        own, photo = [sys.executable, "-m", "vitreous"], str(folder / "photo.jpg")
+        own, photo = [str(Path(sys.executable).with_name("vitreous"))], str(folder / "photo.jpg")
         peer = [sys.executable, str(folder / "peer.py"), str(Path(__file__).parent), str(folder / "timm.safetensors")]
         commands = {
             "python alone": [sys.executable, "-c", "pass"],
