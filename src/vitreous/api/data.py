@@ -4,7 +4,6 @@ from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 
-from vitreous.cross_validation import find_folds
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import Dataset, name_dataset, open_dataset
 from vitreous.data.labelled_images import open_source, open_training
@@ -17,8 +16,7 @@ from vitreous.errors import ConfigError, DataError, check_path
 from vitreous.evaluation.overlap import Overlap, overlap
 from vitreous.predictor import Predictor
 from vitreous.run_folder import read_run
-from vitreous.self_training.rounds import is_self_training
-from vitreous.storage.run_config import FINAL, find_run, is_run
+from vitreous.storage.run_config import find_own_run
 from vitreous.training.reporter import Reporter, progress_of
 from vitreous.training.run_inputs import hash_dataset
 
@@ -89,19 +87,6 @@ def open_run_split(predictor: Predictor, broken: str, display: Reporter, split: 
             "note: the test split was this run's validation, by which its best weights may have been chosen"
         )
     return source
-
-
-def find_last_run(path: Path) -> Path | None:
-    """Return the last run of the cross-validation or self-training that a path leads to; None if there is none."""
-    places = (path, path.resolve().parent)
-    group = find_folds(path) or next((place for place in places if is_self_training(place)), None)
-    return None if group is None or not is_run(group / FINAL) else group / FINAL
-
-
-def find_own_run(path: Path) -> Path | None:
-    """Return the run whose data a model's path leads to: its own, or the last of its cross-validation or
-    self-training; None if there is none."""
-    return find_run(path) or find_last_run(path)
 
 
 def open_run_data(predictor: Predictor, broken: str, display: Reporter, test: bool = False) -> Dataset:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from vitreous.api.data import Data, OwnRun, find_own_run, name_data
+from vitreous.api.data import Data, OwnRun, name_data
 from vitreous.cross_validation import find_folds, predict_out_of_fold
 from vitreous.data.sources.base import FileSource, Source
 from vitreous.errors import ConfigError, VitreousError
@@ -17,7 +17,7 @@ from vitreous.metrics.classification import Metrics, evaluate_logits
 from vitreous.metrics.multilabel import MultiLabelMetrics
 from vitreous.predictor import Predictor
 from vitreous.run_folder import read_run
-from vitreous.storage.run_config import find_run
+from vitreous.storage.run_config import find_own_run, find_run
 from vitreous.training.reporter import Reporter
 
 OUT_OF_FOLD = (

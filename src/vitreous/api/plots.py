@@ -26,7 +26,8 @@ from vitreous.insight.windows import measure_distances
 from vitreous.metrics.classification import Metrics
 from vitreous.reports.run.results import list_points
 from vitreous.run_folder import read_run
-from vitreous.training.results import TrainResult, find_run
+from vitreous.storage.run_config import find_own_run
+from vitreous.training.results import TrainResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,7 +82,8 @@ def plot_curves(run: TrainResult | str | Path, metric: str = "loss", *, ax: "Axe
     """
     if metric not in CURVES:
         raise UnknownName("metric", metric, CURVES)
-    path = find_run(run.run if isinstance(run, TrainResult) else Path(run))
+    given = run.run if isinstance(run, TrainResult) else Path(run)
+    path = find_own_run(given) or given
     training, validation, words = CURVES[metric]
     records = {
         kind: [one for one in read_run(path).metrics if one.get("kind") == kind] for kind in ("train", "evaluation")

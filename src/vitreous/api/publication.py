@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vitreous.api.data import find_last_run
 from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.progress import shows_progress
 from vitreous.api.results import Result
@@ -16,7 +15,7 @@ from vitreous.evaluation.refit import find_refit
 from vitreous.metrics.classification import wilson_interval
 from vitreous.predictor import Predictor
 from vitreous.run_folder import read_run
-from vitreous.storage.run_config import find_run
+from vitreous.storage.run_config import find_last_run, find_run
 from vitreous.training.reporter import Reporter
 from vitreous.weights.model_card import Figure, Training, name_place, write_card
 from vitreous.weights.upload import upload

@@ -16,7 +16,7 @@ from vitreous.image_paths import expand_paths
 from vitreous.images.config import DecodeConfig
 from vitreous.run_folder import read_run
 from vitreous.runtime.display import Shown
-from vitreous.storage.run_config import FINAL, find_run, is_run
+from vitreous.storage.run_config import find_own_run
 
 Item = Path | bytes
 """An image in comparable form: its file, or its pixels."""
@@ -76,8 +76,7 @@ def find_data(model: Path, decode: DecodeConfig) -> Dataset | None:
     """Return the data of a model's run; None if it belongs to no run, or its data is gone."""
     from vitreous.data.dataset import open_dataset
 
-    # The model of a cross-validation or a self-training is that of their last run.
-    run = find_run(model) or next((one for one in (model / FINAL, model.resolve().parent / FINAL) if is_run(one)), None)
+    run = find_own_run(model)
     if run is None:
         return None
     try:

@@ -21,7 +21,7 @@ FORMAT_KEY = "vitreous_run"
 CONFIG, METRICS = "config.json", "metrics.jsonl"
 CHECKPOINTS, MODEL, BEST, MEASURED, REPORT = "checkpoints", "model", "best", "measured", "report.html"
 FINAL = "final"
-"""The folder of the run whose model a search of rates or a cross-validation hands over."""
+"""The folder of the last run of a search of rates, a cross-validation or a self-training, whose model is handed over."""
 
 
 def is_run(path: str | Path) -> bool:
@@ -37,6 +37,17 @@ def find_run(path: Path) -> Path | None:
     """Return the run that a path leads to: the folder itself, or the one that contains a model folder; None if there
     is none."""
     return next((place for place in (path, path.resolve().parent) if is_run(place)), None)
+
+
+def find_last_run(path: Path) -> Path | None:
+    """Return the last run of the search of rates, cross-validation or self-training that a path leads to: the folder
+    itself, or the one that contains a model folder; None if there is none."""
+    return next((place / FINAL for place in (path, path.resolve().parent) if is_run(place / FINAL)), None)
+
+
+def find_own_run(path: Path) -> Path | None:
+    """Return the run that a model's path leads to, or else the last one of several; None if there is none."""
+    return find_run(path) or find_last_run(path)
 
 
 def find_inner_run(path: Path) -> Path | None:

@@ -13,10 +13,10 @@ from vitreous.evaluation.handover import Handover
 from vitreous.metrics.headline import format_reached
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.reports.notebook import embed_page
-from vitreous.run_folder import is_run, read_run
+from vitreous.run_folder import read_run
 from vitreous.runtime.data_frames import Tabular
 from vitreous.runtime.display import Shown, format_text
-from vitreous.storage.run_config import FINAL
+from vitreous.storage.run_config import find_own_run
 from vitreous.training.changes import format_differences
 from vitreous.training.config import RunConfig
 from vitreous.training.cost import Cost
@@ -71,7 +71,7 @@ class TrainResult(Shown, Tabular):
     @cached_property
     def columns(self) -> dict[str, list[Any]]:
         """What the run recorded in training and at evaluations, as columns, in order: kind, step, epoch, loss, ...; None where a record has none."""
-        records = read_run(find_run(self.run)).metrics
+        records = read_run(find_own_run(self.run) or self.run).metrics
         records = [one for one in records if one.get("kind") in ("train", "evaluation")]
         names = dict.fromkeys(
             name for one in records for name, value in one.items() if not isinstance(value, dict | list)
@@ -181,8 +181,3 @@ class DryRun(Shown):
 def label_lines(name: str, text: str) -> list[tuple[str, str]]:
     """Return the lines of a text, the first one with its name; none for an empty text."""
     return [(name if place == 0 else "", line) for place, line in enumerate(text.splitlines())]
-
-
-def find_run(path: Path) -> Path:
-    """Return the run of a run folder; for a search of rates or a cross-validation its last run, whose model it hands over."""
-    return path if is_run(path) or not is_run(path / FINAL) else path / FINAL
