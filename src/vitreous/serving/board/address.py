@@ -73,7 +73,7 @@ class View:
     def choose_rows(self, runs: Runs) -> list[BoardRun]:
         """Return all runs that fit, in their order."""
         words = self.find.lower().split()
-        found = [run for run in runs.by_name.values() if all(word in describe(run) for word in words)]
+        found = [run for run in runs.all if all(word in describe(run) for word in words)]
         found.sort(key=lambda run: run.title)
         if self.sort == "newest":
             found.sort(key=lambda run: -run.metrics.changed)

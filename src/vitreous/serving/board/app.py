@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from urllib.parse import parse_qs
@@ -18,6 +19,7 @@ from vitreous.serving.board.runs import BoardRun, Runs
 from vitreous.serving.board.words import LANGUAGE, choose_language
 from vitreous.storage.run_config import BEST, CONFIG, MODEL, REPORT
 
+LOG = logging.getLogger("vitreous.board")
 EVERY = 1.0
 """Seconds between two looks at what has changed."""
 ALIVE = 15.0
@@ -121,13 +123,17 @@ class Guard:
         if self.hosts is not None and named not in self.hosts:
             refusal = Response(f"This board answers to {', '.join(self.hosts)} alone; --host opens it.\n", 421)
             return await refusal(scope, receive, add_headers)
-        await self.app(scope, receive, add_headers)
+        try:
+            await self.app(scope, receive, add_headers)
+        except Exception:
+            LOG.exception("this is a bug in vitreous; please report it with the lines below")
+            raise
 
 
 def find(runs: Runs, wanted: str) -> BoardRun:
     """Return a run by its id; raises HTTPException. No part of an address is ever part of a path."""
     runs.refresh()
-    found = next((run for run in list(runs.by_name.values()) if page.find_id(run.name) == wanted), None)
+    found = next((run for run in runs.all if page.find_id(run.name) == wanted), None)
     if found is None:
         raise HTTPException(404, "there is no such run")
     return found

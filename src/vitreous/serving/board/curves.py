@@ -19,6 +19,8 @@ CHUNK = 1 << 20
 """Bytes that are read at once; a longer record is passed over."""
 EDGE = 64
 """Bytes before the place of reading that tell whether the file is still the same."""
+LARGEST = 1e39
+"""Numbers beyond it, more than float32 holds, are damage."""
 CLOCKS = ("step", "epoch", "samples", "seconds")
 """Numbers that tell when, and are no line of a chart."""
 
@@ -155,12 +157,13 @@ class Metrics:
         try:
             record = json.loads(line)
             kind = str(record["kind"])
-        except (ValueError, KeyError, TypeError, RecursionError):
+            record = {name: value for name, value in record.items() if not is_damaged(value)}
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             self.damaged += 1
             return
         self.ended = record if kind == "stopped" else None
-        with suppress(TypeError, ValueError, OverflowError):
-            self.step = max(self.step, int(record.get("step") or 0))
+        step = record.get("step")
+        self.step = max(self.step, int(step)) if is_number(step) else self.step
         if kind not in self.curves:
             return
         self.last[kind] = record
@@ -181,7 +184,12 @@ class Metrics:
 
 def is_number(value: Any) -> bool:
     """Return whether a JSON value is a number that can be drawn."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
+
+
+def is_damaged(value: Any) -> bool:
+    """Return whether a JSON value is a number, but none that a run records: NaN, infinite, or beyond all bounds."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and not is_number(value)
 
 
 def is_better(record: Mapping[str, Any], before: Mapping[str, Any]) -> bool:

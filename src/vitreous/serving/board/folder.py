@@ -12,6 +12,8 @@ from vitreous.storage.run_config import CONFIG
 
 DEPTH = 6
 """Levels of folders below the first in which runs are looked for."""
+EDGE = 256
+"""Bytes of a config.json that tell whose it is."""
 MOST_FILE = 256 << 20
 """Bytes of the largest file that is read whole."""
 
@@ -74,6 +76,12 @@ class Folder:
         """Return the paths of all folders that may be runs, those with a config.json, below this one; "" is this one itself."""
         return list(self._find("", DEPTH))
 
+    def _is_ours(self, name: str) -> bool:
+        """Return whether a config.json begins as those of runs and models do, below which there are no others."""
+        with suppress(OSError), os.fdopen(self.open(name), "rb") as file:
+            return b'"vitreous_' in file.read(EDGE)
+        return False
+
     def _find(self, name: str, depth: int) -> Iterator[str]:
         below = []
         try:
@@ -81,7 +89,8 @@ class Folder:
                 for entry in entries:
                     if entry.name == CONFIG and entry.is_file(follow_symlinks=False):
                         yield name
-                        return
+                        if self._is_ours(f"{name}/{CONFIG}".lstrip("/")):
+                            return
                     if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
                         below.append(f"{name}/{entry.name}".lstrip("/"))
         except OSError:

@@ -1,7 +1,6 @@
 """The parts of a board's page, each as HTML; what is the same as before needn't be sent again."""
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from vitreous.drawing.html import STYLES, build_environment, read_resource
 from vitreous.drawing.svg import SMALL, Axis, Format, draw_dot, find_span_from_zero, format_percent, render_svg, shorten
 from vitreous.metrics.headline import SAID, format_figure
 from vitreous.serving.board.address import MOST_RUNS, ROWS, SMOOTHING, SORTS, View
+from vitreous.serving.board.curves import is_number
 from vitreous.serving.board.folder import MOST_FILE
 from vitreous.serving.board.runs import BoardRun, Runs, list_settings
 from vitreous.serving.board.words import LANGUAGE, LANGUAGES, say
@@ -21,7 +21,6 @@ from vitreous.storage.run_config import BEST, CONFIG, MODEL, REPORT
 TEMPLATE, PARTS = "serving/board/board.html", "serving/board/parts.html"
 ANCHORS = ("results", "confusion", "mistakes")
 """Sections of a run's report that the board shows."""
-SECTION = re.compile(r'<section id="([a-z-]+)".*?</section>', re.DOTALL)
 CHARTS: tuple[tuple[str, str, str, Format], ...] = (
     ("Training loss", "train", "loss", shorten),
     ("Validation loss", "evaluation", "loss", shorten),
@@ -121,8 +120,9 @@ def render_table(shown: Shown) -> Markup:
 
 def count_states(runs: Runs) -> dict[str, int]:
     """Return how many runs are in each state, and how many there are."""
-    found: dict[str, int] = {"runs": len(runs.by_name)}
-    for run in runs.by_name.values():
+    known = runs.all
+    found: dict[str, int] = {"runs": len(known)}
+    for run in known:
         found[run.state] = found.get(run.state, 0) + 1
     return found
 
@@ -168,6 +168,7 @@ def draw_chart(shown: Shown, title: str, kind: str, name: str, form: Format) -> 
         place = find_scale(run, shown.view.by)
         raw, means = ([(place(x), y) for x, y in one if y > 0 or not log] for one in (curve.extremes(), curve.means()))
         smooth = compute_running_mean(means, shown.view.smooth / 100) if kind == "train" and name != "lr" else means
+        smooth = [(x, y) for x, y in smooth if y > 0 or not log]  # a mean of tiny numbers beside large ones is rounded
         if kind == "train" and shown.view.smooth and name != "lr":
             lines.append(Series(run.title, raw, colour, faint=True))
         lines.append(Series(shorten_name(run.title), smooth, colour, dots=kind == "evaluation"))
@@ -189,8 +190,8 @@ def find_scale(run: BoardRun, by: str) -> Callable[[float], float]:
     """Return what turns a record's epoch into the chart's x."""
     last = run.metrics.last.get("train") or run.metrics.last.get("evaluation") or {}
     epoch, step = last.get("epoch"), last.get("step")
-    factor = step / epoch if by == "step" and epoch and step else 1.0
-    return lambda x: x * factor
+    factor = step / epoch if by == "step" and is_number(epoch) and is_number(step) and epoch and step else 1.0
+    return lambda x: x * factor if is_number(factor) else x
 
 
 def shorten_name(name: str, most: int = 28) -> str:
@@ -232,7 +233,7 @@ def list_facts(run: BoardRun) -> list[tuple[str, str]]:
         ("trained", train.get("seconds"), format_duration),
         ("parameters", run.document.get("parameters"), shorten),
     ]
-    return [(say(name), form(value) if isinstance(value, int | float) else "–") for name, value, form in wanted]
+    return [(say(name), form(value) if is_number(value) else "–") for name, value, form in wanted]
 
 
 def list_rows(chosen: Sequence[BoardRun]) -> list[tuple[str, list[str], bool]]:
@@ -260,5 +261,7 @@ def describe_reports(run: BoardRun) -> dict[str, Any]:
 def cut_section(run: BoardRun, anchor: str) -> bytes:
     """Return one section of a run's report as a page, an empty one if the report hasn't it. Raises OSError."""
     text = run.folder.read(run.path(REPORT), MOST_FILE).decode("utf-8", "replace")
-    section = next((one[0] for one in SECTION.finditer(text) if one[1] == anchor), None)
-    return draw_part("section", Markup(section or "")).encode()
+    begin, closed = text.find(f'<section id="{anchor}"'), "</section>"
+    end = text.find(closed, max(begin, 0))
+    section = text[begin : end + len(closed)] if begin >= 0 and end >= 0 else ""
+    return draw_part("section", Markup(section)).encode()

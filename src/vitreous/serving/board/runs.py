@@ -70,7 +70,8 @@ class BoardRun:
         if self.state != "running" or not is_number(seconds) or not is_number(step) or not step:
             return None
         since = max(0.0, time.time() - self.metrics.changed)
-        return max(0.0, (self.steps - step) * seconds / step - since)
+        left = max(0.0, (self.steps - step) * seconds / step - since)
+        return left if is_number(left) else None
 
     @property
     def images(self) -> int:
@@ -137,7 +138,12 @@ class Runs:
     @property
     def unread(self) -> int:
         """Bytes of records that are still to be read."""
-        return sum(run.metrics.unread for run in self.by_name.values())
+        return sum(run.metrics.unread for run in self.all)
+
+    @property
+    def all(self) -> list[BoardRun]:
+        """The runs of now; `by_name` may change while it is gone through."""
+        return list(self.by_name.values())
 
     def _look(self) -> None:
         names = self.folder.find_runs()

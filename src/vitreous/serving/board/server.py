@@ -9,7 +9,7 @@ import uvicorn
 
 from vitreous.serving.board.app import build_app
 from vitreous.serving.board.folder import Folder
-from vitreous.serving.sockets import LOOPBACK
+from vitreous.serving.sockets import LOOPBACK, strip_brackets
 
 
 class BoardServer:
@@ -23,7 +23,8 @@ class BoardServer:
     """
 
     def __init__(self, folder: Folder, listening: socket.socket, host: str) -> None:
-        app = build_app(folder, LOOPBACK if is_loopback(host) else None)
+        name = strip_brackets(host)
+        app = build_app(folder, tuple(dict.fromkeys((*LOOPBACK, name))) if is_loopback(name) else None)
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         config = uvicorn.Config(
             app, log_config=None, access_log=False, server_header=False, ws="none", timeout_graceful_shutdown=1
