@@ -154,6 +154,8 @@ def explain_exhaustion(error: BaseException) -> FailedError | None:
         return OutOfMeans("too many files are open; raise the limit (ulimit -n), or use fewer --workers")
     if (number == errno.EAGAIN and isinstance(error, BlockingIOError)) or "can't start new thread" in words:
         return OutOfMeans("can't start another process or thread; raise the limit (ulimit -u), or use fewer --workers")
+    if isinstance(error, FileNotFoundError) and "No usable temporary directory" in words:
+        return OutOfMeans("there is no folder for temporary files that can be written to; set TMPDIR to one")
     if isinstance(error, MemoryError) or number == errno.ENOMEM or (broad and MEMORY.search(words)):
         request = REQUESTED.search(words)
         more = f" ({request[1]} {request[2] or 'bytes'} more were requested)" if request else ""

@@ -14,11 +14,15 @@ from tests.deploy.conftest import folder_of, measure_shortly, traceable, write_n
 
 import vitreous
 from vitreous.cli.main import main
+from vitreous.data.config import DataConfig
+from vitreous.data.dataset import open_dataset
 from vitreous.deploy.int8_openvino import LAYOUT
 from vitreous.errors import CheckpointError, ConfigError, DataError
+from vitreous.images.config import DecodeConfig
 from vitreous.images.tensors import normalize
 from vitreous.model.config import ViTConfig
 from vitreous.model.resnet_config import ResNetConfig
+from vitreous.training.reporter import Silent
 
 MODEL = ViTConfig(image=(16, 16), patch=(8, 8), width=16, depth=1, heads=2, mlp_width=24, classes=3)
 CONVOLUTIONS = ResNetConfig(image=(16, 16), units=(1, 1), root="3x3", root_channels=8, groups=4, classes=3)
@@ -104,6 +108,37 @@ def test_layers_that_hurt_are_found_and_kept(photos, tmp_path, monkeypatch):
         ):
             vitreous.quantise(folder_of(MODEL), photos, tmp_path / "bad", batch=4)
     assert not (tmp_path / "bad").exists()
+
+
+@pytest.mark.parametrize(
+    ("layers", "tried"), [(1, [0]), (3, [0, 1]), (7, [0, 1, 2, 3]), (10, [0, 1, 2, 4, 5]), (16, [0, 1, 2, 4, 8])]
+)
+def test_up_to_half_of_the_layers_are_tried_in_float32(monkeypatch, tmp_path, layers, tried):
+    from vitreous.api import quantisation
+
+    class Fake:
+        engine = "onnxruntime"
+
+        def __init__(self):
+            self.layers, self.written = {str(n): f"layer{n}" for n in range(layers)}, []
+
+        def rank_layers(self):
+            return list(self.layers)
+
+        def write(self, path, kept):
+            self.written.append(len(kept))
+            return folder_of(MODEL)
+
+        def finish(self, path, found):
+            raise AssertionError
+
+    source = open_dataset(DataConfig("digits"), DecodeConfig()).validation
+    fake, labels = Fake(), np.array([0, 1])
+    monkeypatch.setattr(quantisation, "Predictor", lambda *given, **how: None)
+    monkeypatch.setattr(quantisation, "outputs", lambda *given, **how: np.eye(2, dtype=np.float32)[::-1])
+    with pytest.raises(CheckpointError, match=f"with {tried[-1]} layers in float32"):
+        quantisation.fit(fake, tmp_path, (source, labels, np.eye(2, dtype=np.float32)), 0.5, 2, Silent())
+    assert fake.written == tried
 
 
 def test_too_few_images_are_refused(photos, tmp_path):

@@ -14,7 +14,7 @@ from vitreous.api.results import Result
 from vitreous.data.sources.base import Source, refuse_multilabel
 from vitreous.data.sources.subset import Subset
 from vitreous.data.stream.loader import load_evaluation_batches
-from vitreous.deploy.export import export_model
+from vitreous.deploy.export import check_text, export_model
 from vitreous.deploy.graph import GraphOptions
 from vitreous.deploy.int8_torch import TorchInt8, check_family
 from vitreous.deploy.quantise import Int8, Int8Target, check_quantisable, quantise_export
@@ -151,6 +151,8 @@ def quantise(
     check_quantisable(to, dynamic)
     out, display = Path(out), reporter or Silent()
     check_new_folder(out)
+    if to == "onnx":
+        check_text(out, to)
     folder, came = open_exportable(model, load, display)
     predictor = Predictor(folder, "cpu")
     predictor.path = came
@@ -235,14 +237,14 @@ def fit(
         if ranked is None:
             display.phase("finding the layers that hurt")
             ranked = quantised.rank_layers()
-        count = max(1, 2 * len(kept))
-        if count > len(quantised.layers) // 2:
+        half = len(quantised.layers) // 2
+        if len(kept) >= half:
             names = ", ".join(quantised.layers[name] for name in ranked[:3])
             raise CheckpointError(
                 f"int8 loses {lost:.2f} points of accuracy ({before:.2%} before), and {most_lost:g} are allowed, with {len(kept)} layers "
                 f"in float32; {names} hurt most. Nothing was written; more can be allowed with --most-lost"
             )
-        kept = ranked[:count]
+        kept = ranked[: min(max(1, 2 * len(kept)), half)]
 
 
 def measure_both(

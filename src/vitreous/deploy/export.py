@@ -15,12 +15,13 @@ from vitreous.engines.exported_folder import CONFIG, EXPORT_FORMAT, TARGETS, Exp
 from vitreous.engines.program_engine import note_own
 from vitreous.engines.selection import READERS, choose_engine
 from vitreous.engines.torch_engine import TorchEngine
-from vitreous.errors import UnknownName
+from vitreous.errors import ConfigError, UnknownName
 from vitreous.images.inputs import Image
 from vitreous.model.count import count_flops, count_parameters
 from vitreous.model.kinds import get_kind
 from vitreous.settings import to_dict, to_json
 from vitreous.storage.atomic import atomic_folder, check_new_folder, write_atomically
+from vitreous.storage.presence import is_utf8
 from vitreous.storage.versions import read_versions
 from vitreous.weights.compatibility import describe
 from vitreous.weights.exported import KEY
@@ -52,6 +53,7 @@ def export_model(
     if target not in TARGETS:
         raise UnknownName("target of export", target, TARGETS)
     check_new_folder(path)
+    check_text(path, target)
     check_installed(target)
     config = plan_graph(folder, options, target)
     pixels, which = gather_pixels(folder, images)
@@ -78,6 +80,13 @@ def export_model(
         }  # fmt: skip
         write_atomically(partial / CONFIG, to_json(document))
     return replace(written, path=path, proof=proof.to_dict()), proof
+
+
+def check_text(path: Path, target: str) -> None:
+    """Raise ConfigError for a path that the target's runtime can't open since it isn't UTF-8."""
+    if target != "openvino" and not is_utf8(path):
+        name = "ONNX Runtime" if target == "onnx" else "torch"
+        raise ConfigError(f"{name} opens files only where the path is UTF-8, and {path} isn't; choose another folder")
 
 
 def describe_export(folder: ModelFolder, source: str) -> dict[str, Any]:

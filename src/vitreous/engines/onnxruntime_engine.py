@@ -7,6 +7,7 @@ from vitreous.engines.exported_engine import ExportedEngine
 from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.errors import CheckpointError
 from vitreous.runtime.threads import count_threads
+from vitreous.storage.presence import is_utf8
 
 
 class OnnxRuntimeEngine(ExportedEngine):
@@ -24,6 +25,10 @@ class OnnxRuntimeEngine(ExportedEngine):
         super().__init__(folder)
         self.check_device(device)
         check_precision(self.name, precision, list_precisions(self.name, folder.graph.precision))
+        if not is_utf8(folder.file):
+            raise CheckpointError(
+                f"ONNX Runtime opens files only where the path is UTF-8, and {folder.file} isn't; rename it"
+            )
         import onnxruntime
 
         self.precision = folder.graph.precision

@@ -121,12 +121,14 @@ def _take_name(partial: Path, target: Path) -> bool:
 
 
 def check_name(path: Path) -> None:
-    """Raise ConfigError for a path that can't be written: too long, with a NUL, or a URL."""
+    """Raise ConfigError for a path that can't be written: too long, with a NUL, below a file, or a URL."""
     if "\0" in str(path):
         raise ConfigError(f"can't write {path}: a name can't contain a NUL character; remove it")
     if reason := explain_url(path):
         raise ConfigError(reason)
     above = next(place for place in (path, *path.absolute().parents) if path_exists(place))
+    if above != path and not is_folder(above):
+        raise ConfigError(f"can't write {path}: {above} is a file; choose another place")
     for name in (_name_partial(path), *(above / part for part in path.parts)):
         with translate_write_errors(path), suppress(FileNotFoundError, NotADirectoryError):
             name.lstat()

@@ -52,6 +52,15 @@ def is_file(path: str | Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises on names that are too long)
 
 
+def is_utf8(path: Path) -> bool:
+    """Return whether a path is text: some libraries open no others."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def is_link(path: Path) -> bool:
     """Return whether a path is a link; False if it can't be examined, such as a name that is too long."""
     try:
