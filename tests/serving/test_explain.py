@@ -79,6 +79,7 @@ def test_a_picture_is_the_overlay(client, predictor):
         ({"method": "attention", "query": 999}, "invalid-parameter", "query 999"),
         ({"query": "some"}, "invalid-parameter", "query"),
         ({"target": "yak"}, "invalid-parameter", "yak"),
+        ({"target": "9" * 5000}, "invalid-parameter", "999"),
         ({"format": "png", "query": "all", "method": "attention"}, "invalid-parameter", "npy"),
         ({"format": "gif"}, "invalid-parameter", "gif"),
         ({"model": "headless", "method": "relevance"}, "invalid-parameter", "without head"),
@@ -86,6 +87,24 @@ def test_a_picture_is_the_overlay(client, predictor):
 )
 def test_maps_that_there_are_not(client, options, kind, words):
     refused(client.post("/v1/explain", content=PNG, headers=KIND, params=options), 422, kind, words)
+
+
+def test_weights_of_all_patches_have_a_limit(client, predictor, monkeypatch):
+    asked = {"method": "attention", "query": "all"}
+    rows, cols = predictor.model.grid
+    each = predictor.model.config.heads * (rows * cols) ** 2
+    monkeypatch.setattr("vitreous.serving.maps.MOST_NUMBERS", each)
+    assert client.post("/v1/explain", content=PNG, headers=KIND, params=asked).status_code == 200
+    refused(
+        client.post("/v1/explain", files=FILES, params=asked),
+        422,
+        "invalid-parameter",
+        f"{2 * each:,} weights",
+        f"limit of {each:,}",
+    )
+    monkeypatch.setattr("vitreous.serving.maps.MOST_NUMBERS", each - 1)
+    refused(client.post("/v1/explain", content=PNG, headers=KIND, params=asked), 422, "invalid-parameter", "format=npy")
+    assert client.post("/v1/explain", content=PNG, headers=KIND, params={**asked, "format": "npy"}).status_code == 200
 
 
 def test_a_picture_is_of_one_image(client):

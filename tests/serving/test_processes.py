@@ -121,3 +121,13 @@ def test_the_first_process_fails_in_one_line_and_no_other_is_started(folder, tmp
     assert done.returncode == 2
     lines = [line for line in done.stderr.splitlines() if not line.startswith("serving at")]
     assert len(lines) == 1 and lines[0].startswith("vitreous: error: ") and str(place) in lines[0], done.stderr
+
+
+def test_processes_end_with_a_supervisor_that_is_killed(folder, tmp_path):
+    with served(tmp_path / "log", folder, "--processes", 2) as (url, process):
+        process.kill()
+        process.wait(60)
+        deadline = time.monotonic() + 30
+        while is_ready(url):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)

@@ -1,6 +1,7 @@
 """The service around the models: keys, queues, time limits, models that change, and what is refused before it starts."""
 
 import contextlib
+import logging
 import re
 import socket
 import subprocess
@@ -15,8 +16,10 @@ import pytest
 from tests.serving.conftest import draw_image, refused, write_model
 
 import vitreous
-from vitreous.api.serving import name_sources
+from vitreous.api.serving import check_origin, name_sources
 from vitreous.cli.main import main
+from vitreous.cli.options.serving import Serve
+from vitreous.cli.parse import parse
 from vitreous.errors import CheckpointError, ConfigError
 from vitreous.predictor import SETTLED, Predictor
 from vitreous.serving.sockets import format_url, listen
@@ -81,6 +84,9 @@ def test_keys_of_the_environment(monkeypatch):
 
     monkeypatch.setenv("VITREOUS_API_KEYS", f"{KEY},{KEY[::-1]}")
     assert read_keys(None) == (KEY, KEY[::-1])
+    monkeypatch.setenv("VITREOUS_API_KEYS", "")  # a secret that is missing
+    with pytest.raises(ConfigError, match="VITREOUS_API_KEYS is empty; unset it"):
+        read_keys(None)
 
 
 def test_a_taken_port_an_unknown_model_and_an_unknown_address_are_one_line_each(folder, tmp_path, capfd):
@@ -96,6 +102,13 @@ def test_a_taken_port_an_unknown_model_and_an_unknown_address_are_one_line_each(
             (["serve", f"pets={folder}", "queue=0"], "at least 1"),
             (["serve", str(folder), "--queue", "0"], "at least 1"),
             (["serve", str(folder), "--allow-origin", "example.com"], "origin"),
+            (["serve", str(folder), "--allow-origin", "https://example.com", "queue=0"], "at least 1"),
+            (["serve", str(folder), "--timeout", "inf"], "timeout is inf; it must be a number, at least 0.001"),
+            (["serve", str(folder), "--max-body", "-" + "9" * 400], "at least 1024"),
+            (
+                ["serve", str(folder), "--host", "a..b", "--port", "0"],
+                "can't listen on 'a..b': no host has such a name",
+            ),
         ):
             assert main(arguments) == 2, arguments
             lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("vitreous: ")]
@@ -284,6 +297,77 @@ def test_pages_of_other_origins_may_ask_only_if_they_are_named(folder, client):
     with vitreous.serve(folder, port=0, allow_origin=["https://other.example"]) as service:
         answer = httpx.post(service.url + "/v1/predict", content=PNG, headers=foreign, verify=False)
         assert answer.status_code == 200 and answer.headers["access-control-allow-origin"] == "https://other.example"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Origin": "http://other.example"}, 403),  # to a host without TLS browsers say no more
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://other.example", "Sec-Fetch-Site": "same-site"}, 403),
+        ({"Origin": "http://127.0.0.1:9", "Host": "127.0.0.1:9"}, 200),
+        (
+            {"Origin": "https://seen.example", "Host": "inside:80", "Sec-Fetch-Site": "same-origin"},
+            200,
+        ),  # behind a proxy
+        ({}, 200),  # no browser
+    ],
+)
+def test_a_page_of_another_origin_is_told_by_what_the_browser_says(client, headers, status):
+    assert client.post("/v1/predict", content=PNG, headers={**KIND, **headers}).status_code == status
+
+
+def test_every_origin_may_be_allowed(folder):
+    foreign = {"Origin": "https://other.example", "Sec-Fetch-Site": "cross-site", **KIND}
+    options = parse(Serve, [str(folder), "--allow-origin", "*"], "serve")
+    with vitreous.serve(folder, port=0, allow_origin=options.allow_origin) as service:
+        answer = httpx.post(service.url + "/v1/predict", content=PNG, headers=foreign, verify=False)
+        assert answer.status_code == 200 and answer.headers["access-control-allow-origin"] == "*"
+    named = parse(Serve, [str(folder), "--allow-origin", "https://a.example", "http://[::1]:80"], "serve").allow_origin
+    assert [check_origin(one) for one in named] == ["https://a.example", "http://[::1]:80"]
+
+
+@pytest.mark.parametrize(("timeout", "read_timeout"), [(30.0, 0.5), (0.5, 30.0)])
+def test_who_reads_no_answer_is_let_go(folder, monkeypatch, timeout, read_timeout):
+    """Their connections, none of which waits for a request, are all that the service can hold."""
+    monkeypatch.setattr("vitreous.serving.server.count_connections", lambda: 4)
+    limits = {"timeout": timeout, "read_timeout": read_timeout}
+    bugs, handler = [], logging.Handler(logging.ERROR)
+    handler.emit = bugs.append
+    with vitreous.serve(folder, port=0, limits=limits) as service, contextlib.ExitStack() as open_ones:
+        for name in ("uvicorn.error", "vitreous.serving"):
+            logging.getLogger(name).addHandler(handler)
+            open_ones.callback(logging.getLogger(name).removeHandler, handler)
+        for _ in range(4):
+            sent = open_ones.enter_context(socket.socket())
+            sent.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sent.connect(("127.0.0.1", int(service.url.rpartition(":")[2])))
+            sent.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n" * 300)
+        time.sleep(0.3)
+        deadline, status = time.monotonic() + 15, 0
+        while status != 200:
+            assert time.monotonic() < deadline
+            with contextlib.suppress(httpx.HTTPError):
+                status = httpx.get(service.url + "/healthz", verify=False).status_code
+            time.sleep(0.05)
+    assert not bugs
+
+
+def test_an_open_model_is_served_as_it_is(tmp_path):
+    """Limits of the service are not the caller's, and its files are not watched."""
+    place = write_model(tmp_path / "animals")
+    model = vitreous.load(place)
+    before = model.folder.decode
+    with vitreous.serve(model, port=0, limits={"reload_every": 0.05, "max_pixels": 1_000_000}) as service:
+        first = ask(service.url).json()
+        assert model.folder.decode == before
+        write_model(tmp_path / "other", seed=5)
+        for file in ("model.safetensors", "config.json"):
+            (tmp_path / "other" / file).replace(place / file)
+        time.sleep(0.5)
+        assert ask(service.url).json()["predictions"] == first["predictions"]
+        (told,) = httpx.get(service.url + "/v1/models", verify=False).json()["models"]
+        assert told["version"] == 1
 
 
 def test_a_changed_model_answers_once_it_is_warm_and_a_broken_one_never(tmp_path):

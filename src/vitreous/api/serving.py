@@ -7,6 +7,7 @@ import stat
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -213,7 +214,7 @@ def name_sources(models: Any, how: dict[str, Any]) -> list[ModelSource]:
         if name in found:
             raise ConfigError(f"two models are called {name!r}; give them names: A={found[name].path} B={model}")
         if isinstance(model, Predictor):
-            found[name] = ModelSource(name, model.path, partial(_return, model))
+            found[name] = ModelSource(name, model.path, partial(_copy, model), watched=False)
         else:
             found[name] = ModelSource(name, str(model), partial(load, str(model), progress=False, **how))
     return list(found.values())
@@ -226,22 +227,27 @@ def split_name(model: Any) -> tuple[str, Any]:
     return name_model(str(getattr(model, "path", model))), model
 
 
-def _return(model: Predictor) -> Predictor:
-    return model
+def _copy(model: Predictor) -> Predictor:
+    """Return a model of the caller's whose limits the service can change."""
+    return copy(model)
 
 
 def check_origin(origin: str) -> str:
     """Return an origin; raises ConfigError if it is none."""
-    if not re.fullmatch(r"https?://[\w.-]+(:\d+)?|\*", origin):
-        raise ConfigError(f"{origin!r} is not an origin; expected one such as https://example.com, without a path")
-    return origin
+    if not re.fullmatch(r"https?://([\w.-]+|\[[\da-fA-F:.]+\])(:\d+)?|\*", origin):
+        raise ConfigError(
+            f"{origin!r} is not an origin; expected one such as https://example.com, without a path, or * for every one"
+        )
+    return origin.lower()
 
 
 def read_keys(keys: str | Path | Sequence[str] | None) -> tuple[str, ...]:
     """Return API keys, from a file that others can't read or from the environment; raises ConfigError."""
     if keys is None:
-        found = os.environ.get(KEYS_VARIABLE, "").replace(",", " ").split()
-        where = f"${KEYS_VARIABLE}"
+        where, given = f"${KEYS_VARIABLE}", os.environ.get(KEYS_VARIABLE)
+        found = (given or "").replace(",", " ").split()
+        if given is not None and not found:
+            raise ConfigError(f"{where} is empty; unset it for a service without keys, or give it keys")
     elif isinstance(keys, (str, Path)):
         found, where = read_key_file(Path(keys)), str(keys)
     else:

@@ -27,6 +27,8 @@ REGISTRY = tyro.constructors.ConstructorRegistry()
 """How values are read that tyro has no way to read by itself."""
 OF_DATA = ("data", "path", "validation", "source", "paths", "train")
 """Options and settings that may be the URL of shards or parquet files."""
+ORIGINS = "allow_origin"
+"""The option whose values are the beginnings of URLs."""
 NARROWEST = 40
 """Columns that help takes at least: below some ten, tyro doesn't end."""
 OWN = ("--help", "-h", "--help-all")
@@ -226,7 +228,8 @@ def collect_named(settings: Any, arguments: Sequence[str], prefix: str = "") -> 
 
 def refuse_urls(settings: Any) -> None:
     """Raise ConfigError for a URL where a path or a name is needed, and not data."""
-    for name, value in ((field.name, getattr(settings, field.name)) for field in dataclasses.fields(settings)):
+    names = [field.name for field in dataclasses.fields(settings) if field.name != ORIGINS]
+    for name, value in ((name, getattr(settings, name)) for name in names):
         for text in value if isinstance(value, tuple) else (value,):
             if dataclasses.is_dataclass(text):
                 refuse_urls(text)

@@ -20,6 +20,9 @@ from vitreous.model.kinds import get_kind, name_kind
 from vitreous.model.swin import Swin
 from vitreous.weights.model_folder import ModelFolder
 
+LONGEST_NUMBER = 10
+"""Digits from which on a text isn't read as a class's number."""
+
 
 class Method(NamedTuple):
     """One kind of map."""
@@ -138,7 +141,7 @@ def find_target(target: str | int | None, folder: ModelFolder) -> int | None:
     """Return a class's number, given its name, its number, or that number as text; raises UnknownName, ConfigError."""
     if target is None or target in folder.classes:
         return None if target is None else folder.classes.index(str(target))
-    if isinstance(target, int) or target.isdecimal():
+    if isinstance(target, int) or (target.isdecimal() and len(target) < LONGEST_NUMBER):
         return resolve_index(int(target), folder.model.config.classes, "class")
     raise UnknownName("class", target, folder.classes)
 

@@ -51,7 +51,8 @@ async def read_explain_options(
 def explain_images(loaded: Loaded, images: list[Ready], wanted: ExplainOptions) -> dict[str, Any] | bytes:
     """Return what is said of the images' maps, or the bytes of one image's; raises Problem, ConfigError."""
     from vitreous.insight.methods import MapOptions
-    from vitreous.serving.maps import compute_maps, describe_maps, draw_map
+    from vitreous.serving.maps import MOST_NUMBERS, compute_maps, describe_maps, draw_map
+    from vitreous.serving.page_contents import MOST_WEIGHTS
 
     pixels = [one.pixels for one in images if one.pixels is not None]
     if wanted.format != "json" and len(images) > 1:
@@ -64,7 +65,8 @@ def explain_images(loaded: Loaded, images: list[Ready], wanted: ExplainOptions) 
             "invalid-parameter", "png shows one map, but query=all asks for every patch's; ask for json or npy"
         )
     options = MapOptions(wanted.method, wanted.layer, wanted.head, wanted.target)
-    found = compute_maps(loaded.predictor, np.stack(pixels), options, wanted.query)
+    most = MOST_NUMBERS if wanted.format == "json" else MOST_WEIGHTS
+    found = compute_maps(loaded.predictor, np.stack(pixels), options, wanted.query, most)
     if wanted.format == "png":
         return draw_map(loaded.predictor, pixels[0], found.maps[0])
     if wanted.format == "npy":

@@ -8,7 +8,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any
 
@@ -56,6 +56,8 @@ class Exchange:
         self.method, self.path = scope["method"], scope["path"]
         self.status, self.route, self.model, self.problem = 0, "other", "", ""
         self.bytes = self.images = 0
+        self.abort: Callable[[], None] = scope.get("state", {}).get("abort", lambda: None)
+        """Ends the connection at once."""
         self.fail: Callable[[Exception], Awaitable[None]]
         """Answers with the problem document of an error."""
 
@@ -103,8 +105,8 @@ class Guard:
         headers = exchange.headers
         if self.keys and exchange.path.startswith(GUARDED):
             self.check_key(headers)
-        foreign = headers.get(b"sec-fetch-site") in ("cross-site", "same-site")
-        if foreign and exchange.method == "POST" and headers.get(b"origin") not in self.options.origins:
+        known = "*" in self.options.origins or headers.get(b"origin", "").lower() in self.options.origins
+        if exchange.method == "POST" and not known and is_foreign(headers):
             raise Problem(
                 "foreign-page", "a page of another origin sent the request; allow that origin with --allow-origin"
             )
@@ -153,6 +155,15 @@ class Guard:
             LOG.info("request", extra={"facts": exchange.describe()})
 
 
+def is_foreign(headers: Mapping[bytes, str]) -> bool:
+    """Return whether a page of another origin sent a request: the browser says so, or names an origin that isn't the host which it
+    asks (browsers say less to hosts that are asked without TLS)."""
+    site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")
+    if site is not None or origin is None:
+        return site in ("cross-site", "same-site")
+    return origin.partition("://")[2].lower() != headers.get(b"host", "").lower()
+
+
 class _Passing:
     """The way of one request through the guard."""
 
@@ -160,6 +171,7 @@ class _Passing:
         self.guard, self.exchange, self._receive, self._send = guard, exchange, receive, send
         self.read, self.started, self.ended = asyncio.Event(), False, False
         self.due = time.monotonic() + guard.options.read_timeout
+        self.abort: Callable[[], None] = exchange.abort
 
     async def run(self, scope: MutableMapping[str, Any]) -> None:
         """Let the service answer, unless the client leaves before."""
@@ -217,8 +229,13 @@ class _Passing:
             message = {**message, "headers": [*message.get("headers", ()), *more]}
         elif not message.get("more_body"):
             self.ended = True
-        async with asyncio.timeout(self.guard.options.timeout):
-            await self._send(message)
+        try:
+            async with asyncio.timeout(self.guard.options.timeout):
+                await self._send(message)
+        except TimeoutError:  # of an answer that isn't read
+            self.exchange.status, self.exchange.problem = LEFT
+            self.abort()
+            await asyncio.sleep(0)  # until the end of the connection is known
 
     async def fail(self, error: Exception) -> None:
         """Answer with the problem document of an error."""

@@ -12,10 +12,15 @@ from vitreous.insight.attention import compute_attention_maps, resolve_index
 from vitreous.insight.explanation import Opened, array, look_at, open_inside
 from vitreous.insight.methods import MapOptions, settle_options
 from vitreous.insight.tokens import require_vit
+from vitreous.model.vit import ViT
 from vitreous.predictor import Predictor
 
 Query = int | Literal["all"] | None
 """A patch by its number, row by row from 0; all patches; or none: what the image's representation reads."""
+
+
+MOST_NUMBERS = 1 << 20
+"""Most attention weights that an answer in JSON holds: writing so many takes about a second, in which nobody else is answered."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,9 @@ class Maps:
     """(image, head, row, col), where the method has heads; with every patch's map (image, head, patch, row, col)."""
 
 
-def compute_maps(predictor: Predictor, pixels: np.ndarray, options: MapOptions, query: Query) -> Maps:
+def compute_maps(
+    predictor: Predictor, pixels: np.ndarray, options: MapOptions, query: Query, most: int = MOST_NUMBERS
+) -> Maps:
     """Return the maps of some images.
 
     Args:
@@ -42,12 +49,16 @@ def compute_maps(predictor: Predictor, pixels: np.ndarray, options: MapOptions, 
         pixels: (image, row, col, channel), prepared.
         options: method, layer, head and target, as the client gave them.
         query: for attention: the patch whose weights are returned.
+        most: weights that all patches of the images may have together.
 
     Raises:
-        ConfigError: the model is exported, or has no such layer, head or class; or the method takes no query.
+        ConfigError: the model is exported, or has no such layer, head or class; the method takes no query, or all patches have
+            more weights.
     """
     ready = open_inside(predictor)
     settled = settle_options(options, ready.folder)
+    if query == "all" and settled.method == "attention":
+        check_weights(require_vit(ready.model), len(pixels), most)
     if query is None:
         return Maps(settled, *look_at(ready, pixels, settled))
     if settled.method != "attention":
@@ -56,6 +67,17 @@ def compute_maps(predictor: Predictor, pixels: np.ndarray, options: MapOptions, 
     weights = compute_patch_attention(ready, pixels, settled, query)
     maps = weights.mean(1) if settled.head is None else weights[:, settled.head]
     return Maps(settled, scores, targets, maps, weights)
+
+
+def check_weights(model: ViT, images: int, most: int) -> None:
+    """Raise ConfigError if all patches of some images have more weights than an answer holds."""
+    rows, cols = model.grid
+    weights = images * model.config.heads * (rows * cols) ** 2
+    if weights > most:
+        raise ConfigError(
+            f"query=all gives {weights:,} weights, above the limit of {most:,}; ask for fewer images, for format=npy, or for "
+            "one patch"
+        )
 
 
 def compute_patch_attention(ready: Opened, pixels: np.ndarray, options: MapOptions, query: Query) -> np.ndarray:

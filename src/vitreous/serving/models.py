@@ -198,7 +198,8 @@ class Models:
             model.swap(await asyncio.to_thread(model.load))
             LOG.info("loaded", extra={"facts": {"model": model.source.name, "version": model.version}})
         if self.options.reload_every:
-            self._tasks = [asyncio.create_task(self._watch(model)) for model in self.by_name.values()]
+            watched = (model for model in self.by_name.values() if model.source.watched)
+            self._tasks = [asyncio.create_task(self._watch(model)) for model in watched]
 
     async def close(self) -> None:
         """Stop watching and computing."""

@@ -1,5 +1,6 @@
 """The service's settings. Imports neither torch nor a web framework."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -53,14 +54,14 @@ class ServiceOptions(ServiceLimits):
     keys: tuple[str, ...] = ()
     """API keys; empty: no key is needed."""
     origins: tuple[str, ...] = ()
-    """Origins, such as https://example.com, whose pages may send requests from a browser."""
+    """Origins, such as https://example.com, whose pages may send requests from a browser; *: all."""
     log: bool = True
     """Write a line of JSON to standard error for each request."""
 
     def __post_init__(self) -> None:
         for name, least in NO_FEWER.items():
-            if not getattr(self, name) >= least:
-                raise ConfigError(f"{name} is {getattr(self, name):g}; it must be at least {least:g}")
+            if not least <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be a number, at least {least}")
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port is {self.port}; it must be 0 (any free one) to 65535")
         if self.max_images > self.queue:
@@ -79,6 +80,8 @@ class ModelSource:
     name: str
     """What requests call it."""
     path: str
-    """Where its files are, watched for changes."""
+    """Where its files are."""
     open: "Callable[[], Predictor]"
     """Loads it; what several processes serve has to be picklable."""
+    watched: bool = True
+    """Whether it is loaded again when its files change; a model that is open already isn't."""

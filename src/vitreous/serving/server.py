@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import time
 from typing import Any
 
 import h11
@@ -39,6 +40,8 @@ class PatientProtocol(H11Protocol):
     waiting: "dict[PatientProtocol, None]"
     """Those without a request, longest first; one for all connections of a server."""
     timer: Any = None
+    unread = (0, 0.0)
+    """Bytes that the client hasn't read, and since when they are no fewer."""
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for a request."""
@@ -55,6 +58,22 @@ class PatientProtocol(H11Protocol):
             self._wait()
         else:
             self._stop_waiting()
+
+    def handle_events(self) -> None:
+        """Begin with a request; the guard may end its connection."""
+        super().handle_events()
+        if self.scope:
+            self.scope.setdefault("state", {})["abort"] = self.transport.abort
+
+    def drop_unread(self, now: float) -> None:
+        """End a connection whose client reads nothing of what was sent, closed or not: it would be held for ever."""
+        size = self.transport.get_write_buffer_size()
+        if not size or size < self.unread[0] or not self.unread[0]:
+            self.unread = (size, now)
+        elif now - self.unread[1] > self.patience:
+            self.transport.abort()
+        else:
+            self.unread = (size, self.unread[1])
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the time limit."""
@@ -116,6 +135,14 @@ class Server(uvicorn.Server):
 
     def _fail(self, error: BaseException) -> None:
         self.failure, self.should_exit = error, True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look, each second, which clients don't read."""
+        if counter % 10 == 0:
+            for one in list(self.server_state.connections):
+                if isinstance(one, PatientProtocol):
+                    one.drop_unread(time.monotonic())
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Tell clients that it ends, then accept nothing more and answer what was accepted."""

@@ -28,10 +28,9 @@ def listen(host: str, port: int) -> socket.socket:
         )[0]
         # asyncio sets TCP_NODELAY only if the protocol is named; without it, answers wait 40 ms for the client's acknowledgement
         found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    except OSError as error:
-        raise ConfigError(
-            f"can't listen on {host!r}: {error.strerror or error}; choose 127.0.0.1 or 0.0.0.0 (--host)"
-        ) from error
+    except (OSError, UnicodeError) as error:
+        said = "no host has such a name" if isinstance(error, UnicodeError) else error.strerror or error
+        raise ConfigError(f"can't listen on {host[:80]!r}: {said}; choose 127.0.0.1 or 0.0.0.0 (--host)") from error
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(address)

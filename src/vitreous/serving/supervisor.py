@@ -8,7 +8,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing import Pipe
+from multiprocessing import Pipe, parent_process
 
 from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.config import STARTUP_FAILURE, Config
@@ -44,11 +44,20 @@ class Worker(Process):
         threading.Thread(target=self.always_pong, daemon=True).start()
         set_up_logs(options.log)
         self._server = server = Server(sources, options, self.early)
+        threading.Thread(target=self.end_with_supervisor, args=(server,), daemon=True).start()
         with suppress(KeyboardInterrupt):
             server.run(sockets)
         if server.failure is not None:
             self.sender.send(str(server.failure))
             sys.exit(STARTUP_FAILURE)
+
+    @staticmethod
+    def end_with_supervisor(server: Server) -> None:
+        """End where the supervisor was killed: nobody would replace this process, or stop it."""
+        supervisor = parent_process()
+        if supervisor is not None:
+            supervisor.join()
+            server.should_exit = True
 
     def explain_end(self) -> str:
         """Return why it has ended, in one line."""

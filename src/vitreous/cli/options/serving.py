@@ -23,7 +23,7 @@ class Serve(ServiceLimits):
     """A file of API keys, one per line, that others can't read; by default those in $VITREOUS_API_KEYS. Without any, no key
     is needed."""
     allow_origin: tuple[str, ...] = ()
-    """Origins, such as https://example.com, whose pages may send requests from a browser."""
+    """Origins, such as https://example.com, whose pages may send requests from a browser; *: all."""
     log: bool = True
     """Write a line of JSON to standard error for each request."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
