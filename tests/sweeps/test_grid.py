@@ -1,7 +1,9 @@
 """What a sweep varies: combinations of values, read from texts and files, and what is refused."""
 
 import itertools
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from vitreous.errors import ConfigError, UnknownName
@@ -61,6 +63,7 @@ def test_a_file_does_not_choose_what_code_is_run(tmp_path):
         ({"optimizer.lr": []}, ConfigError, "must be a list of values"),
         ({"seed": [1, 2]}, ConfigError, "seed can't be varied: give --seeds"),
         ({"data": {"holdout": [0.1, 0.2]}}, ConfigError, "changes the images by which settings are compared"),
+        ({"data.test_split": ["once", "stand-in"]}, ConfigError, "changes the images by which settings are compared"),
         ({"optimiser.lr": [1]}, UnknownName, "did you mean 'optimizer"),
         ({"batch": list(range(101)), "ema": list(range(100))}, ConfigError, "10,100 combinations, more than 10,000"),
         ("batch", ConfigError, "must be an object with a list of values"),
@@ -71,6 +74,26 @@ def test_a_file_does_not_choose_what_code_is_run(tmp_path):
 def test_what_is_no_grid_is_refused(grid, kind, words):
     with pytest.raises(kind, match=words):
         list_variants(grid)
+
+
+@pytest.mark.parametrize(
+    "values", [[1, 1.0], [0.1, 0.1], [[8, 8], (8.0, 8)], [Path("a"), "a"], [np.float64(0.5), 0.5], [np.int64(3), 3.0]]
+)
+def test_values_that_are_equal_are_tried_once(values):
+    with pytest.raises(ConfigError, match="is tried twice"):
+        combine_variants(list_variants({"optimizer.lr": values}), [{}])
+    assert len(combine_variants(list_variants({"ema": [None, True, 1, "1", 0.5]}), [{}])) == 5
+
+
+def test_a_setting_and_one_within_it_exclude_each_other():
+    for one in ({"optimizer": 1, "optimizer.lr": 0.2}, {"optimizer.lr": 0.2, "optimizer": 1}):
+        with pytest.raises(ConfigError, match="leave out one of them"):
+            nest(one)
+
+
+def test_a_file_that_is_not_there_is_that_of_the_grid(tmp_path):
+    with pytest.raises(ConfigError, match="--grid: no such file"):
+        read_grid(str(tmp_path / "none.json"))
 
 
 @pytest.mark.parametrize("texts", [["optimizer.lr"], ["=1"], ["batch="], ["batch=1", "batch=2"]])

@@ -119,6 +119,8 @@ def make(reached):
 def test_differences_are_told_only_where_the_seeds_agree():
     apart = make({0.1: {0: {"top1": 0.5}, 1: {"top1": 0.7}}, 0.2: {0: {"top1": 0.6}, 1: {"top1": 0.801}}})
     assert "It differs from the next, ema=0.1: +10.1 (" in str(apart)
+    steps = make({value: {seed: {"top1": (value + seed) / 36} for seed in (0, 1)} for value in (31, 32)})
+    assert "It can't be told apart from the next, ema=31: +2.78 (+2.78 to +2.78) points" in str(steps)
     alike = make({0.1: {0: {"top1": 0.5}, 1: {"top1": 0.7}}, 0.2: {0: {"top1": 0.7}, 1: {"top1": 0.6}}})
     assert "It can't be told apart from the next, ema=0.1" in str(alike)
     lossy = make({0.1: {0: {"loss": 0.5}}, 0.2: {0: {"loss": 0.4}}, 0.3: {0: {}}})
@@ -197,6 +199,39 @@ def test_runs_share_the_machine(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert Sharing(2, 2).list_variables(1, 4) == {"OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": "2,3"}
     assert Sharing(4, 4).list_variables(3, 8) == {"OMP_NUM_THREADS": "1"}
+
+
+@pytest.mark.parametrize("texts", ["image=8,16", "image=[8],[16,16]", "image=a,b", "model=1,2", "channels=a,b"])
+def test_values_of_another_kind_are_one_line(texts, tmp_path, capfd):
+    assert run_to_code(["sweep", "digits", "--set", texts, "--out", str(tmp_path / "out")]) == 2
+    (line,) = capfd.readouterr().err.strip().splitlines()[-1:]
+    assert line.startswith(f"vitreous: error: {texts.partition('=')[0]} is ") and "it must be" in line
+
+
+def test_a_run_that_is_killed_has_failed(tmp_path, monkeypatch):
+    """As the kernel kills a process for want of memory: nobody has interrupted the sweep."""
+    from vitreous.sweeps import run
+
+    def kill(jobs):
+        jobs[0].process.kill()
+        jobs[0].process.wait()
+        return jobs[0]
+
+    monkeypatch.setattr(run, "wait_for_one", kill)
+    with pytest.raises(
+        FailedError, match=r"lr=1e-05,seed=3: it was ended by SIGKILL; perhaps the machine has no more memory"
+    ):
+        vitreous.sweep(grid={"optimizer.lr": [1e-5]}, config=to_dict(SHORT), out=tmp_path / "out", jobs=2)
+
+
+def test_a_table_of_many_settings_is_counted_once(monkeypatch):
+    from vitreous.sweeps import result
+
+    calls = []
+    monkeypatch.setattr(result, "find_interval", lambda values: calls.append(1) or find_interval(values))
+    found = make({n / 1000: {0: {"top1": 0.5}, 1: {"top1": n / 1000}} for n in range(200)})
+    assert len(found.to_dict()["variants"]) == 200 and len(str(found).splitlines()) > 200
+    assert len(calls) < 3 * 200
 
 
 def test_a_run_that_fails_in_a_process_of_its_own_is_named(tmp_path):

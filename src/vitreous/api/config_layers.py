@@ -4,7 +4,7 @@ name."""
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from vitreous.data.config import DataConfig
@@ -72,6 +72,10 @@ def check_kinds(settings: Any, recipe_options: Mapping[str, Any]) -> None:
     image, model = recipe_options.get("image"), recipe_options.get("model")
     if image is not None and not (isinstance(image, list | tuple) and [type(one) for one in image] == [int, int]):
         raise ConfigError(f"image is {image!r}; it must be (rows, cols), such as (224, 224)")
+    for name, kind, said in (("channels", int, "a whole number"), ("weights", str | PurePath, "a name or a path")):
+        value = recipe_options.get(name)
+        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+            raise ConfigError(f"{name} is {value!r}; it must be {said}")
     if model is not None and not isinstance(model, str):
         raise ConfigError(
             f"model is {model!r}; it must be a name, such as 'S/16'; other settings of a model go into settings"

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from vitreous.api.config_layers import RunOptions, lay_over
+from vitreous.api.config_layers import RunOptions, check_kinds, lay_over
 from vitreous.api.named_optimizer import name_optimizer
 from vitreous.api.progress import shows_progress
 from vitreous.api.training import WORDS, settle_options
@@ -113,6 +113,7 @@ def sweep(
 def settle(common: RunOptions, variant: Variant, file: ConfigFile | None, reporter: Reporter) -> RunConfig:
     """Return the complete configuration of a variant; raises UserError."""
     start = {**common.start, **{name: variant[name] for name in BESIDE[1:] if name in variant}}
+    check_kinds(common.settings, start)
     own = nest({name: value for name, value in variant.items() if name not in BESIDE})
     settings = merge_settings(RunConfig, common.settings, own)
     settings = {name: value for name, value in settings.items() if (name, value) not in WORDS}

@@ -3,8 +3,10 @@
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
+
+import numpy as np
 
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.recipes.catalog import START
@@ -25,6 +27,7 @@ FIXED = {
             "data.folds",
             "data.fold",
             "data.tuning_holdout",
+            "data.test_split",
         ),
         "it changes the images by which settings are compared",
     ),
@@ -73,7 +76,7 @@ def read_value(text: str) -> Any:
 
 def read_grid(path: str) -> Any:
     """Return the contents of a file of JSON or TOML; raises ConfigError, CheckpointError."""
-    file = find_file(path)
+    file = find_file(path, "--grid")
     if file != Path(path).expanduser():
         raise ConfigError(f"{path} is a folder; --grid needs a file of JSON or TOML")
     document = read_document(file)
@@ -118,9 +121,10 @@ def list_variants(grid: Any, where: str = "grid") -> list[Variant]:
             count *= len(one)
         if count > MOST:
             raise ConfigError(f"{where} has {count:,} combinations, more than {MOST:,}; vary less at once")
-        return [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())]
+        plain = [take_plain(one) for one in values.values()]
+        return [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*plain)]
     if isinstance(grid, list | tuple) and all(isinstance(one, Mapping) for one in grid) and 0 < len(grid) <= MOST:
-        found = [flatten(one) for one in grid]
+        found = [{name: take_plain(value) for name, value in flatten(one).items()} for one in grid]
         check_names(itertools.chain.from_iterable(found), where)
         return found
     raise ConfigError(
@@ -136,11 +140,31 @@ def combine_variants(first: Sequence[Variant], second: Sequence[Variant]) -> lis
     if len(first) * len(second) > MOST:
         raise ConfigError(f"{len(first) * len(second):,} combinations are more than {MOST:,}; vary less at once")
     found = [{**one, **other} for one in first for other in second]
-    seen: list[str] = [json.dumps(one, sort_keys=True) for one in found]
-    if len(set(seen)) < len(seen):
-        twice = next(one for place, one in enumerate(found) if seen[place] in seen[:place])
+    seen: set[str] = set()
+    twice = None
+    for one in found:
+        key = json.dumps({name: unify(value) for name, value in one.items()}, sort_keys=True)
+        twice = one if key in seen and twice is None else twice
+        seen.add(key)
+    if twice is not None:
         raise ConfigError(f"{format_values(twice) or 'the setting'} is tried twice; give each value once")
     return found
+
+
+def unify(value: Any) -> Any:
+    """Return a value in the form in which equal ones are the same text: 1.0 as 1, a list for a tuple."""
+    if isinstance(value, list | tuple):
+        return [unify(one) for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def take_plain(value: Any) -> Any:
+    """Return a value of Python as JSON has it: a path as text, a number of NumPy's as a number."""
+    if isinstance(value, list | tuple):
+        return [take_plain(one) for one in value]
+    if isinstance(value, PurePath):
+        return str(value)
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def check_names(names: Iterable[str], where: str) -> None:
@@ -165,6 +189,10 @@ def nest(variant: Mapping[str, Any]) -> dict[str, Any]:
         place = found
         for one in above:
             place = place.setdefault(one, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"{name} is within {one}, which is given a value too; leave out one of them")
+        if isinstance(place.get(last), dict):
+            raise ConfigError(f"{name} is given a value, and so is a setting within it; leave out one of them")
         place[last] = value
     return found
 

@@ -1,6 +1,7 @@
 """Runs in processes of their own: several at once, or each of several processes."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -96,7 +97,15 @@ class Job:
         last = next((line for line in reversed(lines) if line.strip()), "it said nothing").removeprefix(
             "vitreous: error: "
         )
-        kind = UserError if self.process.returncode == 2 else FailedError
+        code = self.process.returncode
+        if number := -code if code < 0 else max(0, code - 128):
+            last = (
+                f"it was ended by {signal.Signals(number).name}"
+                if number in set(signal.Signals)
+                else f"exit code {code}"
+            )
+            last += "; perhaps the machine has no more memory" if number == signal.SIGKILL else ""
+        kind = UserError if code == 2 else FailedError
         return kind(f"{self.cell.name}: {last} ({self.log} has all of it); the same command goes on with the sweep")
 
 

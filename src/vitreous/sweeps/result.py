@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ from vitreous.metrics.seeds import Interval, find_interval, pair_differences
 from vitreous.runtime.data_frames import Tabular
 from vitreous.runtime.display import Shown, align_columns, strip_hidden
 from vitreous.sweeps.grid import Variant, format_value, format_values
-from vitreous.sweeps.plan import Figures, SweepPlan
+from vitreous.sweeps.plan import Figures, SweepCell, SweepPlan
+
+ROUNDING = 1e-9
+"""Width of an interval that is only rounding."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +60,15 @@ class SweepResult(Shown, Tabular):
     def take(cls, plan: SweepPlan, signal: int | None = None) -> "SweepResult":
         """Return what the runs of a plan have reached."""
         found: list[VariantResult] = []
-        variants = list({format_values(cell.variant): cell.variant for cell in plan.cells}.values())
-        for variant in variants:
-            cells = [cell for cell in plan.cells if cell.variant == variant]
+        by_variant: dict[str, list[SweepCell]] = {}
+        for cell in plan.cells:
+            by_variant.setdefault(format_values(cell.variant), []).append(cell)
+        for cells in by_variant.values():
             runs = {cell.seed: plan.results[cell.name] for cell in cells if cell.name in plan.results}
-            found.append(VariantResult(variant, runs, len(cells)))
+            found.append(VariantResult(cells[0].variant, runs, len(cells)))
         return cls(plan.folder, tuple(found), signal)
 
-    @property
+    @cached_property
     def figure(self) -> str:
         """What variants are judged by: top1, map or, without labels, loss."""
         every = [one for each in self.variants for one in each.runs.values() if one]
@@ -79,7 +84,7 @@ class SweepResult(Shown, Tabular):
         """Runs in all."""
         return sum(one.seeds for one in self.variants)
 
-    @property
+    @cached_property
     def ranking(self) -> list[VariantResult]:
         """The variants with a figure for every seed, the best mean first."""
         whole = [one for one in self.variants if one.is_whole(self.figure)]
@@ -90,7 +95,7 @@ class SweepResult(Shown, Tabular):
         """The variant with the best mean; None until all runs are done, or if none has figures for all seeds."""
         return next(iter(self.ranking), None) if self.done == self.cells else None
 
-    @property
+    @cached_property
     def columns(self) -> dict[str, list[Any]]:
         """A row for each variant: its values, then seeds, diverged, mean, low, high of the figure, and whether it is the
         best."""
@@ -163,7 +168,8 @@ class SweepResult(Shown, Tabular):
         second = format_values(other.variant)
         if found.count < 2:
             return f"Next is {second}"
-        apart = found.low > 0 or found.high < 0
+        # Differences that are equal for all seeds, usual with few images, leave no width to judge by.
+        apart = found.high - found.low > ROUNDING and (found.low > 0 or found.high < 0)
         scale, unit = (100, " points") if self.figure == "top1" else (1, "")
         difference = (
             f"{scale * found.mean:+.3g} ({scale * found.low:+.3g} to {scale * found.high:+.3g}){unit}, seed by seed"

@@ -66,6 +66,10 @@ def run_here(plan: SweepPlan, reporter: Reporter) -> int | None:
     return None
 
 
+STOPPED = {signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])}
+"""Signals by which somebody ends a run; others, such as the kernel's for want of memory, are failures."""
+
+
 def run_jobs(plan: SweepPlan, sharing: Sharing, reporter: Reporter) -> int | None:
     """Compute several runs at once, each in processes of its own."""
     waiting, running, free, gpus = plan.pending, [], list(range(sharing.jobs)), count_gpus()
@@ -83,7 +87,7 @@ def run_jobs(plan: SweepPlan, sharing: Sharing, reporter: Reporter) -> int | Non
             running.remove(job)
             free.append(job.slot)
             code = job.process.returncode
-            if code >= 128 or code < 0:
+            if abs(code) % 128 in STOPPED and (code >= 128 or code < 0):
                 return abs(code) % 128
             if code and not has_diverged(plan.find_run(job.cell)):
                 raise job.explain()

@@ -96,13 +96,13 @@ def read_config_file(source: str | Path | Mapping[str, Any] | RunConfig) -> Conf
     return read_settings(str(path), document)
 
 
-def find_file(given: str) -> Path:
-    """Return the file at a path, or the one in a folder; raises ConfigError."""
+def find_file(given: str, option: str = "--config") -> Path:
+    """Return the file at a path that an option gives, or the one in a folder; raises ConfigError."""
     if (reason := explain_url(given)) is not None:
         raise ConfigError(reason)
     path = Path(given).expanduser()
     if not path_exists(path):
-        raise ConfigError(f"--config: {explain_absence(path)}")
+        raise ConfigError(f"{option}: {explain_absence(path)}")
     if not path.is_dir():
         return path
     run = find_run(path)
