@@ -193,6 +193,54 @@ def test_a_threshold_that_leaves_nothing_is_said(whole, tmp_path):
         begin_rounds(plan_rounds(config, options), tmp_path / "self")
 
 
+def test_held_out_images_are_neither_learned_from_nor_measured_before_the_end(whole, tmp_path):
+    data, more = tmp_path / "data", tmp_path / "more"
+    for label in "012":
+        files = sorted((whole / "labelled" / label).iterdir())
+        for split, part in (("train", files[:10]), ("val", files[10:13]), ("test", files[13:16])):
+            (data / split / label).mkdir(parents=True)
+            for file in part:
+                shutil.copy(file, data / split / label)
+    shutil.copytree(whole / "more", more)
+    for split in ("val", "test"):
+        for file in (data / split).rglob("*.png"):
+            shutil.copy(file, more / f"{split}-{file.name}")
+    config = replace(configure(whole), data=DataConfig(str(data), unlabelled=str(more), test_split="once"), batch=8)
+    listener, options = Listener(), replace(OPTIONS, threshold=0.0, at_most=0)
+    result = begin_rounds(plan_rounds(config, options), tmp_path / "self", listener)
+    test = len(list((data / "test").rglob("*.png")))
+    said = f"{9 + test} of {49 + test} unlabelled images are among the validation or test images, and are left out"
+    assert listener.messages.count(said) == 2
+    assert {row["path"] for row in read_labels(tmp_path / "self" / "labels-2.csv")} == {
+        path.name for path in (whole / "more").iterdir()
+    }
+    assert [path.parent.name for path in (tmp_path / "self").rglob("test.jsonl")] == ["final"]
+    assert result.metrics["top1"] == read_run(tmp_path / "self" / "final").metrics[-1]["top1"]
+    for split in ("val", "test"):
+        assert vitreous.evaluate(tmp_path / "self", data / split, speed=False).overlap is None
+    seen = tmp_path / "seen"
+    for number in (60, 61):  # labelled since, by hand
+        (seen / str(number - 60)).mkdir(parents=True)
+        shutil.copy(whole / "more" / f"{number:03}.png", seen / str(number - 60))
+    (seen / "2").mkdir()
+    shutil.copy(next((data / "test" / "2").iterdir()), seen / "2")
+    assert vitreous.evaluate(tmp_path / "self", seen, speed=False).overlap.trained == 2
+    with pytest.raises(
+        DataError, match=f"{test} of {test} unlabelled images are among the validation or test images; name others"
+    ):
+        begin_rounds(
+            plan_rounds(replace(config, data=replace(config.data, unlabelled=str(data / "test"))), options),
+            tmp_path / "b",
+        )
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"self_training": 1}', "[]", "3"])
+def test_a_damaged_plan_is_one_line(tmp_path, text):
+    (tmp_path / "self-training.json").write_text(text)
+    with pytest.raises(RunError, match=r"self-training\.json"):
+        read_plan(tmp_path)
+
+
 def test_from_python_by_the_recipe_and_a_dry_run_before(whole, tmp_path):
     settings = {"duration": "4st", "evaluate_every": "4st", "workers": 0, "device": "cpu"}
     how = {"recipe": "noisy-student", "unlabelled": whole / "more", "settings": settings}

@@ -193,7 +193,7 @@ def add_test(
         leaks=tuple(pair for part in others for pair in find_same_bytes(part, test)) if test else (),
         notes=notes,
     )
-    trial = config.tuning_holdout > 0 or (config.folds > 0 and config.fold != ALL)
+    trial = config.tuning_holdout > 0 or (config.folds > 0 and config.fold != ALL) or config.test_split == "hidden"
     source = build_source(test, classes, decode, test.broken) if test and not trial else None
     return replace(dataset, report=report, test=source)
 

@@ -52,7 +52,7 @@ def list_parts(config: DataConfig) -> tuple[list[Listing], Listing | None]:
             "data.path is empty; give a folder of class folders, a CSV or JSONL file, digits, or formula:fractals"
         )
     optional, stamps = config.labels == "optional", config.scan == "first"
-    splits, once = list_splits(path, optional, True, stamps), config.test_split == "once" and not optional
+    splits, once = list_splits(path, optional, True, stamps), config.test_split != "stand-in" and not optional
     train, own = (splits.train, splits.validation) if once else splits.let_test_stand_in()
     assert train is not None
     test = splits.test if once else None

@@ -93,7 +93,8 @@ def compare(source: Source, data: Dataset, *, refitted: bool = False) -> Overlap
 
 def count(mine: Sequence[Item], data: Dataset, refitted: bool) -> Overlap | None:
     """Return how many of some images are among the training and the validation images; None if none were trained on."""
-    trained, held_out = find_shared(mine, items(data.train)), find_shared(mine, items(data.validation))
+    learned = items(data.train) + ([] if data.pseudo is None else items(data.pseudo.others))
+    trained, held_out = find_shared(mine, learned), find_shared(mine, items(data.validation))
     if refitted:
         trained = [one or other for one, other in zip(trained, held_out, strict=True)]
     else:

@@ -1,9 +1,12 @@
 """A teacher's labels for unlabelled images, made once on clean images, and kept as a file that people can read."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from vitreous.data.config import DataConfig
+from vitreous.data.dataset import open_dataset
 from vitreous.data.sources.base import Source
 from vitreous.data.sources.pseudo_labels import (
     ClassCount,
@@ -12,9 +15,11 @@ from vitreous.data.sources.pseudo_labels import (
     format_pseudo_labels,
     read_pseudo_labels,
 )
+from vitreous.data.sources.subset import Subset
 from vitreous.data.unlabelled import open_unlabelled
-from vitreous.errors import CheckpointError
+from vitreous.errors import CheckpointError, DataError
 from vitreous.evaluation.accuracy import outputs
+from vitreous.evaluation.overlap import find_shared, items
 from vitreous.metrics.classification import softmax
 from vitreous.predictor import Predictor
 from vitreous.self_training.options import SelfTrainingOptions
@@ -88,6 +93,26 @@ def label_images(
     return PseudoLabels(tuple(images.names), labels, confidence, copies, soft)
 
 
+def take_labelled(data: DataConfig) -> DataConfig:
+    """Return the settings of the labelled images alone."""
+    return replace(data, unlabelled=None, pseudo_labels=None, pseudo_ratio=1.0)
+
+
+def leave_out_held_out(images: Source, config: RunConfig, reporter: Reporter) -> Source:
+    """Return unlabelled images without those that are among the validation or test images, and report how many these are; raises
+    DataError if none are left."""
+    dataset = open_dataset(take_labelled(config.data), config.decode)
+    held_out = items(dataset.validation) + ([] if dataset.test is None else items(dataset.test))
+    shared = find_shared(items(images), held_out)
+    if not any(shared):
+        return images
+    said = f"{sum(shared):,} of {len(images):,} unlabelled images are among the validation or test images"
+    if all(shared):
+        raise DataError(f"{said}; name others with --unlabelled")
+    reporter.message(f"{said}, and are left out")
+    return Subset(images, np.flatnonzero(~np.array(shared)))
+
+
 def write_pseudo_labels(
     file: Path,
     teacher: str,
@@ -103,7 +128,7 @@ def write_pseudo_labels(
     """
     if not file.exists():
         predictor = open_teacher(teacher, classes, config.device)
-        images = open_unlabelled(config.data, predictor.folder.decode)
+        images = leave_out_held_out(open_unlabelled(config.data, predictor.folder.decode), config, reporter or Silent())
         found = label_images(predictor, images, classes, options, config.workers, reporter)
         write_atomically(file, format_pseudo_labels(found, classes))
     return count_by_class(read_pseudo_labels(file, classes), classes)

@@ -27,7 +27,7 @@ from vitreous.model.count import count_parameters
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.run_folder import MODEL
 from vitreous.runtime.display import Shown
-from vitreous.self_training.labelling import open_teacher, write_pseudo_labels
+from vitreous.self_training.labelling import open_teacher, take_labelled, write_pseudo_labels
 from vitreous.self_training.options import SelfTrainingOptions
 from vitreous.settings import from_dict, to_dict
 from vitreous.storage.presence import path_exists
@@ -123,9 +123,13 @@ def plan_rounds(config: RunConfig, options: SelfTrainingOptions) -> SelfTraining
 
 def set_teacher(config: RunConfig) -> RunConfig:
     """Return the configuration of a run on the labelled images alone."""
-    return replace(
-        config, teacher=None, data=replace(config.data, unlabelled=None, pseudo_labels=None, pseudo_ratio=1.0)
-    )
+    return replace(config, teacher=None, data=take_labelled(config.data))
+
+
+def hide_test(config: RunConfig) -> RunConfig:
+    """Return the configuration of a run that isn't the last: the test split is measured once."""
+    once = config.data.test_split == "once"
+    return replace(config, data=replace(config.data, test_split="hidden")) if once else config
 
 
 def set_labels(config: RunConfig, labels: Path) -> RunConfig:
@@ -175,7 +179,7 @@ def run_rounds(plan: SelfTraining, out: Path, reporter: Reporter) -> TrainResult
         note_size(plan, reporter)
     if plan.config.teacher is None and TEACHER not in plan.results:
         reporter.message("training the first teacher, on the labelled images")
-        result = begin_or_resume(set_teacher(plan.config), out / TEACHER, reporter)
+        result = begin_or_resume(hide_test(set_teacher(plan.config)), out / TEACHER, reporter)
         if result.stopped == "interrupted":
             return replace(result, run=out)
         plan.results[TEACHER] = select_judged(result.metrics)
@@ -200,7 +204,8 @@ def run_round(plan: SelfTraining, turn: int, teacher: str, folder: Path, reporte
     reporter.message(f"round {turn} of {plan.options.rounds}: {teacher} labels the images in {config.data.unlabelled}")
     kept = write_pseudo_labels(labels, teacher, config, plan.classes, plan.options, reporter)
     reporter.message(f"training student {turn} of {plan.options.rounds}")
-    result = begin_or_resume(set_labels(config, labels), folder, reporter)
+    student = set_labels(config, labels)
+    result = begin_or_resume(student if turn == plan.options.rounds else hide_test(student), folder, reporter)
     if result.stopped != "interrupted":
         plan.results[str(turn)] = {
             **select_judged(result.metrics),

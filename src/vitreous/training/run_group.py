@@ -109,7 +109,7 @@ def read_group(file: Path, layout: tuple[str, int], build: Callable[[RunConfig, 
         config = from_dict(RunConfig, document["config"], "config")
         places = dict(document.get("places") or {})
         return build(relocate_config(config, places, file.parent), places, document)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, RunError):
             raise
         reason = str(error).splitlines()[0] if str(error) else repr(error)

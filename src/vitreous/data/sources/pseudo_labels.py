@@ -19,6 +19,8 @@ from vitreous.errors import ConfigError, DataError
 from vitreous.shapes import Pixels
 
 COLUMNS = ("path", "label", "confidence", "copies")
+MOST_COPIES = 200_000_000
+"""Most copies of all images together: their order takes 16 bytes each."""
 FINEST = 1000
 """Largest denominator of the ratio of pseudo-labelled to labelled examples."""
 ROUNDING = 1e-3
@@ -265,6 +267,8 @@ def join_pseudo_labelled(
         raise DataError(f"{path} labels {twice} twice; list each image once, with its number of copies")
     if not found.copies.any():
         raise DataError(f"{path} leaves out every image: all have 0 copies")
+    if (total := int(found.copies.sum())) > MOST_COPIES:
+        raise DataError(f"{path} asks for {total:,} copies in all, above the limit of {MOST_COPIES:,}; lower them")
     order = np.argsort([place[name] for name in found.names], kind="stable")
     rows = np.repeat(order, found.copies[order]).astype(np.int64)
     indices = np.array([place[found.names[row]] for row in rows], np.int64)
