@@ -59,6 +59,25 @@ def test_the_nearest_are_those_of_double_precision(vitreous, trained, images, en
         np.testing.assert_allclose([one["cosine"] for one in found], [cosine for _, cosine in expected[:4]], atol=2e-6)
 
 
+def test_a_name_that_several_files_have_is_not_guessed(vitreous, trained, here):
+    for number, split in enumerate(("train", "val")):
+        for place in ("cat/0", "cat/1", "dog/2"):
+            seed = 10 * number + int(place[-1])
+            write(here / "data" / split / f"{place}.png", encoded(picture(seed, 9, 12, 1)))
+    vitreous("embed", trained, "--data", "data", "--out", "f.npz").worked("6 vectors")
+    vitreous("similar", "cat/0.png", "--in", "f.npz").refused(
+        "may be any of 2 images", "train/cat/0.png", "val/cat/0.png", "give the path of the file"
+    )
+    write(here / "cat" / "0.png", encoded(picture(99, 9, 12, 1)))  # another file of that name
+    write(here / "other.png", (here / "cat" / "0.png").read_bytes())
+    shown = {
+        file: vitreous("similar", file, "--in", "f.npz", "--format", "jsonl").worked()
+        for file in ("cat/0.png", "other.png", "data/train/cat/0.png", "data/val/cat/0.png")
+    }
+    assert shown["cat/0.png"] == shown["other.png"]
+    assert len(set(shown.values())) == 3
+
+
 def test_formats_and_the_page(vitreous, trained, images, here):
     vitreous("embed", trained, "--data", "photos", "--out", "f.npz").worked()
     (images / "dog" / "4.png").unlink()

@@ -1,8 +1,10 @@
 """Runs on images with several labels each: from the manifest to a model that gives each label its own probability."""
 
+import csv
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -150,6 +152,28 @@ def test_everything_that_is_set_takes_part(data, learned):
         {"augment": replace(SETS.augment, mixup=0.0, cutmix=1.0)},
     ]
     assert len({dry_run(replace(config, **changed)).loss for changed in changes}) == 5
+
+
+def test_a_test_split_without_a_label_is_measured_by_its_loss(data, tmp_path):
+    manifest = Path(data.path)
+    rows = list(csv.DictReader(manifest.open()))
+    place = manifest.parent
+    fields = [*rows[0]]
+    held = [row for row in rows if row["split"] != "train"]
+    for row in held[::2]:
+        row |= {"split": "test", "labels": ""}
+    with (place / "unlabelled-test.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, fields)
+        writer.writeheader()
+        writer.writerows(rows)
+    config = replace(SETS, data=DataConfig(str(place / "unlabelled-test.csv"), test_split="once"), duration="4st")
+    result = train(config, tmp_path / "run")
+    assert '"map"' not in (tmp_path / "run" / "test.jsonl").read_text()
+    vitreous.report(result.run)
+    (tmp_path / "run" / "test.jsonl").write_text(  # as versions before wrote it
+        (tmp_path / "run" / "test.jsonl").read_text().replace('"loss"', '"map": null, "loss"', 1)
+    )
+    vitreous.report(result.run)
 
 
 def test_softmax_is_refused(data, tmp_path):

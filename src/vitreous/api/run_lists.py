@@ -144,7 +144,9 @@ def runs(
         raise UnknownName("order", sort, tuple(SORTS))
     known = Runs(Folder(folder))
     known.refresh(0.0)
-    while known.unread:
+    left = 0
+    while known.unread != left:  # a line that is still being written stays unread
+        left = known.unread
         known.refresh(0.0)
     chosen = View(find=find, sort=sort).choose_rows(known)
     if compare:

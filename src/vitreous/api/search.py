@@ -182,19 +182,17 @@ def find_name(name: str, stored: StoredFeatures, where: str) -> int | None:
     Raises:
         DataError: neither a file nor such a name, or several such names.
     """
-    places = {one: index for index, one in reversed(list(enumerate(stored.names)))}
-    if name in places:
-        return places[name]
-    if path_exists(name):
-        return None
-    ends = [index for one, index in places.items() if one.endswith(f"/{name}")]
+    same = [index for index, one in enumerate(stored.names) if one == name]
+    if path_exists(name):  # a file of that name, which isn't always the embedded one
+        file = Path(name).resolve()
+        return next((index for index in same if stored.place(index).resolve() == file), None)
+    ends = same or [index for index, one in enumerate(stored.names) if one.endswith(f"/{name}")]
     if len(ends) == 1:
         return ends[0]
     if ends:
-        listed = ", ".join(stored.names[index] for index in sorted(ends)[:3])
-        raise DataError(
-            f"{name} may be any of {len(ends):,} images in {where}, such as {listed}; give more of the name"
-        )
+        listed = ", ".join(str(stored.place(index) if same else stored.names[index]) for index in ends[:3])
+        more = "give the path of the file" if same else "give more of the name"
+        raise DataError(f"{name} may be any of {len(ends):,} images in {where}, such as {listed}; {more}")
     raise DataError(
         f"no such file: {name}; nor is an image of that name in {where}, whose names are such as {stored.names[0]}"
     )

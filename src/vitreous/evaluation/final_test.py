@@ -97,7 +97,7 @@ def note_measurement(
         "step": step,
         "images": len(source),
         "fingerprint": source.fingerprint,
-        **judged,
+        **{name: value for name, value in judged.items() if value is not None},
     }
     writer = RecordWriter(run / TESTS)
     try:

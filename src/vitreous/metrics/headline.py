@@ -12,12 +12,12 @@ SAID = {"top1": "top-1", "top5": "top-5", "map": "mAP", "micro_f1": "micro F1", 
 
 def find_headline(metrics: Mapping[str, Any]) -> str | None:
     """Return the name of the figure that judges an evaluation; None if it has only a loss."""
-    return next((name for name in NAMES if name in metrics), None)
+    return next((name for name in NAMES if metrics.get(name) is not None), None)
 
 
 def select_judged(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Return what is recorded of the best evaluation: its headline and its loss."""
-    return {name: metrics[name] for name in (*NAMES, "loss") if name in metrics}
+    return {name: metrics[name] for name in (*NAMES, "loss") if metrics.get(name) is not None}
 
 
 def rank_evaluation(metrics: Mapping[str, Any]) -> tuple[float, float]:

@@ -39,6 +39,13 @@ def test_more_shots_hold_the_fewer_and_seeds_differ():
     assert draw(train, 9, seed=3).tolist() == more.tolist()
 
 
+def test_the_most_shots_come_last_in_whatever_order_they_are_given():
+    train, test = clouds(each=12, seed=1), clouds(each=12, seed=2)
+    found = few_shot(train, test, shots=(5, "all", 1, 5), l2=0.1)
+    assert [one.shots for one in found.shots] == [1, 5, "all"]
+    assert found.shots[1].mean == few_shot(train, test, shots=(5,), l2=0.1).shots[0].mean
+
+
 def test_all_images_in_one_pass(monkeypatch):
     monkeypatch.setattr("vitreous.evaluation.probes.few_shot.CHUNK", 7)
     train, test = clouds(seed=1), clouds(seed=2)

@@ -92,8 +92,10 @@ def test_classes_are_matched_by_name():
 
 
 def test_one_image_of_each_class_leaves_nothing_to_choose_by():
-    train = clouds(each=1)
-    assert linear_probe(train, train).tried == ()
+    train = clouds(each=2)
+    with pytest.raises(DataError, match="no training images can be held out to choose a setting by"):
+        linear_probe(train, train)
+    assert linear_probe(train, train, LinearOptions(grid=(0.1,))).chosen == 0.1
 
 
 MISTAKES = {

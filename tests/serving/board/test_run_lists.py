@@ -65,6 +65,13 @@ def test_long_files_are_read_to_their_end(tmp_path, monkeypatch):
     assert vitreous.runs(tmp_path).runs[0].step == 5000
 
 
+def test_a_line_that_is_still_being_written_is_not_waited_for(tmp_path):
+    run = write_run(tmp_path / "cut", steps=10, until=5)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "train", "st')
+    assert vitreous.runs(tmp_path).runs[0].step == 5
+
+
 def test_what_is_not_there_is_refused_in_one_line(folder, tmp_path):
     with pytest.raises(ConfigError, match="name a folder of runs"):
         vitreous.runs(folder / "nowhere")

@@ -5,6 +5,7 @@ For each seed, `numpy.random.default_rng(seed)` shuffles the training images of 
 2^10). If a class has too few images, the authors use all it has; here that is an error.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -73,7 +74,8 @@ def few_shot(
         train: features to draw the shots from.
         test: features to measure on.
         classes: those to distinguish, all of them by default; images of others are left out.
-        shots: images of each class; "all" learns from every training image, in one pass over the features.
+        shots: images of each class, in any order: the most are the last of the result; "all" learns from every training image, in one
+            pass over the features.
         l2: regularisation. Of several values each seed uses the one that is best on the training images it did not draw
             (among equal ones the largest); the test images are not involved.
         seeds: number of draws.
@@ -89,7 +91,7 @@ def few_shot(
     check_l2(grid)
     check_shots(train, shots, seeds)
     found = []
-    for one in shots:
+    for one in sorted(set(shots), key=lambda one: math.inf if one == ALL else one):
         draws = [fit_all(train, grid)] if one == ALL else [fit_drawn(train, one, grid, seed) for seed in range(seeds)]
         predicted = tuple(readout.predict(test.vectors) for readout, _ in draws)
         accuracies = tuple(float((labels == test.labels).mean()) for labels in predicted)

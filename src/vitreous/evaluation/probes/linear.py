@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitreous.errors import ConfigError, UnknownName
+from vitreous.errors import ConfigError, DataError, UnknownName
 from vitreous.evaluation.probes.features import Features, match
 from vitreous.evaluation.probes.few_shot import hold_out
 from vitreous.evaluation.probes.least_squares import CHUNK, STD_EPS, check_l2
@@ -120,7 +120,12 @@ def linear_probe(
     solve = {"lbfgs": lbfgs, "sgd": sgd}[options.solver]
     tried: tuple[tuple[float, float], ...] = ()
     chosen = grid[0]
-    if len(grid) > 1 and held.any():
+    if len(grid) > 1 and not held.any():
+        raise DataError(
+            "no training images can be held out to choose a setting by: no class has more than two; give one value "
+            "(--l2; --rates with sgd)"
+        )
+    if len(grid) > 1:
         problem = build_problem(train, everything[~held])
         weights = solve(problem, everything[~held], grid, options)
         shares = [measure_accuracy(problem, one, everything[held]) for one in weights]
