@@ -17,6 +17,7 @@ import pytest
 from tests.support import forked
 
 import vitreous
+from vitreous.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "vitreous"
@@ -34,6 +35,7 @@ WITHOUT_TORCH = [
     "vitreous.model.count",
     "vitreous.cli.main",
     "vitreous.cli.options.commands",
+    *sorted({module for module, _ in COMMANDS.values()}),
     "vitreous.cli.parse",
     "vitreous.api.loading",
     "vitreous.engines.onnxruntime_engine",

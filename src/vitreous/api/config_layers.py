@@ -10,11 +10,11 @@ from typing import Any, Literal
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import is_built_in
 from vitreous.errors import ConfigError
-from vitreous.recipes.catalog import MODELS, NONE, RECIPES, START
+from vitreous.recipes.catalog import MODELS, NONE, RECIPES
 from vitreous.self_training.options import SelfTrainingOptions
 from vitreous.settings import flatten, merge_settings
 from vitreous.training.changes import format_differences
-from vitreous.training.config import RunConfig
+from vitreous.training.config import START, RunConfig
 from vitreous.training.config_file import ConfigFile
 from vitreous.training.reporter import Reporter
 from vitreous.training.settings_check import check_values, check_weights

@@ -19,7 +19,7 @@ def sweep(arguments: list[str]) -> int:
     options = parse(Sweep, arguments, "sweep", Sweep(settings=fit_kinds(Sweep().settings, arguments)))
     variants = read_variants(options)
     from vitreous.api.sweeps import sweep as carry_out
-    from vitreous.recipes.catalog import START
+    from vitreous.training.config import START
 
     settings = collect_named(options.settings, arguments)
     start = {name: getattr(options, name) for name in ("model", "image", "channels", "minutes")}

@@ -40,7 +40,7 @@ def train(arguments: list[str]) -> int:
 def train_here(options: Train, arguments: list[str], world: "World") -> int:
     """Train in this process, alone or as one of several."""
     from vitreous.api.training import train as carry_out
-    from vitreous.recipes.catalog import START
+    from vitreous.training.config import START
     from vitreous.training.results import DryRun
 
     settings = collect_named(options.settings, arguments)

@@ -17,7 +17,7 @@ from vitreous.recipes.papers import augreg, bit, bit_jft, plain_s16, vit_21k, vi
 from vitreous.recipes.pretrain import pretrain
 from vitreous.recipes.probe import probe
 from vitreous.recipes.small import TINY, small, small_vit
-from vitreous.training.config import RunConfig
+from vitreous.training.config import START, RunConfig
 
 RECIPES: dict[str, Callable[[RecipeOptions], RunConfig]] = {
     "small": small,
@@ -41,8 +41,6 @@ RECIPES: dict[str, Callable[[RecipeOptions], RunConfig]] = {
 }
 FROM_WEIGHTS = ("probe", "lp-ft", "finetune", "hyperrule")
 """Recipes that start from weights."""
-START = ("weights", "weights_as", "weights_grid", "weights_heads")
-"""What a run of any recipe starts from."""
 MODELS = ("weights", "teacher")
 """Settings that name a model; what they name is recorded, so that it is the same one later."""
 UNLABELLED = ("masked-patches", "mae")

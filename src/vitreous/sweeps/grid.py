@@ -6,12 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-import numpy as np
-
 from vitreous.errors import ConfigError, UnknownName
-from vitreous.recipes.catalog import START
 from vitreous.settings import flatten, to_dict
-from vitreous.training.config import RunConfig
+from vitreous.training.config import START, RunConfig
 from vitreous.training.config_file import check_text, find_file, read_document
 
 BESIDE = ("recipe", "model", "image", "channels", "minutes", *START)
@@ -164,7 +161,7 @@ def take_plain(value: Any) -> Any:
         return [take_plain(one) for one in value]
     if isinstance(value, PurePath):
         return str(value)
-    return value.item() if isinstance(value, np.generic) else value
+    return value.item() if hasattr(value, "item") else value
 
 
 def check_names(names: Iterable[str], where: str) -> None:

@@ -109,6 +109,10 @@ class EarlyStopConfig:
     """Smallest gain in validation accuracy, mAP or loss that counts as better, 0 to 1."""
 
 
+START = ("weights", "weights_as", "weights_grid", "weights_heads")
+"""Settings of what a run starts from, whatever its recipe."""
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """One complete training run: the same RunConfig on the same machine gives the same bits."""
