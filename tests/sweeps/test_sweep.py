@@ -23,7 +23,7 @@ from vitreous.sweeps.plan import SweepCell, SweepPlan
 from vitreous.sweeps.processes import Sharing
 from vitreous.sweeps.result import SweepResult
 
-SHORT = replace(TINY, duration="40st", evaluate_every="40st")
+SHORT = replace(TINY, duration="20st", evaluate_every="20st")
 RATES = {"optimizer.lr": [1e-5, 1e-2]}
 
 
