@@ -125,7 +125,7 @@ def check(folder: Path, config: RunConfig, expected: dict[str, torch.Tensor]) ->
 
 def test_a_killed_process_costs_no_bit(tmp_path: Path) -> None:
     kill_and_finish(
-        tmp_path, 2, replace(EXACT, duration="40st", evaluate_every="15st", checkpoint_every="3st", export="best")
+        tmp_path, 2, replace(EXACT, duration="24st", evaluate_every="9st", checkpoint_every="3st", export="best")
     )
 
 
