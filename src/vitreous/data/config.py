@@ -31,8 +31,8 @@ class DataConfig:
     """The fold that is held out, from 0; -1: train on all of them."""
     test_split: Literal["stand-in", "once", "hidden"] = "stand-in"
     """Role of a test split in the data. once: never used for training or choices, and measured once at the end,
-    which is what `vitreous train` sets; hidden: not even then, as for all runs of a self-training but the last; stand-in: the validation if the data has none, otherwise left out, as in
-    earlier versions."""
+    which is what `vitreous train` sets; hidden: not even measured, as by all runs of a self-training but the last;
+    stand-in: the validation if the data has none, otherwise left out, as in earlier versions."""
     broken: Policy = "raise"
     """What to do about files that can't be read: raise, or skip (they are counted and listed)."""
     labels: Literal["needed", "optional"] = "needed"

@@ -171,7 +171,6 @@ class _Passing:
         self.guard, self.exchange, self._receive, self._send = guard, exchange, receive, send
         self.read, self.started, self.ended = asyncio.Event(), False, False
         self.due = time.monotonic() + guard.options.read_timeout
-        self.abort: Callable[[], None] = exchange.abort
 
     async def run(self, scope: MutableMapping[str, Any]) -> None:
         """Let the service answer, unless the client leaves before."""
@@ -234,7 +233,7 @@ class _Passing:
                 await self._send(message)
         except TimeoutError:  # of an answer that isn't read
             self.exchange.status, self.exchange.problem = LEFT
-            self.abort()
+            self.exchange.abort()
             await asyncio.sleep(0)  # until the end of the connection is known
 
     async def fail(self, error: Exception) -> None:

@@ -98,12 +98,9 @@ class Job:
             "vitreous: error: "
         )
         code = self.process.returncode
-        if number := -code if code < 0 else max(0, code - 128):
-            last = (
-                f"it was ended by {signal.Signals(number).name}"
-                if number in set(signal.Signals)
-                else f"exit code {code}"
-            )
+        number = -code if code < 0 else code - 128
+        if number in set(signal.Signals):
+            last = f"it was ended by {signal.Signals(number).name}"
             last += "; perhaps the machine has no more memory" if number == signal.SIGKILL else ""
         kind = UserError if code == 2 else FailedError
         return kind(f"{self.cell.name}: {last} ({self.log} has all of it); the same command goes on with the sweep")
