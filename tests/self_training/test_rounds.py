@@ -234,6 +234,16 @@ def test_held_out_images_are_neither_learned_from_nor_measured_before_the_end(wh
         )
 
 
+@pytest.mark.parametrize(
+    "reached", [{"teacher": {}}, {"1": {"kept": [["a"]]}}, {"1": 3}, {"teacher": {"top1": "x"}}, [1], 3]
+)
+def test_results_that_are_none_are_one_line(whole, tmp_path, reached):
+    plan = json.loads((whole / "self" / "self-training.json").read_text())
+    (tmp_path / "self-training.json").write_text(json.dumps({**plan, "reached": reached}))
+    with pytest.raises(RunError, match=r"self-training\.json can't be read"):
+        read_plan(tmp_path)
+
+
 @pytest.mark.parametrize("text", ["[" * 200_000, '{"self_training": 1}', "[]", "3"])
 def test_a_damaged_plan_is_one_line(tmp_path, text):
     (tmp_path / "self-training.json").write_text(text)

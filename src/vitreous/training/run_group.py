@@ -108,7 +108,9 @@ def read_group(file: Path, layout: tuple[str, int], build: Callable[[RunConfig, 
             raise RunError(f"{file} is of version {document[key]}; this vitreous reads {version}")
         config = from_dict(RunConfig, document["config"], "config")
         places = dict(document.get("places") or {})
-        return build(relocate_config(config, places, file.parent), places, document)
+        found = build(relocate_config(config, places, file.parent), places, document)
+        str(found)  # results that can't be told are damage too
+        return found
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, RunError):
             raise
