@@ -228,8 +228,9 @@ def collect_named(settings: Any, arguments: Sequence[str], prefix: str = "") -> 
 
 def refuse_urls(settings: Any) -> None:
     """Raise ConfigError for a URL where a path or a name is needed, and not data."""
-    names = [field.name for field in dataclasses.fields(settings) if field.name != ORIGINS]
-    for name, value in ((name, getattr(settings, name)) for name in names):
+    for name, value in ((field.name, getattr(settings, field.name)) for field in dataclasses.fields(settings)):
+        if name == ORIGINS:
+            continue
         for text in value if isinstance(value, tuple) else (value,):
             if dataclasses.is_dataclass(text):
                 refuse_urls(text)

@@ -97,7 +97,7 @@ def note_measurement(
         "step": step,
         "images": len(source),
         "fingerprint": source.fingerprint,
-        **{name: value for name, value in judged.items() if value is not None},
+        **select_judged(judged),
     }
     writer = RecordWriter(run / TESTS)
     try:

@@ -57,12 +57,12 @@ def compute_maps(
     """
     ready = open_inside(predictor)
     settled = settle_options(options, ready.folder)
-    if query == "all" and settled.method == "attention":
-        check_weights(require_vit(ready.model), len(pixels), most)
     if query is None:
         return Maps(settled, *look_at(ready, pixels, settled))
     if settled.method != "attention":
         raise ConfigError(f"{settled.method} takes no query; it is for attention: give method=attention")
+    if query == "all":
+        check_weights(require_vit(ready.model), len(pixels), most)
     scores, targets, _, _ = look_at(ready, pixels, settled)
     weights = compute_patch_attention(ready, pixels, settled, query)
     maps = weights.mean(1) if settled.head is None else weights[:, settled.head]

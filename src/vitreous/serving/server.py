@@ -67,13 +67,12 @@ class PatientProtocol(H11Protocol):
 
     def drop_unread(self, now: float) -> None:
         """End a connection whose client reads nothing of what was sent, closed or not: it would be held for ever."""
-        size = self.transport.get_write_buffer_size()
-        if not size or size < self.unread[0] or not self.unread[0]:
-            self.unread = (size, now)
-        elif now - self.unread[1] > self.patience:
+        size, (before, since) = self.transport.get_write_buffer_size(), self.unread
+        if not before or size < before:
+            since = now
+        self.unread = (size, since)
+        if size and now - since > self.patience:
             self.transport.abort()
-        else:
-            self.unread = (size, self.unread[1])
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the time limit."""

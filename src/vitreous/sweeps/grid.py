@@ -138,13 +138,11 @@ def combine_variants(first: Sequence[Variant], second: Sequence[Variant]) -> lis
         raise ConfigError(f"{len(first) * len(second):,} combinations are more than {MOST:,}; vary less at once")
     found = [{**one, **other} for one in first for other in second]
     seen: set[str] = set()
-    twice = None
     for one in found:
         key = json.dumps({name: unify(value) for name, value in one.items()}, sort_keys=True)
-        twice = one if key in seen and twice is None else twice
+        if key in seen:
+            raise ConfigError(f"{format_values(one) or 'the setting'} is tried twice; give each value once")
         seen.add(key)
-    if twice is not None:
-        raise ConfigError(f"{format_values(twice) or 'the setting'} is tried twice; give each value once")
     return found
 
 

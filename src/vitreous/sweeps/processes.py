@@ -91,18 +91,23 @@ class Job:
             )
         return cls(cell, slot, process, log)
 
+    @property
+    def ended_by(self) -> signal.Signals | None:
+        """The signal that has ended it, or that it has told by its exit code; None if none has."""
+        code = self.process.returncode
+        number = -code if code < 0 else code - 128
+        return signal.Signals(number) if number in set(signal.Signals) else None
+
     def explain(self) -> FailedError | UserError:
         """Return the error for a run that has failed, with the last line that it has said."""
         lines = self.log.read_text(errors="replace").split("\n")
         last = next((line for line in reversed(lines) if line.strip()), "it said nothing").removeprefix(
             "vitreous: error: "
         )
-        code = self.process.returncode
-        number = -code if code < 0 else code - 128
-        if number in set(signal.Signals):
-            last = f"it was ended by {signal.Signals(number).name}"
-            last += "; perhaps the machine has no more memory" if number == signal.SIGKILL else ""
-        kind = UserError if code == 2 else FailedError
+        if self.ended_by is not None:
+            last = f"it was ended by {self.ended_by.name}"
+            last += "; perhaps the machine has no more memory" if self.ended_by == signal.SIGKILL else ""
+        kind = UserError if self.process.returncode == 2 else FailedError
         return kind(f"{self.cell.name}: {last} ({self.log} has all of it); the same command goes on with the sweep")
 
 

@@ -87,8 +87,8 @@ def run_jobs(plan: SweepPlan, sharing: Sharing, reporter: Reporter) -> int | Non
             running.remove(job)
             free.append(job.slot)
             code = job.process.returncode
-            if abs(code) % 128 in STOPPED and (code >= 128 or code < 0):
-                return abs(code) % 128
+            if job.ended_by in STOPPED:
+                return job.ended_by
             if code and not has_diverged(plan.find_run(job.cell)):
                 raise job.explain()
             figures = {} if code else read_figures(plan.find_run(job.cell))

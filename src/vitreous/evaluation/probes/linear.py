@@ -120,12 +120,12 @@ def linear_probe(
     solve = {"lbfgs": lbfgs, "sgd": sgd}[options.solver]
     tried: tuple[tuple[float, float], ...] = ()
     chosen = grid[0]
-    if len(grid) > 1 and not held.any():
-        raise DataError(
-            "no training images can be held out to choose a setting by: no class has more than two; give one value "
-            "(--l2; --rates with sgd)"
-        )
     if len(grid) > 1:
+        if not held.any():
+            raise DataError(
+                "no training images can be held out to choose a setting by: no class has more than two; give one value "
+                "(--l2; --rates with sgd)"
+            )
         problem = build_problem(train, everything[~held])
         weights = solve(problem, everything[~held], grid, options)
         shares = [measure_accuracy(problem, one, everything[held]) for one in weights]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from vitreous.errors import is_number
 from vitreous.metrics.headline import rank_evaluation
 from vitreous.serving.board.folder import Folder
 from vitreous.storage.run_config import METRICS
@@ -163,7 +164,7 @@ class Metrics:
             return
         self.ended = record if kind == "stopped" else None
         step = record.get("step")
-        self.step = max(self.step, int(step)) if is_number(step) else self.step
+        self.step = max(self.step, int(step)) if is_drawable(step) else self.step
         if kind not in self.curves:
             return
         self.last[kind] = record
@@ -174,22 +175,22 @@ class Metrics:
     @staticmethod
     def _extend(curves: dict[str, Curve], record: Mapping[str, Any]) -> None:
         at = record.get("epoch", record.get("step"))
-        if not is_number(at):
+        if not is_drawable(at):
             return
         for name, value in record.items():
-            if name in CLOCKS or not is_number(value) or (name not in curves and len(curves) >= LINES):
+            if name in CLOCKS or not is_drawable(value) or (name not in curves and len(curves) >= LINES):
                 continue
             curves.setdefault(name, Curve()).add(float(at), float(value))
 
 
-def is_number(value: Any) -> bool:
+def is_drawable(value: Any) -> bool:
     """Return whether a JSON value is a number that can be drawn."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
+    return is_number(value) and abs(value) <= LARGEST
 
 
 def is_damaged(value: Any) -> bool:
     """Return whether a JSON value is a number, but none that a run records: NaN, infinite, or beyond all bounds."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and not is_number(value)
+    return is_number(value) and not is_drawable(value)
 
 
 def is_better(record: Mapping[str, Any], before: Mapping[str, Any]) -> bool:

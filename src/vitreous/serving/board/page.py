@@ -12,7 +12,7 @@ from vitreous.drawing.html import STYLES, build_environment, read_resource
 from vitreous.drawing.svg import SMALL, Axis, Format, draw_dot, find_span_from_zero, format_percent, render_svg, shorten
 from vitreous.metrics.headline import SAID, format_figure
 from vitreous.serving.board.address import MOST_RUNS, ROWS, SMOOTHING, SORTS, View
-from vitreous.serving.board.curves import is_number
+from vitreous.serving.board.curves import is_drawable
 from vitreous.serving.board.folder import MOST_FILE
 from vitreous.serving.board.runs import BoardRun, Runs, list_settings
 from vitreous.serving.board.words import LANGUAGE, LANGUAGES, say
@@ -190,8 +190,8 @@ def find_scale(run: BoardRun, by: str) -> Callable[[float], float]:
     """Return what turns a record's epoch into the chart's x."""
     last = run.metrics.last.get("train") or run.metrics.last.get("evaluation") or {}
     epoch, step = last.get("epoch"), last.get("step")
-    factor = step / epoch if by == "step" and is_number(epoch) and is_number(step) and epoch and step else 1.0
-    return lambda x: x * factor if is_number(factor) else x
+    factor = step / epoch if by == "step" and is_drawable(epoch) and is_drawable(step) and epoch and step else 1.0
+    return lambda x: x * factor if is_drawable(factor) else x
 
 
 def shorten_name(name: str, most: int = 28) -> str:
@@ -233,7 +233,7 @@ def list_facts(run: BoardRun) -> list[tuple[str, str]]:
         ("trained", train.get("seconds"), format_duration),
         ("parameters", run.document.get("parameters"), shorten),
     ]
-    return [(say(name), form(value) if is_number(value) else "–") for name, value, form in wanted]
+    return [(say(name), form(value) if is_drawable(value) else "–") for name, value, form in wanted]
 
 
 def list_rows(chosen: Sequence[BoardRun]) -> list[tuple[str, list[str], bool]]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from vitreous.metrics.classification import wilson_interval
 from vitreous.metrics.headline import find_headline
-from vitreous.serving.board.curves import CHUNK, Metrics, is_number
+from vitreous.serving.board.curves import CHUNK, Metrics, is_drawable
 from vitreous.serving.board.folder import Folder
 from vitreous.settings import flatten
 from vitreous.storage.lock import LOCK, is_held
@@ -50,7 +50,7 @@ class BoardRun:
     def steps(self) -> int:
         """Planned steps."""
         steps = self.document.get("steps")
-        return int(steps) if is_number(steps) else 0
+        return int(steps) if is_drawable(steps) else 0
 
     @property
     def step(self) -> int:
@@ -67,25 +67,25 @@ class BoardRun:
         """Seconds of training that are left of a run that goes on, by its pace so far; None: not known."""
         last = self.metrics.last.get("train", {})
         seconds, step = last.get("seconds"), last.get("step")
-        if self.state != "running" or not is_number(seconds) or not is_number(step) or not step:
+        if self.state != "running" or not is_drawable(seconds) or not is_drawable(step) or not step:
             return None
         since = max(0.0, time.time() - self.metrics.changed)
         left = max(0.0, (self.steps - step) * seconds / step - since)
-        return left if is_number(left) else None
+        return left if is_drawable(left) else None
 
     @property
     def images(self) -> int:
         """Validation images."""
         data = self.document.get("data")
         count = data.get("validation") if isinstance(data, Mapping) else None
-        return int(count) if is_number(count) else 0
+        return int(count) if is_drawable(count) else 0
 
     @property
     def figure(self) -> tuple[str, float] | None:
         """The name and the value of what judges the best evaluation: top1, map or loss; None before the first."""
         best = self.metrics.best or {}
         name = find_headline(best) or "loss"
-        return (name, float(best[name])) if is_number(best.get(name)) else None
+        return (name, float(best[name])) if is_drawable(best.get(name)) else None
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -192,7 +192,7 @@ class Runs:
     def _is_finished(self, run: BoardRun) -> bool:
         """Return whether a run reached its end: all steps and their evaluation, or the end of its patience."""
         evaluated = run.metrics.last.get("evaluation", {}).get("step")
-        if is_number(evaluated) and evaluated >= run.steps and "steps" in run.document:
+        if is_drawable(evaluated) and evaluated >= run.steps and "steps" in run.document:
             return True
         return self._has_stopped_early(run)
 
