@@ -6,6 +6,7 @@ from PIL import Image
 from tests.deploy.conftest import TINY, folder_of
 from tests.engines.test_onnx_file import folder_of as export_of
 from tests.engines.test_onnx_file import linear
+from tests.support.processor import needs_bf16
 
 from vitreous.cli.main import main
 from vitreous.weights.model_folder import save_model
@@ -40,7 +41,7 @@ def test_verbose_says_who_computed_and_how(model, photos, capfd):
     assert (quiet.out, quiet.err) == (said.out, "")
 
 
-@pytest.mark.parametrize("precision", ["bf16", "auto"])
+@pytest.mark.parametrize("precision", [pytest.param("bf16", marks=needs_bf16), "auto"])
 def test_evaluate_and_embed_compute_in_the_precision_that_is_named(model, photos, tmp_path, capfd, precision):
     common = ["--device", "cpu", "--precision", precision, "--verbose", "--engine", "torch"]
     out = ["--out", str(tmp_path / "report")]

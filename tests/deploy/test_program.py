@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from tests.deploy.conftest import TINY, traceable
+from tests.support.processor import needs_bf16
 
 import vitreous
 from vitreous.engines import program_engine
@@ -87,7 +88,7 @@ def test_a_missing_compiler_is_said_before_any_work(original, tmp_path, monkeypa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=needs_bf16)])
 def test_a_compiled_package_is_a_model_like_any_other(precision, original, photo, tmp_path, monkeypatch):
     """In a process of its own too, where nothing has been compiled; other batches than those of the proof."""
     with traceable():

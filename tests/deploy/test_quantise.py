@@ -217,6 +217,7 @@ def test_openvino_rounds_what_layers_multiply_and_nothing_else(config, photos, t
         op for op in model.get_ops() if op.get_type_name() == "Constant" and op.get_element_type().to_string() == "i8"
     ]
     assert len(rounded) == found.layers - len(found.kept)
+    assert max(np.abs(op.data.astype(int)).max() for op in rounded) in (63, 64)  # 7 bits
     assert json.loads(model.get_rt_info(["vitreous", "graph"]).value)["precision"] == "int8"
     loaded = vitreous.load(found.path, precision="int8")
     assert (loaded.engine.name, loaded.engine.precision) == ("openvino", "int8")

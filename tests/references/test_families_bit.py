@@ -42,6 +42,7 @@ def small(units: tuple[int, ...] = (1, 2), width: int = 1, **given: Any) -> nn.M
 
 def difference(ours: nn.Module, theirs: nn.Module, size: tuple[int, int], channels: int = 3) -> float:
     pixels = nn.functional.interpolate(images(3, 5, channels), size) + images(*size, channels) / 2  # averages differ
+    pixels = pixels.to(next(ours.parameters()).dtype)
     with torch.inference_mode():
         own, other = ours(pixels), theirs(pixels)
     assert own.shape == other.shape
@@ -132,7 +133,8 @@ def test_a_whole_r50x1_of_googles(tmp_path: Path) -> None:
     twin.load_pretrained(file)
     folder, report = load_foreign(file, LoadOptions(image=(480, 480)))
     assert (folder.model.config.image, folder.preprocess.size, report.resized) == ((480, 480), (480, 480), "")
-    assert difference(folder.model, twin, (64, 96)) < CLOSE
+    # in float64: fifty layers of float32 are 1.02e-5 apart on a processor without AVX-512
+    assert difference(folder.model.double(), twin.double(), (64, 96)) < CLOSE
 
 
 def test_without_its_head_it_gives_features(tmp_path: Path) -> None:

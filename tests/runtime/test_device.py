@@ -1,16 +1,24 @@
 """How a CPU is set up, and which attention kernel follows from it."""
 
+import os
+import subprocess
 import sys
 import time
 from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
+from tests.deploy.conftest import TINY, folder_of
+from tests.support.processor import needs_bf16
 
+from vitreous.cli.main import main
 from vitreous.errors import UnknownName
 from vitreous.model.attention import SHORT, Heads, attend, attention_weights, has_slow_small_products
 from vitreous.runtime import device
-from vitreous.runtime.device import choose_device
+from vitreous.runtime.device import choose_device, computes_bf16
+from vitreous.runtime.processor import is_x86
+from vitreous.weights.model_folder import save_model
 
 
 @pytest.fixture
@@ -83,9 +91,41 @@ def test_the_gain_is_the_ratio_of_the_fastest_products(monkeypatch):
     """A clock on which float32 takes 6, 5, ..., 1 s and bfloat16 4 s each: 1 / 4."""
     times = iter([time for wide in range(6, 0, -1) for time in (0, wide, 0, 4)])
     monkeypatch.setattr("vitreous.runtime.precision.time", SimpleNamespace(perf_counter=lambda: next(times)))
+    monkeypatch.setattr(device, "PRODUCT", 8)
     assert device.measure_bf16.__wrapped__() == 0.25
 
 
+@pytest.mark.parametrize("arguments", [
+    ["train", "digits", "--precision", "bf16", "--out", "OUT"],
+    ["export", "MODEL", "--to", "torch", "--precision", "bf16", "--out", "OUT"],
+    ["predict", "MODEL", "IMAGE", "--precision", "bf16"],
+    ["evaluate", "MODEL", "digits", "--protocol", "knn", "--precision", "bf16", "--out", "OUT"],
+    ["embed", "MODEL", "IMAGE", "--precision", "bf16", "--out", "OUT.npz"],
+])  # fmt: skip
+def test_a_processor_without_bf16_is_told_so_before_any_work(tmp_path, monkeypatch, capfd, arguments):
+    monkeypatch.setattr(device, "computes_bf16", lambda _: False)
+    names = {name: str(tmp_path / name) for name in ("MODEL", "IMAGE", "OUT", "OUT.npz")}
+    save_model(tmp_path / "MODEL", folder_of(TINY))
+    Image.new("RGB", (16, 16)).save(tmp_path / "IMAGE", "png")
+    assert main([names.get(one, one) for one in arguments]) == 2
+    said = capfd.readouterr().err.splitlines()
+    assert said[-1].startswith("vitreous: error: this processor has no instructions for bf16")
+    assert said[-1].endswith("choose --precision fp32")
+    assert len(said) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"MODEL", "IMAGE"}
+
+
+@pytest.mark.skipif(not is_x86(), reason="an x86 processor's")
+def test_onednn_decides_whether_there_are_products_in_bf16():
+    """oneDNN held to AVX2, which is all that many laptops have."""
+    ask = "import torch; from vitreous.runtime.device import computes_bf16; print(computes_bf16(torch.device('cpu')))"
+    limited = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    done = subprocess.run([sys.executable, "-c", ask], env=limited, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+    assert computes_bf16(torch.device("cuda"))
+
+
+@needs_bf16
 def test_the_gain_agrees_with_a_longer_measurement():
     """Whatever this processor is: more products, timed by the process's own time, are on the same side."""
     gain = device.measure_bf16()

@@ -4,7 +4,6 @@ torch's own layer lays its weight out anew in every pass, copies the bias into t
 for the activation.
 """
 
-import platform
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +12,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitreous.runtime.processor import read_cpu_vendor
+from vitreous.runtime.processor import is_x86, read_cpu_vendor
 
 ACTIVATIONS = {"none": ("none", ""), "gelu": ("gelu", "none"), "gelu-tanh": ("gelu", "tanh"), "silu": ("swish", "")}
 """Our name of what follows a product, to oneDNN's name and its algorithm."""
@@ -34,7 +33,7 @@ class Packing:
 
 def choose_packing(dtype: torch.dtype, rows: tuple[int, ...]) -> Packing | None:
     """Return this processor's packing for a precision; None: it has none."""
-    if platform.machine().lower() not in ("x86_64", "amd64"):
+    if not is_x86():
         return None
     if dtype == torch.float32 and torch.backends.mkl.is_available() and "AuthenticAMD" not in read_cpu_vendor():
         return Packing("mkl", dtype, rows)

@@ -16,7 +16,7 @@ from vitreous.engines.packed_blocks import centre
 from vitreous.engines.packed_model import PATCHES, list_layers
 from vitreous.errors import ConfigError
 from vitreous.images.tensors import Normalization
-from vitreous.runtime.device import choose_device, has_fast_bf16, tune_cpu
+from vitreous.runtime.device import choose_device, takes_bf16, tune_cpu
 from vitreous.shapes import Pixels
 from vitreous.weights.model_folder import ModelFolder
 
@@ -34,8 +34,8 @@ class TorchEngine:
         compile: on an NVIDIA GPU, compile the model with torch.compile.
 
     Raises:
-        ConfigError: this machine has no such device, a precision other than these, or int8 for a model or a device that
-        can't; compile without an NVIDIA GPU, or if patches are merged.
+        ConfigError: this machine has no such device, a precision other than these, or one that the model or the device
+        can't compute in; compile without an NVIDIA GPU, or if patches are merged.
     """
 
     name = "torch"
@@ -53,7 +53,7 @@ class TorchEngine:
         self.device = choose_device(device)
         if self.device.type == "cpu":
             tune_cpu()
-        self.bf16 = precision == "bf16" or (precision == "auto" and has_fast_bf16(self.device))
+        self.bf16 = takes_bf16(precision, self.device)
         if precision == "int8":
             check_computable(folder, self.device)
         if compile:

@@ -10,7 +10,7 @@ import torch
 
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.runtime.precision import WORTH, compare_speeds
-from vitreous.runtime.processor import read_cpu_vendor
+from vitreous.runtime.processor import is_x86, read_cpu_vendor
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
@@ -57,6 +57,27 @@ def has_fast_bf16(device: torch.device) -> bool:
         announced = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
         return announced and measure_bf16() > WORTH
     return False
+
+
+def takes_bf16(precision: str, device: torch.device) -> bool:
+    """Return whether a precision, fp32, bf16, int8 or auto, means products in bfloat16 on a device.
+
+    Raises:
+        ConfigError: bf16, on a CPU that doesn't compute in it.
+    """
+    if precision == "bf16" and not computes_bf16(device):
+        raise ConfigError(
+            "this processor has no instructions for bf16, and torch would take some hundred times as long as in fp32; choose --precision fp32"
+        )
+    return precision == "bf16" or (precision == "auto" and has_fast_bf16(device))
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Return whether products in bfloat16 are feasible, if not fast: on an x86 processor that oneDNN can't multiply them on,
+    one without AVX-512, torch multiplies number by number, at 1 GFLOP/s where float32 has 109 (docs/notebook.md)."""
+    if device.type != "cpu" or not is_x86():
+        return True
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 @functools.cache

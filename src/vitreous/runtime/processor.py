@@ -4,6 +4,11 @@ import platform
 from pathlib import Path
 
 
+def is_x86() -> bool:
+    """Return whether the processor is one of Intel's or AMD's kind, in 64 bits."""
+    return platform.machine().lower() in ("x86_64", "amd64")
+
+
 def read_cpu_vendor() -> str:
     """Return the processor's maker and model as the system reports them, such as "AuthenticAMD"; empty if it reports
     none."""

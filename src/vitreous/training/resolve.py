@@ -24,7 +24,7 @@ from vitreous.model.kinds import get_kind, name_kind
 from vitreous.model.resnet_config import ResNetConfig
 from vitreous.model.swin_config import SwinConfig, check_swin_training
 from vitreous.objectives.config import ClassifyConfig
-from vitreous.runtime.device import choose_device, has_fast_bf16
+from vitreous.runtime.device import choose_device, has_fast_bf16, takes_bf16
 from vitreous.runtime.memory import read_memory
 from vitreous.shapes import Size
 from vitreous.storage.limits import format_bytes
@@ -60,7 +60,7 @@ def resolve(
     device = choose_device(config.device)
     if config.precision == "auto":
         config = replace(config, precision="bf16" if has_fast_bf16(device) else "fp32")
-    elif config.precision == "bf16" and not has_fast_bf16(device):
+    elif takes_bf16(config.precision, device) and not has_fast_bf16(device):
         reporter.message(
             "bf16 is slower than fp32 on this device, or no faster, and less precise; --precision auto avoids it"
         )

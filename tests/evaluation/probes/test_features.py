@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from tests.support.features import clouds
+from tests.support.processor import needs_bf16
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_digits
@@ -190,6 +191,7 @@ def test_where_features_are_kept(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / ".cache" / "vitreous" / "features"
 
 
+@needs_bf16
 def test_bf16_differs_a_little(source):
     exact = features(folder(), source).vectors
     rough = features(folder(), source, FeatureOptions(precision="bf16")).vectors

@@ -23,7 +23,7 @@ from vitreous.images.inputs import Image, prepare
 from vitreous.images.tensors import normalize
 from vitreous.metrics.classification import find_indices
 from vitreous.predictor import Predictor
-from vitreous.runtime.device import choose_device, has_fast_bf16, tune_cpu
+from vitreous.runtime.device import choose_device, takes_bf16, tune_cpu
 from vitreous.shapes import Pixels
 from vitreous.weights.model_folder import ModelFolder
 
@@ -228,7 +228,7 @@ def pixel_vectors(
 
 def _takes_bf16(precision: str, device: torch.device) -> bool:
     check_precision("torch", precision, ("fp32", "bf16"))
-    return precision == "bf16" or (precision == "auto" and has_fast_bf16(device))
+    return takes_bf16(precision, device)
 
 
 def _read_batch(
