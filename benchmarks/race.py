@@ -241,7 +241,8 @@ def race_int8(cell: Cell, rounds: int, clock: Clock, models: Path | None) -> dic
 
 def measure_int8(clock: Clock, side: int = 2048) -> float:
     """Return the operations a second of the fastest int8 product of large matrices."""
-    layer = Int8Linear(torch.randn(side, side), None, (-4.0, 4.0), gives=torch.bfloat16, rows=side)
+    gives = torch.bfloat16 if has_fast_bf16(CPU) else torch.float32
+    layer = Int8Linear(torch.randn(side, side), None, (-4.0, 4.0), gives=gives, rows=side)
     values, best = torch.randint(256, (side, side), dtype=torch.uint8), float("inf")
     for _ in range(6):
         started = clock()
@@ -252,7 +253,8 @@ def measure_int8(clock: Clock, side: int = 2048) -> float:
 
 def measure_limits(clock: Clock) -> dict[str, float]:
     """Return the operations a second of the fastest product by precision."""
-    found = {name: measure_products(dtype, clock=clock) for name, dtype in PRECISIONS.items()}
+    dtypes = {name: dtype for name, dtype in PRECISIONS.items() if name == "fp32" or has_fast_bf16(CPU)}
+    found = {name: measure_products(dtype, clock=clock) for name, dtype in dtypes.items()}
     return found | {"int8": measure_int8(clock)}
 
 

@@ -40,7 +40,10 @@ KINDS = {
 MAPS = {"ResNet": "grad-cam", "EfficientNet": "grad-cam", "Swin": "grad-cam", "SwinV2": "grad-cam"}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=pytest.mark.slow) if kind in ("DeiT", "hybrid", "SwinV2") else kind for kind in KINDS],
+)
 def test_every_command(kind, vitreous, here):
     name, settings, to = KINDS[kind]
     given = [one for one in TINY if not one.startswith("--model=")]

@@ -81,7 +81,7 @@ def test_openvino_stores_16_bits_and_computes_float32(tmp_path, monkeypatch):
         OpenVinoEngine(found.export, precision="fp16")
 
 
-@pytest.mark.parametrize("precision", [pytest.param("bf16", marks=needs_bf16), "fp16"])
+@pytest.mark.parametrize("precision", [pytest.param("bf16", marks=[pytest.mark.slow, needs_bf16]), "fp16"])
 def test_a_torch_program_has_narrow_weights_and_wide_outputs(precision, tmp_path, monkeypatch):
     monkeypatch.setenv("VITREOUS_CACHE", str(tmp_path / "cache"))
     folder = folder_of(FAMILIES["rotary mixed"])

@@ -23,7 +23,7 @@ MODEL = ViTConfig(image=(16, 24), patch=(8, 8), width=16, depth=2, heads=2, mlp_
 
 @pytest.fixture(autouse=True, scope="module")
 def short():
-    """Skip without VNNI; speed is measured by two passes: figures are not what is tested here."""
+    """Skip where torch has no int8 products; speed is measured by two passes: figures are not what is tested here."""
     try:
         int8_linear.check_int8()
     except ConfigError as error:
@@ -154,9 +154,9 @@ def test_what_cannot_be_quantised_is_refused_before_any_work(photos, tmp_path, m
         vitreous.quantise(folder_of(resnet), photos, **refused)
     with pytest.raises(ConfigError, match="without merged patches"):
         vitreous.quantise(folder_of(MODEL, merge=1), photos, **refused)
-    monkeypatch.setattr(int8_linear, "is_exact", lambda: False)
+    monkeypatch.setattr(int8_linear, "is_exact", lambda bits: False)
     assert targets.check_int8 is int8_linear.check_int8
-    with pytest.raises(ConfigError, match=r"lacks VNNI, .* vitreous quantise MODEL DATA --to onnx"):
+    with pytest.raises(ConfigError, match=r"sums overflow .* vitreous quantise MODEL DATA --to onnx"):
         vitreous.quantise("no such model", photos, **refused)
     assert not (tmp_path / "out").exists()
 

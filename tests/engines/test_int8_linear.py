@@ -1,7 +1,10 @@
 """int8 of the torch engine: the product of the rounded factors in float64, layer by layer and in whole models."""
 
 import copy
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +15,16 @@ from tests.deploy.test_families import FAMILIES
 from torch.nn import functional as F
 
 from vitreous.deploy.int8_torch import measure_ranges
-from vitreous.engines import int8_linear, torch_engine
-from vitreous.engines.int8_linear import Int8Linear, Int8Packing, check_int8, find_steps, round_values
+from vitreous.engines import fast_path, int8_linear, torch_engine
+from vitreous.engines.int8_linear import (
+    Int8Linear,
+    Int8Packing,
+    check_int8,
+    find_bits,
+    find_steps,
+    is_exact,
+    round_values,
+)
 from vitreous.engines.packed_blocks import PIXELS, PlainBlock
 from vitreous.engines.packed_linear import Packing
 from vitreous.engines.packed_model import PATCHES, count_packed, folds_pixels, list_layers, pack_model
@@ -21,6 +32,7 @@ from vitreous.engines.torch_engine import TorchEngine
 from vitreous.errors import ConfigError
 from vitreous.model.lora import add_lora
 from vitreous.model.swin_config import SwinConfig
+from vitreous.runtime.processor import is_x86
 
 ACTIVATIONS = {
     "none": lambda values: values,
@@ -52,9 +64,9 @@ def round_inputs(values, ends):
     return ((values.double() / step).round() + zero).clamp(0, 255).sub(zero).mul(step)
 
 
-def round_rows(weight):
-    """Return a weight in 127 steps of each row's largest value, in float64."""
-    step = weight.double().abs().amax(1, keepdim=True) / 127
+def round_rows(weight, largest=None):
+    """Return a weight in 127, or without VNNI 63, steps of each row's largest value, in float64."""
+    step = weight.double().abs().amax(1, keepdim=True) / (largest or {8: 127, 7: 63}[find_bits()])
     return (weight.double() / step).round() * step
 
 
@@ -67,10 +79,14 @@ def draw_layer(inputs=64):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_a_layer_is_the_product_of_rounded_factors_in_float64(activation):
+@pytest.mark.parametrize(("bits", "largest"), [(8, 127), (7, 63)])
+def test_a_layer_is_the_product_of_rounded_factors_in_float64(activation, bits, largest, monkeypatch):
+    if not is_exact(bits):
+        pytest.skip(f"this processor's sums of {bits} bits saturate")
+    monkeypatch.setattr(int8_linear, "find_bits", lambda: bits)
     weight, bias, values = draw_layer()
     ends = (float(values.min()) * 0.8, float(values.max()))  # some lie outside
-    product = F.linear(round_inputs(values, ends), round_rows(weight), bias.double())
+    product = F.linear(round_inputs(values, ends), round_rows(weight, largest), bias.double())
     expected = ACTIVATIONS[activation](product)
     for gives, near in ((torch.float32, 1e-6), (torch.bfloat16, 4e-3)):
         layer = Int8Linear(weight, bias, ends, activation, gives)
@@ -177,6 +193,34 @@ def test_an_engine_is_int8_from_the_first_image_on():
     assert engine.features(pixels).shape == (9, 32)
 
 
+def test_without_vnni_weights_take_7_bits_and_it_is_said(monkeypatch):
+    """The largest factors are exact then, in any order; an engine says so, since its numbers are others."""
+    monkeypatch.setattr(int8_linear, "is_exact", lambda bits: bits == 7)
+    monkeypatch.setattr(fast_path, "find_bits", int8_linear.find_bits)
+    engine, plain, pixels = engine_of()
+    found = engine.logits(pixels)
+    assert re.match(
+        "10 dense layers packed by (mkl|onednn), 10 of them in int8 with weights of 7 bits, as this", engine.notes[0]
+    )
+    assert 1e-4 < np.abs(found - plain).max() / np.abs(plain).max() < 0.1
+    weight = torch.where(torch.rand(32, 64, generator=DRAWN) < 0.5, 1.0, -1.0)
+    values = torch.where(torch.rand(16, 64, generator=DRAWN) < 0.5, 127.0, -128.0)
+    layer = Int8Linear(weight, None, (-128.0, 127.0), rows=16)
+    assert far(layer(values), F.linear(values.double(), weight.double())) < 1e-6
+
+
+@pytest.mark.skipif(not is_x86(), reason="an x86 processor's")
+@pytest.mark.parametrize(("most", "bits"), [("AVX2", 7), ("DEFAULT", 0)])
+def test_the_bits_are_those_that_the_processor_sums_exactly(most, bits):
+    """oneDNN held to AVX2, and as it is, where this process must find the same."""
+    ask = "from vitreous.engines.int8_linear import check_int8, find_bits; check_int8(); print(find_bits())"
+    limited = os.environ | {"ONEDNN_MAX_CPU_ISA": most}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", ask], env=limited, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{bits or find_bits()}\n"
+
+
 def test_pixels_are_exact_and_layers_can_stay_in_float():
     names = [f"blocks.{place}.{part}" for place in (0, 1) for part in ("attention.qkv", "attention.out", "mlp.expand")]
     engine, plain, pixels = engine_of(left=names)
@@ -216,10 +260,10 @@ def test_what_cannot_be_int8_is_refused(monkeypatch):
         TorchEngine(folder, "cuda", "int8")
     monkeypatch.undo()
     with monkeypatch.context() as changed:
-        changed.setattr(int8_linear, "is_exact", lambda: False)
-        with pytest.raises(ConfigError, match="lacks VNNI"):
+        changed.setattr(int8_linear, "is_exact", lambda bits: False)
+        with pytest.raises(ConfigError, match="int8 sums overflow silently in torch on this processor"):
             TorchEngine(folder, "cpu", "int8")
-        changed.setattr(int8_linear, "is_exact", lambda: torch.ops.onednn.no_such_product)
+        changed.setattr(int8_linear, "is_exact", lambda bits: torch.ops.onednn.no_such_product)
         with pytest.raises(ConfigError, match="has no int8 products"):
             TorchEngine(folder, "cpu", "int8")
     with monkeypatch.context() as changed:

@@ -58,7 +58,7 @@ NORMED = replace(
 
 @pytest.mark.parametrize(
     ("config", "size", "changed"),
-    [(EXACT, 4, {"micro_batch": 5}), (MASKED, 2, {})],
+    [(EXACT, 4, {"micro_batch": 5}), pytest.param(MASKED, 2, {}, marks=pytest.mark.slow)],
     ids=["labelled", "masked"],
 )
 def test_the_same_examples_weights_and_figures_in_any_number_of_processes(
@@ -93,7 +93,9 @@ def test_batch_norm_is_that_of_the_whole_batch(tmp_path: Path, doubled: None) ->
         assert torch.allclose(found["weights"][name], expected, rtol=1e-9, atol=1e-9), name
 
 
-@pytest.mark.parametrize(("shard", "recompute"), [("all", True), (2, False)], ids=["all", "hybrid"])
+@pytest.mark.parametrize(
+    ("shard", "recompute"), [("all", True), pytest.param(2, False, marks=pytest.mark.slow)], ids=["all", "hybrid"]
+)
 def test_a_divided_model_gets_the_same_weights(
     shard: str | int, recompute: bool, tmp_path: Path, doubled: None
 ) -> None:
@@ -155,7 +157,7 @@ def go_on(folder: Path, config: RunConfig, size: int) -> None:
         assert code == 0, (out, err)
 
 
-@pytest.mark.parametrize("shard", ["none", "all"])
+@pytest.mark.parametrize("shard", [pytest.param("none", marks=pytest.mark.slow), "all"])
 def test_a_run_goes_on_in_another_number_of_processes(shard: str, tmp_path: Path, doubled: None) -> None:
     """Four, two, one: each reads what the others wrote, of which the newest has lost a byte."""
     config = replace(EXACT, checkpoint_every="4st", keep_checkpoints=9)

@@ -239,7 +239,7 @@ def test_a_process_that_hangs_is_named(stopped: bool, tmp_path: Path, monkeypatc
     assert ("in hang_in_a_file" in said) != stopped
 
 
-@pytest.mark.parametrize("shard", ["none", "all"])
+@pytest.mark.parametrize("shard", [pytest.param("none", marks=pytest.mark.slow), "all"])
 def test_a_disk_that_is_full_in_one_process_is_said_once(
     shard: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

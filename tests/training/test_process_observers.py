@@ -48,7 +48,7 @@ def read_layers(run: Path) -> list[dict[str, Any]]:
     return [one for one in read_run(run).metrics if one["kind"] == "layers"]
 
 
-@pytest.mark.parametrize("shard", ["none", "all"])
+@pytest.mark.parametrize("shard", [pytest.param("none", marks=pytest.mark.slow), "all"])
 def test_callbacks_and_layers_are_those_of_one_process(shard: str, tmp_path: Path, doubled: None) -> None:
     alone = Diary()
     with add_callbacks([alone]):

@@ -139,8 +139,7 @@ def quantise(
 
     Raises:
         ConfigError: a package that is missing, an option out of range, a model without head, or for torch one without
-            encoder blocks or a processor without VNNI. CheckpointError:
-            nothing that can be loaded, a folder that is not empty, or too much accuracy lost. DataError, ImageError:
+            encoder blocks or a build that has no such products. CheckpointError: nothing that can be loaded, a folder that is not empty, or too much accuracy lost. DataError, ImageError:
             images that can't be used, or too few.
     """
     for name, value in (("images", images), ("batch", batch)):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vitreous.engines.int8_linear import AnyPacking, Int8Linear, Int8Packing, Range
+from vitreous.engines.int8_linear import AnyPacking, Int8Linear, Int8Packing, Range, find_bits
 from vitreous.engines.packed_linear import Packing, choose_packing
 from vitreous.engines.packed_model import count_packed, pack_model
 from vitreous.errors import ConfigError
@@ -28,6 +28,8 @@ NEAR = {torch.float32: 1e-5, torch.bfloat16: 0.05}
 HIDDEN_BYTES = 5_000_000
 """Widest activations of the images that go through a block together: smaller ones cost calls, larger ones leave the
 cache (docs/speed.md)."""
+WITHOUT_VNNI = " with weights of 7 bits, as this processor lacks VNNI"
+"""What is said of layers in int8 there: their numbers aren't those of other processors."""
 NOT_PLAIN = ("torch's own layers: the model has hooks, is in training mode, or isn't float32",)
 """What is said of a model that has no twin in its present state."""
 SHARE = 4
@@ -113,7 +115,8 @@ class FastPath:
         self._twin = packed.model
         way = f"{self._each} at a time" + (f" on each of {self.threads} threads" if self.threads > 1 else "")
         count, small = count_packed(packed.model), count_packed(packed.model, (Int8Linear,))
-        done = f"{count} dense layers packed by {packing.library}{f', {small} of them in int8' if small else ''}, images {way}"
+        of_int8 = f", {small} of them in int8{'' if find_bits() == 8 else WITHOUT_VNNI}" if small else ""
+        done = f"{count} dense layers packed by {packing.library}{of_int8}, images {way}"
         self.notes = (done, *(f"torch's own layer: {one}" for one in packed.unpacked_layers))
 
     def _leave(self, *reasons: str) -> None:

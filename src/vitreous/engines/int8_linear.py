@@ -1,7 +1,7 @@
 """Dense layers in int8 by oneDNN: uint8 inputs with one scale a tensor, int8 weights with one scale an output channel. CPU only.
 
-Products are summed in 32 bits. Without VNNI the processor adds pairs of them in 16 bits, which saturate silently, so such a processor is found
-out by a product of the largest factors.
+Products are summed in 32 bits. Without VNNI the processor adds pairs of them in 16 bits first, which saturate silently; such a processor is found
+out by a product of the largest factors, and takes weights of 7 bits, whose pairs fit.
 """
 
 import warnings
@@ -18,8 +18,8 @@ from vitreous.errors import ConfigError
 
 STEPS = 255
 """Steps between the lowest and the highest uint8 value."""
-LARGEST = 127
-"""Largest magnitude of an int8 weight."""
+BITS = {8: 127, 7: 63}
+"""Largest magnitude of a weight by its bits: 2 x 255 x 63 fits in 16 bits, 2 x 255 x 127 doesn't."""
 
 SUM = ("add", 1.0, "none", [], "")
 """A residual after a product, to oneDNN; nothing follows it."""
@@ -72,9 +72,9 @@ def pack_layer(
 
 def round_weight(weight: Float[Tensor, "out in"]) -> tuple[Int8[Tensor, "out in"], Float32[Tensor, " out"]]:
     """Return a weight in steps of each output's own scale, and the scales."""
-    weight = weight.detach().float()
-    scale = weight.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / LARGEST
-    return (weight / scale[:, None]).round().clamp(-LARGEST, LARGEST).to(torch.int8), scale
+    weight, largest = weight.detach().float(), BITS[find_bits()]
+    scale = weight.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / largest
+    return (weight / scale[:, None]).round().clamp(-largest, largest).to(torch.int8), scale
 
 
 def find_steps(inputs: Range) -> tuple[float, int]:
@@ -154,9 +154,9 @@ class Int8Linear(nn.Module):
 
 
 def check_int8() -> None:
-    """Raise ConfigError where this processor's int8 sums saturate, or torch has no such products."""
+    """Raise ConfigError where this processor's int8 sums saturate even with weights of 7 bits, or torch has no such products."""
     try:
-        exact = is_exact()
+        exact = is_exact(find_bits())
     except (RuntimeError, AttributeError) as error:
         said = " ".join(str(error).split())[:200]
         raise ConfigError(
@@ -164,16 +164,24 @@ def check_int8() -> None:
         ) from error
     if not exact:
         raise ConfigError(
-            "this processor lacks VNNI, without which int8 sums overflow silently in torch; choose --precision fp32, or an export: vitreous "
-            "quantise MODEL DATA --to onnx"
+            "int8 sums overflow silently in torch on this processor; choose --precision fp32, or an export: vitreous quantise MODEL DATA --to onnx"
         )
 
 
+def find_bits() -> int:
+    """Return the bits of weights with which this processor's sums are exact: 8 with VNNI, otherwise 7."""
+    return 8 if is_exact(8) else 7
+
+
 @cache
-def is_exact() -> bool:
-    """Return whether a product of the largest factors is what it must be."""
-    layer = Int8Linear(torch.full((32, 64), float(LARGEST)), None, (-128.0, 127.0), rows=16)
+def is_exact(bits: int) -> bool:
+    """Return whether a product of the largest factors, weights of as many bits, is what it must be."""
+    weights = torch.full((32, 64), BITS[bits], dtype=torch.int8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch announces once that these types will go
-        found = layer(torch.full((16, 64), 127.0))
-    return bool((found == 64 * LARGEST * 127).all())
+        inputs = round_values(torch.full((16, 64), 127.0), 1.0, 128)
+    packed, zeros = torch.ops.onednn.qlinear_prepack(weights, [16, 64]), torch.zeros(32, dtype=torch.int32)
+    found = torch.ops.onednn.qlinear_pointwise(
+        inputs, 1.0, 128, packed, torch.ones(32), zeros, None, 1.0, 0, torch.float32, "none", [], ""
+    )
+    return bool((found == 64 * BITS[bits] * 127).all())

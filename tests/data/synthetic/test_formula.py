@@ -89,7 +89,7 @@ def test_fewer_classes_are_the_first_of_more(kind):
     assert few.classes == more.classes[:3]
 
 
-@pytest.mark.parametrize("kind", MANY)
+@pytest.mark.parametrize("kind", [MANY[0], *(pytest.param(kind, marks=pytest.mark.slow) for kind in MANY[1:])])
 def test_workers_change_no_pixel(kind):
     source = train_of(f"{kind}?classes=4&images=6&size=16")
     augment = AugmentConfig(crop="pad", crop_pad=2, mixup=0.4)
