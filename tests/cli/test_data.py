@@ -88,6 +88,19 @@ def test_a_folder_whose_name_is_no_text(vitreous, here):
     vitreous("train", os.fsdecode(b"\xfe")).refused("no such file or folder: \\udcfe")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train", "~no-such-user/photos", "--dry-run"),
+        ("train", "digits", "--config=~no-such-user/c.toml", "--dry-run"),
+        ("shard", "~no-such-user/photos", "out"),
+        ("evaluate", "starter", "~no-such-user/x"),
+    ],
+)
+def test_a_home_of_nobody_is_a_path_like_any_other(vitreous, arguments):
+    vitreous(*arguments).refused("no such file or folder: ~no-such-user/")
+
+
 def test_images_from_formulas_train_and_are_evaluated_in_folders_with_plain_names(vitreous, here):
     name = "formula:atoms?classes=3&images=10&size=16"
     vitreous("inspect", name).worked("24 for training, 6 for validation", "16x16", f"next: vitreous train '{name}'")

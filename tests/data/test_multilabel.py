@@ -156,12 +156,22 @@ def test_the_order_of_labels_means_nothing(images):
         ("path,labels,split\na/0.png,cat,train\na/1.png,,val\n", "none of the 1 validation images of"),
         ("path,labels\na/0.png,cat\n", "a single image can't be in both training and validation"),
         ("path,labels,split\na/0.png,cat,val\n", "lists no images for training"),
+        (
+            "path,labels\na/0.png,cat\na/1.png,lion\n",
+            "no image of .* can be held out, since each is the only one of some class",
+        ),
     ],
 )
 def test_what_can_not_be_trained_on(images, text, words):
     with pytest.raises(DataError, match=words) as caught:
         open_dataset(DataConfig(str(manifest(images, text))))
     assert "\n" not in str(caught.value)
+
+
+def test_without_labels_too_something_must_be_held_out(images):
+    text = "path,labels\na/0.png,cat\na/1.png,lion\n"
+    with pytest.raises(DataError, match="can be held out"):
+        open_dataset(DataConfig(str(manifest(images, text)), labels="optional"))
 
 
 def test_both_parts_must_be_of_one_kind(images):

@@ -69,6 +69,27 @@ def test_tied_and_expanded_tensors_are_read(tmp_path: Path) -> None:
     assert found["c"].shape == (3, 1)
 
 
+@pytest.mark.parametrize("old", [False, True])
+def test_a_storage_is_read_once_however_many_tensors_it_has(old: bool, tmp_path: Path) -> None:
+    """Old files aren't aligned: each tensor had a copy of the whole storage."""
+    values = torch.randn(300)
+    content: dict[str, Any] = {"odd": torch.ones(1, dtype=torch.uint8)}
+    content |= {f"a.{number}": values[number : number + 1] for number in range(300)}
+    found = read_weights(pth(content, tmp_path / "a.pth", old)).tensors
+    assert torch.equal(torch.cat([found[f"a.{number}"] for number in range(300)]), values)
+    assert len({one.untyped_storage().data_ptr() for name, one in found.items() if name != "odd"}) == 1
+
+
+def test_mappings_that_name_each_other_are_not_walked(tmp_path: Path) -> None:
+    """Some kilobytes that are a hundred million entries: five levels of mappings, each with the same one forty times."""
+    content: dict[str, Any] = {"x": 1}
+    for _ in range(5):
+        content = {f"k{number}": content for number in range(40)}
+    path = pth(content, tmp_path / "a.pth")
+    assert path.stat().st_size < 10_000
+    refused(path, "holds more than 300,000 entries in mappings inside each other; save the state_dict alone")
+
+
 def test_an_npz_that_would_be_gigabytes(tmp_path: Path) -> None:
     """Zeros compress a thousand times; the headers of the archive tell before anything is unpacked."""
     np.savez_compressed(tmp_path / "a.npz", a=np.zeros(80 * 2**18, np.float32))

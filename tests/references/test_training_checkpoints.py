@@ -73,6 +73,23 @@ def test_weights_under_any_key(key: str, old: bool, tmp_path: Path) -> None:
     assert difference(folder.model, vit()) < CLOSE
 
 
+@pytest.mark.parametrize(
+    ("count", "said"), [(3.0, "of 3 models"), (float("inf"), "of models"), (float("nan"), "of models")]
+)
+def test_an_average_says_of_how_many_models_if_it_knows(count: float, said: str, tmp_path: Path) -> None:
+    tensors = {f"module.{name}": one for name, one in vit().state_dict().items()}
+    torch.save({**tensors, "n_averaged": torch.tensor(count)}, tmp_path / "a.pth")
+    folder, report = load_foreign(tmp_path / "a.pth")
+    assert any(f"an average {said} (AveragedModel)" in note for note in report.notes)
+    assert difference(folder.model, vit()) < CLOSE
+
+
+def test_a_vit_is_no_vit_with_relative_positions(tmp_path: Path) -> None:
+    torch.save(vit().state_dict(), tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"has no relative positions .* leave out --as"):
+        load_foreign(tmp_path / "a.pth", LoadOptions(family="timm-relpos"))
+
+
 def split(model: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the tensors of the trunk and of the head, under the names that each module gives them."""
     state = model.state_dict()

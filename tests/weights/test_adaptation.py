@@ -159,8 +159,9 @@ def test_wishes_are_checked_and_lists_of_labels_read(tmp_path: Path) -> None:
         LoadOptions(channel_rule="sums")
     with pytest.raises(UnknownName, match="difference to allow 'mising'"):
         LoadOptions(allow=("mising",))
-    with pytest.raises(ConfigError, match="channels is 0"):
-        LoadOptions(channels=0)
+    for channels in (0, 1025):
+        with pytest.raises(ConfigError, match=f"channels is {channels}; it must be 1 to 1024"):
+            LoadOptions(channels=channels)
     with pytest.raises(UnknownName, match="resize rule 'bicubics'"):
         adapt(folder_of(), LoadOptions(rule="bicubics"))
 

@@ -13,6 +13,7 @@ from vitreous.errors import ConfigError
 from vitreous.recipes.catalog import MODELS, NONE, RECIPES
 from vitreous.self_training.options import SelfTrainingOptions
 from vitreous.settings import flatten, merge_settings
+from vitreous.storage.presence import expand_home
 from vitreous.training.changes import format_differences
 from vitreous.training.config import START, RunConfig
 from vitreous.training.config_file import ConfigFile
@@ -139,7 +140,7 @@ def is_same(one: str, other: str) -> bool:
     """Return whether two names mean the same data."""
     if is_built_in(one) or is_built_in(other):
         return one == other
-    return Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
+    return expand_home(one).resolve() == expand_home(other).resolve()
 
 
 def take_shape(below: dict[str, Any], given: dict[str, Any], replaced: dict[str, list[Any]]) -> None:

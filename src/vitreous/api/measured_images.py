@@ -17,6 +17,7 @@ from vitreous.metrics.classification import Metrics, evaluate_logits
 from vitreous.metrics.multilabel import MultiLabelMetrics
 from vitreous.predictor import Predictor
 from vitreous.run_folder import read_run
+from vitreous.storage.presence import expand_home
 from vitreous.storage.run_config import find_own_run, find_run
 from vitreous.training.reporter import Reporter
 
@@ -72,8 +73,8 @@ def describe_images(
     name = name_data(data)
     if split is not None:
         return f"the {split} split of {name}"
-    apart = isinstance(source, FileSource) and isinstance(data, (str, Path)) and Path(data).expanduser().is_dir()
-    return f"{name}, its folder {source.root.name}/" if apart and source.root != Path(data).expanduser() else str(name)
+    apart = isinstance(source, FileSource) and isinstance(data, (str, Path)) and expand_home(data).is_dir()
+    return f"{name}, its folder {source.root.name}/" if apart and source.root != expand_home(data) else str(name)
 
 
 def describe_choice(run: Path, predictor: Predictor) -> str:

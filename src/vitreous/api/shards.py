@@ -11,6 +11,7 @@ from vitreous.data.splits import list_splits
 from vitreous.errors import DataError
 from vitreous.storage.atomic import check_name
 from vitreous.storage.limits import format_bytes
+from vitreous.storage.presence import expand_home
 from vitreous.training.reporter import Reporter, Silent
 
 
@@ -70,7 +71,7 @@ def shard(
     if is_built_in(str(data)):
         raise DataError(f"{data} comes with vitreous and needs no files; name a folder, a manifest or packed files")
     display.phase(f"listing {data}")
-    plan = plan_shards(list_splits(Path(data).expanduser(), optional=True, multilabel=True), size, seed)
+    plan = plan_shards(list_splits(expand_home(data), optional=True, multilabel=True), size, seed)
     display.phase(f"writing {plan.images:,} images into {folder}")
     written = write_shards(plan, folder, lambda done, total: display.progress(done, total, {}))
     return ShardResult(

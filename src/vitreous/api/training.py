@@ -41,6 +41,7 @@ from vitreous.self_training.rounds import begin_rounds, describe_rounds, plan_ro
 from vitreous.settings import TAG, list_alternatives, merge_settings, override_settings
 from vitreous.shapes import Size
 from vitreous.storage.atomic import find_free_folder, give_up_claims
+from vitreous.storage.presence import expand_home
 from vitreous.sweeps.plan import is_sweep
 from vitreous.training.assembly import find_held, open_data
 from vitreous.training.callbacks import Callback, add_callbacks
@@ -261,7 +262,7 @@ def check_data(config: RunConfig, folds: int | None) -> None:
     if folds is not None:
         open_dataset(replace(config.data, folds=folds, broken="skip"), config.decode)
     elif not is_built_in(config.data.path):
-        check_there(Path(config.data.path).expanduser())
+        check_there(expand_home(config.data.path))
 
 
 def plan_config(

@@ -237,6 +237,11 @@ def assemble(
         notes.append(f"{len(absent):,} classes have no validation images: {format_names(absent)}")
     if multilabel:
         notes.append(describe_multilabel(train))
+    if not len(validation):
+        raise DataError(
+            f"no image of {config.path} can be held out, since each is the only one of some class; add images, or give validation data of its "
+            "own (--data.validation, or a column split)"
+        )
     if multilabel and not held and config.labels == "needed":
         raise DataError(
             f"none of the {len(validation):,} validation images of {config.path} has a label, so nothing could be "

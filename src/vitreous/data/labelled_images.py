@@ -17,6 +17,7 @@ from vitreous.data.sources.packed_data import list_packed
 from vitreous.data.splits import list_data, list_labelled, list_splits
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig
+from vitreous.storage.presence import expand_home
 
 
 def open_source(
@@ -49,7 +50,7 @@ def open_source(
             if classes is None
             else renumber_labels(found, tuple(classes), "the digits" if path == DIGITS else path)
         )
-    listing = list_labelled(Path(path).expanduser() if path else Path(), classes or (), split)
+    listing = list_labelled(expand_home(path) if path else Path(), classes or (), split)
     return open_listing(listing, classes, decode, broken)
 
 
@@ -61,7 +62,7 @@ def open_training(path: str, decode: DecodeConfig = DecodeConfig(), broken: str 
     """
     if is_built_in(path):
         return open_dataset(DataConfig(path)).train
-    return open_listing(list_data(Path(path).expanduser() if path else Path())[0], None, decode, broken)
+    return open_listing(list_data(expand_home(path) if path else Path())[0], None, decode, broken)
 
 
 def open_listing(listing: Listing, classes: Sequence[str] | None, decode: DecodeConfig, broken: str) -> ScannedSource:
@@ -79,7 +80,7 @@ def open_splits(path: str, decode: DecodeConfig = DecodeConfig(), broken: str = 
     if is_built_in(path):
         found = open_dataset(DataConfig(path))
         return {"train": found.train, "validation": found.validation}
-    place = Path(path).expanduser() if path else Path()
+    place = expand_home(path) if path else Path()
     splits = list_packed(place, optional=True) or list_splits(place)
     there = {name: listing for name, listing in vars(splits).items() if listing is not None}
     if len(there) == 1:

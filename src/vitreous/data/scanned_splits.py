@@ -11,6 +11,7 @@ from vitreous.data.splits import list_data, list_splits
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig
 from vitreous.runtime.collection import pause_collection
+from vitreous.storage.presence import expand_home
 
 
 def scan_splits(
@@ -46,7 +47,7 @@ def scan_splits(
 def list_parts(config: DataConfig) -> tuple[list[Listing], Listing | None]:
     """Return the training files; the validation files, unless they are still to be split off; and the test files, if
     they will be measured."""
-    path = Path(config.path).expanduser() if config.path else Path()
+    path = expand_home(config.path) if config.path else Path()
     if not config.path:
         raise DataError(
             "data.path is empty; give a folder of class folders, a CSV or JSONL file, digits, or formula:fractals"
@@ -64,7 +65,7 @@ def list_parts(config: DataConfig) -> tuple[list[Listing], Listing | None]:
             )
             train = replace(train, notes=(*train.notes, note))
         return [train] if own is None else [train, own], test
-    validation, more = list_data(Path(config.validation).expanduser(), optional, True, stamps)
+    validation, more = list_data(expand_home(config.validation), optional, True, stamps)
     if validation.multilabel != train.multilabel:
         one, other = (path, config.validation) if train.multilabel else (config.validation, path)
         raise DataError(f"{one} has several labels an image and {other} has one; both must have the same kind")

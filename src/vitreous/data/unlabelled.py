@@ -12,6 +12,7 @@ from vitreous.data.splits import list_splits
 from vitreous.data.synthetic.formula import is_formula
 from vitreous.errors import ConfigError, DataError
 from vitreous.images.config import DecodeConfig
+from vitreous.storage.presence import expand_home
 
 
 def open_unlabelled(
@@ -30,7 +31,7 @@ def open_unlabelled(
     path = config.unlabelled or ""
     if path == DIGITS or is_formula(path):
         raise DataError(f"the unlabelled images are {path}; give a folder of images, a manifest or packed files")
-    listing = list_splits(Path(path).expanduser() if path else Path(), optional=True).train
+    listing = list_splits(expand_home(path) if path else Path(), optional=True).train
     assert listing is not None
     if config.scan == "later":
         records = scan_sample(listing, decode, config.verify)
@@ -52,7 +53,7 @@ def open_pseudo_labelled(train: Source, config: DataConfig, decode: DecodeConfig
         raise ConfigError("data.pseudo_labels are for data.unlabelled; give both, or neither")
     refuse_multilabel(train, "self-training")
     images = open_unlabelled(config, decode)
-    labels = read_pseudo_labels(Path(config.pseudo_labels).expanduser(), train.classes)
+    labels = read_pseudo_labels(expand_home(config.pseudo_labels), train.classes)
     found = join_pseudo_labelled(train, images, labels, config.pseudo_ratio, config.pseudo_labels)
     kept = int((labels.copies > 0).sum())
     note = (

@@ -50,6 +50,9 @@ class DecodeConfig:
     def __post_init__(self) -> None:
         if self.at_least is not None and min(self.at_least) < 1:
             raise ConfigError(f"decode.at_least is {self.at_least}; expected rows and columns of at least 1")
+        if self.levels is not None and self.levels[0] == self.levels[1]:
+            black, white = self.levels
+            raise ConfigError(f"decode.levels are {black:g} and {white:g}; black and white must differ")
 
 
 @dataclass(frozen=True)

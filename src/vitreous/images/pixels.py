@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float32, Num, UInt8
 
-from vitreous.errors import ConfigError, ImageError
+from vitreous.errors import ImageError
 from vitreous.images.config import DecodeConfig, Mode, PreprocessConfig
 from vitreous.shapes import Pixels
 
@@ -17,15 +17,12 @@ def scale_to_bytes(values: Num[np.ndarray, "..."], white: int, config: DecodeCon
 
     Raises:
         ImageError: not a number.
-        ConfigError: the levels of black and white are the same.
     """
     if config.levels is None:
         if white == 255 and values.dtype == np.uint8:
             return values
         return np.clip((values.astype(np.int64) * 255 + white // 2) // white, 0, 255).astype(np.uint8)
     black, light = config.levels
-    if black == light:
-        raise ConfigError(f"decode.levels are {black:g} and {light:g}; black and white must differ")
     scaled = (values.astype(np.float64) - black) * (255 / (light - black))
     if np.isnan(scaled).any():
         raise ImageError("some pixels are not a number (NaN)")
@@ -48,8 +45,6 @@ def keep_scale(
     if config.levels is None and values.dtype.kind == "f":
         raise ImageError(UNKNOWN)
     black, light = config.levels or (0.0, float(WHITE))
-    if black == light:
-        raise ConfigError(f"decode.levels are {black:g} and {light:g}; black and white must differ")
     if black:
         out -= np.float32(black)
     out *= np.float32(255 / (light - black))

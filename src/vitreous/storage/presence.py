@@ -36,6 +36,11 @@ def explain_url(text: str | Path) -> str | None:
     return f"{shown} is a URL, but a file or folder on this machine is needed; download it, and name the download"
 
 
+def expand_home(path: str | Path) -> Path:
+    """Return a path whose `~` or `~name` is that user's home folder; as it is for an unknown user's, where no file is then found."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser raises for an unknown user)
+
+
 def path_exists(path: str | Path) -> bool:
     """Return whether anything is at a path, links followed; False for a path that no file system accepts, too long
     or with a NUL."""

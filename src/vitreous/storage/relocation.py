@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vitreous.storage.presence import path_exists
+from vitreous.storage.presence import expand_home, path_exists
 
 
 def note_places(paths: Iterable[str | None], run: Path) -> dict[str, dict[str, str]]:
@@ -15,7 +15,7 @@ def note_places(paths: Iterable[str | None], run: Path) -> dict[str, dict[str, s
     """
     found: dict[str, dict[str, str]] = {}
     for path in paths:
-        whole = Path(path).expanduser() if path else None
+        whole = expand_home(path) if path else None
         if not path or whole is None or not path_exists(whole):
             continue
         found[path] = {"absolute": str(whole.resolve())}

@@ -3,11 +3,12 @@
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.settings import flatten, to_dict
+from vitreous.storage.presence import expand_home
 from vitreous.training.config import START, RunConfig
 from vitreous.training.config_file import check_text, find_file, read_document
 
@@ -74,7 +75,7 @@ def read_value(text: str) -> Any:
 def read_grid(path: str) -> Any:
     """Return the contents of a file of JSON or TOML; raises ConfigError, CheckpointError."""
     file = find_file(path, "--grid")
-    if file != Path(path).expanduser():
+    if file != expand_home(path):
         raise ConfigError(f"{path} is a folder; --grid needs a file of JSON or TOML")
     document = read_document(file)
     try:

@@ -12,7 +12,7 @@ from typing import Any
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.settings import check_partial, flatten, from_dict, to_dict
 from vitreous.storage.limits import check_file, read_json
-from vitreous.storage.presence import explain_absence, explain_url, path_exists
+from vitreous.storage.presence import expand_home, explain_absence, explain_url, path_exists
 from vitreous.storage.relocation import locate
 from vitreous.storage.run_config import CONFIG, FORMAT_KEY, READABLE, find_run
 from vitreous.training.config import RunConfig
@@ -100,7 +100,7 @@ def find_file(given: str, option: str = "--config") -> Path:
     """Return the file at a path that an option gives, or the one in a folder; raises ConfigError."""
     if (reason := explain_url(given)) is not None:
         raise ConfigError(reason)
-    path = Path(given).expanduser()
+    path = expand_home(given)
     if not path_exists(path):
         raise ConfigError(f"{option}: {explain_absence(path)}")
     if not path.is_dir():

@@ -12,7 +12,7 @@ from vitreous.run_folder import is_run
 from vitreous.settings import from_dict, refuse_double_keys, to_dict, to_json
 from vitreous.storage.atomic import translate_write_errors, write_atomically
 from vitreous.storage.lock import FolderLock, has_never_begun
-from vitreous.storage.presence import path_exists
+from vitreous.storage.presence import expand_home, path_exists
 from vitreous.storage.relocation import locate, note_places
 from vitreous.training.config import RunConfig
 from vitreous.training.distributed import get_world, join
@@ -131,7 +131,7 @@ def relocate_config(config: RunConfig, known: Mapping[str, Any], out: Path) -> R
     """Return the configuration with paths that lead from this folder to the same places as when the runs began."""
 
     def now(path: str) -> str:
-        if path_exists(path) and Path(path).expanduser().resolve() == Path(known.get(path, {}).get("absolute", "")):
+        if path_exists(path) and expand_home(path).resolve() == Path(known.get(path, {}).get("absolute", "")):
             return path
         return locate(path, known, out)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vitreous.errors import ConfigError, UnknownName
+from vitreous.images.config import MOST_CHANNELS
 
 ALLOWED = ("missing", "unused")
 CHANNEL_RULES = ("sum", "tile", "zero")
@@ -69,8 +70,8 @@ class LoadOptions:
             raise UnknownName("rule for channels", self.channel_rule, CHANNEL_RULES)
         if self.window is not None and (len(self.window) != 2 or min(self.window) < 1):
             raise ConfigError(f"window is {self.window}; expected rows and columns of at least 1, such as 12 12")
-        if self.channels is not None and self.channels < 1:
-            raise ConfigError(f"channels is {self.channels}; it must be at least 1")
+        if self.channels is not None and not 1 <= self.channels <= MOST_CHANNELS:
+            raise ConfigError(f"channels is {self.channels}; it must be 1 to {MOST_CHANNELS}")
         _ = self.stated
         if self.labels is not None and self.classes is not None:
             raise ConfigError("labels choose from the existing head, but classes makes a new one; give one of them")

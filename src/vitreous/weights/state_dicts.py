@@ -19,6 +19,8 @@ FEWEST = 8
 """Tensors of a model; what has fewer is something else beside one that has as many."""
 DEEPEST = 4
 """Mappings that are looked into, one inside the other."""
+MOST_ENTRIES = 300_000
+"""Entries of mappings inside each other, each counted wherever it can be reached, among which weights are looked for."""
 HEAD = re.compile(r"(\w+_)?(heads?|classifier|clf|fc|linear)(\.(weight|bias))?")
 """Keys of a file under which a head lies beside the rest of a model."""
 AVERAGE = re.compile(r"ema|averag|swa|shadow", re.IGNORECASE)
@@ -53,6 +55,7 @@ def find_state(content: Any, where: str) -> State:
     Raises:
         CheckpointError: there are none, or several and nothing says which; or they are shards, or not plain tensors.
     """
+    check_entries(content, where)
     notes: list[str] = []
     beside: dict[str, Described] = {}
     for _ in range(DEEPEST):
@@ -84,6 +87,21 @@ def find_state(content: Any, where: str) -> State:
     if rest:
         notes.append(f"left {len(rest)} entries that are no tensors: {', '.join(list(rest)[:6])}")
     return State(tensors, tuple(notes))
+
+
+def check_entries(content: Any, where: str) -> None:
+    """Raise CheckpointError for mappings that can't be looked through: a pickle of a few bytes names one mapping a million times."""
+    waiting, seen = [(content, 0)], 0
+    while waiting:
+        node, depth = waiting.pop()
+        if not isinstance(node, Mapping) or depth > 2 * DEEPEST:
+            continue
+        seen += len(node)
+        if seen > MOST_ENTRIES:
+            raise CheckpointError(
+                f"{where} holds more than {MOST_ENTRIES:,} entries in mappings inside each other; save the state_dict alone"
+            )
+        waiting += [(inner, depth + 1) for inner in node.values()]
 
 
 def list_heads(others: Mapping[Any, Any]) -> Iterator[tuple[str, Described]]:

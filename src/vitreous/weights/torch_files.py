@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from vitreous.errors import CheckpointError
@@ -41,6 +42,8 @@ class TorchFile:
     map: FileMap
     places: dict[str, tuple[int, int]] = field(default_factory=dict)
     """The offset and the size of each storage, in bytes."""
+    values: dict[tuple[str, torch.dtype], Tensor] = field(default_factory=dict)
+    """Storages that were read, by key and type: tensors that share one share its memory."""
 
     def tensor(self, one: Described) -> Tensor:
         """Return a described tensor: a view of its storage's bytes in the mapped file; raises Unfit."""
@@ -52,8 +55,10 @@ class TorchFile:
         begin, size = self.places[storage.key]
         if storage.count * storage.dtype.itemsize > size:
             raise Unfit(f"its record {storage.key[:80]!r} doesn't hold {storage.count} values")
-        values = self.map.tensor(storage.dtype, (storage.count,), begin)
-        return values.as_strided(one.shape, one.strides, one.offset)
+        known = storage.key, storage.dtype
+        if known not in self.values:
+            self.values[known] = self.map.tensor(storage.dtype, (size // storage.dtype.itemsize,), begin)
+        return self.values[known].as_strided(one.shape, one.strides, one.offset)
 
     def tensors(self, found: dict[str, Described], where: str) -> dict[str, Tensor]:
         """Return described tensors, after checking their claims against the file; raises CheckpointError, Unfit."""

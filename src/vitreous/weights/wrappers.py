@@ -6,6 +6,7 @@ dropped: another model of the same kind (a student beside its teacher) is set as
 can only be the head becomes the head, and everything else stays, to be reported or refused.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -68,7 +69,8 @@ def strip_marks(weights: Weights) -> Weights:
     averaged = [name for name, tensor in tensors.items() if AVERAGED.search(name) and tensor.numel() == 1]
     counts = [name for name in averaged if name.endswith("n_averaged")]
     if counts:
-        notes.append(f"an average of {int(tensors[counts[0]])} models (AveragedModel)")
+        count = float(tensors[counts[0]])
+        notes.append(f"an average of {f'{count:.0f} ' if math.isfinite(count) else ''}models (AveragedModel)")
     if len(averaged) > len(counts):
         notes.append(f"left counts of training: {', '.join(name for name in averaged if name not in counts)}")
     bare = {MARK.sub("", name): tensor for name, tensor in tensors.items() if name not in averaged}

@@ -1,13 +1,12 @@
 """The report's numbers of pseudo labels: what a teacher's labels were, and how many of each class are used."""
 
-from pathlib import Path
-
 import numpy as np
 
 from vitreous.data.run_data import read_data_config
 from vitreous.data.sources.pseudo_labels import count_by_class, read_pseudo_labels
 from vitreous.reports.blocks import Block, Table, Words
 from vitreous.reports.run.contents import RunContents
+from vitreous.storage.presence import expand_home
 
 VISIBLE = 20
 """Classes that are always visible."""
@@ -19,7 +18,7 @@ def tabulate_pseudo_labels(found: RunContents) -> list[Block] | None:
     if data.pseudo_labels is None:
         return None
     classes = found.record.config["data"]["classes"]
-    labels = read_pseudo_labels(Path(data.pseudo_labels).expanduser(), classes)
+    labels = read_pseudo_labels(expand_home(data.pseudo_labels), classes)
     rows = []
     for number, one in enumerate(count_by_class(labels, classes)):
         confidence = labels.confidence[(labels.labels == number) & (labels.copies > 0)]

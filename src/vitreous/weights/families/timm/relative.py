@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from vitreous.errors import CheckpointError
 from vitreous.model.config import Positions, ViTConfig
 from vitreous.weights.families.base import CLASS_OFFSETS, HALF, Family, ForeignModel, find_grid, find_heads, get_shape
 from vitreous.weights.families.timm import vit
@@ -60,7 +61,10 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
     """Read the architecture from shapes; relative positions give the number of heads."""
     tensors, where = dict(weights.tensors), str(weights.path)
     root = find_root(tensors)
-    assert root is not None
+    if root is None:
+        raise CheckpointError(
+            f"{where} has no relative positions ({OWN}{OFFSETS}, ...), so it isn't timm's ViT of that kind; leave out --as"
+        )
     width, channels, rows, cols = get_shape(tensors, "patch_embed.proj.weight", where)
     architecture, given = name_architecture(weights, name), read_arguments(weights)
     details, images = vit.parse_architecture(architecture)
