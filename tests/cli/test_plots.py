@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+from dataclasses import replace
 
 import matplotlib
 import numpy as np
@@ -11,10 +12,12 @@ from tests.support.pictures import encoded, picture, write
 
 import vitreous
 from vitreous.api import plots
+from vitreous.api.features import EmbeddingResult
 from vitreous.cross_validation import CrossValidation, write_plan
 from vitreous.drawing.images import draw_overlay
 from vitreous.errors import ConfigError, RunError, UnknownName
 from vitreous.evaluation.probes.cka import CKA
+from vitreous.evaluation.probes.features import Features
 from vitreous.insight.attention_distance import measure_attention_distance
 from vitreous.insight.explanation import open_inside
 from vitreous.run_folder import read_run
@@ -98,6 +101,20 @@ def test_confusions_and_reliability_are_those_of_the_evaluation(evaluation, ax):
     np.testing.assert_allclose(
         [bar.get_height() for bar in ax.patches[1::2]], [abs(one.accuracy - one.confidence) for one in bins]
     )
+
+
+def test_names_of_classes_are_no_mathematics_and_none_is_left_out(evaluation, ax):
+    names = ["$5 bill $x^$", "$10 {$", "_hidden", *(f"class {place}" for place in range(7))]
+    classes = tuple(replace(one, name=name) for one, name in zip(evaluation.metrics.per_class, names, strict=True))
+    vitreous.plot_confusions(replace(evaluation, metrics=replace(evaluation.metrics, per_class=classes)), ax=ax)
+    ax.figure.canvas.draw()
+    assert [label.get_text() for label in ax.get_yticklabels()] == names
+    ax.clear()
+    vectors = np.random.default_rng(0).normal(size=(10, 4)).astype(np.float32)
+    found = Features(vectors, np.arange(10), tuple(f"{place}.png" for place in range(10)), tuple(names))
+    vitreous.plot_embedding(EmbeddingResult("model", "features", {"": found}, None, (), {}), ax=ax)
+    ax.figure.canvas.draw()
+    assert sorted(text.get_text() for text in ax.get_legend().get_texts()) == sorted(names)
 
 
 def test_explanations_distances_and_positions(trained, tmp_path, ax):

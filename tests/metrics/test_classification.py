@@ -124,6 +124,14 @@ def test_for_people_and_for_programs(classes):
     assert json.loads(json.dumps(found.to_dict()))["examples"] == 50
 
 
+def test_names_are_shown_without_control_characters():
+    logits, labels = drawn(0, 50, 2)
+    found = evaluate_logits(logits, labels, ("c\x1b[31mat", "\u202edog"))
+    assert "\x1b" not in str(found) and "\u202e" not in str(found)
+    assert "c\ufffd[31mat  " in str(found)
+    assert [one.name for one in found.per_class] == ["c\x1b[31mat", "\u202edog"]
+
+
 def test_top_k_of_nothing():
     with pytest.raises(ConfigError, match="k is 0; top-k accuracy needs at least 1"):
         top_k(np.zeros((2, 2)), np.zeros(2, np.int64), 0)

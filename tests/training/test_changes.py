@@ -56,6 +56,12 @@ def edit(run: Path, change) -> None:
     (run / "config.json").write_text(json.dumps(document))
 
 
+@pytest.mark.parametrize("duration", ["15min,500st", "500st,15min", "50%", "0st"])
+def test_a_length_that_train_refuses_is_refused_of_a_begun_run_too(run, duration):
+    with pytest.raises(ConfigError, match=f"duration is {duration}"):
+        resume(run, changes=Changes(duration=duration))
+
+
 def test_a_config_edited_by_hand_is_refused_by_name_until_that_is_accepted(run):
     edit(run, lambda document: document["config"]["optimizer"].update(lr=0.001))
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != ".lock"}

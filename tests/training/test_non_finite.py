@@ -11,12 +11,23 @@ from tests.support.training import TINY, digest
 from vitreous.data.dataset import open_dataset
 from vitreous.data.stream.loader import TrainStream
 from vitreous.errors import NonFiniteLoss
+from vitreous.model.batch_norm import list_statistics
+from vitreous.model.resnet_config import ResNetConfig
 from vitreous.run_folder import read_run
 from vitreous.training import loop
 from vitreous.training.config import RunConfig
 from vitreous.training.run import resume
+from vitreous.weights.model_folder import load_model
 
 CONFIG = replace(TINY, duration="30st", evaluate_every="30st", checkpoint_every="4st")
+NORMED = replace(
+    CONFIG,
+    duration="12st",
+    evaluate_every="12st",
+    model=ResNetConfig(
+        image=(8, 8), channels=1, units=(1, 1), root="3x3", root_channels=8, unit="basic", norm="batch", classes=10
+    ),
+)
 
 
 @pytest.fixture
@@ -63,6 +74,30 @@ def test_skipped_steps_leave_the_weights_alone(go, broken):
     trained = [one["step"] for one in records(done.run, "train")]
     assert 8 not in trained and 9 not in trained and trained[-1] == 30
     assert done.stopped == "finished"
+
+
+def test_a_skipped_step_leaves_batch_norms_statistics_alone(go, broken):
+    """The forward pass of infinite images has written into them before its loss is seen."""
+    broken(7)
+    done = go(NORMED, non_finite="skip")
+    assert [one["step"] for one in records(done.run, "non-finite")] == [7]
+    found = load_model(done.model).model.state_dict()
+    assert any(name.endswith("running_var") for name in found)
+    assert all(bool(torch.isfinite(values).all()) for values in found.values())
+
+
+def test_ruined_statistics_are_refused(go, monkeypatch):
+    step = loop.train_step
+
+    def ruin(job, batch, votes=None):
+        found = step(job, batch, votes)
+        if job.progress.step == 5:
+            list_statistics(job.objective)[0].fill_(float("nan"))
+        return found
+
+    monkeypatch.setattr(loop, "train_step", ruin)
+    with pytest.raises(NonFiniteLoss, match="the weights became infinite or NaN"):
+        go(NORMED)
 
 
 def test_too_many_in_a_row_stop_the_run(go, broken, tmp_path):

@@ -1,5 +1,7 @@
 """How far work is: in place in a notebook, on a terminal and not where nobody looks, and as the caller chooses."""
 
+import io
+import re
 import sys
 from types import SimpleNamespace
 
@@ -9,6 +11,13 @@ from vitreous.api.progress import shows_progress
 from vitreous.training import progress as module
 from vitreous.training.progress import Bar, Lines, Notebook, Pace, choose_display
 from vitreous.training.reporter import Silent
+
+
+class Terminal(io.StringIO):
+    """A wide terminal that keeps what it is sent."""
+
+    def isatty(self):
+        return True
 
 
 class Cell:
@@ -64,6 +73,16 @@ def test_a_notebook_has_one_output_that_is_brought_up_to_date(cell, clock):
     assert "run folder: &lt;b&gt;" in states[-1]["text/html"] and "<b>" not in states[-1]["text/html"]
     assert any("width:50.0%" in one["text/html"] for one in states)
     assert "width:" not in states[-1]["text/html"]
+
+
+def test_a_bar_shows_paths_as_they_are():
+    """Rich reads brackets as its own marks, and ends at one that closes nothing."""
+    stream = Terminal()
+    display = Bar(stream)
+    display.phase("scanning [/b]/set[red]A")
+    display.progress(1, 2, {"loss": 1.0})
+    display.close()
+    assert "scanning [/b]/set[red]A" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue())
 
 
 def test_a_notebook_shows_nothing_of_what_says_nothing(cell):

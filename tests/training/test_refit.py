@@ -113,6 +113,8 @@ def test_the_report_measures_the_model_of_before(trained_once):
 def test_a_head_is_fitted_again_after_steps_too(trained_once, tmp_path):
     result = copy_run(trained_once(LAST), tmp_path)
     assert read_origin(result.model)["step"] == 4
+    head = json.loads((result.run / "checkpoints" / "step-4" / "state.json").read_text())["state"]["head"]
+    assert load_model(result.model).temperature == pytest.approx(head["temperature"]) != 1
     check_is_scikit_learns(result)
     assert digest(resume(result.run).run) == digest(trained_once(LAST).run)
 

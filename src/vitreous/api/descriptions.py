@@ -1,6 +1,7 @@
 """The output of `vitreous.inspect` on models, runs and images: lines for a terminal."""
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from vitreous.model.kinds import Config
 from vitreous.model.resnet_config import ROOT, ResNetConfig
 from vitreous.model.swin_config import SwinConfig
 from vitreous.run_folder import CHECKPOINTS, RunRecord
+from vitreous.runtime.display import strip_hidden
 from vitreous.shapes import Size
 from vitreous.storage.snapshot import read_state
 from vitreous.training.reporter import format_duration
@@ -37,8 +39,7 @@ def describe_shape(path: str, folder: ModelFolder) -> list[str]:
         lines.append(
             f"calibrated  logits are divided by {folder.temperature:.4g} for probabilities; predictions stay the same"
         )
-    origin = {key: value for key, value in folder.origin.items() if isinstance(value, (str, int, float))}
-    lines.append(f"origin      {', '.join(f'{key} {value}' for key, value in origin.items()) or 'unknown'}")
+    lines.append(describe_origin(folder.origin))
     metrics = folder.origin.get("metrics")
     if isinstance(metrics, dict) and "loss" in metrics:
         lines.append(f"reached     validation {format_reached(metrics)}")
@@ -65,13 +66,18 @@ def describe_export(folder: ExportedFolder) -> list[str]:
         lines.append(f"merges      {graph.merge} pairs of patches in each block")
     if folder.temperature != 1:
         lines.append(f"calibrated  logits are divided by {folder.temperature:.4g} for probabilities")
-    origin = {key: value for key, value in folder.origin.items() if isinstance(value, (str, int, float))}
-    lines.append(f"origin      {', '.join(f'{key} {value}' for key, value in origin.items()) or 'unknown'}")
+    lines.append(describe_origin(folder.origin))
     if isinstance(proof.get("difference"), float):
         lines.append(
             f"proof       {proof['difference']:.1e} of the largest output from torch's, by {proof.get('engine')}"
         )
     return lines
+
+
+def describe_origin(origin: Mapping[str, Any]) -> str:
+    """Say where a model comes from, by the plain values that were noted."""
+    said = ", ".join(f"{key} {value}" for key, value in origin.items() if isinstance(value, (str, int, float)))
+    return f"origin      {strip_hidden(said) or 'unknown'}"
 
 
 def describe_use(folder: ExportedFolder) -> str:
@@ -104,7 +110,7 @@ def describe_classes(classes: tuple[str, ...]) -> str:
     """Count and name a model's classes."""
     if not classes:
         return "none: a model without a head, for its features or for fine-tuning"
-    return f"{len(classes)}: {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}"
+    return f"{len(classes)}: {', '.join(map(strip_hidden, classes[:10]))}{', ...' if len(classes) > 10 else ''}"
 
 
 def describe_layers(config: Config) -> str:

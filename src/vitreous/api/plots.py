@@ -147,8 +147,8 @@ def plot_confusions(evaluation: EvaluationResult, *, ax: "Axes | None" = None) -
             axes.text(col, row, f"{counts[row, col]:,}", ha="center", va="center", color="white" if dark else None)
     axes.imshow(cells)
     places = range(len(names))
-    axes.set_xticks(places, names, rotation=90 if max(map(len, names)) > 4 else 0)
-    axes.set_yticks(places, names)
+    axes.set_xticks(places, names, rotation=90 if max(map(len, names)) > 4 else 0, parse_math=False)
+    axes.set_yticks(places, names, parse_math=False)
     axes.set(xlabel="predicted", ylabel="true")
     return axes
 
@@ -338,13 +338,15 @@ def plot_embedding(embedding: EmbeddingResult, *, ax: "Axes | None" = None) -> "
     colours = read_palette(axes)
     labels = np.asarray(embedding.labels if any(embedding.labels) else [""] * len(embedding))
     classes = list(dict.fromkeys(sorted(labels.tolist())))
+    drawn = []
     for number, name in enumerate(classes):
         chosen, marker = points[labels == name], markers[number // len(colours) % len(markers)]
-        axes.scatter(*chosen.T, s=14, color=colours[number % len(colours)], marker=marker, alpha=0.7, label=name)
+        drawn.append(axes.scatter(*chosen.T, s=14, color=colours[number % len(colours)], marker=marker, alpha=0.7))
     shares = [f"component {number}: {share:.0%} of the variance" for number, share in enumerate(explained, start=1)]
     axes.set(xlabel=shares[0], ylabel=shares[1])
     if 1 < len(classes) <= LISTED:
-        axes.legend()
+        for text in axes.legend(drawn, classes).get_texts():
+            text.set_parse_math(False)
     return axes
 
 

@@ -5,7 +5,6 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from jaxtyping import Float32
 from vitreous.engines.base import Engine
 from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.errors import StorageError, UserError
+from vitreous.runtime.packages import find_version
 from vitreous.runtime.processor import read_cpu_model
 from vitreous.runtime.threads import count_threads
 from vitreous.settings import to_json
@@ -163,7 +163,7 @@ class MeasuredEngine:
             "files": [one.sha256 for one in self.folder.files],
             "processor": read_cpu_model(),
             "threads": count_threads(),
-            "versions": {name: version(name) for name in (*self.names, "vitreous")},
+            "versions": {name: find_version(name) for name in (*self.names, "vitreous")},
             "precision": self.precision_asked,
             "images": kind,
         }

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Float64, Int64, Integer
 
 from vitreous.errors import ConfigError, DataError
 from vitreous.metrics.headline import format_interval
-from vitreous.runtime.display import Shown
+from vitreous.runtime.display import Shown, strip_hidden
 from vitreous.storage.scratch import iterate_blocks
 
 BINS = 15
@@ -96,11 +96,11 @@ class Metrics(Shown):
             f"ECE        {self.ece:.4f}   ({BINS} bins)",
         ]
         shown = sorted((one for one in self.per_class if one.support), key=lambda one: one.f1)
-        wide = max([len(one.name) for one in shown[:10]] + [5])
+        wide = max([len(strip_hidden(one.name)) for one in shown[:10]] + [5])
         title = "class" if len(shown) <= 10 else "worst"
         lines += ["", f"{title:{wide}}  images  precision  recall      F1"]
         for one in self.per_class if len(shown) <= 10 else shown[:10]:
-            row = f"{one.name:{wide}}  {one.support:6,}  {one.precision:9.2%}  {one.recall:6.1%}  {one.f1:6.1%}"
+            row = f"{strip_hidden(one.name):{wide}}  {one.support:6,}  {one.precision:9.2%}  {one.recall:6.1%}  {one.f1:6.1%}"
             lines.append(row)
         return "\n".join(lines)
 

@@ -1,6 +1,7 @@
 """Optional packages: whether they are installed, and what to do if not."""
 
 from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from importlib.util import find_spec
 
 from vitreous.errors import ConfigError
@@ -9,6 +10,15 @@ from vitreous.errors import ConfigError
 def is_installed(name: str) -> bool:
     """Return whether a package, named as it is imported, is installed; it is not imported."""
     return find_spec(name) is not None
+
+
+def find_version(name: str) -> str:
+    """Return an installed package's version; the package is named as it is imported, which may not be how it is distributed
+    (onnxruntime-gpu holds onnxruntime). Empty if it has none."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ", ".join(f"{one} {version(one)}" for one in sorted(packages_distributions().get(name, ())))
 
 
 def require_packages(names: Iterable[str], purpose: str, extra: str) -> None:

@@ -7,6 +7,7 @@ from vitreous.errors import ConfigError
 from vitreous.settings import flatten, from_dict, to_dict
 from vitreous.training.config import RunConfig
 from vitreous.training.duration import Duration
+from vitreous.training.settings_check import check_duration
 
 SETTINGS = ("duration", "workers", "checkpoint_every", "keep_checkpoints", "micro_batch", "device", "shard")
 """Fields of `Changes` that replace the run's setting of the same name."""
@@ -68,6 +69,8 @@ def apply_changes(config: RunConfig, changes: Changes, step: int, seconds: float
     given = {name: value for name in SETTINGS if (value := getattr(changes, name)) is not None}
     if changes.threads is not None and changes.threads < 1:
         raise ConfigError(f"--threads is {changes.threads}; it must be at least 1")
+    if "duration" in given:
+        check_duration("duration", given["duration"])
     if "duration" in given and (length := Duration.parse(given["duration"])).unit == "min":
         if not step or not seconds:
             raise ConfigError(

@@ -4,13 +4,14 @@ import numpy as np
 import torch
 
 from vitreous.errors import NonFiniteLoss
+from vitreous.model.batch_norm import list_statistics
 from vitreous.training.distributed import World
 from vitreous.training.sharding import take_local
 from vitreous.training.state import Job
 
 
 class NonFiniteStep(NonFiniteLoss):
-    """A step's loss or gradient became infinite or NaN; the weights are still those of the step before.
+    """A step's loss or gradient became infinite or NaN; weights and statistics are still those of the step before.
 
     `loss` and `norm`: the step's loss, and the norm of its gradient.
     """
@@ -40,6 +41,7 @@ def check_weights(job: Job, world: World | None = None) -> None:
     """
     models = [job.objective] if job.average is None else [job.objective, job.average.module]
     weights = take_local(weight for model in models for weight in model.parameters())
+    weights += [values for model in models for values in list_statistics(model)]
     ruined = sum(not bool(torch.isfinite(weight).all()) for weight in weights)
     if (world or job.world).add_up(torch.tensor(float(ruined))):
         raise explain_divergence("the weights became infinite or NaN", job.progress.step)

@@ -18,6 +18,7 @@ from vitreous.data.stream.packed_images import PackedStream, cut_images
 from vitreous.errors import NonFiniteLoss, WorkerKilled
 from vitreous.images.tensors import normalize
 from vitreous.metrics.headline import find_headline, select_judged
+from vitreous.model.batch_norm import list_statistics
 from vitreous.model.config import ViTConfig
 from vitreous.model.kinds import get_patch
 from vitreous.model.packing import Layout, PackedImages, count_length, count_packed
@@ -184,6 +185,8 @@ def train_step(job: Job, batch: Batch, votes: "Votes | None" = None) -> tuple[Te
     config, step = job.config, job.progress.step
     job.objective.train()
     job.model.set_resolution(job.resolution(step))
+    statistics = list_statistics(job.objective)
+    before = [values.clone() for values in statistics]
     losses, counted = differentiate(job, batch)
     if config.optimizer.sam:
         with step_uphill(job):
@@ -194,6 +197,8 @@ def train_step(job: Job, batch: Batch, votes: "Votes | None" = None) -> tuple[Te
         if job.world.together:
             loss, totals = add_up(job.world, loss, totals, votes)
         if not torch.isfinite(loss + norm):
+            for values, kept in zip(statistics, before, strict=True):
+                values.copy_(kept)
             raise NonFiniteStep(float(loss), float(norm), step)
         job.whole = False
         job.optimizer.step(job.schedule.share(step))

@@ -155,10 +155,10 @@ class Bar(PhaseDisplay):
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         columns: list[Any] = [
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[numbers]}"),
+            TextColumn("{task.fields[numbers]}", markup=False),
         ]
         self._progress = Progress(*columns, console=Console(file=stream), refresh_per_second=5)
         self._task: Any = None

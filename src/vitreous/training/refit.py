@@ -46,5 +46,11 @@ def refit_exported(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt)
     put_head(model, *fit_at(views, head["l2"]))
     run.check_presence()
     save_model(run.path / MEASURED, folder)
-    save_model(run.model_path, replace(folder, model=model.cpu(), origin={**folder.origin, **refit.to_origin()}))
+    refitted = replace(
+        folder,
+        model=model.cpu(),
+        temperature=head.get("temperature", 1.0),
+        origin={**folder.origin, **refit.to_origin()},
+    )
+    save_model(run.model_path, refitted)
     return True

@@ -3,11 +3,11 @@
 import json
 import platform
 import shlex
-from importlib.metadata import PackageNotFoundError, version
 
 from vitreous.drawing.svg import shorten
 from vitreous.reports.blocks import Block, Code, Note, Table, Words
 from vitreous.reports.run.contents import RunContents, is_unlabelled, to_mapping
+from vitreous.runtime.packages import find_version
 
 PACKAGES = ("vitreous", "torch", "numpy", "pillow")
 MOST_LINES = 400
@@ -77,10 +77,7 @@ def build_versions(found: RunContents) -> list[Block]:
 
 
 def _format_version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed as a package"
+    return find_version(package) or "not installed as a package"
 
 
 def build_commands(found: RunContents) -> list[Block]:
