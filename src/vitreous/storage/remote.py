@@ -72,6 +72,9 @@ class RemoteFile:
         name = hash_bytes(f"{self.url}\0{self.size}\0{self.changed}".encode(errors="surrogateescape"))
         return keep_file(f"{Path(self.url).name[-80:]}-{name}", self.size, self._fetch)
 
+    def check(self, handle: int) -> None:
+        """Accept the opened file: the cache's name for it says its size and version."""
+
     def read(self, offset: int, length: int) -> bytes:
         """Return some of its bytes; raises DownloadFailed, StorageError."""
         if not self.whole:

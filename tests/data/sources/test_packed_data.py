@@ -197,6 +197,16 @@ def test_a_file_that_goes_away_or_changes_is_noticed(tmp_path: Path) -> None:
         source.read(0)
 
 
+@pytest.mark.parametrize("gib", ["1", "0"])
+def test_a_parquet_file_that_is_replaced_by_another_order_is_noticed(gib: str, tmp_path: Path, monkeypatch) -> None:
+    path = table(tmp_path / "train.parquet", LABELS)
+    contents = parquet_files.open_table(path, "t")
+    table(path, LABELS, 20)
+    monkeypatch.setenv("VITREOUS_CACHE_GIB", gib)
+    with pytest.raises(ImageError, match=r"train\.parquet has changed since it was listed"):
+        contents.pack.read(0, 10**6)
+
+
 @pytest.mark.parametrize(
     ("columns", "complaint"),
     [

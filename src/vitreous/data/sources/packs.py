@@ -72,14 +72,18 @@ class LocalFile:
             raise DataError(f"can't read {path}: {error.strerror or error}") from error
         return cls(path, found.st_size, max(found.st_ctime_ns, 0))
 
+    def check(self, handle: int) -> None:
+        """Refuse an opened file that isn't the one that was listed; raises ImageError."""
+        found = os.fstat(handle)
+        if (found.st_size, max(found.st_ctime_ns, 0)) != (self.size, self.changed):
+            raise ImageError(f"{self.path} has changed since it was listed")
+
     def read(self, offset: int, length: int) -> bytes:
         """Return some of its bytes; raises ImageError if they aren't there, or the file has changed."""
         try:
             handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                found = os.fstat(handle)
-                if (found.st_size, max(found.st_ctime_ns, 0)) != (self.size, self.changed):
-                    raise ImageError(f"{self.path} has changed since it was listed")
+                self.check(handle)
                 data = os.pread(handle, length, offset)
                 while 0 < len(data) < length and (more := os.pread(handle, length - len(data), offset + len(data))):
                     data += more
@@ -93,7 +97,7 @@ class LocalFile:
 
 
 PackFile = LocalFile | RemoteFile
-"""What packs lie in. Both have path (of a URL: in the cache, fetched first), size, changed and read."""
+"""What packs lie in. Both have path (of a URL: in the cache, fetched first), size, changed, check and read."""
 
 
 def check_length(length: int, most: int) -> None:

@@ -45,15 +45,15 @@ class ParquetPack:
 
     def read(self, place: int, most: int) -> bytes:
         """Return an image's bytes; raises ImageError."""
-        if self.expected <= cache_limit():
-            data = open_unpacked(self).read(place, most)
-        else:
-            group = int(np.searchsorted(self.ends, place, "right"))
-            data = read_group(self.file, self.column, group)[place - (self.ends[group - 1] if group else 0)]
+        data = self._read_group(place) if self.expected > cache_limit() else open_unpacked(self).read(place, most)
         if data is None:
             raise ImageError("its row has no bytes")
         check_length(len(data), most)
         return data
+
+    def _read_group(self, place: int) -> bytes | None:
+        group = int(np.searchsorted(self.ends, place, "right"))
+        return read_group(self.file, self.column, group)[place - (self.ends[group - 1] if group else 0)]
 
     def unpack(self) -> Path:
         """Return the file of the cache that holds the images, written first if it isn't there."""
@@ -66,15 +66,13 @@ class ParquetPack:
 
     def _write(self, target: BinaryIO, most: int) -> None:
         places, offset = [], 0
-        with translate_errors(self.file.path, ImageError), open_parquet(self.file.path) as table:
+        with translate_errors(self.file.path, ImageError), open_parquet(self.file) as table:
             for batch in table.iter_batches(batch_size=64, columns=[self.column]):
                 for data in map(take_bytes, batch.column(0).to_pylist()):
                     places.append(PLACE.pack(offset, -1 if data is None else len(data)))
                     offset += target.write(data or b"")
                 if offset > most:
                     raise ImageError(f"{self.file.path} holds more bytes than the {self.expected:,} that it says")
-        if len(places) != (self.ends[-1] if self.ends else 0):
-            raise ImageError(f"{self.file.path} has changed since it was listed")
         target.write(b"".join(places) + PLACE.pack(offset, len(places)))
 
 
@@ -118,7 +116,7 @@ class Unpacked:
 @functools.lru_cache(maxsize=2)
 def read_group(file: PackFile, column: str, group: int) -> list[bytes | None]:
     """Return the images of one row group; the last two groups stay in memory; raises ImageError."""
-    with translate_errors(file.path, ImageError), open_parquet(file.path) as table:
+    with translate_errors(file.path, ImageError), open_parquet(file) as table:
         size = table.metadata.row_group(group).total_byte_size
         if size > MOST_GROUP_BYTES:
             raise ImageError(
@@ -135,13 +133,16 @@ def take_bytes(value: Any) -> bytes | None:
 
 
 @contextmanager
-def open_parquet(path: Path) -> Iterator[Any]:
-    """Open a parquet file; raises ConfigError without pyarrow."""
+def open_parquet(file: PackFile) -> Iterator[Any]:
+    """Open a parquet file; raises ConfigError without pyarrow, ImageError if the file has changed, also while it is read."""
     check_parquet("unpack the images into class folders")
     import pyarrow.parquet as parquet
 
-    with path.open("rb") as file, parquet.ParquetFile(file, buffer_size=2**20, pre_buffer=False) as table:
-        yield table
+    with file.path.open("rb") as stream:
+        file.check(stream.fileno())
+        with parquet.ParquetFile(stream, buffer_size=2**20, pre_buffer=False) as table:
+            yield table
+        file.check(stream.fileno())
 
 
 @contextmanager
@@ -164,7 +165,7 @@ def open_table(path: Path, name: str) -> Contents:
 def open_table_file(file: PackFile, name: str) -> Contents:
     """Return what a parquet file holds, on a disk or at a URL; raises DataError."""
     path = file.path
-    with translate_errors(path, DataError), open_parquet(path) as table:
+    with translate_errors(path, DataError), open_parquet(file) as table:
         features = read_features(table.schema_arrow.metadata or {})
         columns = list(table.schema_arrow.names)
         image = choose_column(columns, features, "Image", IMAGES)
