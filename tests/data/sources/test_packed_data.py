@@ -207,6 +207,22 @@ def test_a_parquet_file_that_is_replaced_by_another_order_is_noticed(gib: str, t
         contents.pack.read(0, 10**6)
 
 
+def test_a_parquet_file_of_repeated_images_is_read_whole(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("VITREOUS_CACHE", str(tmp_path / "cache"))
+    images = [encoded(picture(place % 4)) for place in range(120)]
+    for name, share in (("whole", 2.0), ("larger than the cache", 0.5)):
+        path = table(tmp_path / f"{name}.parquet", [], rows=60, image=images, label=[0] * 120)
+        monkeypatch.setenv("VITREOUS_CACHE_GIB", str(share * sum(map(len, images)) / 2**30))
+        pack = parquet_files.open_table(path, name).pack
+        assert [pack.read(place, 10**6) for place in range(120)] == images
+        assert pack.expected < sum(map(len, images)) / 3
+        assert any((tmp_path / "cache" / "files").glob("*.images")) == (share > 1)
+    monkeypatch.setattr(parquet_files, "MOST_GROUP_BYTES", pack.expected)
+    parquet_files.read_group.cache_clear()
+    with pytest.raises(ImageError, match="too many to read at once"):
+        pack.read(0, 10**6)
+
+
 @pytest.mark.parametrize(
     ("columns", "complaint"),
     [

@@ -9,7 +9,7 @@ import json
 import os
 import struct
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -41,11 +41,12 @@ class ParquetPack:
     ends: tuple[int, ...]
     """The row behind each row group's last."""
     expected: int
-    """Bytes of the column once it is unpacked, as the file says."""
+    """Bytes of the column once it is unpacked, as the file says; more where it keeps repeated images once."""
 
     def read(self, place: int, most: int) -> bytes:
         """Return an image's bytes; raises ImageError."""
-        data = self._read_group(place) if self.expected > cache_limit() else open_unpacked(self).read(place, most)
+        unpacked = open_unpacked(self) if self.expected <= cache_limit() else None
+        data = self._read_group(place) if unpacked is None else unpacked.read(place, most)
         if data is None:
             raise ImageError("its row has no bytes")
         check_length(len(data), most)
@@ -55,31 +56,60 @@ class ParquetPack:
         group = int(np.searchsorted(self.ends, place, "right"))
         return read_group(self.file, self.column, group)[place - (self.ends[group - 1] if group else 0)]
 
-    def unpack(self) -> Path:
-        """Return the file of the cache that holds the images, written first if it isn't there."""
-        size = self.expected + PLACE.size * ((self.ends[-1] if self.ends else 0) + 1)
+    def unpack(self) -> Path | None:
+        """Return the file of the cache that holds the images, written first if it isn't there; None if it may not hold them."""
         path = self.file.path
         where = getattr(self.file, "url", None) or path.resolve()
         key = f"{where} {self.file.size} {self.file.changed} {self.column}"
         name = f"{path.stem[:80]}-{hash_bytes(key.encode(errors='surrogateescape'))}.images"
-        return keep_file(name, size, functools.partial(self._write, most=size))
+        while (most := _COUNTED.get(self, self.expected)) + self._places <= cache_limit():
+            with suppress(_LargerError):
+                return keep_file(name, most + self._places, functools.partial(self._write, most=most))
+        return None
+
+    @property
+    def _rows(self) -> int:
+        return self.ends[-1] if self.ends else 0
+
+    @property
+    def _places(self) -> int:
+        """Bytes behind the images in an unpacked file."""
+        return PLACE.size * (self._rows + 1)
 
     def _write(self, target: BinaryIO, most: int) -> None:
-        places, offset = [], 0
+        """Write the images; where they have more than `most` bytes count these, and raise _LargerError."""
+        if _COUNTED.get(self, most) > most:
+            raise _LargerError
+        places, offset, limit = list[bytes](), 0, cache_limit()
         with translate_errors(self.file.path, ImageError), open_parquet(self.file) as table:
-            for batch in table.iter_batches(batch_size=64, columns=[self.column]):
-                for data in map(take_bytes, batch.column(0).to_pylist()):
-                    places.append(PLACE.pack(offset, -1 if data is None else len(data)))
-                    offset += target.write(data or b"")
-                if offset > most:
-                    raise ImageError(f"{self.file.path} holds more bytes than the {self.expected:,} that it says")
+            for data in iterate_images(table, self.column):
+                places.append(PLACE.pack(offset, -1 if data is None else len(data)))
+                offset += len(data or b"")
+                if offset > limit:
+                    break
+                if data and offset <= most:
+                    target.write(data)
+        if offset > most:
+            _COUNTED[self] = offset
+            raise _LargerError
+        if len(places) != self._rows:
+            raise ImageError(f"{self.file.path} holds {len(places):,} images, not the {self._rows:,} that it says")
         target.write(b"".join(places) + PLACE.pack(offset, len(places)))
 
 
+class _LargerError(Exception):
+    """A pack's images have more bytes than its file says."""
+
+
+_COUNTED: dict[ParquetPack, int] = {}
+"""Bytes of the images of packs that have more than their files say."""
+
+
 @functools.lru_cache(maxsize=OPEN)
-def open_unpacked(pack: ParquetPack) -> "Unpacked":
-    """Return a pack's unpacked file, open: removed from the cache in between, it stays readable."""
-    return Unpacked(pack.unpack())
+def open_unpacked(pack: ParquetPack) -> "Unpacked | None":
+    """Return a pack's unpacked file, open: removed from the cache in between, it stays readable; None if the cache may not hold it."""
+    path = pack.unpack()
+    return None if path is None else Unpacked(path)
 
 
 class Unpacked:
@@ -116,14 +146,26 @@ class Unpacked:
 @functools.lru_cache(maxsize=2)
 def read_group(file: PackFile, column: str, group: int) -> list[bytes | None]:
     """Return the images of one row group; the last two groups stay in memory; raises ImageError."""
+    found = list[bytes | None]()
     with translate_errors(file.path, ImageError), open_parquet(file) as table:
-        size = table.metadata.row_group(group).total_byte_size
-        if size > MOST_GROUP_BYTES:
-            raise ImageError(
-                f"row group {group} of {file.path} has {size:,} bytes, too many to read at once; let the cache hold the file "
-                "(VITREOUS_CACHE_GIB), or write it in smaller row groups"
-            )
-        return [take_bytes(one) for one in table.read_row_group(group, columns=[column]).column(0).to_pylist()]
+        size, counted = table.metadata.row_group(group).total_byte_size, 0
+        for data in () if size > MOST_GROUP_BYTES else iterate_images(table, column, [group]):
+            found.append(data)
+            counted += len(data or b"")
+            if counted > MOST_GROUP_BYTES:
+                break
+    if max(size, counted) > MOST_GROUP_BYTES:
+        raise ImageError(
+            f"row group {group} of {file.path} has {max(size, counted):,} bytes or more, too many to read at once; let the cache "
+            "hold the file (VITREOUS_CACHE_GIB), or write it in smaller row groups"
+        )
+    return found
+
+
+def iterate_images(table: Any, column: str, groups: list[int] | None = None) -> Iterator[bytes | None]:
+    """Yield the images of an open parquet file, or of some of its row groups."""
+    for batch in table.iter_batches(batch_size=64, row_groups=groups, columns=[column]):
+        yield from map(take_bytes, batch.column(0).to_pylist())
 
 
 def take_bytes(value: Any) -> bytes | None:
