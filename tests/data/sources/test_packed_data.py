@@ -207,6 +207,31 @@ def test_a_parquet_file_that_is_replaced_by_another_order_is_noticed(gib: str, t
         contents.pack.read(0, 10**6)
 
 
+@pytest.mark.parametrize("gib", ["1", "0"])
+def test_a_damaged_parquet_file_is_not_unpacked_for_each_image(gib: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("VITREOUS_CACHE_GIB", gib)
+    path = table(tmp_path / "train.parquet", LABELS, rows=8)
+    place = path.read_bytes().find(encoded(picture(0))[:20])
+    _patch(path, place - 20, bytes(20))  # the header of the images' page
+    pack, opened = parquet_files.open_table(path, "t").pack, []
+    monkeypatch.setattr(type(pack.file), "check", lambda file, handle: opened.append(handle))
+    for number in range(8):
+        with pytest.raises(ImageError, match=r"train\.parquet can't be read as parquet: "):
+            pack.read(number, 10**6)
+    assert len(opened) == 1
+    path.rename(tmp_path / "away.parquet")
+    with pytest.raises(ImageError, match="can't be read as parquet"):
+        pack.read(0, 10**6)
+
+
+def test_a_disk_that_is_there_again_is_read_again(tmp_path: Path) -> None:
+    pack = parquet_files.open_table(table(tmp_path / "train.parquet", LABELS), "t").pack
+    work, translation = parquet_files.remember_failure(pack), parquet_files.translate_errors(pack.file.path, ImageError)
+    with pytest.raises(ImageError, match="output error"), work, translation:
+        raise OSError(5, "Input/output error")
+    assert pack.read(0, 10**6) == encoded(picture(0))
+
+
 def test_a_parquet_file_of_repeated_images_is_read_whole(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("VITREOUS_CACHE", str(tmp_path / "cache"))
     images = [encoded(picture(place % 4)) for place in range(120)]

@@ -8,7 +8,7 @@ import functools
 import json
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +63,7 @@ class ParquetPack:
         key = f"{where} {self.file.size} {self.file.changed} {self.column}"
         name = f"{path.stem[:80]}-{hash_bytes(key.encode(errors='surrogateescape'))}.images"
         while (most := _COUNTED.get(self, self.expected)) + self._places <= cache_limit():
-            with suppress(_LargerError):
+            with suppress(_LargerError), remember_failure(self):
                 return keep_file(name, most + self._places, functools.partial(self._write, most=most))
         return None
 
@@ -78,8 +78,9 @@ class ParquetPack:
 
     def _write(self, target: BinaryIO, most: int) -> None:
         """Write the images; where they have more than `most` bytes count these, and raise _LargerError."""
-        if _COUNTED.get(self, most) > most:
-            raise _LargerError
+        with remember_failure(self):  # of a thread that this one has waited for
+            if _COUNTED.get(self, most) > most:
+                raise _LargerError
         places, offset, limit = list[bytes](), 0, cache_limit()
         with translate_errors(self.file.path, ImageError), open_parquet(self.file) as table:
             for data in iterate_images(table, self.column):
@@ -147,7 +148,7 @@ class Unpacked:
 def read_group(file: PackFile, column: str, group: int) -> list[bytes | None]:
     """Return the images of one row group; the last two groups stay in memory; raises ImageError."""
     found = list[bytes | None]()
-    with translate_errors(file.path, ImageError), open_parquet(file) as table:
+    with remember_failure((file, column, group)), translate_errors(file.path, ImageError), open_parquet(file) as table:
         size, counted = table.metadata.row_group(group).total_byte_size, 0
         for data in () if size > MOST_GROUP_BYTES else iterate_images(table, column, [group]):
             found.append(data)
@@ -197,6 +198,23 @@ def translate_errors(path: Path, kind: type[DataError]) -> Iterator[None]:
     except Exception as error:  # pyarrow raises ValueError, KeyError, OSError, NotImplementedError, its own, ...
         line = " ".join(str(error).split())[:200] or type(error).__name__
         raise kind(f"{path} can't be read as parquet: {line}") from error
+
+
+_FAILED: dict[Hashable, str] = {}
+"""What was wrong with packs and row groups that couldn't be read."""
+
+
+@contextmanager
+def remember_failure(work: Hashable) -> Iterator[None]:
+    """Raise an ImageError of some work again at once when it is begun anew, unless it was the disk's, which may pass."""
+    if work in _FAILED:
+        raise ImageError(_FAILED[work])
+    try:
+        yield
+    except ImageError as error:
+        if getattr(error.__cause__, "errno", None) is None:
+            _FAILED[work] = str(error)
+        raise
 
 
 def open_table(path: Path, name: str) -> Contents:
