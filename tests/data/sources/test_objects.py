@@ -92,6 +92,22 @@ def test_labels_are_the_items_where_those_beside_them_differ():
     assert opened(numbers).facts.classes == ("0", "1", "2") and opened(numbers).facts.channels == 1
 
 
+class Corrected(Photos):
+    def __getitem__(self, number):
+        return super().__getitem__(number)[0], self.targets[number]
+
+
+@pytest.mark.parametrize("view", [lambda data: data, lambda data: Subset(data, range(12))], ids=["itself", "a part"])
+def test_labels_that_are_corrected_in_place_are_the_corrected_ones(view):
+    data = Corrected()
+    given = view(data)
+    assert contents(opened(given))["00000011"][1] == NAMES[LABELS[11]]
+    data.targets[11] = 0
+    assert contents(opened(given))["00000011"][1] == NAMES[0]
+    data.classes = ["cat", "dog", "owl"]
+    assert {label for _, label in contents(opened(given)).values()} == {"cat", "dog", "owl"}
+
+
 def test_those_that_cannot_be_used_are_refused_in_one_line():
     generator = np.random.default_rng(0)
     flipped = Photos(lambda pixels: Image.fromarray(np.roll(pixels, int(generator.integers(1, 7)), 0)))

@@ -63,6 +63,9 @@ def hold(data: Any, name: str | None = None) -> str:
     held = next((known for known, one in _HELD.items() if name is None and is_same(one, splits)), None)
     found = held or name or choose_name(next(iter(splits.values())))
     _HELD[found] = splits
+    for part in splits.values():
+        if id(part) in _READERS and not _READERS[id(part)][1].is_current():
+            del _READERS[id(part)]
     return found
 
 
@@ -152,13 +155,15 @@ class Items:
     labels: Sequence[str | list[str]] | None
     scans: dict = field(default_factory=dict, repr=False)
     """What scans found, since this process ends with the object."""
+    stated: tuple[list[Any] | None, list[str] | None] | None = field(default=None, repr=False)
+    """The targets and class names beside the items that the labels are of; None for labels of the items."""
 
     @classmethod
     def open(cls, data: Any, name: str) -> "Items":
         """Return how to read a data set; raises DataError for one that draws its images at random, or has labels of no kind."""
         if not len(data):
             return cls(data, name, None)
-        known = find_targets(data)
+        known = stated = find_targets(data)
         for number in range(min(TWICE, len(data))):
             where = f"image {number} of {name}"
             first, second = (to_file_or_pixels(get_image(data[number], name), where) for _ in range(2))
@@ -168,11 +173,16 @@ class Items:
                     "by itself (--augment)"
                 )
         if known is None or any(known[number] != get_label(data[number]) for number in range(min(TWICE, len(data)))):
-            known = [get_label(data[number]) for number in range(len(data))]
+            known, stated = [get_label(data[number]) for number in range(len(data))], None
         if all(one is None for one in known):
             return cls(data, name, None)
         classes = find_classes(data)
-        return cls(data, name, [name_class(one, classes, f"{name}, {number}") for number, one in enumerate(known)])
+        labels = [name_class(one, classes, f"{name}, {number}") for number, one in enumerate(known)]
+        return cls(data, name, labels, stated=None if stated is None else (stated, classes))
+
+    def is_current(self) -> bool:
+        """Return whether the labels are known to be those that the data set has now."""
+        return self.stated is not None and self.stated == (find_targets(self.data), find_classes(self.data))
 
     def read(self, number: int, most: int) -> bytes | Pixels[np.ndarray, "row col channel"]:
         """Return an image's bytes, or its pixels; raises ImageError."""
@@ -278,6 +288,10 @@ class Table:
         if features[image].get("_type") == "Image":
             plain = plain.cast_column(image, data.features[image].__class__(decode=False))
         return cls(plain, image, name, labels)
+
+    def is_current(self) -> bool:
+        """Return True: these data sets can't be changed."""
+        return True
 
     def read(self, number: int, most: int) -> bytes | Pixels[np.ndarray, "row col channel"]:
         """Return an image's bytes, or its pixels; raises ImageError."""
