@@ -92,6 +92,12 @@ def test_labels_are_the_items_where_those_beside_them_differ():
     assert opened(numbers).facts.classes == ("0", "1", "2") and opened(numbers).facts.channels == 1
 
 
+@pytest.mark.parametrize("kind", [np.int64, torch.tensor, lambda label: np.array([label])])
+def test_targets_may_be_numbers_of_numpy_and_torch(kind):
+    given = Photos(targets=[kind(label) for label in LABELS])
+    assert {label for _, label in contents(opened(given)).values()} == set(NAMES)
+
+
 class Corrected(Photos):
     def __getitem__(self, number):
         return super().__getitem__(number)[0], self.targets[number]

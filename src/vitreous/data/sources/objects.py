@@ -4,6 +4,7 @@ Each has a name for as long as the process lives, object:CIFAR10, which stands w
 read when it is their turn, through the object.
 """
 
+import math
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -209,7 +210,12 @@ def get_label(item: Any) -> int | str | None:
         found = next((item[key] for key in LABELS if key in item), None)
     else:
         found = item[1] if isinstance(item, tuple | list) and len(item) > 1 else None
-    return found.item() if hasattr(found, "item") and getattr(found, "size", 0) is not None else found
+    return to_plain(found)
+
+
+def to_plain(label: Any) -> Any:
+    """Return a number without the array or the tensor around it; anything else as it is."""
+    return label.item() if hasattr(label, "item") and math.prod(getattr(label, "shape", ())) == 1 else label
 
 
 def find_targets(data: Any) -> list[Any] | None:
@@ -217,7 +223,7 @@ def find_targets(data: Any) -> list[Any] | None:
     found = getattr(data, "targets", None)
     if found is None or getattr(data, "target_transform", None) is not None or not hasattr(found, "__len__"):
         return None
-    listed = found.tolist() if hasattr(found, "tolist") else list(found)
+    listed = found.tolist() if hasattr(found, "tolist") else [to_plain(one) for one in found]
     return listed if len(listed) == len(data) else None
 
 
