@@ -198,3 +198,12 @@ def suggest(name: str, known: Iterable[str], most: int = 16) -> str:
 def format_known(known: Sequence[str], most: int = 16) -> str:
     """List the first names, and the number of the rest."""
     return ", ".join(known[:most]) + (f", ... ({len(known)} in all)" if len(known) > most else "")
+
+
+def may_pass(error: BaseException | None) -> bool:
+    """Return whether an error is, or was caused by, one of the system's: then the same work may succeed later."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno is not None:
+            return True
+        error = error.__cause__
+    return False

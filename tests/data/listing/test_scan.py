@@ -109,6 +109,28 @@ def test_other_limits_are_another_cache(tmp_path):
     assert not look(tmp_path)["a/0.png"].error
 
 
+def test_what_is_installed_later_is_another_cache(tmp_path, monkeypatch):
+    write(tmp_path / "a" / "0.png", b"no image")
+    look(tmp_path)
+    mended = encoded(picture(1))
+    monkeypatch.setattr(room, "read", lambda path, config: mended)
+    assert look(tmp_path)["a/0.png"].error
+    monkeypatch.setattr(room, "list_formats", lambda: ("PNG", "HEIF", "a new one"))
+    assert not look(tmp_path)["a/0.png"].error
+
+
+def test_an_error_of_the_disk_is_not_kept(tmp_path, monkeypatch):
+    tree(tmp_path, a=1)
+
+    def fail(path):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", fail)
+        assert "Input/output error" in look(tmp_path)["a/0.png"].error
+    assert not look(tmp_path)["a/0.png"].error
+
+
 @pytest.mark.parametrize("damage", [b"", b"garbage", b"0" * 32 + b'\n[["a"]]'])
 def test_a_damaged_cache_costs_only_time(tmp_path, opened, damage):
     tree(tmp_path, a=2)

@@ -13,9 +13,10 @@ import numpy as np
 
 from vitreous.data.listing.listing import Listing, Row
 from vitreous.data.listing.scan_report import ScanReport
-from vitreous.errors import ImageError
+from vitreous.errors import ImageError, may_pass
 from vitreous.images.config import DecodeConfig
 from vitreous.images.decode import decode, probe, read
+from vitreous.images.formats import list_formats
 from vitreous.images.pillow import count_mode_channels
 from vitreous.shapes import Pixels, Size
 from vitreous.storage.cache import name_cached, read_cached, write_cached
@@ -42,6 +43,8 @@ class Record(NamedTuple):
     """Hash of the file's bytes."""
     error: str = ""
     """Why it can't be read; empty if it can."""
+    passing: bool = False
+    """Whether that is the disk's doing, and may pass; such a record is not kept."""
 
 
 Known = dict[tuple[str, int, int], Record]
@@ -71,7 +74,7 @@ def scan(listing: Listing, config: DecodeConfig, verify: str, progress: Progress
         for index, record in _look_at(listing, todo, config, verify, progress):
             row = listing.rows[index]
             records[index] = record
-            if row.changed >= 0:
+            if row.changed >= 0 and not record.passing:
                 fresh[row.name, row.bytes, row.changed] = record
     finally:  # an interrupted scan is not lost
         if fresh and own is None:
@@ -129,7 +132,7 @@ def look_at(listing: Listing, row: Row, config: DecodeConfig, verify: str) -> Re
             kept = count_mode_channels(info.mode) if info.mode[0].isdigit() and ";" in info.mode else None
             decode(data, config, kept or "RGB", name=row.name)
     except ImageError as error:
-        return Record(error=str(error))
+        return Record(error=str(error), passing=may_pass(error))
     kind = info.format if info.complete else f"{info.format}{FILLED}"
     return Record(info.size.rows, info.size.cols, info.mode, kind, hash_bytes(data))
 
@@ -147,7 +150,7 @@ def read_row(listing: Listing, row: Row, config: DecodeConfig) -> bytes | Pixels
 def cache_file(listing: Listing, config: DecodeConfig, verify: str) -> Path | None:
     """Return where the scans of a folder, or of packed files, with these settings are cached."""
     where = str(listing.root.resolve()) if listing.reader is None else listing.reader.location
-    return name_cached("scans", json.dumps([CACHE_FORMAT, where, verify, asdict(config)]))
+    return name_cached("scans", json.dumps([CACHE_FORMAT, where, verify, asdict(config), list_formats()]))
 
 
 def load_cache(cache: Path | None) -> Known:

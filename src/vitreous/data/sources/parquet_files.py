@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from vitreous.data.sources.packs import Contents, LocalFile, PackFile, check_length
-from vitreous.errors import ConfigError, DataError, ImageError
+from vitreous.errors import ConfigError, DataError, ImageError, may_pass
 from vitreous.storage.cache import cache_limit, keep_file
 from vitreous.storage.hashing import hash_bytes
 from vitreous.storage.parquet import check_parquet
@@ -212,7 +212,7 @@ def remember_failure(work: Hashable) -> Iterator[None]:
     try:
         yield
     except ImageError as error:
-        if getattr(error.__cause__, "errno", None) is None:
+        if not may_pass(error):
             _FAILED[work] = str(error)
         raise
 
