@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support.packs import idx
+from tests.support.packs import idx, table
 from tests.support.pictures import encoded, picture
 
 import vitreous
@@ -148,6 +148,26 @@ def test_what_can_not_be_written_is_refused(photos: Path, tmp_path: Path) -> Non
     (photos / "train" / "cat" / "a.1.PNG").symlink_to("nowhere")
     with pytest.raises(ImageError, match=r"a\.1\.PNG"):
         vitreous.shard(photos, tmp_path / "new", size=SIZE)
+
+
+def test_images_that_were_changed_since_are_other_images(photos: Path, tmp_path: Path) -> None:
+    labels, packed = [place % 2 for place in range(6)], tmp_path / "packed"
+    table(packed / "train.parquet", labels)
+    image = photos / "train" / "cat" / "a.1.PNG"
+    for data, change in (
+        (photos, lambda: image.write_bytes(image.read_bytes()[::-1])),
+        (packed, lambda: table(packed / "train.parquet", labels, 20)),
+    ):
+        out = tmp_path / f"out of {data.name}"
+        whole = vitreous.shard(data, out).shards
+        assert vitreous.shard(data, out).kept == len(whole)
+        change()
+        with pytest.raises(ConfigError, match=r"begun with images that were changed since; .* choose a new folder"):
+            vitreous.shard(data, out)
+    plan = json.loads((out / "shards.json").read_bytes())
+    del plan["source_changed"]  # as a former version wrote it
+    (out / "shards.json").write_text(json.dumps(plan))
+    assert vitreous.shard(packed, out).kept == 1
 
 
 def test_images_without_labels_and_pixels_are_written_too(tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ from vitreous.storage.lock import FolderLock, has_never_begun
 from vitreous.storage.presence import path_exists
 
 FORMAT_KEY, FORMAT = "vitreous_shards", 1
+CHANGED = "source_changed"
+"""When the images, or the files that they lie in, were last changed; folders of former versions don't say it."""
 SHORT = {"train": "train", "validation": "val", "test": "test"}
 """The first word of a shard's name, by its split."""
 Tell = Callable[[int, int], None]
@@ -58,15 +60,17 @@ class ShardPlan:
 
     def describe(self) -> dict[str, Any]:
         """Return what the shards depend on, as shards.json notes it."""
-        state = hashlib.sha256()
+        state, times = hashlib.sha256(), hashlib.sha256()
         for split, listing in self.splits.items():
             for row in listing.rows:
                 state.update(f"{split}\0{row.name}\0{row.label}\0{row.bytes}\n".encode(errors="surrogateescape"))
+                times.update(f"{row.changed}\n".encode())
         return {
             "__kind__": "wids-shard-index-v1",
             "wids_version": 1,
             FORMAT_KEY: FORMAT,
             "source": state.hexdigest(),
+            CHANGED: times.hexdigest(),
             "images": self.images,
             "bytes_per_shard": self.size,
             "seed": self.seed,
@@ -142,10 +146,14 @@ def _read_begun(plan: ShardPlan, folder: Path) -> Written:
     if not path_exists(folder / PLAN):
         return Written()
     found, wanted = read_plan(folder / PLAN), plan.describe()
-    if other := next((name for name in wanted if found.get(name) != wanted[name]), None):
-        what = {"source": "other images", "images": "other images", "bytes_per_shard": "shards of another size"}.get(
-            other, f"another {other}"
-        )
+    known = found if CHANGED in found else found | {CHANGED: wanted[CHANGED]}
+    if other := next((name for name in wanted if known.get(name) != wanted[name]), None):
+        what = {
+            "source": "other images",
+            "images": "other images",
+            CHANGED: "images that were changed since",
+            "bytes_per_shard": "shards of another size",
+        }.get(other, f"another {other}")
         raise ConfigError(f"{folder} was begun with {what}; go on as it was begun, or choose a new folder")
     whole: list[dict[str, Any]] = []
     for one in found.get("shardlist") or ():
