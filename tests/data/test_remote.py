@@ -247,10 +247,14 @@ def test_a_damaged_plan_is_refused(packed, serve, tmp_path):
         ({**plan, "complete": False}, "wasn't written to its end"),
         ({**plan, "shardlist": [{"url": "../x.tar", "filesize": 3}]}, "must be a file beside it"),
         ({**plan, "shardlist": 3}, "is damaged"),
-        ([], "is damaged"),
+        ({**plan, "classes": [1, 2]}, "has classes that are no list of names"),
+        ({**plan, "classes": "cat"}, "has classes that are no list of names"),
+        ([], "is no list of shards"),
+        ("[" * 99_999, "is damaged"),
     ):
         forget()
-        (tmp_path / "shards" / "shards.json").write_text(json.dumps(document))
+        text = document if isinstance(document, str) else json.dumps(document)
+        (tmp_path / "shards" / "shards.json").write_text(text)
         with pytest.raises(DataError, match=words):
             open_dataset(DataConfig(f"{server.url}/shards", **LATER))
 

@@ -23,7 +23,7 @@ import numpy as np
 from vitreous.data.listing.class_folders import UNLABELLED, is_image
 from vitreous.data.listing.listing import Listing, Row, Splits
 from vitreous.data.listing.scan import read_row
-from vitreous.data.sources.packed_data import PLAN, read_plan
+from vitreous.data.sources.shard_plan import PLAN, read_plan
 from vitreous.data.sources.shards import INDEX, LABEL, Index, walk_shard
 from vitreous.data.stream.order import find_example
 from vitreous.errors import ConfigError, DataError, ImageError, StorageError

@@ -1,6 +1,5 @@
 """Recognise packed images: shards, parquet files, and the binary files of MNIST and CIFAR; and list them by split."""
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,13 @@ from vitreous.data.listing.listing import Listing, Splits, format_names, get_spl
 from vitreous.data.sources.binary_sets import find_cifar, find_idx, open_cifar, open_idx
 from vitreous.data.sources.packs import Contents, list_contents, read_split
 from vitreous.data.sources.parquet_files import open_table
-from vitreous.data.sources.remote_packs import KINDS, PLAN, find_remote
+from vitreous.data.sources.remote_packs import KINDS, find_remote
+from vitreous.data.sources.shard_plan import PLAN, find_class_names, read_plan
 from vitreous.data.sources.shards import open_shard
 from vitreous.errors import DataError
 from vitreous.storage.presence import is_file, is_folder
 from vitreous.storage.remote import find_url
 
-MOST_PLAN_BYTES = 256 * 2**20
 INSIDE = ("data", "shards")
 """Folders that are looked into for packed files, besides those of splits."""
 
@@ -111,10 +110,7 @@ def read_classes(plan: Path) -> list[str] | None:
     """Return the names of the classes by number from shards.json; None if it has none; raises DataError."""
     found = read_plan(plan)
     check_whole(plan, found)
-    classes = found.get("classes")
-    if classes is not None and not (isinstance(classes, list) and all(isinstance(one, str) and one for one in classes)):
-        raise DataError(f"{plan} has classes that are no list of names")
-    return classes
+    return find_class_names(found, str(plan))
 
 
 def check_whole(plan: Path, found: dict[str, Any]) -> None:
@@ -131,16 +127,3 @@ def check_whole(plan: Path, found: dict[str, Any]) -> None:
         held = (plan.parent / name).stat().st_size
         if size is not None and held != size:
             raise DataError(f"{plan.parent / name} has {held:,} bytes, but {PLAN} says {size}; fetch it anew")
-
-
-def read_plan(plan: Path) -> dict[str, Any]:
-    """Return what shards.json holds; raises DataError."""
-    try:
-        if plan.stat().st_size > MOST_PLAN_BYTES:
-            raise ValueError(f"it has {plan.stat().st_size:,} bytes")
-        found = json.loads(plan.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{plan} is damaged ({str(error)[:120]}); write the shards anew with vitreous shard") from error
-    if not isinstance(found, dict):
-        raise DataError(f"{plan} is no list of shards; write the shards anew with vitreous shard")
-    return found

@@ -4,7 +4,6 @@ If all of them fit into the cache they are fetched whole, when they are first ne
 """
 
 import functools
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,15 +13,14 @@ from urllib.parse import urlsplit
 
 from vitreous.data.sources.packs import Contents, read_split
 from vitreous.data.sources.parquet_files import open_table_file
+from vitreous.data.sources.shard_plan import MOST_PLAN_BYTES, PLAN, find_class_names, parse_plan
 from vitreous.data.sources.shards import INDEX, Index, describe_shard, find_index
 from vitreous.errors import ConfigError, DataError, DownloadFailed, VitreousError
 from vitreous.storage.cache import LIMIT, cache_limit
 from vitreous.storage.remote import RemoteFile, describe_file, fetch_whole, list_folder, number_version
 
 KINDS = (".tar", ".parquet")
-PLAN = "shards.json"
-"""What `vitreous shard` writes beside shards: the class names, and each shard's images, bytes and SHA-256."""
-MOST_PLAN_BYTES, MOST_INDEX_BYTES = 256 * 2**20, 1 * 2**30
+MOST_INDEX_BYTES = 1 * 2**30
 AT_ONCE = 16
 """Indexes that are fetched at once."""
 
@@ -78,8 +76,8 @@ def list_files(url: str) -> tuple[list[RemoteFile], list[str] | None]:
         info = describe_file(url)
         return [RemoteFile(url, read_size(info, url), number_version(info))], None
     try:
-        plan = json.loads(fetch_whole(f"{url}/{PLAN}", MOST_PLAN_BYTES))
-        return list_planned(url, plan), plan.get("classes")
+        plan = parse_plan(fetch_whole(f"{url}/{PLAN}", MOST_PLAN_BYTES), f"{url}/{PLAN}", "upload it anew")
+        return list_planned(url, plan), find_class_names(plan, f"{url}/{PLAN}")
     except (FileNotFoundError, PermissionError):  # a bucket that may not be listed says either
         found = list_folder(url)
     except VitreousError:
