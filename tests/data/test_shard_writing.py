@@ -170,6 +170,24 @@ def test_images_that_were_changed_since_are_other_images(photos: Path, tmp_path:
     assert vitreous.shard(packed, out).kept == 1
 
 
+def test_files_that_are_no_images_are_refused_before_the_first_shard(photos: Path, tmp_path: Path) -> None:
+    image = (photos / "train" / "cat" / "a.1.PNG").read_bytes()
+    for name, data, complaint in (
+        ("scan.pdf", b"%PDF-1.4 of pages", r"scan\.pdf is PDF: not read; save as PNG"),
+        ("notes", b"hello", "notes is of no known format; leave it out"),
+        ("really.pdf", image, None),
+    ):
+        (photos / name).write_bytes(data)
+        lines = [f"photos/train/{label}/a.{place}.PNG,{label}" for label in ("cat", "dog") for place in range(4)]
+        (tmp_path / "list.csv").write_text("\n".join(["path,label", *lines, f"photos/{name},cat"]))
+        if complaint is None:
+            assert vitreous.shard(tmp_path / "list.csv", tmp_path / name, size=1).images == {"train": 9}
+            continue
+        with pytest.raises(ImageError, match=complaint):
+            vitreous.shard(tmp_path / "list.csv", tmp_path / name, size=1)
+        assert not list((tmp_path / name).glob("*.tar"))
+
+
 def test_images_without_labels_and_pixels_are_written_too(tmp_path: Path) -> None:
     (tmp_path / "loose").mkdir()
     for place in range(3):

@@ -28,10 +28,11 @@ from vitreous.data.sources.shards import INDEX, LABEL, Index, walk_shard
 from vitreous.data.stream.order import find_example
 from vitreous.errors import ConfigError, DataError, ImageError, StorageError
 from vitreous.images.config import DecodeConfig
+from vitreous.images.formats import SAVE, suggest_remedy
 from vitreous.storage.atomic import atomic_file, clear_partials, translate_write_errors, write_atomically
 from vitreous.storage.hashing import file_hash
 from vitreous.storage.lock import FolderLock, has_never_begun
-from vitreous.storage.presence import path_exists
+from vitreous.storage.presence import is_file, path_exists
 
 FORMAT_KEY, FORMAT = "vitreous_shards", 1
 CHANGED = "source_changed"
@@ -124,6 +125,8 @@ def write_shards(plan: ShardPlan, folder: Path, tell: Tell | None = None) -> Wri
     with FolderLock(folder):
         clear_partials(folder)
         written = _read_begun(plan, folder)
+        if not written.shards:
+            _check_kinds(plan)
         done = sum(one["nsamples"] for one in written.shards)
         while done < plan.images:
             one = _write_next(plan, folder, done, len(written.shards))
@@ -262,13 +265,33 @@ def _sample(listing: Listing, row: Row, taken: set[str]) -> tuple[str, str, byte
 
 
 def _guess(data: bytes, name: str) -> str:
-    """Return the extension of an image without one, by its contents; raises ImageError."""
+    """Return the extension of an image that has none by its name, by its first bytes; raises ImageError."""
     from vitreous.images.containers.survey import sniff_format
 
     kind = sniff_format(data)
     if kind is None:
-        raise ImageError(f"{name} is of no known format")
-    return {"JPEG": ".jpg", "TIFF": ".tif"}.get(kind, f".{kind.lower()}")
+        raise ImageError(f"{name} is of no known format; leave it out, or save it as PNG, JPEG or TIFF")
+    extension = {"JPEG": ".jpg", "TIFF": ".tif"}.get(kind, f".{kind.lower()}")
+    if not is_image(f"image{extension}"):
+        raise ImageError(f"{name} is {kind}: {suggest_remedy(extension) or SAVE}")
+    return extension
+
+
+def _check_kinds(plan: ShardPlan) -> None:
+    """Refuse files that are no images, by the first bytes of those without an image's extension; raises ImageError."""
+    for listing in plan.splits.values():
+        for row in listing.rows if listing.reader is None else ():
+            if not is_image(row.name.rpartition("/")[2]) and is_file(listing.root / row.name):
+                _guess(_read_start(listing.root / row.name), row.name)
+
+
+def _read_start(path: Path) -> bytes:
+    """Return a file's first bytes; raises ImageError."""
+    try:
+        with path.open("rb") as file:
+            return file.read(1024)
+    except OSError as error:
+        raise ImageError(f"can't read {path}: {error.strerror or error}") from error
 
 
 def _encode(pixels: np.ndarray) -> bytes:
