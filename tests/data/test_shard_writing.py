@@ -117,6 +117,23 @@ def test_a_damaged_or_lost_shard_is_written_again(photos: Path, tmp_path: Path) 
     assert files(tmp_path / "out") == before
 
 
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"sha256": None}, "has a shard of .*; expected url, nsamples, filesize, sha256 of each"),
+        ({"nsamples": "3"}, "has a shard of .*; expected url, nsamples"),
+        ({"url": "../train-000000.tar"}, "it must be a file beside it"),
+    ],
+)
+def test_a_list_of_shards_that_was_edited(change: dict, complaint: str, photos: Path, tmp_path: Path) -> None:
+    vitreous.shard(photos, tmp_path / "out", size=SIZE)
+    plan = json.loads((tmp_path / "out" / "shards.json").read_bytes())
+    plan["shardlist"][0] |= change
+    (tmp_path / "out" / "shards.json").write_text(json.dumps(plan))
+    with pytest.raises(DataError, match=complaint):
+        vitreous.shard(photos, tmp_path / "out", size=SIZE)
+
+
 def test_a_disk_that_reads_otherwise_is_noticed(photos: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(shard_writing, "file_hash", lambda path: "0" * 64)
     with pytest.raises(StorageError, match="reads otherwise than it was written"):

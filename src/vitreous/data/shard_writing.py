@@ -23,7 +23,7 @@ import numpy as np
 from vitreous.data.listing.class_folders import UNLABELLED, is_image
 from vitreous.data.listing.listing import Listing, Row, Splits
 from vitreous.data.listing.scan import read_row
-from vitreous.data.sources.shard_plan import PLAN, read_plan
+from vitreous.data.sources.shard_plan import PLAN, list_shards, read_plan
 from vitreous.data.sources.shards import INDEX, LABEL, Index, walk_shard
 from vitreous.data.stream.order import find_example
 from vitreous.errors import ConfigError, DataError, ImageError, StorageError
@@ -159,7 +159,7 @@ def _read_begun(plan: ShardPlan, folder: Path) -> Written:
         }.get(other, f"another {other}")
         raise ConfigError(f"{folder} was begun with {what}; go on as it was begun, or choose a new folder")
     whole: list[dict[str, Any]] = []
-    for one in found.get("shardlist") or ():
+    for one in list_shards(found, folder / PLAN):
         path = folder / one["url"]
         if not path_exists(path) or path.stat().st_size != one["filesize"] or file_hash(path) != one["sha256"]:
             break

@@ -130,6 +130,7 @@ def test_an_index_spares_the_walk_and_must_be_of_its_shard(tmp_path: Path, monke
         (shards.Index(["x.png"], ["1"], [-1], [9]).to_json(path.stat().st_size), "leads outside its shard"),
         (shards.Index(["x.png"], [], [1], [9]).to_json(path.stat().st_size), "is no index"),
         (b"[" * 99_999, "is no index"),
+        (b'{"vitreous_index": 1, "names": [], "labels": [], "offsets": [], "lengths": []}', "it lacks 'bytes'"),
     ):
         beside.write_bytes(index)
         with pytest.raises(DataError, match=complaint):

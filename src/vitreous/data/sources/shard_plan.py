@@ -9,6 +9,8 @@ from vitreous.errors import DataError
 PLAN = "shards.json"
 """What `vitreous shard` writes beside shards: the class names, and each shard's images, bytes and SHA-256."""
 MOST_PLAN_BYTES = 256 * 2**20
+SHARD: dict[str, type] = {"url": str, "nsamples": int, "filesize": int, "sha256": str}
+"""What is noted of each shard."""
 ANEW = "write the shards anew with vitreous shard"
 
 
@@ -40,3 +42,17 @@ def find_class_names(plan: dict[str, Any], where: str) -> list[str] | None:
     if classes is not None and not (isinstance(classes, list) and all(isinstance(one, str) and one for one in classes)):
         raise DataError(f"{where} has classes that are no list of names; {ANEW}")
     return classes
+
+
+def list_shards(plan: dict[str, Any], where: Path) -> list[dict[str, Any]]:
+    """Return what `vitreous shard` noted of each shard; raises DataError where it isn't all there."""
+    listed = plan.get("shardlist") or []
+    for one in listed if isinstance(listed, list) else [listed]:
+        if not isinstance(one, dict) or any(type(one.get(name)) is not kind for name, kind in SHARD.items()):
+            raise DataError(
+                f"{where} has a shard of {str(one)[:120]}; expected {', '.join(SHARD)} of each; "
+                "put back the file that was written, or choose a new folder"
+            )
+        if one["url"] != Path(one["url"]).name:
+            raise DataError(f"{where} names {one['url']!r} as a shard; it must be a file beside it")
+    return listed

@@ -52,17 +52,21 @@ class Index:
         """Read the index of a shard of so many bytes; raises DataError for one that isn't its own."""
         try:
             found = json.loads(data)
-            names, labels = found["names"], found["labels"]
+            names, labels, held = found["names"], found["labels"], found["bytes"]
             offsets, lengths = (np.array(found[name], np.int64) for name in ("offsets", "lengths"))
             texts = all(isinstance(one, str) for one in (*names, *(labels or ())))
             whole = len(names) == len(offsets) == len(lengths) == (len(names) if labels is None else len(labels))
             if found["vitreous_index"] != INDEX_FORMAT or not (texts and whole and offsets.ndim == lengths.ndim == 1):
                 raise ValueError("it is of another form")
-        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-            raise DataError(f"{where} is no index of a shard ({error}); remove it, or write the shards anew") from error
-        if found["bytes"] != size:
+        except KeyError as error:
             raise DataError(
-                f"{where} is of a shard of {found['bytes']} bytes, but this one has {size:,}; fetch both anew, or remove it"
+                f"{where} is no index of a shard (it lacks {error}); remove it, or write the shards anew"
+            ) from error
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+            raise DataError(f"{where} is no index of a shard ({error}); remove it, or write the shards anew") from error
+        if held != size:
+            raise DataError(
+                f"{where} is of a shard of {held} bytes, but this one has {size:,}; fetch both anew, or remove it"
             )
         if ((offsets < 0) | (lengths < 0) | (lengths > size) | (offsets > size - lengths)).any():
             raise DataError(f"{where} leads outside its shard of {size:,} bytes; remove it, or write the shards anew")
