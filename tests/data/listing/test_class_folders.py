@@ -1,10 +1,14 @@
 """Class folders: what counts as a class, as a split, as an image; links that can't loop."""
 
+import os
+from collections import Counter
+
 import pytest
 from tests.support.pictures import tree, write
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
+from vitreous.data.listing.class_folders import list_classes
 from vitreous.data.listing.discovery import list_data, list_labelled
 from vitreous.errors import DataError
 
@@ -109,6 +113,22 @@ def test_a_link_to_images_elsewhere_is_followed_once(tmp_path):
     listing, _ = list_data(tmp_path / "data")
     assert listing.names == ("cat/0.png", "cat/1.png", "dog/0.png")
     assert any("not followed: feline" in note for note in listing.notes)
+
+
+def test_links_into_hidden_folders_and_above_followed_ones_lose_no_image(tmp_path):
+    tree(tmp_path / "store", cat=2, dog=1, emu=3)
+    tree(tmp_path / "data" / ".versions", fox=2)
+    root = tmp_path / "data"
+    (root / "a").symlink_to(tmp_path / "store" / "cat")
+    (root / "b").symlink_to(tmp_path / "store")
+    (root / "c").symlink_to(root / ".versions" / "fox")
+    (root / "d").symlink_to(root / ".versions" / "fox")
+    (root / "e").symlink_to(tmp_path)
+    listing = list_classes(root)
+    assert Counter(listing.labels) == {"a": 2, "b": 4, "c": 2}
+    assert len({os.path.realpath(root / name) for name in listing.names}) == len(listing) == 8
+    assert "links to folders that are already listed, not followed: b/cat, d" in listing.notes
+    assert "links to folders that hold the data itself, left out: e" in listing.notes
 
 
 def test_links_that_loop_end(tmp_path):

@@ -3,7 +3,6 @@
 import os
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -40,7 +39,7 @@ def list_classes(root: Path, optional: bool = False, stamps: bool = True) -> Lis
     walk.folders.save()
     if not rows and not (loose and optional):
         raise DataError(_explain_nothing(root, len(loose), bool(found), walk.ignored))
-    notes = _describe(0 if not rows else len(loose), found, walk.skipped)
+    notes = _describe(0 if not rows else len(loose), found, walk)
     return Listing(root, tuple(rows or loose), dict(walk.ignored), notes)
 
 
@@ -94,9 +93,13 @@ class Walk:
         self.ignored: Counter[str] = Counter()
         """Files that are not images, by extension; hidden and system files and folders under SYSTEM."""
         self.skipped: list[str] = []
-        """Links to folders that were not followed."""
+        """Folders that links lead to, not listed since they are anyway."""
+        self.above: list[str] = []
+        """Links to folders that hold the root, not followed."""
         self.followed: set[str] = set()
         """True paths of the folders that links led to."""
+        self.inner: set[str] = set()
+        """Those of them that lie in one that was followed later."""
 
     def list_images(self, folder: str, label: str) -> list[Row]:
         """List the images below a class folder, sorted by their names' bytes."""
@@ -104,9 +107,8 @@ class Walk:
         todo = [folder]
         while todo:
             current = todo.pop()
-            path = f"{self.path}/{current}"
-            if os.path.islink(path) and not self.follow(path):  # noqa: PTH114 (called for every folder)
-                self.skipped.append(current)
+            linked = os.path.islink(f"{self.path}/{current}")  # noqa: PTH114 (called for every folder)
+            if not self.follow(current) if linked else self.is_repeated(current):
                 continue
             below, images = self.read_folder(current, label)
             todo += (f"{current}/{name}" for name in below)
@@ -129,15 +131,37 @@ class Walk:
         return below, [Row(f"{prefix}{name}", label, UNASKED, UNASKED) for name in images]
 
     def follow(self, link: str) -> bool:
-        """Return whether a link leads to something that isn't listed anyway, and remember that it was followed."""
-        target = os.path.realpath(link)
-        known = {self.root, *self.followed}
-        if any(place == target or place.startswith(target.rstrip(os.sep) + os.sep) for place in known):
+        """Return whether a folder is to be walked through: one that a link leads to is unless it is listed anyway, or holds the data.
+
+        Args:
+            link: the folder's path below the root.
+        """
+        target = os.path.realpath(f"{self.path}/{link}")
+        if self.root != target and _is_below(self.root, target):
+            self.above.append(link)
             return False
-        if any(target.startswith(place.rstrip(os.sep) + os.sep) for place in known):
+        if any(target == place or _is_listed(target, place) for place in (self.root, *self.followed)):
+            self.skipped.append(link)
             return False
+        self.inner.update(place for place in self.followed if _is_below(place, target))
         self.followed.add(target)
         return True
+
+    def is_repeated(self, folder: str) -> bool:
+        """Return whether a link led to this folder before another one led to a folder above it."""
+        if not self.inner or os.path.realpath(f"{self.path}/{folder}") not in self.inner:
+            return False
+        self.skipped.append(folder)
+        return True
+
+
+def _is_below(folder: str, other: str) -> bool:
+    return folder.startswith(other.rstrip(os.sep) + os.sep)
+
+
+def _is_listed(folder: str, other: str) -> bool:
+    """Return whether a folder is found by a walk through another one: it lies in it, and in no hidden folder there."""
+    return _is_below(folder, other) and not any(map(is_junk, Path(folder).relative_to(other).parts))
 
 
 def _list_entries(folder: str) -> list[os.DirEntry[str]]:
@@ -166,7 +190,7 @@ def _explain_nothing(root: Path, loose: int, folders: bool, ignored: Counter[str
     return f"{root} holds no images in class folders{others}; known extensions: {' '.join(sorted(SUFFIXES))}"
 
 
-def _describe(loose: int, found: dict[str, list[Row]], skipped: Sequence[str]) -> tuple[str, ...]:
+def _describe(loose: int, found: dict[str, list[Row]], walk: Walk) -> tuple[str, ...]:
     """Describe how the class folders were read. `found`: each class's files; `loose`: images outside the class
     folders."""
     empty = [label for label, rows in found.items() if not rows]
@@ -195,6 +219,8 @@ def _describe(loose: int, found: dict[str, list[Row]], skipped: Sequence[str]) -
         notes.append(f"folders inside these class folders belong to the class: {format_names(mixed)}")
     if twins:
         notes.append(f"classes that differ only in capitals or spaces, taken as different: {format_names(twins)}")
-    if skipped:
-        notes.append(f"links to folders that are already listed, not followed: {format_names(list(skipped))}")
+    if walk.skipped:
+        notes.append(f"links to folders that are already listed, not followed: {format_names(walk.skipped)}")
+    if walk.above:
+        notes.append(f"links to folders that hold the data itself, left out: {format_names(walk.above)}")
     return tuple(notes)
