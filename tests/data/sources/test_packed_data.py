@@ -137,6 +137,31 @@ def test_an_index_spares_the_walk_and_must_be_of_its_shard(tmp_path: Path, monke
             shards.open_shard(path, "s")
 
 
+def test_hard_links_in_a_tar_are_what_they_lead_to_and_others_are_counted(tmp_path: Path) -> None:
+    path = shard(tmp_path / "s.tar", ["cat", "dog"])
+    with tarfile.open(path, "a") as file:
+        for name, kind, target in (
+            ("t0.png", tarfile.LNKTYPE, "s1.png"),
+            ("t0.cls", tarfile.LNKTYPE, "s1.cls"),
+            ("t1.png", tarfile.LNKTYPE, "t0.png"),
+            ("t1.cls", tarfile.LNKTYPE, "t0.cls"),
+            ("u.png", tarfile.LNKTYPE, "nowhere.png"),
+            ("v.png", tarfile.SYMTYPE, "s1.png"),
+            ("v.txt", tarfile.SYMTYPE, "s1.png"),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, target
+            file.addfile(member)
+    for _ in range(2):  # the second time from the cache
+        listing = list_packed(path).train
+        assert dict(zip(listing.names, listing.labels, strict=True)) == {
+            "s.tar/s0.png": "cat", "s.tar/s1.png": "dog", "s.tar/t0.png": "dog", "s.tar/t1.png": "dog"
+        }  # fmt: skip
+        images = [listing.reader.read(number, 10**6) for number in range(4)]
+        assert images == [encoded(picture(place)) for place in (0, 1, 1, 1)]
+        assert listing.notes[0].startswith("2 links in tar files were left out")
+
+
 def test_hostile_tars_get_one_line(tmp_path: Path) -> None:
     image = encoded(picture(0))
     escape = open_source(str(tar(tmp_path / "e.tar", {"../../../etc/x.png": image, "../../../etc/x.cls": b"1"})))

@@ -38,6 +38,8 @@ class Contents:
     """Bytes of each image; 0 where that isn't known before it is read."""
     changed: int
     """When the file was last written, in nanoseconds since 1970, or another number that changes with its contents."""
+    links: int = 0
+    """Links in it that were left out."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,10 @@ def list_contents(
             rows.append(Row(name, label, length, one.changed, len(rows)))
     if not rows:
         raise DataError(f"{location} holds no images")
+    if links := sum(one.links for one in contents):
+        notes += (
+            f"{links:,} links in tar files were left out; pack what they lead to, with --dereference --hard-dereference",
+        )
     ends = tuple(accumulate(len(one.names) for one in contents))
     return Listing(
         root, tuple(rows), notes=notes, reader=PackReader(tuple(one.pack for one in contents), ends, location)

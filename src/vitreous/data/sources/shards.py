@@ -8,7 +8,7 @@ class as a number or a name; without it NAME.json may have a "label". A tar of c
 import json
 import tarfile
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -27,6 +27,8 @@ LABEL, FACTS = ".cls", ".json"
 INDEX = ".index.json"
 """Appended to a shard's name: the file that says where its images are."""
 INDEX_FORMAT = 1
+WALK = 2
+"""Raised where a walk finds other images than before: part of the name of what is cached of it."""
 MOST_LABEL_BYTES, MOST_FACTS_BYTES, MOST_HEADER_BYTES = 1_000, 65_536, 1_048_576
 HEADERS = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, b"X")
 """Kinds of members that describe the next one."""
@@ -40,11 +42,14 @@ class Index:
     labels: Sequence[str] | None
     offsets: Sequence[int]
     lengths: Sequence[int]
+    links: int = 0
+    """Links to images or classes that were left out."""
 
     def to_json(self, size: int, sha256: str | None = None) -> bytes:
         """Return the index of a shard of so many bytes as a file holds it."""
         found = {"vitreous_index": INDEX_FORMAT, "bytes": size, "sha256": sha256, "names": self.names}
         found |= {"labels": self.labels, "offsets": self.offsets, "lengths": self.lengths}
+        found |= {"links": self.links} if self.links else {}
         return json.dumps(found).encode()
 
     @classmethod
@@ -52,7 +57,7 @@ class Index:
         """Read the index of a shard of so many bytes; raises DataError for one that isn't its own."""
         try:
             found = json.loads(data)
-            names, labels, held = found["names"], found["labels"], found["bytes"]
+            names, labels, held, links = found["names"], found["labels"], found["bytes"], int(found.get("links", 0))
             offsets, lengths = (np.array(found[name], np.int64) for name in ("offsets", "lengths"))
             texts = all(isinstance(one, str) for one in (*names, *(labels or ())))
             whole = len(names) == len(offsets) == len(lengths) == (len(names) if labels is None else len(labels))
@@ -70,7 +75,7 @@ class Index:
             )
         if ((offsets < 0) | (lengths < 0) | (lengths > size) | (offsets > size - lengths)).any():
             raise DataError(f"{where} leads outside its shard of {size:,} bytes; remove it, or write the shards anew")
-        return cls(names, labels, offsets.tolist(), lengths.tolist())
+        return cls(names, labels, offsets.tolist(), lengths.tolist(), links)
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,7 @@ def describe_shard(file: PackFile, index: Index, name: str, classes: Sequence[st
                 f"{name} has class {unknown!r}, but the {len(classes):,} classes of its shards.json lack it"
             )
         labels = [known[label] for label in labels]
-    return Contents(pack, [f"{name}/{one}" for one in index.names], labels, index.lengths, file.changed)
+    return Contents(pack, [f"{name}/{one}" for one in index.names], labels, index.lengths, file.changed, index.links)
 
 
 def read_class_folders(names: Sequence[str]) -> list[str] | None:
@@ -138,7 +143,7 @@ def read_class_folders(names: Sequence[str]) -> list[str] | None:
 def find_index(file: PackFile) -> Index:
     """Return where a shard's images are: from the cache, or by a walk through its headers; raises DataError."""
     where = getattr(file, "url", None) or str(file.path.resolve())
-    cache = name_cached("indexes", f"{where}\0{file.size}\0{file.changed}")
+    cache = name_cached("indexes", f"{where}\0{file.size}\0{file.changed}\0{WALK}")
     if (known := read_cached(cache)) is not None:
         return Index.from_json(known, file.size, str(cache))
     try:
@@ -164,47 +169,98 @@ class Member(tarfile.TarInfo):
 
 def walk_shard(stream: IO[bytes], size: int, where: str) -> Index:
     """Find a shard's images by its members' headers; raises DataError."""
-    images: dict[str, tarfile.TarInfo] = {}
-    labels: dict[str, str] = {}
+    samples = Samples(where)
     try:
         with tarfile.open(fileobj=stream, mode="r:", tarinfo=Member) as shard:
             while (member := shard.next()) is not None:
                 shard.members = []  # else it remembers all of them
+                if member.islnk() or member.issym():
+                    samples.add_link(member)
+                    continue
                 if not member.isreg() or member.issparse():
                     continue
                 if member.offset_data + member.size > size:
                     raise DataError(
                         f"{where} is cut off: {member.name} ends {member.offset_data + member.size - size:,} bytes behind it"
                     )
-                key, extension = split_name(member.name)
-                if is_image(member.name) and not member.name.rpartition("/")[2].startswith("."):
-                    if key in images:
-                        raise DataError(f"{where} has {images[key].name} and {member.name}; a sample has one image")
-                    images[key] = member
-                elif extension == LABEL or (extension == FACTS and key not in labels):
-                    label = read_label(shard, member, extension, where)
-                    labels |= {} if label is None else {key: label}
+                samples.add(shard, member)
     except (OSError, tarfile.TarError, ValueError, OverflowError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{where} can't be read as a tar: {error}") from error
-    return _pair(images, labels, where)
+    return samples.pair()
 
 
-def _pair(images: Mapping[str, tarfile.TarInfo], labels: Mapping[str, str], where: str) -> Index:
-    """Pair a shard's images with their classes, where it has any; raises DataError."""
-    lacking = [key for key in images if key not in labels]
-    if lacking and len(lacking) < len(images):
-        raise DataError(
-            f"{where} has {images[lacking[0]].name} without {lacking[0]}{LABEL}; each image needs its class"
+class Samples:
+    """What a walk through a shard has found.
+
+    Args:
+        where: the shard, for messages.
+    """
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.images: dict[str, tarfile.TarInfo] = {}
+        """The image of each sample."""
+        self.labels: dict[str, str] = {}
+        """The class of each sample."""
+        self.stated: dict[str, str] = {}
+        """The class in each member that holds one."""
+        self.links = 0
+        """Links to images or classes that were left out."""
+
+    def add(self, shard: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        """Take in a member, if it is an image or may hold a class; raises DataError."""
+        key, extension = split_name(member.name)
+        if is_shown_image(member.name):
+            self._add_image(key, member)
+        elif extension == LABEL or (extension == FACTS and key not in self.labels):
+            label = read_label(shard, member, extension, self.where)
+            if label is not None:
+                self.labels[key] = self.stated[member.name] = label
+
+    def add_link(self, link: tarfile.TarInfo) -> None:
+        """Take in a hard link to a member before it as that member's contents; count other links; raises DataError."""
+        key, extension = split_name(link.name)
+        target = self.images.get(split_name(link.linkname)[0]) if link.islnk() else None
+        if is_shown_image(link.name):
+            if target is None or target.name != link.linkname:
+                self.links += 1
+                return
+            link.offset_data, link.size = target.offset_data, target.size
+            self._add_image(key, link)
+        elif extension in (LABEL, FACTS):
+            label = self.stated.get(link.linkname) if link.islnk() else None
+            if label is None:
+                self.links += extension == LABEL
+            elif extension == LABEL or key not in self.labels:
+                self.labels[key] = self.stated[link.name] = label
+
+    def _add_image(self, key: str, member: tarfile.TarInfo) -> None:
+        if key in self.images:
+            raise DataError(f"{self.where} has {self.images[key].name} and {member.name}; a sample has one image")
+        self.images[key] = member
+
+    def pair(self) -> Index:
+        """Pair the images with their classes, where there are any; raises DataError."""
+        lacking = [key for key in self.images if key not in self.labels]
+        if lacking and len(lacking) < len(self.images):
+            raise DataError(
+                f"{self.where} has {self.images[lacking[0]].name} without {lacking[0]}{LABEL}; each image needs its class"
+            )
+        members = list(self.images.values())
+        return Index(
+            [member.name for member in members],
+            None if lacking else [self.labels[key] for key in self.images],
+            [member.offset_data for member in members],
+            [member.size for member in members],
+            self.links,
         )
-    members = list(images.values())
-    return Index(
-        [member.name for member in members],
-        None if lacking else [labels[key] for key in images],
-        [member.offset_data for member in members],
-        [member.size for member in members],
-    )
+
+
+def is_shown_image(name: str) -> bool:
+    """Return whether a member is an image by its name, and not a hidden file."""
+    return is_image(name) and not name.rpartition("/")[2].startswith(".")
 
 
 def split_name(name: str) -> tuple[str, str]:
