@@ -6,9 +6,12 @@ import signal
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import vitreous.training.run_group as running
+from vitreous.data.dataset import open_dataset
 from vitreous.errors import NonFiniteLoss, RunError, UnknownName
 from vitreous.settings import to_dict
 from vitreous.studies.catalog import find
@@ -97,6 +100,49 @@ def test_a_folder_of_another_study_or_scale_is_refused(done):
         run_study(short(STUDY), replace(setting, scale="laptop"))
     with pytest.raises(RunError, match='holds another study: study "positions" there'):
         run_study(replace(short(STUDY), name="other"), setting)
+
+
+def write_photos(folder, seed, size=16):
+    """Write eight pictures of each of two classes in plain class folders; return the folder's name."""
+    random = np.random.default_rng(seed)
+    for label in ("cat", "dog"):
+        (folder / label).mkdir(parents=True)
+        for number in range(8):
+            pixels = random.integers(0, 255, (size, size + number, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / label / f"{number}.png")
+    return str(folder)
+
+
+def read_files(folder):
+    """Return the contents of all files in a folder."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_other_data_are_refused_and_the_folder_stays_as_it_is(tmp_path):
+    one, other = (write_photos(tmp_path / name, seed) for seed, name in enumerate(("one", "other")))
+    out = tmp_path / "study"
+    setting = open_setting("smoke", one, out)
+    assert not out.exists(), "opening writes nothing"
+    assert run_study(short(STUDY), setting, only="none-0").done == 1
+    assert setting.facts == open_dataset(setting.data).facts
+    before = read_files(out)
+    with pytest.raises(RunError, match=r"it began with the images of \S+one, and those of \S+other are others"):
+        run_study(short(STUDY), open_setting("smoke", other, out))
+    with pytest.raises(RunError, match="holds another study: study"):
+        run_study(replace(short(STUDY), name="another"), open_setting("smoke", other, out))
+    assert read_files(out) == before
+    (tmp_path / "one" / "cat" / "0.png").write_bytes((tmp_path / "one" / "cat" / "1.png").read_bytes())
+    with pytest.raises(RunError, match=r"the images of \S+one have changed since it began"):
+        run_study(short(STUDY), open_setting("smoke", one, out))
+
+
+def test_a_study_that_notes_no_images_goes_on(done, tmp_path):
+    shutil.copytree(done, tmp_path, dirs_exist_ok=True)
+    about = json.loads((tmp_path / "study.json").read_text())
+    del about["images"]
+    (tmp_path / "study.json").write_text(json.dumps(about))
+    assert run_study(short(STUDY), open_setting("smoke", "digits", tmp_path)).done == 2
+    assert (tmp_path / "study.json").read_bytes() == (done / "study.json").read_bytes()
 
 
 def test_cells_of_other_settings_are_refused(done):

@@ -21,6 +21,7 @@ from vitreous.runtime.display import Shown, format_text
 from vitreous.settings import refuse_double_keys, to_dict, to_json
 from vitreous.storage.atomic import translate_write_errors, write_atomically
 from vitreous.storage.lock import FolderLock
+from vitreous.studies.engine.data_subset import find_other_images
 from vitreous.studies.engine.page import REPORT, TABLE, WORDS, write_conclusion
 from vitreous.studies.engine.progress import CellReporter, Clock
 from vitreous.studies.engine.settings_diff import explain_difference, list_differences
@@ -72,7 +73,7 @@ def run_study(study: Study, setting: Setting, reporter: Reporter | None = None, 
         only: a pattern of cells' names; other cells, except those that these need, are left out for now.
 
     Raises:
-        RunError: the folder holds another study, or cells of other settings.
+        RunError: the folder holds another study, or one of other data, or cells of other settings.
         UnknownName: no cell matches `only`.
     """
     reporter = reporter or Silent()
@@ -122,18 +123,22 @@ def choose_cells(cells: Sequence[Cell], only: str) -> list[Cell]:
 
 
 def begin_study(study: Study, setting: Setting, cells: Sequence[Cell]) -> None:
-    """Write study.json, or check that the existing one is of this study; raises RunError."""
+    """Write data.csv and study.json, or check that the existing ones are of this study; raises RunError."""
     path = setting.folder / ABOUT
     about = {"study": study.name, "scale": setting.scale, "classes": len(setting.facts.classes)}
     if path.exists():
         before = read_json_object(path)
         listed = ", ".join(list_differences({name: before.get(name) for name in about}, about))
         listed = listed or explain_difference(before.get("data"), setting.data)
+        listed = listed or find_other_images(before.get("images"), setting.images)
         if listed:
             raise RunError(f"{setting.folder} holds another study: {listed}. Choose another --out")
         check_cells(setting, cells, before.get("cells"))
     cells_now = {cell.name: to_dict(cell.config) for cell in cells}
-    about |= {"data": to_dict(setting.data), "cells": cells_now}
+    images = {"named": setting.images.named, "fingerprint": setting.images.fingerprint}
+    about |= {"data": to_dict(setting.data), "images": images, "cells": cells_now}
+    if setting.images.listed is not None:
+        write_atomically(Path(setting.data.path), setting.images.listed)
     write_atomically(path, to_json({"vitreous_study": STUDY_FORMAT, **about}))
 
 

@@ -26,6 +26,18 @@ for those who have its data; smoke: seconds, to see that everything works, too s
 
 
 @dataclass(frozen=True)
+class Images:
+    """The images that a study is given."""
+
+    named: str = ""
+    """As the caller named them."""
+    fingerprint: str = ""
+    """Hash of their names, labels and contents."""
+    listed: bytes | None = None
+    """Contents of the list of those that are used, which is to stand at the path of the setting's data; None: all are."""
+
+
+@dataclass(frozen=True)
 class Setting:
     """The place and the scale of a study."""
 
@@ -36,6 +48,8 @@ class Setting:
     """Facts about that data."""
     folder: Path
     """The study's folder."""
+    images: Images = Images()
+    """The named images, by which a study that goes on is compared."""
 
     def run(self, cell: str) -> Path:
         """Return the run folder of a cell."""
