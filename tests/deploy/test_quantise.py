@@ -10,7 +10,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 from PIL import Image
-from tests.deploy.conftest import folder_of, measure_shortly, traceable, write_noise
+from tests.deploy.conftest import folder_of, measure_shortly, traceable, write_classes, write_noise
 
 import vitreous
 from vitreous.cli.main import main
@@ -139,6 +139,41 @@ def test_up_to_half_of_the_layers_are_tried_in_float32(monkeypatch, tmp_path, la
     with pytest.raises(CheckpointError, match=f"with {tried[-1]} layers in float32"):
         quantisation.fit(fake, tmp_path, (source, labels, np.eye(2, dtype=np.float32)), 0.5, 2, Silent())
     assert fake.written == tried
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """Noise of three classes, twelve each, in plain class folders."""
+    noise = np.random.default_rng(5).integers(256, size=(36, 16, 16, 3), dtype=np.uint8)
+    return write_classes(tmp_path_factory.mktemp("plain"), noise)
+
+
+def test_plain_class_folders_are_held_out_from(plain, tmp_path):
+    with traceable():
+        found = vitreous.quantise(folder_of(MODEL), plain, tmp_path / "int8", most_lost=100, batch=8)
+    held = len(open_dataset(DataConfig(str(plain))).validation)
+    assert (found.examples, found.calibrated, found.shared) == (held, 36 - held, 0)
+    assert f"calibrated on {36 - held} others" in str(found)
+
+
+def test_images_that_are_calibrated_on_and_measured_are_no_others(plain, tmp_path):
+    with traceable():
+        found = vitreous.quantise(
+            folder_of(MODEL), plain, tmp_path / "int8", calibration=plain, images=20, most_lost=100, batch=8
+        )
+    assert (found.examples, found.calibrated, found.shared) == (36, 20, 20)
+    assert "calibrated on 20, 20 of them among these" in str(found)
+
+
+def test_the_split_of_the_models_run_is_used_for_its_own_data(plain, tmp_path):
+    from vitreous.api.quantisation import open_parts
+    from vitreous.predictor import Predictor
+
+    data = DataConfig(str(plain), holdout=0.5, split_seed=3)
+    made = vitreous.train(plain, recipe="small", out=tmp_path / "run", settings={"data": {"holdout": 0.5, "split_seed": 3}, "duration": "1st"})  # fmt: skip
+    measured, training = open_parts(plain, True, Predictor.load(made.run, device="cpu"), "raise", Silent())
+    wanted = open_dataset(data)
+    assert (measured.names, training.names) == (wanted.validation.names, wanted.train.names)
 
 
 def test_too_few_images_are_refused(photos, tmp_path):

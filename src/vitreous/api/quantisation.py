@@ -7,26 +7,35 @@ from typing import Any
 
 import numpy as np
 
-from vitreous.api.data import Data, open_labelled
+from vitreous.api.data import Data, open_labelled, open_run_data
 from vitreous.api.exports import gather_images, open_exportable
 from vitreous.api.progress import shows_progress
 from vitreous.api.results import Result
+from vitreous.data.config import DataConfig
+from vitreous.data.dataset import is_built_in, open_dataset
+from vitreous.data.listing.manifest import is_multilabel
+from vitreous.data.run_data import read_data_config
 from vitreous.data.sources.base import Source, refuse_multilabel
 from vitreous.data.sources.subset import Subset
+from vitreous.data.splits import has_splits
 from vitreous.data.stream.loader import load_evaluation_batches
 from vitreous.deploy.export import check_text, export_model
 from vitreous.deploy.graph import GraphOptions
 from vitreous.deploy.int8_torch import TorchInt8, check_family
 from vitreous.deploy.quantise import Int8, Int8Target, check_quantisable, quantise_export
 from vitreous.engines.exported_folder import ExportedFolder
-from vitreous.errors import CheckpointError, ConfigError, DataError
+from vitreous.errors import CheckpointError, ConfigError, DataError, check_path
 from vitreous.evaluation.accuracy import class_indices, outputs
+from vitreous.evaluation.overlap import Item, find_shared, items
 from vitreous.evaluation.throughput import compare_costs
 from vitreous.images.inputs import prepare
 from vitreous.predictor import Predictor
+from vitreous.run_folder import read_run
 from vitreous.runtime.display import align_columns
 from vitreous.storage.atomic import atomic_folder, check_new_folder
 from vitreous.storage.limits import format_bytes
+from vitreous.storage.presence import expand_home
+from vitreous.storage.run_config import find_own_run
 from vitreous.training.reporter import Reporter, Silent, progress_of
 from vitreous.weights.model_folder import ModelFolder
 
@@ -68,6 +77,8 @@ class QuantiseResult(Result):
     """Images that the ranges come from; 0: from each batch itself."""
     examples: int
     batch: int
+    shared: int = 0
+    """Of the calibrated images: those that were measured too."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON values."""
@@ -75,7 +86,12 @@ class QuantiseResult(Result):
 
     def __str__(self) -> str:
         lines = align_columns([HEADS, *(format_row(one) for one in (self.fp32, self.int8))], words=0)
-        ranges = f"calibrated on {self.calibrated:,} others" if self.calibrated else "ranges of each batch's own"
+        others = (
+            f"{self.calibrated:,}, {self.shared:,} of them among these"
+            if self.shared
+            else f"{self.calibrated:,} others"
+        )
+        ranges = f"calibrated on {others}" if self.calibrated else "ranges of each batch's own"
         kept = f"in float32, since they hurt: {', '.join(self.kept)}" if self.kept else "none had to stay in float32"
         return "\n".join(
             [
@@ -121,14 +137,15 @@ def quantise(
 
     Args:
         model: what `vitreous.load` accepts or returns, with a head, but for an export.
-        data: labelled images, measured as `vitreous.evaluate` does.
+        data: labelled images, measured as `vitreous.evaluate` does; of those without splits of their own, the ones
+            that the model's run held out, or else a fifth, unless `calibration` is named.
         out: the folder to write, new or empty.
         to: onnx, for ONNX Runtime; openvino, by NNCF; torch: a model folder that also computes in int8
             (`vitreous.load(..., precision="int8")`), of models with encoder blocks.
         dynamic: the ranges of dense layers' inputs are each batch's own, in place of those of calibration images
             (onnx).
         calibration: a folder, file or glob of images of the kind that the model was trained on; None: the training
-            split of `data`.
+            split of `data`, its own or what holding out leaves.
         images: most of them, evenly spread, that the ranges are taken from.
         most_lost: points of accuracy that may be lost.
         batch: images that pass through the model at once when it is measured.
@@ -163,10 +180,18 @@ def quantise(
     if to == "torch":
         check_family(folder)
     display.phase("opening the data")
-    source = open_labelled(data, predictor, broken, display)
-    refuse_multilabel(source, "quantising")
+    source, training = open_parts(data, calibration is None, predictor, broken, display)
     labels = class_indices(source, folder.classes)[source.labels]
-    pixels = gather_calibration(data, calibration, predictor, images, (broken, display))
+    if training is None:
+        pixels, calibrating = gather_named(str(calibration), folder, images)
+    else:
+        pixels, calibrating = gather_training(training, folder, images)
+    if len(pixels) < FEWEST:
+        raise DataError(
+            f"{calibration or f'the training split of {data}'} has {len(pixels)} images that can be read, and calibration takes at "
+            f"least {FEWEST}; name others with --calibration"
+        )
+    pixels = np.stack(pixels)
     with TemporaryDirectory() as scratch:
         display.phase("calibrating" if to == "torch" else "exporting, and calibrating")
         if to == "torch":
@@ -183,35 +208,72 @@ def quantise(
             display.phase("measuring the speed")
             fp32, int8 = measure_both((plain, small), (logits, found), labels, batch)
             names = tuple(quantised.layers[name] for name in kept)
-            calibrated = 0 if dynamic else len(pixels)
+            calibrated, shared = (0, 0) if dynamic else (len(pixels), sum(find_shared(calibrating, items(source))))
+            layers = len(quantised.layers)
             result = QuantiseResult(
-                out, fp32, int8, quantised.engine, names, len(quantised.layers), calibrated, len(source), batch
+                out, fp32, int8, quantised.engine, names, layers, calibrated, len(source), batch, shared
             )
             quantised.finish(partial, result.to_dict())
     return result
 
 
-def gather_calibration(
-    data: Data, calibration: str | Path | None, predictor: Predictor, most: int, how: tuple[str, Reporter]
-) -> np.ndarray:
-    """Return calibration images as the model sees them; raises DataError for too few."""
-    folder = predictor.folder
-    if calibration is None:
-        source = open_labelled(data, predictor, *how, "train")
-        chosen = np.unique(np.linspace(0, len(source) - 1, min(most, len(source))).astype(int))
-        parts = load_evaluation_batches(Subset(source, chosen), folder.preprocess, folder.decode, 64)
-        pixels = [one.permute(1, 2, 0).numpy() for part in parts for one in part.pixels]
-        name = f"the training split of {data}"
-    else:
-        ready = [
-            prepare(one, number, folder, "torch") for number, one in enumerate(gather_images(calibration, most), 1)
-        ]
-        pixels, name = [one.pixels for one in ready if one.pixels is not None], str(calibration)
-    if len(pixels) < FEWEST:
-        raise DataError(
-            f"{name} has {len(pixels)} images that can be read, and calibration takes at least {FEWEST}; name others with --calibration"
+def open_parts(
+    data: Data, calibrate: bool, predictor: Predictor, broken: str, display: Reporter
+) -> tuple[Source, Source | None]:
+    """Return the images to measure on, and if asked for, the training images to calibrate on; of data without splits
+    of their own, the parts that the model's run divided them into, or else what is held out and the rest."""
+    if calibrate and is_undivided(data, predictor):
+        own = is_own_data(data, predictor)
+        if own:
+            dataset = open_run_data(predictor, broken, display)
+        else:
+            dataset = open_dataset(DataConfig(str(data), broken=broken), predictor.folder.decode, progress_of(display))
+        source, training = dataset.validation, dataset.train
+        display.message(
+            f"note: {data} has no splits of its own: measured are the {len(source):,} images that "
+            f"{'the run held out' if own else 'are held out here'}"
         )
-    return np.stack(pixels)
+    else:
+        source, training = open_labelled(data, predictor, broken, display), None
+    refuse_multilabel(source, "quantising")
+    if calibrate and training is None:
+        training = open_labelled(data, predictor, broken, display, "train")
+    return source, training
+
+
+def is_undivided(data: Data, predictor: Predictor) -> bool:
+    """Return whether data have no split to measure on; raises DataError if there is nothing there."""
+    if isinstance(data, Source):
+        return False
+    check_path("the data", data)
+    if is_built_in(str(data)) or is_multilabel(Path(data)):
+        return False
+    return not has_splits(expand_home(data), predictor.folder.classes)
+
+
+def is_own_data(data: str | Path, predictor: Predictor) -> bool:
+    """Return whether a model belongs to a run that was trained on these data."""
+    run = find_own_run(Path(predictor.path)) if predictor.path else None
+    if run is None:
+        return False
+    return expand_home(read_data_config(read_run(run).config, run).path).resolve() == expand_home(data).resolve()
+
+
+def gather_training(source: Source, folder: ModelFolder, most: int) -> tuple[list[np.ndarray], list[Item]]:
+    """Return at most so many training images, evenly spread, as the model sees them, and what they are compared by."""
+    chosen = np.unique(np.linspace(0, len(source) - 1, min(most, len(source))).astype(int))
+    part = Subset(source, chosen)
+    batches = load_evaluation_batches(part, folder.preprocess, folder.decode, 64)
+    return [one.permute(1, 2, 0).numpy() for batch in batches for one in batch.pixels], items(part)
+
+
+def gather_named(calibration: str, folder: ModelFolder, most: int) -> tuple[list[np.ndarray], list[Item]]:
+    """Return at most so many of the named images that can be read, evenly spread, as the model sees them, and their
+    files."""
+    paths = gather_images(calibration, most)
+    ready = [prepare(one, number, folder, "torch").pixels for number, one in enumerate(paths, 1)]
+    kept = [(pixels, Path(path).resolve()) for pixels, path in zip(ready, paths, strict=True) if pixels is not None]
+    return [pixels for pixels, _ in kept], [path for _, path in kept]
 
 
 def fit(

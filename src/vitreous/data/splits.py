@@ -5,7 +5,9 @@ from pathlib import Path
 
 from vitreous.data.listing import discovery
 from vitreous.data.listing.discovery import NAMES, explain_no_split
+from vitreous.data.listing.layout import recognise_layout
 from vitreous.data.listing.listing import Listing, Splits
+from vitreous.data.listing.manifest import read_splits
 from vitreous.data.sources.hub_sets import is_hub_set, list_hub_set
 from vitreous.data.sources.objects import is_object, list_objects
 from vitreous.data.sources.packed_data import is_packed, list_packed
@@ -39,6 +41,15 @@ def list_stored(path: Path, optional: bool = False) -> Splits | None:
     if is_hub_set(path):
         return list_hub_set(path, optional)
     return list_objects(path, optional) if is_object(path) else list_packed(path, optional)
+
+
+def has_splits(path: Path, known: Collection[str] = ()) -> bool:
+    """Return whether labelled images have a split to measure on; arguments and errors are those of `list_labelled`."""
+    splits = list_stored(path)
+    if splits is None and discovery.is_manifest(path):
+        splits = read_splits(path)
+    found = recognise_layout(path, known) if splits is None else splits
+    return bool(found.validation or found.test)
 
 
 def list_data(
