@@ -106,3 +106,13 @@ def test_vtab_by_the_papers_protocol(vitreous, model, tmp_path, here):
     other = vitreous("evaluate", tmp_path / "other" / "vit", *arguments[2:])
     assert other.code == 2
     assert "began with" in other.err
+
+
+def test_fine_tuning_from_named_weights_goes_on(vitreous, tmp_path, here):
+    """The run notes the weights pinned, by their contents; the folder has the name that was given."""
+    listed(tmp_path / "vtab", "kitti", 20, 12, 4)
+    arguments = ("evaluate", "starter", tmp_path / "vtab", "--benchmark=vtab", "--protocol=fine-tune", "--steps=1")
+    vitreous(*arguments, "--out=first").worked("runs/vtab-starter-1/kitti")
+    vitreous(*arguments, "--out=second").worked("KITTI-Dist")
+    first, second = (json.loads((here / name / "report.json").read_text()) for name in ("first", "second"))
+    assert first["results"] == second["results"]

@@ -12,6 +12,7 @@ from vitreous.evaluation.benchmarks.vtab_tasks import TASKS, find_task
 from vitreous.run_folder import is_run, read_run
 from vitreous.training.reporter import Reporter
 from vitreous.training.run import TrainResult
+from vitreous.weights.auto_weights import resolve_weights
 
 STEPS = 2500
 BATCH, RATE, WARMUP = 512, 0.01, 500
@@ -41,13 +42,14 @@ def fine_tune(
     """
     asked = list(dict.fromkeys(map(find_task, tasks))) or list_tasks(root)
     place = RUNS / f"vtab-{name_model(model)}-{settings['steps']}"
+    weights = resolve_weights(model, display)
     scores: list[TaskScore] = []
     signal = None
     for number, name in enumerate(asked, start=1):
         display.message(f"{TASKS[name].title}, {number} of {len(asked)}: {place / name}")
         task = open_task(root, name, broken=broken)
         known = write_manifest(task, place / name / "images.csv")
-        result = train_task(model, task, place / name, settings, display)
+        result = train_task(weights, task, place / name, settings, display)
         if result.stopped == "interrupted":
             signal = result.signal or 2
             break
@@ -55,15 +57,17 @@ def fine_tune(
     return VTAB(tuple(scores), tuple(name for name in TASKS if name not in asked)), signal
 
 
-def train_task(model: str, task: Opened, place: Path, settings: dict[str, Any], display: Reporter) -> TrainResult:
-    """Begin or continue the training on one task."""
+def train_task(weights: str, task: Opened, place: Path, settings: dict[str, Any], display: Reporter) -> TrainResult:
+    """Begin or continue the training on one task; `weights`: pinned, as a run notes them."""
     run = place / "run"
     if not is_run(run):
         chosen = build_settings(settings, len(task.both))
-        return train(place / "images.csv", recipe="finetune", out=run, weights=model, settings=chosen, reporter=display)
-    weights = read_run(run).config["config"]["weights"]
-    if weights != model:
-        raise ConfigError(f"{run} began with {weights}, not with {model}; move {place.parent} away")
+        return train(
+            place / "images.csv", recipe="finetune", out=run, weights=weights, settings=chosen, reporter=display
+        )
+    before = read_run(run).config["config"]["weights"]
+    if before != weights:
+        raise ConfigError(f"{run} began with {before}, not with {weights}; move {place.parent} away")
     return resume(run, reporter=display)
 
 
