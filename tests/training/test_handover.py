@@ -102,7 +102,7 @@ def test_what_is_said(go, planned):
     assert words["last"].startswith("top-1 30.00% (95%") and "at step 4" in words["last"]
     assert words["handed over"].startswith("the last, whatever the held-out images say")
     assert words["kept"] == f"the best, in {handover.kept}"
-    assert "as the best of 4 evaluations on the same images" in words["note"]
+    assert "note" not in words, "nothing was chosen"
 
 
 @pytest.mark.parametrize(
@@ -115,6 +115,23 @@ def test_what_is_said(go, planned):
 def test_why_it_was_exported(go, planned, figures, export, said):
     planned |= figures
     assert go(FOUR, export=export).handover.reason == said
+
+
+@pytest.mark.parametrize("last, export, chosen", [(0.3, "best", True), (0.9, "best", True), (0.9, "last", False)])
+def test_a_choice_is_noted_and_no_more(go, planned, last, export, chosen):
+    planned[4] = last
+    result = go(FOUR, export=export)
+    words, measured = dict(result.handover.lines), vitreous.evaluate(result.run, speed=False).measured
+    assert ("as the best of 4 evaluations on the same images" in words.get("note", "")) == chosen
+    assert ("by which it is the best of 4 evaluations" in measured) == chosen
+
+
+def test_others_are_told_of_a_choice_where_the_kept_best_is_published(go, planned):
+    """The last chose nothing, whoever takes the best in its place chooses."""
+    handover = go(FOUR).handover
+    last, best = (" ".join(handover.describe_for_others(step)) for step in (4, 2))
+    assert "the last, whatever the held-out images say" in last and "it was chosen" not in last
+    assert "chosen by the held-out images" in best and "it was chosen as the best of 4" in best
 
 
 def test_one_evaluation_was_no_choice(go, planned):

@@ -1,5 +1,6 @@
 """Describe the images of an evaluation; evaluate those of a cross-validation; record a look at a test split."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,10 +85,10 @@ def describe_choice(run: Path, predictor: Predictor) -> str:
         return ""
     if handover.learned or find_refit(predictor.folder.origin):
         return ", images that it has learned from" + (", for want of others" if handover.learned else "")
-    again = ""
-    if handover.refit is not None and predictor.folder.origin.get("step") == handover.exported:
+    again, step = "", predictor.folder.origin.get("step")
+    if handover.refit is not None and step == handover.exported:
         again = f", by the model as it was before its head learned from them too ({predictor.path})"
-    chosen = handover.evaluations > 1 and predictor.folder.origin.get("step") == handover.best.step
+    chosen = step is not None and replace(handover, exported=step).chosen
     best = f", by which it is the best of {handover.evaluations} evaluations: expect a little less of new images"
     return f"{again}{best if chosen else ''}"
 

@@ -40,6 +40,8 @@ class Handover(Shown):
     """The model folder as it was before that fit."""
     tests: list[TestMeasurement] = field(default_factory=list)
     """Every measurement of the test split."""
+    selects: bool = True
+    """Whether the run exports the best evaluation, rather than the last whatever it is."""
 
     def __str__(self) -> str:
         return "\n".join(f"  {word:<12} {said}" for word, said in self.lines)
@@ -85,9 +87,16 @@ class Handover(Shown):
         return "the last, whatever the held-out images say (--export best would export the best)"
 
     @property
+    def chosen(self) -> bool:
+        """Whether the exported model was chosen among several by its evaluation: not the last of a run that exports it in
+        any case."""
+        best = self.exported == self.best.step and (self.selects or self.best.step != self.last.step)
+        return best and self.evaluations > 1
+
+    @property
     def caveat(self) -> str:
         """How choosing by the held-out images affects their figures; empty if nothing was chosen."""
-        if self.evaluations < 2 or self.learned:
+        if not self.chosen or self.learned:
             return ""
         return (
             f"it was chosen as the best of {self.evaluations} evaluations on the same images, which flatters it a "
@@ -125,6 +134,7 @@ def describe_handover(record: RunRecord) -> Handover | None:
         last=last,
         exported=exported,
         evaluations=len({one["step"] for one in held}),
+        selects=settings.get("export") != "last",
         refit=read_refit(record.model),
         measured=record.measured,
         kept=record.best if read_step(record.best) == found.step else None,
