@@ -137,6 +137,11 @@ def test_what_does_not_fit_is_one_line(data, mode, words):
     assert "\n" not in str(caught.value)
 
 
+def test_levels_that_are_no_range_are_no_files_fault():
+    with pytest.raises(ConfigError, match=r"decode\.levels are 5 and 5; black and white must differ"):
+        DecodeConfig(levels=(5, 5))
+
+
 def patched(data: bytes, **tags: int) -> bytes:
     """Change the first values of a little-endian TIFF's tags."""
     numbers = {

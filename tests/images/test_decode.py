@@ -209,8 +209,6 @@ def test_settings_let_large_jpegs_be_decoded_as_pillows_draft_does(least, reduct
 
 
 def test_no_image_of_nothing_is_asked_for() -> None:
-    with pytest.raises(ConfigError, match=r"decode\.levels are 5 and 5; black and white must differ"):
-        DecodeConfig(levels=(5, 5))
     with pytest.raises(ConfigError, match=r"decode\.at_least is \(0, 9\); expected rows and columns of at least 1"):
         DecodeConfig(at_least=(0, 9))
 
