@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tests.support.processor import needs_bf16
 
 import vitreous
 from vitreous.errors import CheckpointError, ConfigError, UnknownName
@@ -197,6 +198,7 @@ def test_any_shape_gets_a_label(rows, cols, channels):
     assert prediction.label in CLASSES
 
 
+@needs_bf16
 def test_bf16_agrees_within_its_precision(predictor):
     half = Predictor(predictor.folder, device="cpu", precision="bf16")
     assert dict(half(pixels()).top) == pytest.approx(dict(predictor(pixels()).top), abs=0.05)

@@ -42,7 +42,10 @@ MAPS = {"ResNet": "grad-cam", "EfficientNet": "grad-cam", "Swin": "grad-cam", "S
 
 @pytest.mark.parametrize(
     "kind",
-    [pytest.param(kind, marks=pytest.mark.slow) if kind in ("DeiT", "hybrid", "SwinV2") else kind for kind in KINDS],
+    [
+        pytest.param(kind, marks=pytest.mark.slow) if kind in ("DeiT", "hybrid", "SwinV2", "EfficientNet") else kind
+        for kind in KINDS
+    ],
 )
 def test_every_command(kind, vitreous, here):
     name, settings, to = KINDS[kind]

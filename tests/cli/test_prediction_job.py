@@ -12,6 +12,7 @@ import pyarrow.parquet as parquet
 import pytest
 from tests.support import forked
 from tests.support.pictures import encoded, picture, write
+from tests.support.processor import needs_bf16
 
 from vitreous.cli import prediction_job
 from vitreous.prediction import Prediction
@@ -141,7 +142,7 @@ def begin(monkeypatch, run):
         (["--threshold=0.4"], "was begun with threshold None, now it is 0.4"),
         (["--tta=flip"], "was begun with tta none, now it is flip"),
         (["--batch=4"], "was begun with batch 2, now it is 4"),
-        (["--precision=bf16"], "was begun with precision fp32, now it is bf16"),
+        pytest.param(["--precision=bf16"], "was begun with precision fp32, now it is bf16", marks=needs_bf16),
         (["--format=jsonl"], "was begun with format csv, now it is jsonl"),
         (["--decode=reduced"], "was begun with decode"),
         (["--every=2"], "was begun with every 1.0, now it is 2.0"),

@@ -271,6 +271,7 @@ def test_training_from_a_url_survives_faults(packed, serve, tmp_path):
 
 
 @pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.slow
 def test_training_ends_with_a_checkpoint_and_goes_on(packed, serve, quick, tmp_path, monkeypatch, workers):
     server = serve(packed)
     monkeypatch.setenv("VITREOUS_CACHE_GIB", "0.00000001")

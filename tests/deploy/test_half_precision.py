@@ -47,6 +47,7 @@ def types_of(path):
 
 
 @pytest.mark.parametrize("name", ["relative", pytest.param("hybrid", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_onnx_multiplies_16_bits_and_the_rest_is_float32(name, tmp_path):
     """`relative` has a bias inside its softmax, `hybrid` convolutions, whose group norms take the plain way too."""
     folder = folder_of(FAMILIES[name])
@@ -82,6 +83,7 @@ def test_openvino_stores_16_bits_and_computes_float32(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("precision", [pytest.param("bf16", marks=[pytest.mark.slow, needs_bf16]), "fp16"])
+@pytest.mark.slow
 def test_a_torch_program_has_narrow_weights_and_wide_outputs(precision, tmp_path, monkeypatch):
     monkeypatch.setenv("VITREOUS_CACHE", str(tmp_path / "cache"))
     folder = folder_of(FAMILIES["rotary mixed"])

@@ -17,6 +17,7 @@ from vitreous.weights.model_folder import ModelFolder
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, *TINY.image, 3), dtype=np.uint8)
 
 
+@pytest.mark.slow
 def test_weights_beside_the_file_are_found_again_and_guarded(tmp_path, monkeypatch):
     """As if the limit were a kilobyte."""
     monkeypatch.setattr(targets, "LARGEST_FILE", 1000)

@@ -63,6 +63,7 @@ def test_the_file_itself_says_what_it_is(exported):
     assert "Resize" not in {node.op_type for node in model.graph.node}
 
 
+@pytest.mark.slow
 def test_merging_is_part_of_the_graph(photo, tmp_path):
     """By both runtimes; the reference is the mathematics alone."""
     folder = folder_of(ViTConfig(image=(16, 24), patch=(4, 4), width=32, depth=2, heads=2, mlp_width=48, classes=3))

@@ -30,6 +30,7 @@ def normalised(model, batch):
 
 
 @pytest.mark.parametrize("batch", [1, 6])
+@pytest.mark.slow
 def test_other_programs_get_the_models_numbers(exported, original, batch):
     model = vitreous.load(original, device="cpu")
     _, images = normalised(model, batch)

@@ -86,7 +86,11 @@ def test_an_engine_that_is_fixed_computes_all_that_follows(export, timed, monkey
 
 def test_a_measurement_is_of_one_machine_and_of_certain_versions(export, timed, monkeypatch):
     right(vitreous.load(export).engine)
-    for name, value in (("version", lambda _: "99"), ("count_threads", lambda: 17), ("read_cpu_model", lambda: "Z80")):
+    for name, value in (
+        ("find_version", lambda _: "99"),
+        ("count_threads", lambda: 17),
+        ("read_cpu_model", lambda: "Z80"),
+    ):
         with monkeypatch.context() as changed:
             changed.setattr(measured_engine, name, value)
             assert vitreous.load(export).engine.kept["many"] == {}

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.deploy.conftest import traceable
+from tests.engines.test_onnx_file import folder_of as write_export
+from tests.engines.test_onnx_file import linear
 from tests.serving.conftest import draw_image, refused
 
 import vitreous
@@ -121,16 +122,8 @@ def test_vectors_are_the_predictors_features(client, folder, headless, model):
     assert answer["embeddings"][2]["vector"] is None and "c.txt" in answer["embeddings"][2]["error"]
 
 
-@pytest.fixture(scope="module")
-def exported(folder, tmp_path_factory):
-    """An export that answers without its layers."""
-    path = tmp_path_factory.mktemp("exported") / "animals"
-    with traceable():
-        vitreous.export(folder, to="onnx", out=path)
-    return path
-
-
-def test_an_export_has_no_layers_and_says_so(exported):
+def test_an_export_has_no_layers_and_says_so(tmp_path):
+    exported = write_export(tmp_path / "animals", linear())
     with vitreous.serve(exported, port=0) as service, httpx.Client(base_url=service.url, verify=False) as client:
         (said,) = client.get("/v1/models").json()["models"]
         assert (said["engine"] != "torch", said["methods"], said["layers"], said["embeds"]) == (True, [], None, False)

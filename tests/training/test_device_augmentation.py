@@ -17,6 +17,7 @@ from vitreous.training.trial_run import dry_run
 AUGMENT = replace(TINY.augment, on="device", crop="inception", flip=True, randaugment=(1, 8.0), erase=0.3, cutmix=0.5)
 
 
+@pytest.mark.slow
 def test_the_same_stream_and_weights_in_two_processes(tmp_path: Path, doubled: None) -> None:
     config = replace(EXACT, augment=AUGMENT)
     alone, found = take_steps(config, ALONE), in_processes(replace(config, micro_batch=5), 2, tmp_path)

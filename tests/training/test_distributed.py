@@ -74,6 +74,7 @@ def test_the_same_examples_weights_and_figures_in_any_number_of_processes(
     assert found["figures"] == pytest.approx(alone["figures"], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_teacher_of_fixed_views_is_asked_by_all_together(tmp_path: Path, doubled: None) -> None:
     """Each process computes the logits of its batches of the training images; all have all of them."""
     model = create(TINY.model, seed=9)

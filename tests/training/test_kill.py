@@ -89,6 +89,7 @@ def kill_and_finish(tmp_path: Path, kills: int, duration: str) -> None:
     assert records(broken) == records(straight)
 
 
+@pytest.mark.slow
 def test_killed_twice(tmp_path: Path) -> None:
     kill_and_finish(tmp_path, kills=2, duration="80st")
 

@@ -240,6 +240,7 @@ def test_a_process_that_hangs_is_named(stopped: bool, tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize("shard", [pytest.param("none", marks=pytest.mark.slow), "all"])
+@pytest.mark.slow
 def test_a_disk_that_is_full_in_one_process_is_said_once(
     shard: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

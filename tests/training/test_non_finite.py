@@ -141,6 +141,7 @@ def test_ruined_weights_are_rolled_back_too(go, monkeypatch):
     assert done.stopped == "finished"
 
 
+@pytest.mark.slow
 def test_a_spike_is_recorded_with_its_examples(go, monkeypatch):
     config = replace(CONFIG, duration="80st", evaluate_every="80st", checkpoint_every="100%")
     plain = go(config)

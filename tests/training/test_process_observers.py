@@ -49,6 +49,7 @@ def read_layers(run: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("shard", [pytest.param("none", marks=pytest.mark.slow), "all"])
+@pytest.mark.slow
 def test_callbacks_and_layers_are_those_of_one_process(shard: str, tmp_path: Path, doubled: None) -> None:
     alone = Diary()
     with add_callbacks([alone]):

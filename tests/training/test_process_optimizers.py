@@ -16,6 +16,7 @@ from vitreous.training.run import resume, train
 
 
 @pytest.mark.parametrize("shard", [pytest.param("none", marks=pytest.mark.slow), "all"])
+@pytest.mark.slow
 def test_sharpness_is_that_of_the_whole_batch(shard: str, tmp_path: Path, doubled: None) -> None:
     """Uphill along the gradient of all examples, whichever process and part of the step has them; by a class of torch's."""
     named = OptimizerConfig(name="torch.optim:NAdam", keywords={"betas": [0.8, 0.9]}, lr=1e-3, clip=0.5, sam=0.1)

@@ -39,6 +39,7 @@ def test_what_one_process_does_alone_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shard", ["none", pytest.param("all", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_the_last_checkpoints_and_the_best_weights_are_kept(
     shard: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,7 +123,9 @@ def test_views_of_the_held_out_images_are_learned_from(trained_once):
     assert digest(trained_once(VIEWS).run) != digest(trained_once(PROBE).run)
 
 
-@pytest.mark.parametrize("dies", ["read_views", "fit_at", "save_model"])
+@pytest.mark.parametrize(
+    "dies", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("read_views", "fit_at")), "save_model"]
+)
 def test_a_run_that_dies_while_it_is_fitted_again_goes_on_to_the_same_bits(
     go, trained_once, tmp_path, monkeypatch, dies
 ):

@@ -33,7 +33,11 @@ def base(tmp_path_factory):
     return train(replace(RESNET, duration="8st", evaluate_every="8st"), tmp_path_factory.mktemp("base") / "run").run
 
 
-@pytest.mark.parametrize(("model", "steps"), [(SMALL, "20st"), (HYBRID, "50st")], ids=["resnet", "hybrid"])
+@pytest.mark.parametrize(
+    ("model", "steps"),
+    [(SMALL, "20st"), pytest.param(HYBRID, "50st", marks=pytest.mark.slow)],
+    ids=["resnet", "hybrid"],
+)
 def test_a_run_learns_and_is_reported(go, model, steps, reported):
     learning = {"data": DataConfig("digits"), "optimizer": OptimizerConfig(lr=1e-2)}
     result = go(model=model, duration=steps, evaluate_every=steps, **learning)
@@ -45,7 +49,7 @@ def test_a_run_learns_and_is_reported(go, model, steps, reported):
     assert Predictor.load(result.run).folder.model.config == model
 
 
-@pytest.mark.parametrize("model", [SMALL, HYBRID], ids=["resnet", "hybrid"])
+@pytest.mark.parametrize("model", [SMALL, pytest.param(HYBRID, marks=pytest.mark.slow)], ids=["resnet", "hybrid"])
 def test_a_cut_run_comes_to_the_same_bits(tmp_path, model):
     config = replace(
         TINY, model=model, ema=0.9, checkpoint_every="3st", optimizer=OptimizerConfig(name="sgd", lr=0.03), batch=16,

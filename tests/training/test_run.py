@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.support.processor import needs_bf16
 from tests.support.training import TINY, Listener, digest, exported
 
 import vitreous
@@ -17,6 +18,7 @@ from vitreous.evaluation.accuracy import evaluate
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.predictor import Predictor
 from vitreous.run_folder import Run, read_run
+from vitreous.runtime import device
 from vitreous.runtime.device import has_fast_bf16
 from vitreous.settings import from_dict
 from vitreous.training import resolve as resolving
@@ -45,7 +47,7 @@ def test_the_same_configuration_gives_the_same_bits(go, trained_once):
     assert losses(first.run) == losses(second.run)
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_workers_change_no_bit_of_a_run(go, trained_once, workers):
     assert digest(go(workers=workers).run) == digest(trained_once(TINY).run)
 
@@ -130,7 +132,7 @@ def test_minutes_become_steps(monkeypatch):
     assert int(low.duration.removesuffix("st")) > 12
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "auto"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=needs_bf16), "auto"])
 def test_the_precision_that_was_used_is_written_down(go, precision):
     result = go(precision=precision)
     used = read_run(result.run).config["config"]["precision"]
@@ -141,6 +143,7 @@ def test_the_precision_that_was_used_is_written_down(go, precision):
 @pytest.mark.parametrize("native", [True, False])
 def test_slow_bf16_is_said(monkeypatch, native):
     monkeypatch.setattr(resolving, "has_fast_bf16", lambda device: native)
+    monkeypatch.setattr(device, "computes_bf16", lambda device: True)
     listener = Listener()
     for precision, used in (("auto", "bf16" if native else "fp32"), ("fp32", "fp32"), ("bf16", "bf16")):
         assert resolved(replace(TINY, precision=precision), listener).precision == used
@@ -148,6 +151,7 @@ def test_slow_bf16_is_said(monkeypatch, native):
     assert len(listener.messages) == (not native)
 
 
+@needs_bf16
 def test_bf16_is_another_arithmetic_close_by(go, trained_once):
     full, half = trained_once(TINY), go(precision="bf16")
     assert digest(full.run) != digest(half.run)

@@ -48,6 +48,7 @@ def test_the_images_and_splits_are_those_of_the_set(digits):
     assert [found.test.read(index) for index in range(40)] == [local.read(index) for index in range(40)]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_and_is_measured_by_the_name_alone(digits, tmp_path, monkeypatch):
     done = vitreous.train("hf:someone/digits", out=tmp_path / "run", settings=SETTINGS, **HOW)
     monkeypatch.setattr(objects, "_HELD", {})  # as in another process

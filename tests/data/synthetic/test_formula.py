@@ -102,6 +102,7 @@ def test_workers_change_no_pixel(kind):
         assert np.array_equal(found.numpy().transpose(0, 2, 3, 1), images(source))
 
 
+@pytest.mark.slow
 def test_the_same_pixels_in_a_process_that_knows_nothing():
     sources = [FormulaSource(Formula(kind, 5, 2, size=24), 2) for kind in MANY]
     with multiprocessing.get_context("spawn").Pool(1) as pool:
