@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from vitreous.api.config_layers import is_same
 from vitreous.api.data import Data, open_labelled, open_run_data
 from vitreous.api.exports import gather_images, open_exportable
 from vitreous.api.progress import shows_progress
@@ -156,8 +157,8 @@ def quantise(
 
     Raises:
         ConfigError: a package that is missing, an option out of range, a model without head, or for torch one without
-            encoder blocks or a build that has no such products. CheckpointError: nothing that can be loaded, a folder that is not empty, or too much accuracy lost. DataError, ImageError:
-            images that can't be used, or too few.
+            encoder blocks or a build that has no such products. CheckpointError: nothing that can be loaded, a folder
+            that is not empty, or too much accuracy lost. DataError, ImageError: images that can't be used, or too few.
     """
     for name, value in (("images", images), ("batch", batch)):
         if value < 1:
@@ -254,9 +255,7 @@ def is_undivided(data: Data, predictor: Predictor) -> bool:
 def is_own_data(data: str | Path, predictor: Predictor) -> bool:
     """Return whether a model belongs to a run that was trained on these data."""
     run = find_own_run(Path(predictor.path)) if predictor.path else None
-    if run is None:
-        return False
-    return expand_home(read_data_config(read_run(run).config, run).path).resolve() == expand_home(data).resolve()
+    return run is not None and is_same(read_data_config(read_run(run).config, run).path, str(data))
 
 
 def gather_training(source: Source, folder: ModelFolder, most: int) -> tuple[list[np.ndarray], list[Item]]:

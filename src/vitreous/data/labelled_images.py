@@ -50,7 +50,7 @@ def open_source(
             if classes is None
             else renumber_labels(found, tuple(classes), "the digits" if path == DIGITS else path)
         )
-    listing = list_labelled(expand_home(path) if path else Path(), classes or (), split)
+    listing = list_labelled(expand_home(path), classes or (), split)
     return open_listing(listing, classes, decode, broken)
 
 
@@ -62,7 +62,7 @@ def open_training(path: str, decode: DecodeConfig = DecodeConfig(), broken: str 
     """
     if is_built_in(path):
         return open_dataset(DataConfig(path)).train
-    return open_listing(list_data(expand_home(path) if path else Path())[0], None, decode, broken)
+    return open_listing(list_data(expand_home(path))[0], None, decode, broken)
 
 
 def open_listing(listing: Listing, classes: Sequence[str] | None, decode: DecodeConfig, broken: str) -> ScannedSource:
@@ -80,7 +80,7 @@ def open_splits(path: str, decode: DecodeConfig = DecodeConfig(), broken: str = 
     if is_built_in(path):
         found = open_dataset(DataConfig(path))
         return {"train": found.train, "validation": found.validation}
-    place = expand_home(path) if path else Path()
+    place = expand_home(path)
     splits = list_packed(place, optional=True) or list_splits(place)
     there = {name: listing for name, listing in vars(splits).items() if listing is not None}
     if len(there) == 1:

@@ -1,7 +1,6 @@
 """A data set's images, listed and looked at: training, validation and test, before any is held out."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from vitreous.data.config import DataConfig
 from vitreous.data.listing.listing import Listing
@@ -47,7 +46,7 @@ def scan_splits(
 def list_parts(config: DataConfig) -> tuple[list[Listing], Listing | None]:
     """Return the training files; the validation files, unless they are still to be split off; and the test files, if
     they will be measured."""
-    path = expand_home(config.path) if config.path else Path()
+    path = expand_home(config.path)
     if not config.path:
         raise DataError(
             "data.path is empty; give a folder of class folders, a CSV or JSONL file, digits, or formula:fractals"

@@ -1,7 +1,5 @@
 """Images without labels, to be labelled by a teacher and learned from."""
 
-from pathlib import Path
-
 from vitreous.data.config import DataConfig
 from vitreous.data.listing.scan import Progress, scan, scan_sample
 from vitreous.data.sources.base import Source, refuse_multilabel
@@ -31,7 +29,7 @@ def open_unlabelled(
     path = config.unlabelled or ""
     if path == DIGITS or is_formula(path):
         raise DataError(f"the unlabelled images are {path}; give a folder of images, a manifest or packed files")
-    listing = list_splits(expand_home(path) if path else Path(), optional=True).train
+    listing = list_splits(expand_home(path), optional=True).train
     assert listing is not None
     if config.scan == "later":
         records = scan_sample(listing, decode, config.verify)

@@ -17,7 +17,7 @@ from vitreous.model.convnet import ConvNet
 from vitreous.model.convolutions import StdConv, pad_same, standardise_kernel
 from vitreous.model.swin import Swin
 from vitreous.model.token_merging import Merging
-from vitreous.runtime.device import takes_bf16
+from vitreous.runtime.device import check_bf16
 from vitreous.shapes import Pixels
 from vitreous.weights.model_folder import Computing, ModelFolder
 
@@ -168,7 +168,7 @@ def check_exportable(target: Target, precision: str) -> None:
             else "OpenVINO computes an export of fp32 or fp16 in bf16 with --precision bf16 of predict and evaluate; choose one of those"
         )
         raise ConfigError(f"exports to {target} are fp32 or fp16, not bf16: {instead}")
-    takes_bf16(precision, torch.device("cpu"))
+    check_bf16(precision, torch.device("cpu"))
 
 
 def check_dynamic(folder: ModelFolder) -> None:

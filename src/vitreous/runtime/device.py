@@ -60,16 +60,18 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 
 def takes_bf16(precision: str, device: torch.device) -> bool:
-    """Return whether a precision, fp32, bf16, int8 or auto, means products in bfloat16 on a device.
+    """Return whether a precision, fp32, bf16, int8 or auto, means products in bfloat16 on a device; raises ConfigError as
+    `check_bf16` does."""
+    check_bf16(precision, device)
+    return precision == "bf16" or (precision == "auto" and has_fast_bf16(device))
 
-    Raises:
-        ConfigError: bf16, on a CPU that doesn't compute in it.
-    """
+
+def check_bf16(precision: str, device: torch.device) -> None:
+    """Raise ConfigError for the precision bf16 on a CPU that doesn't compute in it."""
     if precision == "bf16" and not computes_bf16(device):
         raise ConfigError(
             "this processor has no instructions for bf16, and torch would take some hundred times as long as in fp32; choose --precision fp32"
         )
-    return precision == "bf16" or (precision == "auto" and has_fast_bf16(device))
 
 
 def computes_bf16(device: torch.device) -> bool:

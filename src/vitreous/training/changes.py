@@ -70,15 +70,21 @@ def apply_changes(config: RunConfig, changes: Changes, step: int, seconds: float
     if changes.threads is not None and changes.threads < 1:
         raise ConfigError(f"--threads is {changes.threads}; it must be at least 1")
     if "duration" in given:
-        check_duration("duration", given["duration"])
-    if "duration" in given and (length := Duration.parse(given["duration"])).unit == "min":
-        if not step or not seconds:
-            raise ConfigError(
-                f"--duration {given['duration']}: without a checkpoint the speed isn't known; give 40ep (epochs) or "
-                "2500st (steps)"
-            )
-        given["duration"] = f"{max(step, round(length.amount * 60 * step / seconds))}st"
+        given["duration"] = convert_minutes(given["duration"], step, seconds)
     return replace(config, **given)
+
+
+def convert_minutes(duration: str, step: int, seconds: float) -> str:
+    """Return a run's length with minutes as steps, by the time that `step` of them took; raises ConfigError."""
+    check_duration("duration", duration)
+    length = Duration.parse(duration)
+    if length.unit != "min":
+        return duration
+    if not step or not seconds:
+        raise ConfigError(
+            f"--duration {duration}: without a checkpoint the speed isn't known; give 40ep (epochs) or 2500st (steps)"
+        )
+    return f"{max(step, round(length.amount * 60 * step / seconds))}st"
 
 
 def find_differences(before: RunConfig | dict[str, Any], now: RunConfig | dict[str, Any]) -> dict[str, list[Any]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Int32
 
 from vitreous.data.listing.listing import Listing, Row
 from vitreous.data.listing.scan_report import ScanReport
@@ -173,7 +174,12 @@ def summarize_sizes(records: Sequence[Record]) -> tuple[dict[str, int], str, Siz
     """Return the most common sizes, the smallest (by area), the median of rows and of cols, and the largest."""
     counts = Counter(Size(record.rows, record.cols) for record in records)
     by_area = sorted(counts, key=lambda size: (size.rows * size.cols, size))
-    rows, cols = sorted(record.rows for record in records), sorted(record.cols for record in records)
-    median = Size(rows[len(rows) // 2], cols[len(cols) // 2])
+    median = find_median(np.array([(record.rows, record.cols) for record in records], np.int32))
     common = {str(size): count for size, count in counts.most_common(5)}
     return common, str(by_area[0]), median, str(by_area[-1])
+
+
+def find_median(sizes: Int32[np.ndarray, "example 2"]) -> Size:
+    """Return the median of rows and of cols, the upper of two."""
+    rows, cols = np.sort(sizes, axis=0)[len(sizes) // 2].tolist()
+    return Size(rows, cols)

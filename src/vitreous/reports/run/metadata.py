@@ -67,17 +67,13 @@ def _describe_model(model: dict[str, object]) -> str | None:
 def build_versions(found: RunContents) -> list[Block]:
     """Return the machine of the run, and the software that wrote this page."""
     rows = [(f"run: {name}", value) for name, value in to_mapping(found.record.config.get("environment")).items()]
-    rows += [(f"report: {name}", _format_version(name)) for name in PACKAGES]
+    rows += [(f"report: {name}", find_version(name) or "not installed as a package") for name in PACKAGES]
     rows += [
         ("report: Python", platform.python_version()),
         ("report: machine", f"{platform.machine()} {platform.system()}"),
     ]
     rows += [("checkpoints", ", ".join(f"step {step:,}" for step in found.record.checkpoints) or "none")]
     return [Table("Where it ran, and what wrote this page", ("what", "value"), rows, words=2)]
-
-
-def _format_version(package: str) -> str:
-    return find_version(package) or "not installed as a package"
 
 
 def build_commands(found: RunContents) -> list[Block]:

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import Dataset, Facts, open_dataset
+from vitreous.data.listing.scan import find_median
 from vitreous.data.sources.base import FileSource, refuse_multilabel
 from vitreous.errors import ConfigError
-from vitreous.shapes import Size
 from vitreous.storage.atomic import check_name
 from vitreous.studies.engine.study import Images, Scale, Setting
 from vitreous.training.reporter import Reporter, Silent
@@ -75,12 +74,6 @@ def count_subset(facts: Facts, chosen: Subsets) -> Facts:
     size = find_median(np.concatenate(sizes)) if len(sizes) == len(chosen) else facts.size
     counts = tuple(np.bincount(train, minlength=len(facts.classes)).tolist())
     return replace(facts, train=len(train), validation=len(validation), counts=counts, size=size, held_out=False)
-
-
-def find_median(sizes: Int32[np.ndarray, "example 2"]) -> Size:
-    """Return the median of rows and of cols, the upper of two."""
-    rows, cols = np.sort(sizes, axis=0)[len(sizes) // 2].tolist()
-    return Size(rows, cols)
 
 
 def list_subset(chosen: Subsets) -> bytes:
