@@ -63,6 +63,7 @@ def test_a_packed_layer_is_the_product_in_float64(library, dtype, near, activati
             values = values if shape[-1] == 64 else values.mT
             product = F.linear(values.double(), weight.double(), None if added is None else added.double())
             assert far(layer(values), ACTIVATIONS[activation](product)) < near
+            assert torch.equal(layer(values.bfloat16()), layer(values.bfloat16().float()))
             if activation == "none":
                 residual = torch.randn(product.shape, generator=generator)
                 before = residual.clone()

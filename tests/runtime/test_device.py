@@ -63,7 +63,13 @@ def test_what_the_environment_says_of_the_allocator_stays(monkeypatch, products,
     assert told == left
 
 
-@pytest.mark.parametrize("precision", ["highest", "medium"])
+ROUNDS = torch.cpu.get_capabilities().get("amx_bf16", False)
+"""With AMX, float32 at "medium" is rounded to bfloat16."""
+
+
+@pytest.mark.parametrize(
+    "precision", ["highest", pytest.param("medium", marks=pytest.mark.skipif(ROUNDS, reason="rounded with AMX"))]
+)
 @pytest.mark.parametrize("tokens", [17, SHORT[torch.float32] + 1])
 def test_either_kernel_gives_equation_7(products, precision, tokens):
     products(precision)

@@ -71,9 +71,9 @@ class PackedLinear(nn.Module):
 
     def forward(self, values: Float[Tensor, "... in"]) -> Float[Tensor, "... out"]:
         """Return the activated product."""
+        values = values.to(self.packing.dtype)
         if self.packing.library == "onednn":
             kind, algorithm = ACTIVATIONS[self.activation]
-            values = values.to(self.packing.dtype)
             return self.multiply(values, self.packed[0], self.bias, kind, [], algorithm)
         rows = values.numel() // values.shape[-1]
         if rows in self.packed:
