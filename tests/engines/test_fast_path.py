@@ -119,7 +119,7 @@ def test_attending_in_parts_is_attending_to_all(dtype, monkeypatch):
     scale = math.log(2) if dtype == torch.bfloat16 else 1.0
     expected = F.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2).flatten(2)
     for slow, most in ((True, 1), (True, 20_000), (True, 10**9), (False, 1)):
-        monkeypatch.setattr(packed_blocks, "has_slow_small_products", lambda _, slow=slow: slow)
+        monkeypatch.setattr(packed_blocks, "prefers_products", lambda _q, _tokens, slow=slow: slow)
         monkeypatch.setattr(packed_blocks, "ATTENTION_BYTES", most)
         found = packed_blocks.attend_to_all(projected.to(dtype), 4)
         assert (found.shape, found.dtype) == (expected.shape, dtype)
@@ -139,7 +139,7 @@ def test_powers_that_leave_their_range_are_a_softmax_again(height, spread, kept,
     projected = torch.cat([q, k, v], -1)
     weigh = packed_blocks.weigh
     monkeypatch.setattr(packed_blocks, "weigh", lambda *given: (found.append(weigh(*given)), found[-1])[1])
-    monkeypatch.setattr(packed_blocks, "has_slow_small_products", lambda _: True)
+    monkeypatch.setattr(packed_blocks, "prefers_products", lambda _q, _tokens: True)
     one = packed_blocks.attend_to_all(projected, 4)
     heads = [each.double().view(2, 23, 4, 6).transpose(1, 2) for each in (q, k, v)]
     scores = (heads[0] @ heads[1].mT).bfloat16().double()  # as far as bfloat16 tells them apart

@@ -60,7 +60,7 @@ def one_graph(model, pixels, classes, monkeypatch):
     model.eval()
     with monkeypatch.context() as patch:
         patch.setattr(F, "scaled_dot_product_attention", eager)
-        patch.setattr("vitreous.model.attention.has_slow_small_products", lambda _precision: False)  # after `tune_cpu`
+        patch.setattr("vitreous.model.attention.prefers_products", lambda _q, _tokens: False)  # after `tune_cpu`
         patch.setattr(AxialAttention, "gather", Attention.gather)  # all tokens at once, those off the line masked out
         tokens = []
         handle = model.pool.register_forward_pre_hook(lambda _m, given: tokens.append(given[0].detach()))

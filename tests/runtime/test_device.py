@@ -14,7 +14,7 @@ from tests.support.processor import needs_bf16
 
 from vitreous.cli.main import main
 from vitreous.errors import UnknownName
-from vitreous.model.attention import SHORT, Heads, attend, attention_weights, has_slow_small_products
+from vitreous.model.attention import SHORT, Heads, attend, attention_weights, prefers_products
 from vitreous.runtime import device
 from vitreous.runtime.device import choose_device, computes_bf16
 from vitreous.runtime.processor import is_x86
@@ -73,10 +73,22 @@ ROUNDS = torch.cpu.get_capabilities().get("amx_bf16", False)
 @pytest.mark.parametrize("tokens", [17, SHORT[torch.float32] + 1])
 def test_either_kernel_gives_equation_7(products, precision, tokens):
     products(precision)
-    assert has_slow_small_products(torch.float32) == (precision == "medium")
+    assert prefers_products(torch.ones(()), SHORT[torch.float32]) == (precision == "medium")
+    assert not prefers_products(torch.ones(()), SHORT[torch.float32] + 1)
     q, k, v = (torch.randn(2, 3, tokens, 8, generator=torch.Generator().manual_seed(n)) * 1.5 for n in range(3))
     expected = attention_weights(q.double(), k.double()) @ v.double()
     torch.testing.assert_close(attend(Heads(q, k, v, None)).double(), expected, atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("amx", "gradients", "expected"), [
+    (False, False, True), (False, True, True), (True, True, True), (True, False, False),
+])  # fmt: skip
+def test_with_amx_bfloat16_takes_the_fused_kernel_where_no_gradient_is_needed(monkeypatch, amx, gradients, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
+    q = torch.ones(1, 1, 17, 8, dtype=torch.bfloat16, requires_grad=gradients)
+    assert prefers_products(q, 17) == expected
+    assert not prefers_products(q, SHORT[torch.bfloat16] + 1)
+    assert not prefers_products(q.half(), 17)
 
 
 @pytest.mark.parametrize(("gain", "expected"), [(0.5, False), (1.1, False), (2.0, True)])

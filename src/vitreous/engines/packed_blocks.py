@@ -17,7 +17,7 @@ from vitreous.engines.int8_linear import AnyPacking, Int8Linear, find_steps, get
 from vitreous.engines.packed_linear import PackedLinear
 from vitreous.images.config import PreprocessConfig
 from vitreous.images.tensors import normalize
-from vitreous.model.attention import NOWHERE, SHORT, Attention, Places, has_slow_small_products
+from vitreous.model.attention import NOWHERE, Attention, Places, prefers_products
 from vitreous.model.encoder import Block
 from vitreous.model.patches import PatchEmbedding
 
@@ -216,7 +216,7 @@ def attend_to_all(
     batch, tokens, width = projected.shape
     width, per_head = width // 3, width // 3 // heads
     cut = projected.view(batch, tokens, 3, heads, per_head).permute(2, 0, 3, 1, 4)
-    if not (has_slow_small_products(projected.dtype) and tokens <= SHORT[projected.dtype]):
+    if not prefers_products(projected, tokens):
         gathered = F.scaled_dot_product_attention(*cut.unbind(0), scale=LN2[projected.dtype])
         return gathered.transpose(1, 2).reshape(batch, tokens, width)
     each = max(1, ATTENTION_BYTES // (heads * tokens * tokens * projected.itemsize))

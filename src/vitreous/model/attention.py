@@ -113,29 +113,33 @@ def build_bias(allowed: Bool[Tensor, "*batch query key"]) -> Float[Tensor, "#bat
 def attend(heads: Heads) -> Float[Tensor, "batch head query head_dim"]:
     """Return softmax(q k' / sqrt(head_dim) + bias) v (equations 6 and 7), by the fused kernel.
 
-    There are two exceptions. Short sequences on a CPU, in bfloat16, or in float32 where its products go to oneDNN
-    (`tune_cpu`): the fused kernel prepares each of its small products anew, so that its backward pass takes 2 to 25
-    times as long as plain products (benchmarks/attention.py), and a matrix of token x token weights is small. And a
-    bias while the model is exported: torch's choice of kernel, and so the layout of its output, depends on whether the
+    There are two exceptions. Short sequences on a CPU where `prefers_products` says so, since a matrix of token x token
+    weights is small. And a bias while the model is exported: torch's choice of kernel, and so the layout of its output, depends on whether the
     bias is learned, which the ONNX exporter finds out too late.
     """
     q, k, v, bias = heads
     if bias is not None and torch.compiler.is_exporting():
         return attention_weights(q, k, bias) @ v
-    if q.device.type == "cpu" and has_slow_small_products(q.dtype) and q.shape[2] <= SHORT[q.dtype]:
+    if q.device.type == "cpu" and prefers_products(q, q.shape[2]):
         with torch.autocast("cpu", enabled=False):  # it would widen the weights to float32 and back, for no gain
             return attention_weights(q, k, bias) @ v
     return F.scaled_dot_product_attention(q, k, v, None if bias is None else bias.to(q.dtype))
 
 
-def has_slow_small_products(dtype: torch.dtype) -> bool:
-    """Return whether products of this precision go through oneDNN on a CPU, which prepares each of them anew.
+def prefers_products(q: Float[Tensor, "..."], tokens: int) -> bool:
+    """Return whether attention to so many tokens takes less time on a CPU by plain products than by torch's fused kernel.
 
-    During compilation, float32 isn't checked: the tracer can't follow the check.
+    In bfloat16, and in float32 where its products go to oneDNN (`tune_cpu`), the kernel prepares each of its small products anew, so that
+    its backward pass takes 2 to 25 times as long as plain products. With AMX its forward pass alone is the faster one in bfloat16,
+    1.2 to 2.5 times (benchmarks/attention.py). During compilation neither is asked for: the tracer can't follow the question.
     """
-    if dtype == torch.float32 and not torch.compiler.is_compiling():
+    if tokens > SHORT.get(q.dtype, 0):
+        return False
+    if torch.compiler.is_compiling():
+        return q.dtype == torch.bfloat16
+    if q.dtype == torch.float32:
         return torch.get_float32_matmul_precision() == "medium"
-    return dtype == torch.bfloat16
+    return q.requires_grad or not torch.cpu.get_capabilities().get("amx_bf16", False)
 
 
 def attention_weights(
