@@ -1,5 +1,6 @@
 """Shards, parquet files, IDX and CIFAR as data sets: the same images and labels, whole; and files that are wrong."""
 
+import errno
 import gzip
 import io
 import struct
@@ -17,7 +18,7 @@ from vitreous.data.dataset import open_dataset
 from vitreous.data.labelled_images import open_source
 from vitreous.data.sources import parquet_files, shards
 from vitreous.data.sources.packed_data import list_packed
-from vitreous.errors import ConfigError, DataError, ImageError
+from vitreous.errors import ConfigError, DataError, ImageError, StorageError
 
 LABELS = [place % 2 for place in range(8)]
 NAMES = ["cat", "dog"]
@@ -63,6 +64,25 @@ def test_the_test_split_is_kept_apart(tmp_path: Path) -> None:
     assert len(open_source(str(tmp_path), split="test")) == 4
     with pytest.raises(DataError, match="has no validation split: it has train and test"):
         open_source(str(tmp_path), split="validation")
+
+
+@pytest.mark.parametrize("label", [-1, None])
+def test_a_test_split_without_labels_is_left_out(label: int | None, tmp_path: Path) -> None:
+    table(tmp_path / "train.parquet", LABELS)
+    table(tmp_path / "test.parquet", [label] * 4)
+    found = open_dataset(DataConfig(str(tmp_path), test_split="once"))
+    assert found.test is None and "4 test images have no labels, and were left out" in found.report.notes
+    with pytest.raises(DataError, match="has no test split: it has train"):
+        open_source(str(tmp_path), split="test")
+    table(tmp_path / "train.parquet", [label] * 4)
+    with pytest.raises(DataError, match="have no labels, which are needed here"):
+        open_dataset(DataConfig(str(tmp_path)))
+
+
+def test_an_empty_file_among_labelled_ones_is_labelled(tmp_path: Path) -> None:
+    table(tmp_path / "train-0.parquet", LABELS)
+    table(tmp_path / "train-1.parquet", [], image=[], label=[])
+    assert len(open_source(str(tmp_path))) == len(LABELS)
 
 
 def test_the_binary_files_of_mnist_and_cifar_are_pixels(tmp_path: Path) -> None:
@@ -258,6 +278,22 @@ def test_a_disk_that_is_there_again_is_read_again(tmp_path: Path) -> None:
     assert pack.read(0, 10**6) == encoded(picture(0))
 
 
+def test_a_cache_without_room_is_not_called_a_damaged_file(tmp_path: Path, monkeypatch) -> None:
+    """As often as it is read: the disk may have room again."""
+    monkeypatch.setenv("VITREOUS_CACHE", str(tmp_path / "cache"))
+    pack = parquet_files.open_table(table(tmp_path / "train.parquet", LABELS), "t").pack
+
+    def fill(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parquet_files, "iterate_images", fill)
+        for _ in range(2):
+            with pytest.raises(StorageError, match="the disk is full"):
+                pack.read(0, 10**6)
+    assert pack.read(0, 10**6) == encoded(picture(0))
+
+
 def test_a_parquet_file_of_repeated_images_is_read_whole(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("VITREOUS_CACHE", str(tmp_path / "cache"))
     images = [encoded(picture(place % 4)) for place in range(120)]
@@ -278,8 +314,10 @@ def test_a_parquet_file_of_repeated_images_is_read_whole(tmp_path: Path, monkeyp
     ("columns", "complaint"),
     [
         ({"a": [1], "b": [2]}, "columns a, b; expected image and label"),
-        ({"image": [b"x"], "label": [None]}, "label is None"),
-        ({"image": [b"x"], "label": [-1]}, "label is -1"),
+        ({"image": [b"x"], "label": [None]}, "have no labels, which are needed here"),
+        ({"image": [b"x", b"y"], "label": [-1, -1]}, "have no labels, which are needed here"),
+        ({"image": [b"x", b"y"], "label": ["cat", None]}, "label is None"),
+        ({"image": [b"x", b"y"], "label": [0, -1]}, "label is -1"),
         ({"image": [b"x"], "label": [0.5]}, "label is 0.5"),
     ],
 )

@@ -113,6 +113,11 @@ class Listing:
         return f"{self.manifest}, line {self.rows[index].number}: " if self.manifest else ""
 
 
+def note_unlabelled(count: int) -> str:
+    """Say that a test split can't be measured."""
+    return f"{count:,} test images have no labels, and were left out"
+
+
 @dataclass(frozen=True)
 class Splits:
     """A data set's own splits; None for missing ones. Without any, `train` is everything."""

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from vitreous.data.listing.class_folders import UNLABELLED
-from vitreous.data.listing.listing import BETWEEN, Listing, Row, Splits, format_names
+from vitreous.data.listing.listing import BETWEEN, Listing, Row, Splits, format_names, note_unlabelled
 from vitreous.data.sources.packs import check_length, read_split
-from vitreous.data.sources.parquet_files import IMAGES, LABELS, choose_column, name_class, take_bytes
+from vitreous.data.sources.parquet_files import IMAGES, LABELS, choose_column, lacks_labels, name_class, take_bytes
 from vitreous.errors import DataError, ImageError
 from vitreous.images.inputs import FILE, convert_array, convert_pillow, is_pillow
 from vitreous.shapes import Pixels
@@ -112,7 +112,7 @@ def list_objects(path: str | Path, optional: bool = False) -> Splits:
     readers = {split: open_reader(data, f"{path}, {split}") for split, data in _HELD[str(path)].items()}
     notes: tuple[str, ...] = ()
     if "test" in readers and readers["test"].labels is None and readers["train"].labels is not None:
-        notes = (f"{len(readers.pop('test').data):,} test images have no labels, and were left out",)
+        notes = (note_unlabelled(len(readers.pop("test").data)),)
     found = {split: list_rows(reader, optional) for split, reader in readers.items()}
     return Splits(**found | {"train": replace(found["train"], notes=notes)})
 
@@ -326,7 +326,7 @@ def describe_feature(feature: Any) -> dict[str, Any]:
 
 def name_labels(values: Sequence[Any], classes: list[str] | None, name: str) -> list[str | list[str]] | None:
     """Return the class names of rows, several where a row has several; None where no row has any; raises DataError."""
-    if all(value is None or value == -1 for value in values):
+    if lacks_labels(values):
         return None
     return [
         [name_class(one, classes, f"{name}, {number}") for one in value]

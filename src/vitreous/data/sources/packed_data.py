@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from vitreous.data.listing.class_folders import has_images_directly, holds_images, list_subfolders
-from vitreous.data.listing.listing import Listing, Splits, format_names, get_split, sort_key
+from vitreous.data.listing.listing import Splits, format_names, get_split, note_unlabelled, sort_key
 from vitreous.data.sources.binary_sets import find_cifar, find_idx, open_cifar, open_idx
 from vitreous.data.sources.packs import Contents, list_contents, read_split
 from vitreous.data.sources.parquet_files import open_table
@@ -98,12 +98,20 @@ def list_packed(path: Path, optional: bool = False) -> Splits | None:
             f"{path} has packed files for {format_names(sorted(found))}, but none for train; add them, or name one to train on"
         )
     root = path if is_folder(path) or find_url(path) else path.parent
-    splits: dict[str, Listing] = {}
-    for split, openers in found.items():
-        splits[split] = list_contents(
-            [one() for one in openers], root, str(path), optional, notes if split == "train" else ()
-        )
-    return Splits(**splits)
+    opened = {split: [one() for one in openers] for split, openers in found.items()}
+    if lack_labels(opened.get("test", ())) and not lack_labels(opened["train"]):
+        notes += (note_unlabelled(sum(len(one.names) for one in opened.pop("test"))),)
+    return Splits(
+        **{
+            split: list_contents(contents, root, str(path), optional, notes if split == "train" else ())
+            for split, contents in opened.items()
+        }
+    )
+
+
+def lack_labels(contents: Sequence[Contents]) -> bool:
+    """Return whether packs are there and none of them has labels."""
+    return bool(contents) and all(one.labels is None for one in contents)
 
 
 def read_classes(plan: Path) -> list[str] | None:

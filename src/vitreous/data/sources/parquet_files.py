@@ -4,13 +4,15 @@ Parquet has no random access: a row can only be read with the whole row group th
 file of the cache where each image has its place; where the cache may not hold it, whole row groups are read.
 """
 
+import errno
 import functools
 import json
 import os
 import struct
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,6 +28,8 @@ IMAGES = ("image", "img", "images", "picture", "photo")
 LABELS = ("label", "labels", "fine_label", "class", "target", "category")
 MOST_GROUP_BYTES = 2**30
 """Bytes of a row group that is read at once."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says of a disk without room."""
 OPEN = 64
 """Most unpacked files that a process keeps open."""
 PLACE = struct.Struct("<qq")
@@ -190,12 +194,14 @@ def open_parquet(file: PackFile) -> Iterator[Any]:
 
 @contextmanager
 def translate_errors(path: Path, kind: type[DataError]) -> Iterator[None]:
-    """Turn what pyarrow raises on a damaged file into one line."""
+    """Turn what pyarrow raises on a damaged file into one line; a full disk, of what is written meanwhile, stays what it is."""
     try:
         yield
     except (DataError, ConfigError):
         raise
     except Exception as error:  # pyarrow raises ValueError, KeyError, OSError, NotImplementedError, its own, ...
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise
         line = " ".join(str(error).split())[:200] or type(error).__name__
         raise kind(f"{path} can't be read as parquet: {line}") from error
 
@@ -232,7 +238,7 @@ def open_table_file(file: PackFile, name: str) -> Contents:
         if image is None:
             raise DataError(f"{name} has the columns {', '.join(columns)}; expected image and label")
         label = choose_column([one for one in columns if one != image], features, "ClassLabel", LABELS)
-        expected, rows, ends, names, labels = 0, 0, [], [], []
+        expected, rows, ends, names, values = 0, 0, [], [], []
         classes = (features.get(label) or {}).get("names") if label else None
         for group in range(table.num_row_groups):
             about = table.metadata.row_group(group)
@@ -241,13 +247,11 @@ def open_table_file(file: PackFile, name: str) -> Contents:
             ends.append(rows)
             names += [f"{name}/{group}-{row}" for row in range(about.num_rows)]
             if label is not None:
-                values = table.read_row_group(group, columns=[label]).column(0).to_pylist()
-                labels += [
-                    name_class(value, classes, names[place])
-                    for place, value in enumerate(values, ends[-1] - about.num_rows)
-                ]
+                values += table.read_row_group(group, columns=[label]).column(0).to_pylist()
+        unlabelled = label is None or (len(values) > 0 and lacks_labels(values))
+        labels = None if unlabelled else list(map(name_class, values, repeat(classes), names))
     pack = ParquetPack(file, image, tuple(ends), expected)
-    return Contents(pack, names, None if label is None else labels, (0,) * rows, file.changed)
+    return Contents(pack, names, labels, (0,) * rows, file.changed)
 
 
 def read_features(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
@@ -265,6 +269,11 @@ def choose_column(columns: list[str], features: Mapping[str, Any], kind: str, us
     if len(of_kind) == 1:
         return of_kind[0]
     return next((one for one in usual if one in (of_kind or columns)), None)
+
+
+def lacks_labels(values: Sequence[Any]) -> bool:
+    """Return whether no row has a label: none is there, or -1, as the Hub's test splits have it."""
+    return all(value is None or value == -1 for value in values)
 
 
 def name_class(value: Any, classes: Any, where: str) -> str:
