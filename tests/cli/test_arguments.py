@@ -35,7 +35,8 @@ def test_help_fits_two_screens(vitreous, command, monkeypatch):
 
 @pytest.mark.parametrize("command", FIRST)
 def test_help_all_shows_what_help_leaves_out(vitreous, command):
-    short = vitreous(command, "--help").worked(f"vitreous {command} --help-all shows all", *EXAMPLES[command])
+    short = vitreous(command, "--help").worked(*EXAMPLES[command])
+    assert f"vitreous {command} --help-all shows all" in " ".join(short.split())
     whole = vitreous(command, "--help-all").worked("usage:")
     named = {f"--{name}" for names in FIRST[command].values() for name in names if name not in ("data", "model")}
     for name in named:

@@ -60,3 +60,9 @@ def cifar(path: Path, pixels: np.ndarray, *labels: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     heads = np.stack(labels, 1).astype(np.uint8)
     path.write_bytes(np.concatenate([heads, pixels.transpose(0, 3, 1, 2).reshape(len(pixels), -1)], 1).tobytes())
+
+
+def overwrite(path: Path, place: int, data: bytes) -> None:
+    """Replace bytes within a file."""
+    content = path.read_bytes()
+    path.write_bytes(content[:place] + data + content[place + len(data) :])

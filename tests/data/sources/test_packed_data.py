@@ -1,24 +1,21 @@
 """Shards, parquet files, IDX and CIFAR as data sets: the same images and labels, whole; and files that are wrong."""
 
-import errno
 import gzip
-import io
 import struct
-import sys
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support.packs import cifar, idx, shard, table, tar
+from tests.support.packs import cifar, idx, overwrite, shard, table, tar
 from tests.support.pictures import encoded, picture
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
 from vitreous.data.labelled_images import open_source
-from vitreous.data.sources import parquet_files, shards
+from vitreous.data.sources import shards
 from vitreous.data.sources.packed_data import list_packed
-from vitreous.errors import ConfigError, DataError, ImageError, StorageError
+from vitreous.errors import DataError, ImageError
 
 LABELS = [place % 2 for place in range(8)]
 NAMES = ["cat", "dog"]
@@ -64,25 +61,6 @@ def test_the_test_split_is_kept_apart(tmp_path: Path) -> None:
     assert len(open_source(str(tmp_path), split="test")) == 4
     with pytest.raises(DataError, match="has no validation split: it has train and test"):
         open_source(str(tmp_path), split="validation")
-
-
-@pytest.mark.parametrize("label", [-1, None])
-def test_a_test_split_without_labels_is_left_out(label: int | None, tmp_path: Path) -> None:
-    table(tmp_path / "train.parquet", LABELS)
-    table(tmp_path / "test.parquet", [label] * 4)
-    found = open_dataset(DataConfig(str(tmp_path), test_split="once"))
-    assert found.test is None and "4 test images have no labels, and were left out" in found.report.notes
-    with pytest.raises(DataError, match="has no test split: it has train"):
-        open_source(str(tmp_path), split="test")
-    table(tmp_path / "train.parquet", [label] * 4)
-    with pytest.raises(DataError, match="have no labels, which are needed here"):
-        open_dataset(DataConfig(str(tmp_path)))
-
-
-def test_an_empty_file_among_labelled_ones_is_labelled(tmp_path: Path) -> None:
-    table(tmp_path / "train-0.parquet", LABELS)
-    table(tmp_path / "train-1.parquet", [], image=[], label=[])
-    assert len(open_source(str(tmp_path))) == len(LABELS)
 
 
 def test_the_binary_files_of_mnist_and_cifar_are_pixels(tmp_path: Path) -> None:
@@ -243,143 +221,14 @@ def test_a_file_that_goes_away_or_changes_is_noticed(tmp_path: Path) -> None:
         source.read(0)
 
 
-@pytest.mark.parametrize("gib", ["1", "0"])
-def test_a_parquet_file_that_is_replaced_by_another_order_is_noticed(gib: str, tmp_path: Path, monkeypatch) -> None:
-    path = table(tmp_path / "train.parquet", LABELS)
-    contents = parquet_files.open_table(path, "t")
-    table(path, LABELS, 20)
-    monkeypatch.setenv("VITREOUS_CACHE_GIB", gib)
-    with pytest.raises(ImageError, match=r"train\.parquet has changed since it was listed"):
-        contents.pack.read(0, 10**6)
-
-
-@pytest.mark.parametrize("gib", ["1", "0"])
-def test_a_damaged_parquet_file_is_not_unpacked_for_each_image(gib: str, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setenv("VITREOUS_CACHE_GIB", gib)
-    path = table(tmp_path / "train.parquet", LABELS, rows=8)
-    place = path.read_bytes().find(encoded(picture(0))[:20])
-    _patch(path, place - 20, bytes(20))  # the header of the images' page
-    pack, opened = parquet_files.open_table(path, "t").pack, []
-    monkeypatch.setattr(type(pack.file), "check", lambda file, handle: opened.append(handle))
-    for number in range(8):
-        with pytest.raises(ImageError, match=r"train\.parquet can't be read as parquet: "):
-            pack.read(number, 10**6)
-    assert len(opened) == 1
-    path.rename(tmp_path / "away.parquet")
-    with pytest.raises(ImageError, match="can't be read as parquet"):
-        pack.read(0, 10**6)
-
-
-def test_a_disk_that_is_there_again_is_read_again(tmp_path: Path) -> None:
-    pack = parquet_files.open_table(table(tmp_path / "train.parquet", LABELS), "t").pack
-    work, translation = parquet_files.remember_failure(pack), parquet_files.translate_errors(pack.file.path, ImageError)
-    with pytest.raises(ImageError, match="output error"), work, translation:
-        raise OSError(5, "Input/output error")
-    assert pack.read(0, 10**6) == encoded(picture(0))
-
-
-def test_a_cache_without_room_is_not_called_a_damaged_file(tmp_path: Path, monkeypatch) -> None:
-    """As often as it is read: the disk may have room again."""
-    monkeypatch.setenv("VITREOUS_CACHE", str(tmp_path / "cache"))
-    pack = parquet_files.open_table(table(tmp_path / "train.parquet", LABELS), "t").pack
-
-    def fill(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(parquet_files, "iterate_images", fill)
-        for _ in range(2):
-            with pytest.raises(StorageError, match="the disk is full"):
-                pack.read(0, 10**6)
-    assert pack.read(0, 10**6) == encoded(picture(0))
-
-
-def test_a_parquet_file_of_repeated_images_is_read_whole(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setenv("VITREOUS_CACHE", str(tmp_path / "cache"))
-    images = [encoded(picture(place % 4)) for place in range(120)]
-    for name, share in (("whole", 2.0), ("larger than the cache", 0.5)):
-        path = table(tmp_path / f"{name}.parquet", [], rows=60, image=images, label=[0] * 120)
-        monkeypatch.setenv("VITREOUS_CACHE_GIB", str(share * sum(map(len, images)) / 2**30))
-        pack = parquet_files.open_table(path, name).pack
-        assert [pack.read(place, 10**6) for place in range(120)] == images
-        assert pack.expected < sum(map(len, images)) / 3
-        assert any((tmp_path / "cache" / "files").glob("*.images")) == (share > 1)
-    monkeypatch.setattr(parquet_files, "MOST_GROUP_BYTES", pack.expected)
-    parquet_files.read_group.cache_clear()
-    with pytest.raises(ImageError, match="too many to read at once"):
-        pack.read(0, 10**6)
-
-
-@pytest.mark.parametrize(
-    ("columns", "complaint"),
-    [
-        ({"a": [1], "b": [2]}, "columns a, b; expected image and label"),
-        ({"image": [b"x"], "label": [None]}, "have no labels, which are needed here"),
-        ({"image": [b"x", b"y"], "label": [-1, -1]}, "have no labels, which are needed here"),
-        ({"image": [b"x", b"y"], "label": ["cat", None]}, "label is None"),
-        ({"image": [b"x", b"y"], "label": [0, -1]}, "label is -1"),
-        ({"image": [b"x"], "label": [0.5]}, "label is 0.5"),
-    ],
-)
-def test_tables_that_are_wrong(columns: dict, complaint: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=complaint):
-        open_source(str(table(tmp_path / "t.parquet", [], **columns)))
-
-
-def test_a_class_without_a_name_and_rows_without_bytes(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="label is 2; the file names 2 classes"):
-        open_source(str(table(tmp_path / "t.parquet", [0, 2], names=NAMES)))
-    path = table(tmp_path / "u.parquet", [], image=[{"bytes": None, "path": "a.png"}], label=[0])
-    with pytest.raises(DataError, match=r"u\.parquet/0-0: its row has no bytes"):
-        open_source(str(path))
-
-
-def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch) -> None:
-    path = table(tmp_path / "train.parquet", [0])
-    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(ConfigError, match=r"pip install 'vitreous\[data\]', or unpack the images"):
-        open_source(str(path))
-
-
-def test_parquet_is_read_by_row_groups_where_the_cache_is_too_small(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setenv("VITREOUS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("VITREOUS_CACHE_GIB", "0")
-    source = open_source(str(table(tmp_path / "t.parquet", LABELS)))
-    assert [source.read(place) for place in (7, 0, 4)] == [encoded(picture(place)) for place in (7, 0, 4)]
-    assert not (tmp_path / "cache" / "files").exists()
-    monkeypatch.setattr(parquet_files, "MOST_GROUP_BYTES", 10)
-    parquet_files.read_group.cache_clear()
-    with pytest.raises(ImageError, match="too many to read at once"):
-        source.read(0)
-
-
-def test_the_cache_keeps_within_its_bound(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setenv("VITREOUS_CACHE", str(tmp_path / "cache"))
-    one, two = (
-        open_source(str(table(tmp_path / f"{name}.parquet", LABELS, seed))) for name, seed in (("a", 0), ("b", 9))
-    )
-    kept = tmp_path / "cache" / "files"
-    assert len(list(kept.glob("*.images"))) == 2
-    most = 2.5 * max(path.stat().st_size for path in kept.glob("*.images"))
-    monkeypatch.setenv("VITREOUS_CACHE_GIB", str(most / 2**30))
-    three = open_source(str(table(tmp_path / "c.parquet", LABELS, 20)))
-    for source, seed in ((one, 0), (two, 9), (three, 20), (one, 0)):
-        assert source.read(3) == encoded(picture(seed + 3))
-        assert 0 < sum(path.stat().st_size for path in kept.glob("*.images")) <= most
-    assert len(list(kept.glob("*.images"))) < 3
-    monkeypatch.setenv("VITREOUS_CACHE_GIB", "lots")
-    with pytest.raises(ConfigError, match="'lots'; it must be a number of GiB"):
-        one.read(0)
-
-
 @pytest.mark.parametrize(
     ("spoil", "complaint"),
     [
         (lambda folder: (folder / "train-labels-idx1-ubyte").unlink(), "without train-labels-idx1-ubyte"),
         (lambda folder: (folder / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03"), "shorter than its header"),
         (lambda folder: _cut(folder / "train-images-idx3-ubyte", 1), "its header says"),
-        (lambda folder: _patch(folder / "train-images-idx3-ubyte", 3, b"\x01"), "begins with 00000801"),
-        (lambda folder: _patch(folder / "train-images-idx3-ubyte", 4, b"\xff\xff\xff\xff"), "its header says"),
+        (lambda folder: overwrite(folder / "train-images-idx3-ubyte", 3, b"\x01"), "begins with 00000801"),
+        (lambda folder: overwrite(folder / "train-images-idx3-ubyte", 4, b"\xff\xff\xff\xff"), "its header says"),
         (lambda folder: idx(folder, "train", np.zeros((3, 2, 2)), np.zeros(2)), "3 images, but .* 2 labels"),
     ],
 )
@@ -420,10 +269,3 @@ def test_cifar_files_that_are_wrong(tmp_path: Path) -> None:
 
 def _cut(path: Path, count: int) -> None:
     path.write_bytes(path.read_bytes()[:-count])
-
-
-def _patch(path: Path, place: int, data: bytes) -> None:
-    content = io.BytesIO(path.read_bytes())
-    content.seek(place)
-    content.write(data)
-    path.write_bytes(content.getvalue())
