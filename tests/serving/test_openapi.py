@@ -5,7 +5,10 @@ import re
 import pytest
 from tests.serving.conftest import draw_image
 
+from vitreous.predictor import Predictor
+from vitreous.serving.app import Service
 from vitreous.serving.examples import DETAILS
+from vitreous.serving.options import ModelSource, ServiceOptions
 from vitreous.serving.page_routes import Inside
 from vitreous.serving.problems import KINDS, MEDIA_TYPE
 from vitreous.serving.schemas import EmbedAnswer, ExplainAnswer, Health, ModelsAnswer, PredictAnswer
@@ -41,6 +44,18 @@ def test_every_address_shows_its_answer(described):
         assert name == kind.__name__
         kind.model_validate(schemas[name]["example"])
     assert "HTTPValidationError" not in str(described)
+
+
+def test_a_key_is_asked_for_where_it_is_needed(described, folder):
+    schemes = described["components"]["securitySchemes"]
+    assert schemes["key"]["name"] == "X-API-Key" and schemes["bearer"]["scheme"] == "bearer"
+    with_keys = Service(
+        [ModelSource("animals", str(folder), Predictor)], ServiceOptions(keys=("a" * 16,))
+    ).api.openapi()
+    for found, more in ((described, [{}]), (with_keys, [])):
+        for path, one in operations(found):
+            needed = [{"key": []}, {"bearer": []}, *more] if path.startswith(("/v1/", "/metrics")) else None
+            assert one.get("security") == needed, path
 
 
 def test_every_problem_is_shown_where_it_can_come(described):

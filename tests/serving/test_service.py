@@ -229,7 +229,7 @@ def test_requests_that_are_sent_together_are_answered_in_their_order(client, ser
     found = re.findall(rb'HTTP/1.1 (\d+)|"(embeddings|predictions)"', said)
     kinds = {"embed": "embeddings", "predict": "predictions"}
     assert [b"".join(one).decode() for one in found] == [
-        one for place in places for one in (("200", kinds[place]) if place in kinds else ("405",))
+        one for place in places for one in (("200", kinds[place]) if place in kinds else ("404",))
     ]
 
 

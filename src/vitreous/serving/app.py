@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from vitreous.errors import VitreousError
 from vitreous.runtime.display import strip_hidden
 from vitreous.serving.examples import ANSWERS
-from vitreous.serving.guard import App, Guard, Left
+from vitreous.serving.guard import GUARDED, App, Guard, Left
 from vitreous.serving.measurements import Measurements
 from vitreous.serving.models import Models
 from vitreous.serving.options import ModelSource, ServiceOptions
@@ -59,7 +59,9 @@ class Service:
             )
 
     def _build(self) -> FastAPI:
-        api = FastAPI(title="vitreous", version="1", docs_url=None, redoc_url=None, lifespan=self._live)
+        api = FastAPI(
+            title="vitreous", version="1", docs_url=None, redoc_url=None, lifespan=self._live, redirect_slashes=False
+        )
         api.include_router(build_routes(self.models))
         api.include_router(build_probes(self.models))
         api.include_router(build_page_routes(self.models))
@@ -95,6 +97,11 @@ class PageFiles(StaticFiles):
         headers = [pair for pair in scope["headers"] if pair[0] != b"range"]
         await super().__call__({**scope, "headers": headers}, receive, send)
 
+    async def get_response(self, path: str, scope: Any) -> Response:
+        """Return the answer of a file; raises HTTPException: 404 where there is none, whatever the method."""
+        found = await super().get_response(path, {**scope, "method": "GET"})
+        return found if scope["method"] == "GET" else await super().get_response(path, scope)
+
 
 class _Failed(Response):
     """Lets the guard answer with an error's problem document."""
@@ -129,6 +136,16 @@ def _describe(api: FastAPI) -> dict[str, Any]:
         schemas["ProblemDocument"] = ProblemDocument.model_json_schema()
         for name, example in ANSWERS.items():
             schemas[name]["example"] = example  # get_openapi leaves out what is null
+        schemes = {
+            "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            "bearer": {"type": "http", "scheme": "bearer"},
+        }
+        found["components"]["securitySchemes"] = schemes
+        security = [{name: []} for name in schemes] + ([] if api.state.guard.keys else [{}])  # {}: or none of them
+        for path, methods in found["paths"].items():
+            if path.startswith(GUARDED):
+                for one in methods.values():
+                    one["security"] = security
         found["paths"]["/problems/{kind}"]["get"]["responses"].pop("422")  # any text will do
         for name in ("HTTPValidationError", "ValidationError"):  # the framework's own, of no address here
             schemas.pop(name, None)

@@ -56,7 +56,9 @@ class Exchange:
         self.method, self.path = scope["method"], scope["path"]
         self.status, self.route, self.model, self.problem = 0, "other", "", ""
         self.bytes = self.images = 0
-        self.abort: Callable[[], None] = scope.get("state", {}).get("abort", lambda: None)
+        self.state: dict[str, Any] = scope.setdefault("state", {})
+        """Common to the server and the service; "broken" says why no more of the body can be read."""
+        self.abort: Callable[[], None] = self.state.get("abort", lambda: None)
         """Ends the connection at once."""
         self.fail: Callable[[Exception], Awaitable[None]]
         """Answers with the problem document of an error."""
@@ -88,7 +90,9 @@ class Guard:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         exchange = Exchange(scope)
-        scope.setdefault("state", {})["exchange"] = exchange
+        exchange.state["exchange"] = exchange
+        if exchange.method == "HEAD":  # the server sends no body
+            scope = {**scope, "method": "GET"}
         passing = _Passing(self, exchange, receive, send)
         exchange.fail = passing.fail
         try:
@@ -209,6 +213,9 @@ class _Passing:
                 "slow-request", f"the body didn't arrive within {seconds:g} s; send less, or over a faster connection",
                 {"Connection": "close"},
             ) from None  # fmt: skip
+        if "broken" in self.exchange.state:
+            self.read.set()
+            raise Problem("malformed", self.exchange.state["broken"], {"Connection": "close"})
         if message["type"] == "http.disconnect":
             if not self.started:
                 raise Left

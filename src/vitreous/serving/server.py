@@ -88,10 +88,15 @@ class PatientProtocol(H11Protocol):
             super().shutdown()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP, and close."""
+        """Answer what is not HTTP, and close; of a request whose body breaks off its way the guard does."""
         self._stop_waiting()
+        detail = f"{msg.rstrip('.')}; send HTTP/1.1"
+        if self.conn.our_state is h11.SEND_RESPONSE:
+            self.scope["state"]["broken"], self.cycle.more_body = detail, False
+            self.cycle.message_event.set()
+            return
         if self.conn.our_state is h11.IDLE:
-            body = Problem("malformed", f"{msg.rstrip('.')}; send HTTP/1.1").encode("none")
+            body = Problem("malformed", detail).encode("none")
             headers = [("content-type", MEDIA_TYPE), ("content-length", str(len(body))), ("connection", "close")]
             for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event))
