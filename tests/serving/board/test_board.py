@@ -187,6 +187,17 @@ def test_an_address_that_says_nothing_sensible_is_the_usual_view():
     assert len(View.read({"run": [str(number) for number in range(100)]}).runs) == 6
 
 
+@pytest.mark.parametrize("address", ["/", "/events"])
+def test_an_address_with_too_many_options_is_refused(tmp_path, address):
+    answer = ask(tmp_path, f"{address}?{'run=a&' * 201}")
+    assert answer.status_code == 400 and "more than 200 options" in answer.text
+
+
+def test_head_is_answered_as_get_without_a_body(tmp_path):
+    answer = TestClient(build_app(Folder(tmp_path))).head("/")
+    assert answer.status_code == 200 and answer.headers["content-type"].startswith("text/html")
+
+
 def test_rows_are_found_ordered_and_paged(tmp_path, monkeypatch):
     for number in range(7):
         write_run(tmp_path / f"run-{number}", top1=number / 10, settings={"recipe": f"of{number % 2}"})

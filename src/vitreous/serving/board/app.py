@@ -24,6 +24,8 @@ EVERY = 1.0
 """Seconds between two looks at what has changed."""
 ALIVE = 15.0
 """Seconds after which a word is sent, so that nobody on the way gives the connection up."""
+MOST_FIELDS = 200
+"""Options in an address; ticked runs are one each."""
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "
     "frame-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -55,8 +57,9 @@ def build_app(folder: Folder, hosts: Sequence[str] | None = None) -> FastAPI:
     def look(request: Request) -> page.Shown:
         LANGUAGE.set(choose_language(request.cookies, request.headers.get("accept-language", "")))
         runs.refresh()
-        return page.choose(runs, View.read(parse_qs(request.url.query, keep_blank_values=True, max_num_fields=200)))
+        return page.choose(runs, read_view(request))
 
+    @app.head("/")
     @app.get("/")
     def show(request: Request) -> Response:
         return Response(page.render_page(look(request)), media_type=HTML)
@@ -71,10 +74,19 @@ def build_app(folder: Folder, hosts: Sequence[str] | None = None) -> FastAPI:
 
     @app.get("/events")
     async def events(request: Request) -> StreamingResponse:
+        read_view(request)  # what can't be read is refused before the answer begins
         return StreamingResponse(follow(request, look), media_type="text/event-stream")
 
     add_files(app, runs)
     return app
+
+
+def read_view(request: Request) -> View:
+    """Return what an address asks to see; raises HTTPException."""
+    try:
+        return View.read(parse_qs(request.url.query, keep_blank_values=True, max_num_fields=MOST_FIELDS))
+    except ValueError as error:
+        raise HTTPException(400, f"the address has more than {MOST_FIELDS} options; untick some runs") from error
 
 
 def add_files(app: FastAPI, runs: Runs) -> None:
