@@ -79,6 +79,7 @@ def test_a_picture_is_the_overlay(client, predictor):
         ({"method": "rollout", "query": 1}, "invalid-parameter", "takes no query"),
         ({"method": "attention", "query": 999}, "invalid-parameter", "query 999"),
         ({"query": "some"}, "invalid-parameter", "query"),
+        ({"method": "attention", "query": -1}, "invalid-parameter", "greater than or equal to 0"),
         ({"target": "yak"}, "invalid-parameter", "yak"),
         ({"target": "9" * 5000}, "invalid-parameter", "999"),
         ({"format": "png", "query": "all", "method": "attention"}, "invalid-parameter", "npy"),

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import Query
+from pydantic import Field
 
 from vitreous.images.inputs import Ready
 from vitreous.serving.models import Loaded
@@ -34,7 +35,7 @@ async def read_explain_options(
         str | None, Query(description="The class to explain, by name or number; by default the most probable.")
     ] = None,
     query: Annotated[
-        int | Literal["all"] | None,
+        Annotated[int, Field(ge=0)] | Literal["all"] | None,
         Query(description="For attention: the patch whose attention is shown, row by row from 0; all: every patch's."),
     ] = None,
     format: Annotated[

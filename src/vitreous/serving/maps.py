@@ -28,7 +28,7 @@ class Maps:
     """The maps of some images, and the classes that they explain."""
 
     options: MapOptions
-    """The method, and the layer and the head counted from 0, once "auto" and negative numbers are resolved."""
+    """The method, and the layer and the head counted from 0, once "auto" and negative numbers are resolved; no layer: the last one, or all."""
     probabilities: np.ndarray
     """(image, label); no columns without a head."""
     targets: np.ndarray

@@ -95,8 +95,8 @@ class ExplainAnswer(Answer):
     model: str
     version: int
     method: str
-    layer: int | None
-    head: int | None
+    layer: int | None = Field(description="Counted from 0; null: the last one, or all, as the method has it.")
+    head: int | None = Field(description="Counted from 0; null: the mean over all.")
     explanations: list[Explained]
     timings: Timings
 
