@@ -134,6 +134,8 @@ MEMORY = re.compile(
     re.IGNORECASE,
 )
 REQUESTED = re.compile(r"(?:tried to allocate|allocate) (\d[\d.]*) ?(bytes|KiB|MiB|GiB|TiB)?", re.IGNORECASE)
+LONGEST_NAME = 200
+"""Characters of an unknown name that are compared with known ones."""
 SHARED = re.compile(r"shared memory|</?torch_|/dev/shm")
 
 
@@ -191,13 +193,14 @@ def suggest(name: str, known: Iterable[str], most: int = 16) -> str:
     """
     known = list(known)
     by_lower = {item.lower(): item for item in known}
-    near = [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)]
+    begin = name[:LONGEST_NAME].lower()  # a request may name megabytes
+    near = [by_lower[match] for match in difflib.get_close_matches(begin, by_lower, n=1, cutoff=0.6)]
     return (f"did you mean {near[0]!r}? " if near else "") + f"Known: {format_known(known, most)}"
 
 
 def format_known(known: Sequence[str], most: int = 16) -> str:
     """List the first names, and the number of the rest."""
-    return ", ".join(known[:most]) + (f", ... ({len(known)} in all)" if len(known) > most else "")
+    return (", ".join(known[:most]) or "none") + (f", ... ({len(known)} in all)" if len(known) > most else "")
 
 
 def may_pass(error: BaseException | None) -> bool:

@@ -1,7 +1,10 @@
 """Whatever can't be answered is told as a problem document: what came, what was expected, what to do."""
 
 import json
+import socket
+import time
 
+import httpx
 import pytest
 from tests.serving.conftest import draw_image, refused
 
@@ -34,7 +37,11 @@ JSON = {"Content-Type": "application/json"}
         (b"[]", JSON, 400, "malformed", "a list"),
         (b'{"images": []}', JSON, 400, "malformed", "no image"),
         (b'{"images": 3}', JSON, 400, "malformed", "a number"),
-        (b'{"images": [null]}', JSON, 400, "malformed", "missing"),
+        (b'{"images": [null]}', JSON, 400, "malformed", "image 1 is null"),
+        (b"null", JSON, 400, "malformed", "the body is null"),
+        (b"{}", JSON, 400, "malformed", "images of the body is missing"),
+        (b'{"images": [{"data": null}]}', JSON, 400, "malformed", "data of image 1 is null"),
+        (b'{"images": [{"name": null, "data": "aa=="}]}', JSON, 400, "malformed", "the name of image 1 is null"),
         (b'{"image": ["aa=="]}', JSON, 400, "malformed", "did you mean 'images'"),
         (b'{"images": [{"data": "aa==", "url": ""}]}', JSON, 400, "malformed", "'url'"),
         (b'{"images": ["https://example.com/a.png"]}', JSON, 400, "malformed", "nothing is fetched"),
@@ -64,7 +71,9 @@ def test_json_is_taken_with_names_full_of_commas_and_not_with_nesting_that_the_p
         ("/v1/predict?top=many", 422, "invalid-parameter", "many"),
         ("/v1/predict?tops=3", 422, "invalid-parameter", "did you mean 'top'"),
         ("/v1/predict?top=3&top=4", 422, "invalid-parameter", "2 times"),
-        ("/v1/nothing", 405, "method-not-allowed", ""),
+        ("/v1/nothing", 404, "not-found", ""),
+        ("/v1/predict/", 404, "not-found", ""),
+        ("/main.js", 405, "method-not-allowed", ""),
     ],
 )  # fmt: skip
 def test_addresses(client, address, status, kind, words):
@@ -75,7 +84,28 @@ def test_methods_and_places_that_are_not_there(client):
     refused(client.get("/v1/predict"), 405, "method-not-allowed")
     refused(client.get("/no/such/page"), 404, "not-found")
     refused(client.get("/problems/none"), 404, "not-found")
+    refused(client.get("/v1/models?x=1"), 422, "invalid-parameter", "there is no option 'x' here; Known: none")
+    for method in ("OPTIONS", "PUT", "DELETE"):
+        refused(client.request(method, "/nope"), 404, "not-found")
+        refused(client.request(method, "/"), 405, "method-not-allowed")
     assert client.get("/problems/too-large").text.startswith("too-large (413)")
+
+
+@pytest.mark.parametrize(
+    "address", ["/healthz", "/readyz", "/metrics", "/v1/models", "/style.css", "/problems/failed", "/"]
+)
+def test_head_is_answered_as_get_without_a_body(client, address):
+    answer, whole = client.head(address), client.get(address)
+    assert (answer.status_code, answer.content) == (whole.status_code, b"") == (200, b"")
+    assert answer.headers["content-type"] == whole.headers["content-type"]
+    assert client.head("/v1/predict").status_code == 405
+
+
+def test_an_unknown_name_of_megabytes_is_refused_at_once():
+    began = time.monotonic()
+    with pytest.raises(Problem, match="the body has 'imagesss") as told:
+        read_json(json.dumps({"image" + "s" * 4_000_000: 0}).encode(), 4)
+    assert len(str(told.value)) < 300 and time.monotonic() - began < 0.5
 
 
 def test_a_body_of_unknown_length_is_cut_off_at_the_limit(client):
@@ -89,3 +119,21 @@ def test_a_body_of_unknown_length_is_cut_off_at_the_limit(client):
 def test_ids_are_taken_over_if_they_are_plain(client):
     assert client.get("/healthz", headers={"X-Request-ID": "job-7.a"}).headers["x-request-id"] == "job-7.a"
     assert client.get("/healthz", headers={"X-Request-ID": "a\tb" * 40}).headers["x-request-id"] != "a\tb" * 40
+
+
+@pytest.mark.parametrize("address", ["predict", "nothing"])
+def test_a_body_whose_chunks_are_broken_is_a_problem_too(service, address):
+    head = f"POST /v1/{address} HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    for pause in (0.0, 0.05):
+        with socket.create_connection(("127.0.0.1", int(service.url.rpartition(":")[2])), timeout=10) as sent:
+            began, said = time.monotonic(), b""
+            sent.sendall(head + b"1\r\na\r\n")
+            time.sleep(pause)
+            sent.sendall(b"zz\r\n")
+            while part := sent.recv(4096):
+                said += part
+        status, kind = (b"400", b"malformed") if address == "predict" else (b"404", b"not-found")
+        assert said.startswith(b"HTTP/1.1 " + status) and b'"/problems/' + kind in said, said
+        assert time.monotonic() - began < 1
+    measured = httpx.get(service.url + "/metrics", verify=False).text
+    assert ('vitreous_requests_total{route="/v1/predict",status="400"}' in measured) or address != "predict"

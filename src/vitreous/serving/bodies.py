@@ -170,15 +170,17 @@ def _member(document: Any, where: str, known: Iterable[str], name: str, kind: ty
         raise Problem("malformed", f'{where} is {_kind(document)}; expected an object such as {{"{name}": ...}}')
     for other in document:
         if other not in known:
-            raise Problem("malformed", f"{where} has {strip_hidden(other)[:LONGEST_NAME]!r}; {suggest(other, known)}")
+            came = other[:LONGEST_NAME]
+            raise Problem("malformed", f"{where} has {strip_hidden(came)!r}; {suggest(came, known)}")
     if not isinstance(document.get(name), kind):
         expected = {list: "a list", str: "text, base64"}[kind]
-        raise Problem("malformed", f"{name} of {where} is {_kind(document.get(name))}; expected {expected}")
+        came = _kind(document[name]) if name in document else "missing"
+        raise Problem("malformed", f"{name} of {where} is {came}; expected {expected}")
     return document[name]
 
 
 def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "missing"}
+    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")
 
 
