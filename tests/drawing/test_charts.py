@@ -3,6 +3,7 @@
 import math
 import re
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -35,7 +36,7 @@ def test_equal_shares_get_an_axis_without_impossible_ones(value):
 @pytest.mark.parametrize(("xs", "between"), [((0, 1, 2), False), ((0, 0.5, 2), True)])
 def test_what_is_counted_is_numbered_by_whole_numbers(xs, between):
     drawing = draw_lines(
-        [Series("heads", [(float(x), 3.0) for x in xs])], "Distance", Axis("layer"), Axis("", lambda _: "y")
+        [Series("heads", [(float(x), 3.0) for x in xs])], "Distance", Axis("layer"), Axis("", lambda *_: "y")
     )
     marked = [float(number) for number in re.findall(r">([\d.]+)<", drawing)]
     assert {0.0, 1.0, 2.0} <= set(marked)
@@ -140,7 +141,25 @@ def test_a_reliability_diagram_says_each_bin():
     assert drawn.count('class="gap"') == drawn.count('class="spare"') == 1
 
 
+UNITS = {"k": 1e3, "M": 1e6, "G": 1e9}
+
+
+@given(st.floats(-1e12, 1e12), st.floats(1e-7, 1))
+def test_an_axis_says_its_numbers_as_they_are(low, share):
+    numbered = Axis("").number(low, low + share * max(1.0, abs(low)))
+    step = min((high - low for (low, _), (high, _) in pairwise(numbered)), default=1.0)
+    for value, said in numbered:
+        read = float(said.rstrip("kMG")) * UNITS.get(said[-1], 1)
+        assert read == pytest.approx(value, abs=0.01 * step + 1e-12)
+
+
+def test_numbers_that_are_all_but_equal_have_an_axis_too():
+    for values in ((1.0, 1.0 + 1e-14), (0.0, 1e-15), (0.0, 5e-324), (1e300, 2e300)):
+        assert "<path" in draw_lines([Series("a", list(enumerate(values)))], "label", Axis("x"))
+
+
 def test_numbers_are_short():
+    assert [shorten(value) for value in (9.9e11, 1e12, -1e30)] == ["990G", "1e+12", "-1e+30"]
     assert [shorten(value) for value in (0.002, 12, 12_000, 1_500_000, 2e9)] == ["0.002", "12", "12k", "1.5M", "2G"]
     assert format_percent(0.125) == "12.5%"
 

@@ -50,6 +50,19 @@ def test_cells_lie_inside_the_frame(count):
     assert any(one.get("class") == "count" for one in root.iter("text")) == (count <= NUMBERED)
 
 
+@pytest.mark.parametrize(("count", "name"), [(10, "four"), (30, "four"), (10, "短短短"), (10, "短短短短"), (48, "9")])
+def test_names_hide_no_other_and_nothing_is_cut_off(count, name):
+    root = drawn([[0.5] * count] * count, [name] * count, [name] * count)
+    size = sum(11.0 if letter > "\xff" else 6.4 for letter in name)
+    side = next(float(one.get("width")) for one in root.iter("rect"))
+    second, first, *named = [one for one in root.iter("text") if one.get("class") == "axis"]
+    assert all(float(one.get("x")) - size > 14 for one in named[:count])
+    assert all((one.get("transform") is not None) == (size > side) for one in named[count:])
+    assert float(first.get("transform").split("(")[1].split()[0]) >= 11 <= float(second.get("y"))
+    if size > side:
+        assert all(float(re.findall(r"[\d.]+", one.get("transform"))[1]) - size > 12 for one in named[count:])
+
+
 @pytest.mark.parametrize("count", [2, COUNTED, COUNTED + 1])
 def test_a_confusion_says_what_was_taken_for_what(count):
     names = [f"<{n}> a name that is far too long" for n in range(count)]

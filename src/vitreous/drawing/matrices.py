@@ -5,13 +5,15 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from vitreous.drawing.svg import draw_box, draw_text, render_svg
+from vitreous.drawing.svg import count_letters, draw_box, draw_text, render_svg
 from vitreous.runtime.display import escape_text
 
 NUMBERED = 16
 """Most columns of a heat map whose cells show their values."""
 COUNTED = 12
 """Most classes of a confusion matrix whose cells show their counts."""
+LETTER = 6.4
+"""Width of a letter, in the SVG's units."""
 BENEATH_TEXT = 0.55
 """Strongest colour behind a value, on which text is readable in light and in dark."""
 
@@ -48,12 +50,12 @@ def draw_matrix(
     """
     rows, cols = names
     side = max(14.0, min(38.0, 500 / max(len(rows), len(cols), 1)))
-    longest = max(map(len, cols), default=0)
-    turned = longest > 4
-    left, top = 26 + 6.4 * max(map(len, rows), default=0), 26 + 6.4 * longest if turned else 34.0
+    widths = [LETTER * max(map(count_letters, words), default=0) for words in names]
+    turned = widths[1] > side
+    left, top = 26 + widths[0], 26 + widths[1] if turned else 34.0
     wide, high = side * len(cols), side * len(rows)
-    body = draw_text(left + wide / 2, 10, titles[1], anchor="middle")
-    body += draw_text(9, top + high / 2, titles[0], anchor="middle", turned=True)
+    body = draw_text(left + wide / 2, 11, titles[1], anchor="middle")
+    body += draw_text(11, top + high / 2, titles[0], anchor="middle", turned=True)
     for index, name in enumerate(rows):
         body += draw_text(left - 6, top + (index + 0.5) * side + 3.5, name, anchor="end")
     for index, name in enumerate(cols):

@@ -2,29 +2,51 @@
 
 import functools
 import math
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from markupsafe import Markup
 
 from vitreous.drawing.html import read_resource
 from vitreous.runtime.display import escape_text
 
-Format = Callable[[float], str]
+Format = Callable[[float, int], str]
+"""Writes a number with so many significant digits."""
+DIGITS = 4
+"""Significant digits, where fewer tell neighbours apart."""
 
 
-def shorten(value: float) -> str:
-    """Format a number for an axis: 0.002, 12, 1.5M."""
+def shorten(value: float, digits: int = DIGITS) -> str:
+    """Format a number for an axis: 0.002, 12, 1.5M, 2e+12."""
     for unit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= unit:
+        if unit <= abs(value) < 1e12:
             scale = 1e3 if letter == "k" else unit
-            return f"{value / scale:.4g}{letter}"
-    return f"{value:.4g}"
+            return f"{value / scale:.{digits}g}{letter}"
+    return f"{value:.{digits}g}"
 
 
-def format_percent(value: float) -> str:
+def format_percent(value: float, digits: int = DIGITS) -> str:
     """Format a share."""
-    return f"{100 * value:.4g}%"
+    return f"{100 * value:.{digits}g}%"
+
+
+def count_digits(values: Sequence[float]) -> list[int]:
+    """Return the significant digits that tell each of some ascending numbers, round ones, from the next.
+
+    >>> count_digits([2.0, 4.0]), count_digits([6.9076, 6.9078, 6.908])
+    ([4, 4], [5, 5, 5])
+    """
+    steps = [high - low for low, high in pairwise(values)] or [math.inf]
+    near = map(min, [steps[0], *steps], [*steps, steps[-1]])
+    spans = [abs(value) / step if step > 0 else 0.0 for value, step in zip(values, near, strict=False)]
+    return [max(DIGITS, 2 + math.floor(math.log10(span or 1))) for span in spans]
+
+
+def count_letters(words: str) -> float:
+    """Return how many letters are as wide as words: an East Asian wide one counts for 1.75."""
+    return sum(1.75 if unicodedata.east_asian_width(letter) in "WF" else 1.0 for letter in words)
 
 
 def choose_ticks(low: float, high: float, about: int = 5) -> list[float]:
@@ -72,9 +94,11 @@ class Axis:
             return found if len(found) > 1 else [math.log10(one) for one in choose_ticks(10**low, 10**high) if one > 0]
         return [value for value in choose_ticks(low, high) if not self.whole or value == round(value)]
 
-    def number(self, place: float) -> str:
-        """Format the number at a position."""
-        return self.form(10**place if self.log else place)
+    def number(self, low: float, high: float) -> list[tuple[float, str]]:
+        """Return the positions of numbers between two positions, and the numbers."""
+        places = self.marks(low, high)
+        values = [10**place if self.log else place for place in places]
+        return list(zip(places, map(self.form, values, count_digits(values)), strict=True))
 
 
 @dataclass(frozen=True)
@@ -96,7 +120,7 @@ class Layout:
 
     def measure(self, words: str) -> float:
         """Return the approximate width of words."""
-        return 0.56 * self.font * len(words)
+        return 0.56 * self.font * count_letters(words)
 
 
 SMALL = Layout(360, 230, 44, 26, 10, 36, 11, 2.4)
@@ -134,10 +158,10 @@ class Frame:
 def draw_x_axis(frame: Frame, axis: Axis) -> str:
     """Draw numbers and name of the x axis; with rules in a chart of its own."""
     body, layout = "", frame.layout
-    for value in axis.marks(*frame.x):
+    for value, number in axis.number(*frame.x):
         across = frame.place(value, frame.y[0])[0]
         body += f'<path class="grid" d="M{across:.1f} {layout.top:g}V{frame.floor:g}"/>' if layout.alone else ""
-        body += draw_text(across, frame.floor + 1.35 * layout.font, axis.number(value), anchor="middle")
+        body += draw_text(across, frame.floor + 1.35 * layout.font, number, anchor="middle")
     return body + draw_text(
         (layout.left + frame.right) / 2, layout.height - 0.6 * layout.font, axis.name, anchor="middle"
     )
@@ -146,10 +170,10 @@ def draw_x_axis(frame: Frame, axis: Axis) -> str:
 def draw_y_axis(frame: Frame, axis: Axis) -> str:
     """Draw rules and numbers of the y axis, its name above it."""
     body, left, font = "", frame.layout.left, frame.layout.font
-    for value in axis.marks(*frame.y):
+    for value, number in axis.number(*frame.y):
         down = frame.place(frame.x[0], value)[1]
         body += f'<path class="grid" d="M{left:g} {down:.1f}H{frame.right:g}"/>'
-        body += draw_text(left - 0.6 * font, down + 0.33 * font, axis.number(value), anchor="end")
+        body += draw_text(left - 0.6 * font, down + 0.33 * font, number, anchor="end")
     return body + (draw_text(12, frame.layout.top - 18, axis.name) if axis.name else "")
 
 

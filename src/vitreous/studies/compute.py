@@ -291,14 +291,14 @@ NOTES = (
 SHRUNK = (f"Images are shown at {SIDE} pixels a side or a little more, which loses detail.",)
 
 
-def format_ops(value: float) -> str:
+def format_ops(value: float, digits: int = 2) -> str:
     """Format a number of operations, such as 1.3e11.
 
     >>> format_ops(4e10), format_ops(1.3e11), format_ops(2e9)
     ('4e10', '1.3e11', '2e9')
     """
-    digits, power = f"{value:.1e}".split("e")
-    return f"{float(digits):g}e{int(power)}"
+    front, power = f"{value:.{digits - 1}e}".split("e")
+    return f"{float(front):g}e{int(power)}"
 
 
 Tuned = Mapping[Condition, tuple[Mapping[int, float], Sequence[float]]]

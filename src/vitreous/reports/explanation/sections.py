@@ -9,7 +9,7 @@ from markupsafe import Markup
 from vitreous.drawing.charts import Series, draw_lines
 from vitreous.drawing.html import render_macro
 from vitreous.drawing.images import draw_overlay, draw_sheet
-from vitreous.drawing.svg import Axis, format_percent
+from vitreous.drawing.svg import Axis, format_percent, shorten
 from vitreous.images.pixels import describe_colours
 from vitreous.insight.faithfulness import Curve
 from vitreous.insight.filters import find_components
@@ -129,7 +129,7 @@ def build_distances(found: ExplanationContents) -> list[Block]:
         heads = [(float(layer), float(one)) for layer, row in enumerate(rows) for one in row]
         means = [(float(layer), sum(row) / len(row)) for layer, row in enumerate(rows)]
         series = [Series("heads", heads, 1, joined=False), Series("mean", means, 2)]
-        form = format_percent if unit == "share" else "{:.3g}".format
+        form = format_percent if unit == "share" else shorten
         chart = draw_lines(series, f"{title} by layer, in {unit}", Axis("layer"), Axis("", form))
         charts.append(Drawing(chart, words, title))
     lead = f"Means over {images:,} image{'s' if images > 1 else ''}; each dot is a head."
