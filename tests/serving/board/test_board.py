@@ -187,6 +187,17 @@ def test_an_address_that_says_nothing_sensible_is_the_usual_view():
     assert len(View.read({"run": [str(number) for number in range(100)]}).runs) == 6
 
 
+def test_no_more_can_be_ticked_than_are_shown(tmp_path):
+    for number in range(7):
+        write_run(tmp_path / f"run-{number}")
+    for count, free in ((5, 2), (6, 0)):
+        text = ask(tmp_path, "/?" + "&".join(f"run=run-{number}" for number in range(count))).text
+        boxes = re.findall(r'<input type="checkbox" name="run"[^>]*>', text)
+        assert sum("checked" in one for one in boxes) == count
+        assert sum("disabled" not in one and "checked" not in one for one in boxes) == free
+    assert "6 are side by side, no more fit; untick one first" in text
+
+
 @pytest.mark.parametrize("address", ["/", "/events"])
 def test_an_address_with_too_many_options_is_refused(tmp_path, address):
     answer = ask(tmp_path, f"{address}?{'run=a&' * 201}")

@@ -101,14 +101,15 @@ def render_rows(shown: Shown) -> dict[str, Markup]:
     """Return the table's rows by their id, in their order."""
     chosen = {run.name: place for place, run in enumerate(shown.chosen, start=1)}
     return {
-        find_id(run.name): render_row(run, chosen.get(run.name), run.name in shown.view.runs)
+        find_id(run.name): render_row(run, chosen.get(run.name), run.name in shown.view.runs, len(chosen) >= MOST_RUNS)
         for run in list_page(shown)
     }
 
 
-def render_row(run: BoardRun, place: int | None, ticked: bool) -> Markup:
-    """Return a run's row; its place among those side by side, if it is one of them, and whether that was chosen."""
-    return draw_part("row", run, find_id(run.name), place, ticked, tell(run))
+def render_row(run: BoardRun, place: int | None, ticked: bool, full: bool = False) -> Markup:
+    """Return a run's row; its place among those side by side, if it is one of them, whether that was chosen, and whether no more
+    can be."""
+    return draw_part("row", run, find_id(run.name), place, ticked, MOST_RUNS if full else 0, tell(run))
 
 
 def render_table(shown: Shown) -> Markup:

@@ -50,6 +50,7 @@ CHINESE = {
     "Still reading: {size} MB of records to go.": "仍在读取：还有 {size} MB 记录。",
     "Table of runs": "训练列表",
     "Tick up to {most} to see them side by side; without a tick the newest are shown.": "最多勾选 {most} 次训练并排查看；不勾选时显示最新的。",
+    "{most} are side by side, no more fit; untick one first": "已并排 {most} 次，放不下更多；请先取消一个",
     "Shown": "显示",
     "run": "训练",
     "state": "状态",
