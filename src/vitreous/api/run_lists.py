@@ -40,13 +40,17 @@ class RunSummary:
     """By dotted name."""
     problem: str = ""
     """Why it broke off, or can't be read."""
+    learned: bool = False
+    """Whether it was evaluated on images that it learned from."""
 
     @classmethod
     def take(cls, run: BoardRun) -> "RunSummary":
         """Return what the board knows of a run."""
         figure, value = run.figure or (None, None)
         problem = run.problem or run.reason
-        return cls(run.title, run.state, run.step, run.steps, figure, value, run.interval, run.settings, problem)
+        return cls(
+            run.title, run.state, run.step, run.steps, figure, value, run.interval, run.settings, problem, run.learned
+        )
 
     @property
     def best(self) -> str:
@@ -54,6 +58,8 @@ class RunSummary:
         if self.figure is None or self.value is None:
             return "–"
         said = format_named(self.figure, self.value)
+        if self.learned:
+            return f"{said} (on images that it learned from)"
         return said if self.interval is None else f"{said} ({self.interval[0]:.1%} to {self.interval[1]:.1%})"
 
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tests.serving.board.test_board import write_run
+from tests.serving.board.test_board import ask, write_run
 
 import vitreous
 from vitreous.cli import run_lists
@@ -33,6 +33,18 @@ def test_each_run_has_its_row(folder):
     assert [one.name for one in vitreous.runs(folder, sort="best").runs] == ["deep/b", "a", "c"]
     assert [one.name for one in vitreous.runs(folder, find="diverged").runs] == ["c"]
     assert list(found.to_pandas()["seed"].dropna()) == [1]
+
+
+def test_images_that_a_run_learned_from_rank_it_last(tmp_path):
+    for name, top1 in (("a", 0.5), ("final", 1.0)):
+        write_run(tmp_path / name, top1=top1)
+    config = json.loads((tmp_path / "final" / "config.json").read_text())
+    config["data"]["validation_learned"] = True
+    (tmp_path / "final" / "config.json").write_text(json.dumps(config))
+    first, last = vitreous.runs(tmp_path, sort="best").runs
+    assert (first.name, first.learned, last.name, last.learned, last.interval) == ("a", False, "final", True, None)
+    assert last.best == "top-1 100.00% (on images that it learned from)"
+    assert "<td>on images that it learned from</td>" in ask(tmp_path, "/").text
 
 
 def test_the_table_and_the_settings_side_by_side(folder, capsys):

@@ -87,6 +87,17 @@ class RunContents:
         return max([one.get("step", 0) for one in self.record.metrics] + [0])
 
     @property
+    def ended(self) -> dict[str, Any]:
+        """The record of why the run broke off, if that is its last one; else empty."""
+        last = self.record.metrics[-1] if self.record.metrics else {}
+        return last if last.get("kind") == "stopped" else {}
+
+    @property
+    def learned(self) -> bool:
+        """Whether the validation images are some that the run learned from."""
+        return bool(to_mapping(self.record.config.get("data")).get("validation_learned"))
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, from any part of the run that has them."""
         if self.predictor is not None:

@@ -61,6 +61,7 @@ def _format_accuracy(found: RunContents, record: dict[str, Any] | None) -> list[
         return [("top-1 accuracy", "–", "no evaluation yet")]
     low, high = interval
     small = f"{format_interval((low, high))}, on {count:,} images" if count else ""
+    small = f"on {count:,} images that it learned from" if found.learned else small
     figures = [("top-1 accuracy", f"{top1:.1%}", small)]
     # Earlier versions recorded it for few classes, too.
     has_top5 = top5 is not None and len(found.classes) > TOP
@@ -126,6 +127,13 @@ def _list_shortcomings(found: RunContents) -> list[Block]:
     if "same data" in found.missing:
         notes.append(Note("Other data.", found.missing["same data"]))
     return notes
+    if found.learned:
+        notes.append(
+            Note(
+                "Not held out.",
+                "The run learned from its validation images, so figures on them say nothing of new ones.",
+            )
+        )
 
 
 def describe_handed_over(found: RunContents) -> list[Block]:

@@ -103,8 +103,10 @@ def describe(run: BoardRun) -> str:
 
 
 def rank(run: BoardRun) -> tuple[int, float]:
-    """Return the sort key for the best first: by accuracy or average precision, then those with only a loss, then the rest."""
+    """Return the sort key for the best first: by accuracy or average precision, then those with only a loss, those measured on images that they
+    learned from, and the rest."""
     if run.figure is None:
-        return (2, 0.0)
+        return (3, 0.0)
     name, value = run.figure
-    return (1, value) if name == "loss" else (0, -value)
+    place, key = (1, value) if name == "loss" else (0, -value)
+    return (2 if run.learned else place, key)

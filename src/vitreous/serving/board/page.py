@@ -133,6 +133,7 @@ def tell(run: BoardRun) -> dict[str, str]:
     figure = run.figure
     told = f"{SAID.get(figure[0], figure[0])} {format_figure(*figure)}" if figure else "–"
     low_high = say_interval("{low} to {high}", run.interval) if run.interval else ""
+    low_high = say("on images that it learned from") if figure and run.learned else low_high
     left = "" if run.seconds_left is None else say("{time} left", time=format_duration(run.seconds_left))
     return {"figure": told, "interval": low_high, "left": left}
 

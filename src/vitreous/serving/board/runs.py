@@ -74,11 +74,21 @@ class BoardRun:
         return left if is_drawable(left) else None
 
     @property
+    def data(self) -> Mapping[str, Any]:
+        """What config.json says of its images."""
+        data = self.document.get("data")
+        return data if isinstance(data, Mapping) else {}
+
+    @property
     def images(self) -> int:
         """Validation images."""
-        data = self.document.get("data")
-        count = data.get("validation") if isinstance(data, Mapping) else None
+        count = self.data.get("validation")
         return int(count) if is_drawable(count) else 0
+
+    @property
+    def learned(self) -> bool:
+        """Whether the validation images are some that it learned from, so that its figures say nothing of others."""
+        return bool(self.data.get("validation_learned"))
 
     @property
     def figure(self) -> tuple[str, float] | None:
@@ -89,9 +99,9 @@ class BoardRun:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95% interval of an accuracy (Wilson), for the images it was measured on; None of anything else."""
+        """The 95% interval of an accuracy (Wilson), for the images it was measured on; None of anything else, or if it learned from them."""
         figure = self.figure
-        if figure is None or figure[0] != "top1" or not self.images or not 0 <= figure[1] <= 1:
+        if self.learned or figure is None or figure[0] != "top1" or not self.images or not 0 <= figure[1] <= 1:
             return None
         return wilson_interval(round(figure[1] * self.images), self.images)
 

@@ -92,6 +92,7 @@ CHINESE = {
     "Choose a run to see what it gets wrong.": "选择一次训练，看看它哪里出错。",
     "{time} left": "还剩 {time}",
     "{low} to {high}": "{low} 到 {high}",
+    "on images that it learned from": "用的是它学过的图片",
     "95% interval {low} to {high}": "95% 区间 {low} 到 {high}",
     "{number} s": "{number} 秒",
     "{number} min": "{number} 分",
