@@ -1,5 +1,6 @@
 """A run's report.html: whole whatever the names, and what can't be had is said in its place."""
 
+import json
 import shutil
 
 import pytest
@@ -48,6 +49,26 @@ def test_names_as_hostile_as_a_file_system_lets_them_be(tmp_path):
 )
 def test_what_is_not_there_yet_is_said(tmp_path, options, words):
     assert words in read(write_run(tmp_path / "run", **options))[1]
+
+
+@pytest.mark.parametrize("why", ["diverged", "failed"])
+def test_why_it_broke_off_is_said(tmp_path, why):
+    run = write_run(tmp_path / "run", exported=False, finished=False)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"kind": "stopped", "step": 3, "why": why, "reason": "loss is NaN; lower it"}) + "\n")
+    words = read(run)[1]
+    assert ("Diverged." in words, "Broken off." in words) == (why == "diverged", why == "failed")
+    assert "loss is NaN; lower it (step 3 of 8)" in words and "Not at its planned end" not in words
+    assert ("vitreous resume" in words) == (why == "failed")
+
+
+def test_what_was_measured_on_images_it_learned_from_is_said(tmp_path):
+    run = write_run(tmp_path / "run", exported=False)
+    config = json.loads((run / "config.json").read_text())
+    config["data"]["validation_learned"] = True
+    (run / "config.json").write_text(json.dumps(config))
+    words = read(run)[1]
+    assert "Not held out." in words and "images that it learned from" in words and "95% interval" not in words
 
 
 def test_data_that_is_gone_is_said(tmp_path):

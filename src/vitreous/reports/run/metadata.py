@@ -80,7 +80,7 @@ def build_commands(found: RunContents) -> list[Block]:
     """Return useful commands for this run."""
     run = shlex.quote(str(found.record.path))
     lines = []
-    if found.steps and found.step < found.steps:
+    if found.steps and found.step < found.steps and found.ended.get("why") != "diverged":
         lines.append(("go on training", f"vitreous resume {run}"))
     if found.record.model is not None and is_unlabelled(found):
         lines.append(("fine-tune it on labelled images", f"vitreous train DATA --recipe finetune --weights {run}"))

@@ -117,16 +117,16 @@ def _describe_progress(found: RunContents) -> str:
 def _list_shortcomings(found: RunContents) -> list[Block]:
     """List the warnings that come first."""
     notes: list[Block] = []
-    if found.steps and found.step < found.steps:
+    if found.ended.get("reason"):
+        what = "Diverged." if found.ended.get("why") == "diverged" else "Broken off."
+        notes.append(Note(what, f"{found.ended['reason']} (step {found.step:,} of {found.steps or 0:,})"))
+    elif found.steps and found.step < found.steps:
         where = f"The run is at step {found.step:,} of {found.steps:,}: in progress, interrupted, or stopped early."
         notes.append(Note("Not at its planned end.", where))
     for part, words in (("predictor", "No model."), ("dataset", "No data."), ("measured", "Not measured.")):
         known = part == "measured" and (found.predictor is None or found.dataset is None)
         if part in found.missing and not known:
             notes.append(Note(words, found.missing[part]))
-    if "same data" in found.missing:
-        notes.append(Note("Other data.", found.missing["same data"]))
-    return notes
     if found.learned:
         notes.append(
             Note(
@@ -134,6 +134,9 @@ def _list_shortcomings(found: RunContents) -> list[Block]:
                 "The run learned from its validation images, so figures on them say nothing of new ones.",
             )
         )
+    if "same data" in found.missing:
+        notes.append(Note("Other data.", found.missing["same data"]))
+    return notes
 
 
 def describe_handed_over(found: RunContents) -> list[Block]:
