@@ -244,6 +244,13 @@ def test_results_that_are_none_are_one_line(whole, tmp_path, reached):
         read_plan(tmp_path)
 
 
+def test_names_turn_no_text_around(whole):
+    kept = [["\u202eabc", 9, 8, 8], ["d\x1b[2J", 5, 4, 4]]
+    said = str(replace(read_plan(whole / "self"), results={"1": {"top1": 0.5, "kept": kept}}))
+    assert said.count("\ufffdabc") == said.count("d\ufffd[2J") == 2 and len(said.splitlines()) == 3
+    assert "\u202e" not in said and "\x1b" not in said
+
+
 @pytest.mark.parametrize("text", ["[" * 200_000, '{"self_training": 1}', "[]", "3"])
 def test_a_damaged_plan_is_one_line(tmp_path, text):
     (tmp_path / "self-training.json").write_text(text)

@@ -26,7 +26,7 @@ from vitreous.metrics.headline import format_reached, select_judged
 from vitreous.model.count import count_parameters
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.run_folder import MODEL
-from vitreous.runtime.display import Shown
+from vitreous.runtime.display import Shown, strip_hidden
 from vitreous.self_training.labelling import open_teacher, take_labelled, write_pseudo_labels
 from vitreous.self_training.options import SelfTrainingOptions
 from vitreous.settings import from_dict, to_dict
@@ -68,7 +68,8 @@ class SelfTraining(Shown):
             f"  {one.name}: {one.labelled:,} labelled, {one.kept:,} kept, {one.examples:,} with copies"
             for one in rows[:MOST]
         ]
-        return "\n".join([*lines, *([f"  ... and {len(rows) - MOST:,} more classes"] if len(rows) > MOST else [])])
+        lines += [f"  ... and {len(rows) - MOST:,} more classes"] if len(rows) > MOST else []
+        return "\n".join(map(strip_hidden, lines))
 
     def _describe(self, name: str, one: dict[str, Any]) -> str:
         if name == TEACHER:
