@@ -12,6 +12,7 @@ from vitreous.errors import StorageError
 from vitreous.metrics.classification import evaluate_logits
 from vitreous.reports.blocks import (
     Beside,
+    Code,
     Drawing,
     Note,
     Numbers,
@@ -25,6 +26,7 @@ from vitreous.reports.blocks import (
     save_report,
 )
 from vitreous.reports.evaluation.accuracy import build_sections
+from vitreous.reports.image_grid import Line, Picture, Tile, Tiles
 
 
 class Reader(HTMLParser):
@@ -130,3 +132,19 @@ def test_a_number_is_never_broken_and_a_sentence_is():
     shown = Table("Cost", ("what", "value"), [("images", "1,024"), ("measured with", "batch 64, fp32, cpu, 1 thread")])
     assert '<td class="right">1,024</td>' in shown.html()
     assert '<td class="right long">batch 64' in shown.html()
+
+
+def test_what_scrolls_is_reached_by_keyboard_and_named():
+    blocks = (
+        Table("Cost", ("what",), [("images",)]), Drawing(Markup("<svg></svg>"), "drawn", least=300), Code("pip"), Code("pip", "all lines")
+    )  # fmt: skip
+    for block in blocks:
+        for tag, attributes in Reader(block.html()).tags:
+            if tag == "pre" or attributes.get("class") == "scroll":
+                assert attributes["tabindex"] == "0" and attributes["role"] == "region" and attributes["aria-label"]
+
+
+def test_a_name_from_right_to_left_moves_nothing_beside_it():
+    picture = Picture(np.zeros((2, 2, 3), np.uint8), "a")
+    shown = Tiles([Tile(picture, [Line("\u05db\u05dc\u05d1", "12.5%")], "\u05d0.png")]).html()
+    assert '<bdi class="name">\u05db\u05dc\u05d1</bdi> 12.5%' in shown and '<bdi class="file">\u05d0.png</bdi>' in shown

@@ -67,8 +67,7 @@ def test_every_kind_of_model_gets_a_page(kind, tmp_path):
         assert f"script-src 'sha256-{digest}'" in page
     for method in found.maps:
         assert (
-            len(re.findall(rf"<figcaption>\s*(?:<span class=\"name\">)?{method}(?:</span>)?\s*</figcaption>", page))
-            == 3
+            len(re.findall(rf"<figcaption>\s*(?:<bdi class=\"name\">)?{method}(?:</bdi>)?\s*</figcaption>", page)) == 3
         )
     overlays = sorted(path.name for path in (tmp_path / "out" / "maps").iterdir())
     assert overlays == [f"000{n}-image-{n}-{found.map_options.method}.png" for n in (1, 2, 3)]
