@@ -1,15 +1,18 @@
 """Whatever can't be answered is told as a problem document: what came, what was expected, what to do."""
 
+import contextlib
 import json
 import socket
 import time
 
+import h11
 import httpx
 import pytest
 from tests.serving.conftest import draw_image, refused
 
 from vitreous.serving.bodies import read_json
 from vitreous.serving.problems import Problem
+from vitreous.serving.server import ChunkCounter
 
 PNG = draw_image(1)
 FORM = {"Content-Type": "multipart/form-data; boundary=x"}
@@ -137,3 +140,20 @@ def test_a_body_whose_chunks_are_broken_is_a_problem_too(service, address):
         assert time.monotonic() - began < 1
     measured = httpx.get(service.url + "/metrics", verify=False).text
     assert ('vitreous_requests_total{route="/v1/predict",status="400"}' in measured) or address != "predict"
+
+
+@pytest.mark.parametrize(
+    ("size", "count", "tiny"), [(1, 4096, False), (1, 4097, True), (64, 6000, False), (63, 6000, True)]
+)
+def test_a_body_of_thousands_of_tiny_chunks_is_refused(size, count, tiny):
+    parser = ChunkCounter(h11.SERVER)
+    parser.receive_data(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+    parser.receive_data((b"%x\r\n" % size + b"x" * size + b"\r\n") * count + b"0\r\n\r\n")
+    with pytest.raises(h11.RemoteProtocolError) if tiny else contextlib.nullcontext():
+        while type(parser.next_event()) is not h11.EndOfMessage:
+            pass
+
+
+def test_who_sends_tiny_chunks_is_told(client):
+    body = iter([b"x"] * 4100)
+    refused(client.post("/v1/predict", content=body, headers={"Content-Type": "image/png"}), 400, "malformed", "tiny")

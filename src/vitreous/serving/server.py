@@ -31,6 +31,25 @@ def set_up_logs(wanted: bool) -> None:
         log.setLevel(logging.INFO if wanted and name != "uvicorn.error" else logging.WARNING)
 
 
+class ChunkCounter(h11.Connection):
+    """The parser of a connection; it refuses bodies of tiny chunks, each of which costs as much as a large one."""
+
+    most, least = 4096, 64
+    """Chunks of a body, beyond which their mean has to be at least so many bytes."""
+    chunks = length = 0
+
+    def next_event(self) -> Any:
+        """Return what came next; raises RemoteProtocolError."""
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self.chunks = self.length = 0
+        elif isinstance(event, h11.Data):
+            self.chunks, self.length = self.chunks + event.chunk_start, self.length + len(event.data)
+            if self.chunks > self.most and self.length < self.least * self.chunks:
+                raise h11.RemoteProtocolError("tiny chunks")
+        return event
+
+
 class PatientProtocol(H11Protocol):
     """HTTP/1.1 with limits on the time that headers take and on the number of connections, and a problem document for what is not HTTP."""
 
@@ -46,6 +65,7 @@ class PatientProtocol(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for a request."""
         super().connection_made(transport)
+        self.conn = ChunkCounter(h11.SERVER)
         self._wait()
         if len(self.connections) > self.most:
             next(iter(self.waiting)).transport.abort()
@@ -90,13 +110,13 @@ class PatientProtocol(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP, and close; of a request whose body breaks off its way the guard does."""
         self._stop_waiting()
-        detail = f"{msg.rstrip('.')}; send HTTP/1.1"
         if self.conn.our_state is h11.SEND_RESPONSE:
-            self.scope["state"]["broken"], self.cycle.more_body = detail, False
+            self.scope["state"]["broken"] = "the body's chunks are malformed or tiny; send HTTP/1.1, and larger chunks"
+            self.cycle.more_body = False
             self.cycle.message_event.set()
             return
         if self.conn.our_state is h11.IDLE:
-            body = Problem("malformed", detail).encode("none")
+            body = Problem("malformed", f"{msg.rstrip('.')}; send HTTP/1.1").encode("none")
             headers = [("content-type", MEDIA_TYPE), ("content-length", str(len(body))), ("connection", "close")]
             for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event))
