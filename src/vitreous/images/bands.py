@@ -42,8 +42,6 @@ COMPRESSIONS = {
     50000: "Zstandard",
 }
 """Compressions of strips and tiles that decode to bytes."""
-LARGEST_TILE = 64 * 2**20
-"""Most bytes of a tile that is larger than the image."""
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3
 HORIZONTAL, FLOATING = 2, 3
 """Predictors: differences along a row; the same on bytes, grouped by significance."""
@@ -156,11 +154,8 @@ def read_values(data: bytes, how: Layout) -> Num[np.ndarray, "row col channel"]:
     """Return the values in the file, in the machine's byte order.
 
     Raises:
-        ImageError: strips or tiles that don't make up the image, or are unreasonably large.
+        ImageError: strips or tiles that don't make up the image.
     """
-    whole = how.rows * how.cols * how.channels * how.dtype.itemsize
-    if how.tiled and how.part[0] * how.part[1] * how.pixel > max(LARGEST_TILE, 4 * whole):
-        raise ImageError(f"its tiles of {how.part[0]} x {how.part[1]} pixels are larger than the image")
     planes = how.channels if how.planar else 1
     count = -(-how.rows // how.part[0]) * (how.across // how.part[1])
     offsets, lengths = (read_numbers(entry, PARTS) for entry in (how.offsets, how.lengths))

@@ -25,7 +25,11 @@ def survey_gif(data: bytes) -> Survey:
             break
     if data[place : place + 1] != bytes([IMAGE]):
         raise ImageError("it has no image")
-    cols, rows = (int.from_bytes(data[at : at + 2], "little") for at in (6, 8))
+    screen, corner, extent = (
+        [int.from_bytes(data[at : at + 2], "little") for at in (begin, begin + 2)]
+        for begin in (6, place + 1, place + 5)
+    )
+    cols, rows = map(max, screen, map(sum, zip(corner, extent, strict=True)))  # Pillow enlarges the screen
     return Survey(head + control + data[place:], 1, _count_images(data, place), Size(rows, cols), 1, 12)
 
 

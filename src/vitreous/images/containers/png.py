@@ -10,8 +10,10 @@ KEPT = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 """Chunks that pixels depend on."""
 SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Samples per pixel, by colour type."""
+RAW_EXIF, XMP = b"Raw profile type exif", b"XML:com.adobe.xmp"
+"""Keywords of texts that hold an orientation; the first of each is read."""
 MOST_TEXT = 2**20
-"""Most bytes of text unpacked in search of an orientation."""
+"""Most bytes of a text that are read or unpacked."""
 
 
 def survey_png(data: bytes) -> Survey:
@@ -20,7 +22,8 @@ def survey_png(data: bytes) -> Survey:
     Raises:
         ImageError: more chunks than the limit.
     """
-    kept, exif, xmp, frames, stored, size = [START], b"", b"", 1, 3.0, (0, 0)
+    kept, exif, frames, stored, size = [START], b"", 1, 3.0, (0, 0)
+    texts: dict[bytes, bytes] = {}
     place = len(START)
     for _ in range(PIECES):
         kind, end = data[place + 4 : place + 8], place + 12 + int.from_bytes(data[place : place + 4])
@@ -35,35 +38,32 @@ def survey_png(data: bytes) -> Survey:
         elif kind == b"acTL" and len(body) >= 4:
             frames = max(1, min(FRAMES, int.from_bytes(body[:4])))
         elif kind in (b"tEXt", b"zTXt", b"iTXt"):
-            told, text = _read_text(kind, body)
-            exif = exif or (_read_raw_profile(text) if told == b"Raw profile type exif" else b"")
-            xmp = text if told == b"XML:com.adobe.xmp" else xmp
+            keyword, _, rest = body.partition(b"\0")
+            if keyword in (RAW_EXIF, XMP) and keyword not in texts:
+                texts[keyword] = _read_text(kind, rest)
         if kind == b"IEND" or end >= len(data):
-            turned = read_orientation(exif, xmp)
+            turned = read_orientation(exif or _read_raw_profile(texts.get(RAW_EXIF, b"")), texts.get(XMP))
             told = turn_size(*size, turned)
             return Survey(b"".join(kept), turned, frames, told, stored, 8 + max(0.0, stored - 4))
         place = end
     raise TooManyPieces("chunks")
 
 
-def _read_text(kind: bytes, body: bytes) -> tuple[bytes, bytes]:
-    """Return a text chunk's keyword and text, unpacked up to MOST_TEXT."""
-    keyword, _, rest = body.partition(b"\0")
+def _read_text(kind: bytes, rest: bytes) -> bytes:
+    """Return the text in what follows a chunk's keyword, unpacked up to MOST_TEXT."""
     packed = kind == b"zTXt" or (kind == b"iTXt" and rest[:1] == b"\1")
-    if keyword not in (b"Raw profile type exif", b"XML:com.adobe.xmp"):
-        return keyword, b""
     text = rest[1:] if kind == b"zTXt" else rest
     if kind == b"iTXt":
         text = rest[2:].split(b"\0", 2)[-1]
     try:
-        return keyword, zlib.decompressobj().decompress(text, MOST_TEXT) if packed else text
+        return zlib.decompressobj().decompress(text, MOST_TEXT) if packed else text
     except zlib.error:
-        return keyword, b""
+        return b""
 
 
 def _read_raw_profile(text: bytes) -> bytes:
     """Return the bytes of ImageMagick's profile, given as hexadecimal digits after its name and length."""
-    digits = re.sub(rb"\s", b"", b"".join(text.split(b"\n")[3:]))
+    digits = re.sub(rb"\s", b"", b"".join(text.split(b"\n", 3)[3:]))
     try:
         return bytes.fromhex(digits.decode("ascii"))
     except (ValueError, UnicodeDecodeError):

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8, UInt16
 
 from vitreous.errors import ImageError
-from vitreous.images.containers.survey import Survey
+from vitreous.images.containers.survey import PIECES, Survey, TooManyPieces
 from vitreous.shapes import Size
 
 HEAD = re.compile(rb"P([1-6])")
@@ -72,13 +72,16 @@ def read_header(data: bytes) -> Header:
 
 
 def survey_ppm(data: bytes) -> Survey:
-    """Check the header; raises ImageError if it isn't one, or the file is too short for it."""
+    """Check the header; raises ImageError if it isn't one, the file is too short for it, or has too many digits or
+    comments."""
     header = read_header(data)
     if not header.binary and len(data) > MOST_DIGITS:
         raise ImageError(
             f"it has {len(data):,} bytes of digits, more than the limit of {MOST_DIGITS:,}; save it as binary, or "
             "as PNG"
         )
+    if not header.binary and data.count(b"#", header.begin) > PIECES:
+        raise TooManyPieces("comments")
     return Survey(data, stored=header.channels, working=10 * header.channels)
 
 

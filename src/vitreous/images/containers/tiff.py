@@ -16,6 +16,8 @@ COLS, ROWS, BITS, COMPRESSION, SAMPLES, STRIP_OFFSETS, STRIP_BYTES = 256, 257, 2
 TILE_COLS, TILE_ROWS, TILE_OFFSETS = 322, 323, 324
 PARTS = 2**18
 """Most strips or tiles of an image."""
+LARGEST_TILE = 64 * 2**20
+"""Most bytes of a tile that is larger than the image."""
 UNCOMPRESSED = 1
 
 
@@ -30,15 +32,17 @@ def survey_tiff(data: bytes) -> Survey:
     bits = [entries[BITS].read_first() or 1] if BITS in entries else [1]
     samples = read_value(entries, SAMPLES, 1)
     stored = samples * min(bits[0], 64) / 8
-    if read_value(entries, COMPRESSION, UNCOMPRESSED) == UNCOMPRESSED:
-        claimed = read_value(entries, ROWS, 0) * read_value(entries, COLS, 0) * stored
-        if claimed > len(data):
-            raise ImageError(f"it is truncated: uncompressed pixels of {claimed:,.0f} bytes in a file of {len(data):,}")
+    rows, cols = read_value(entries, ROWS, 0), read_value(entries, COLS, 0)
+    claimed = rows * cols * stored
+    if read_value(entries, COMPRESSION, UNCOMPRESSED) == UNCOMPRESSED and claimed > len(data):
+        raise ImageError(f"it is truncated: uncompressed pixels of {claimed:,.0f} bytes in a file of {len(data):,}")
+    tile = read_value(entries, TILE_ROWS, 0), read_value(entries, TILE_COLS, 0)
+    if tile[0] * tile[1] * stored > max(LARGEST_TILE, 4 * claimed):
+        raise ImageError(f"its tiles of {tile[0]} x {tile[1]} pixels are larger than the image")
     exif = b"" if ORIENTATION not in entries else data
     xmp = entries[XMP].read_bytes(2**20) if XMP in entries else b""
     frames = 1 + _read_next(data, after, order, big, {place})
     turned = read_orientation(exif, xmp)
-    rows, cols = read_value(entries, ROWS, 0), read_value(entries, COLS, 0)
     return Survey(data, turned, frames, turn_size(rows, cols, turned), stored, 8 + stored)
 
 
