@@ -1,7 +1,13 @@
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
+from PIL import Image
+from tests.support.image_bombs import saved
 
 from vitreous.errors import ImageError
-from vitreous.images import formats
+from vitreous.images import formats, pillow
 from vitreous.images.decode import decode
 
 
@@ -49,3 +55,19 @@ def test_what_is_no_image_is_named(data: bytes, told: str) -> None:
     with pytest.raises(ImageError) as caught:
         decode(data, name="holiday.jpg")
     assert told in str(caught.value)
+
+
+def test_decoding_in_threads_leaves_the_warnings_alone(monkeypatch):
+    opened, before = pillow.open_unguarded, list(warnings.filters)
+
+    def open_slowly(data, kind):
+        time.sleep(0.02)
+        return opened(data, kind)
+
+    monkeypatch.setattr(pillow, "open_unguarded", open_slowly)
+    data = saved(Image.new("L", (4, 4)), "PNG")
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(decode, data)
+        time.sleep(0.01)
+        assert (pool.submit(decode, data).result() == first.result()).all()
+    assert list(warnings.filters) == before

@@ -2,6 +2,7 @@
 memory."""
 
 import io
+import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -23,14 +24,15 @@ BAND = 2**21
 DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 """Pillow's modes of more than 8 bits."""
 _guard = threading.Lock()
-"""Held while Pillow's own limit is disabled."""
+"""Held while the process's warnings or Pillow's own limit are disabled, and by a thread that forks."""
+os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_guard.release)
 
 
 def open_limited(kind: str, survey: Survey, length: int, config: DecodeConfig) -> Image.Image:
     """Open with Pillow's reader for the format, header only, within the limits."""
     if survey.size is not None:
         check_limits(survey.size, survey, length, config)
-    with warnings.catch_warnings():
+    with _guard, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image = open_unguarded(survey.data, kind)
     check_limits(Size(image.size[1], image.size[0]), survey, length, config)
@@ -38,18 +40,18 @@ def open_limited(kind: str, survey: Survey, length: int, config: DecodeConfig) -
 
 
 def open_unguarded(data: bytes, kind: str) -> Image.Image:
-    """Let Pillow read the header. The configured limit, checked right after, replaces its own guard against bombs."""
+    """Let Pillow read the header, with `_guard` held. The configured limit, checked right after, replaces its own guard
+    against bombs."""
     register_extra()
     try:
         return Image.open(io.BytesIO(data), formats=[kind])
     except Image.DecompressionBombError:
-        with _guard:
-            guarded = Image.MAX_IMAGE_PIXELS
-            try:
-                Image.MAX_IMAGE_PIXELS = None
-                return Image.open(io.BytesIO(data), formats=[kind])
-            finally:
-                Image.MAX_IMAGE_PIXELS = guarded
+        guarded = Image.MAX_IMAGE_PIXELS
+        try:
+            Image.MAX_IMAGE_PIXELS = None
+            return Image.open(io.BytesIO(data), formats=[kind])
+        finally:
+            Image.MAX_IMAGE_PIXELS = guarded
 
 
 @cache
