@@ -259,3 +259,10 @@ def test_a_jump_past_the_frame_is_made_good(tmp_path, monkeypatch):
     assert [one.seconds for one in found] == [one.seconds for one in expected]
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one.pixels, other.pixels)
+
+
+@pytest.mark.parametrize("every", [0.0666, 1 / 15, 0.0334])
+def test_a_frame_is_found_again_by_its_name(every, tmp_path):
+    for frame in list(frames(video(tmp_path / "clip.mkv", 20, rate=30), every))[:4]:
+        written = module.write_frame(frame.name, tmp_path)
+        np.testing.assert_array_equal(np.asarray(Image.open(written)), frame.pixels)

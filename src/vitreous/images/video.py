@@ -217,7 +217,7 @@ class _Walk:
 
     def __init__(self, path: Path, stream: Any, every: float, max_pixels: int) -> None:
         self.path, self.stream, self.every, self.max_pixels = path, stream, every, max_pixels
-        self.decimals = next((places for places in (1, 2) if abs(round(every, places) - every) < 1e-9), 3)
+        self.decimals = next((places for places in range(1, 6) if abs(round(every, places) - every) < 1e-9), 6)
         self.step = 1 / float(stream.average_rate or 25)
         self.start = float((stream.start_time or 0) * (stream.time_base or Fraction(1)))
         self.last, self.frame_count = 0.0, 0
