@@ -262,3 +262,11 @@ def test_tables_are_complete():
         assert len(one.large) == len(one.small) == len(SEVERITIES)
         assert len({len(setting) for setting in one.large + one.small}) == 1
     assert {one.group for one in CORRUPTIONS.values()} == {"noise", "blur", "weather", "digital"}
+
+
+def test_seeds_are_whole_numbers_from_0():
+    image = np.zeros((32, 32, 3), np.uint8)
+    np.testing.assert_array_equal(corrupt(image, "fog", 3, np.int64(3)), corrupt(image, "fog", 3, 3))
+    for seed in (-1, (0, -1)):
+        with pytest.raises(ConfigError, match="it must be at least 0"):
+            corrupt(image, "fog", 3, seed)

@@ -2,9 +2,11 @@
 to pixels."""
 
 import math
+import operator
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 import numpy as np
 from jaxtyping import UInt8
@@ -122,7 +124,10 @@ CORRUPTIONS: dict[str, Corruption] = {
 
 
 def corrupt(
-    pixels: UInt8[np.ndarray, "row col channel"], name: str, severity: int, seed: int | Sequence[int] = 0
+    pixels: UInt8[np.ndarray, "row col channel"],
+    name: str,
+    severity: int,
+    seed: SupportsIndex | Sequence[SupportsIndex] = 0,
 ) -> UInt8[np.ndarray, "row col channel"]:
     """Corrupt an image, RGB or grey: a pure function of all its arguments.
 
@@ -137,15 +142,18 @@ def corrupt(
         seed: for a data set (seed, number of the image), so that no two images share their noise.
 
     Raises:
-        UnknownName: an unknown corruption. ConfigError: an unknown severity.
+        UnknownName: an unknown corruption. ConfigError: an unknown severity, or a seed below 0.
     """
     if name not in CORRUPTIONS:
         raise UnknownName("corruption", name, CORRUPTIONS)
     if severity not in SEVERITIES:
         raise ConfigError(f"severity is {severity}; it must be 1 to 5")
+    seeds = [*map(operator.index, np.ravel(seed))]
+    if min(seeds, default=0) < 0:
+        raise ConfigError(f"seed is {seed}; it must be at least 0")
     kind, side = CORRUPTIONS[name], min(pixels.shape[:2])
     large = side > math.sqrt(LARGE * SMALL)
     setting = (kind.large if large else kind.small)[severity - 1]
-    drawn = np.random.default_rng([zlib.crc32(name.encode()), *([seed] if isinstance(seed, int) else seed)])
+    drawn = np.random.default_rng([zlib.crc32(name.encode()), *seeds])
     damaged = kind.function(pixels / 255, setting, side / (LARGE if large else SMALL), drawn)
     return (np.clip(damaged, 0, 1) * 255 + 0.5).astype(np.uint8)
