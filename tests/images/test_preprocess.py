@@ -114,3 +114,11 @@ def test_files_and_arrays_take_the_same_path() -> None:
     config = PreprocessConfig(size=(32, 32))
     from_file = preprocess_image(buffer.getvalue(), DecodeConfig(), config)
     assert np.array_equal(from_file, preprocess_image(noise(40, 50), DecodeConfig(), config))
+
+
+@pytest.mark.parametrize("shape", [(60, 60, 3), (600, 1, 3)])
+def test_a_kernel_that_does_not_exist_is_refused_for_any_shape(shape):
+    config = PreprocessConfig(size=(8, 12), interpolation="lanczos", antialias=False)
+    for resizer in ("torch", "pillow"):
+        with pytest.raises(ConfigError, match=r"lanczos needs preprocess\.antialias"):
+            convert_to_pixels(np.zeros(shape, np.uint8), config, resizer)

@@ -20,6 +20,7 @@ SCALES = ("exact", "reduced")
 MARGIN = 2
 """A JPEG decoded at reduced scale keeps this many times the model's input on each side, so that resizing has pixels to
 average."""
+NO_KERNEL = "preprocess.interpolation lanczos needs preprocess.antialias; set it, or choose another interpolation"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float32, Int64
 from PIL import Image
 
 from vitreous.errors import ConfigError
-from vitreous.images.config import Interpolation
+from vitreous.images.config import NO_KERNEL, Interpolation
 from vitreous.shapes import Pixels, Size
 
 KERNELS = {
@@ -31,9 +31,7 @@ def resize_without_torch(
     if image.shape[:2] == tuple(size):
         return image
     if interpolation == "lanczos" and not antialias:
-        raise ConfigError(
-            "preprocess.interpolation lanczos needs preprocess.antialias; set it, or choose another interpolation"
-        )
+        raise ConfigError(NO_KERNEL)
     if interpolation == "nearest":
         rows, cols = (find_nearest(old, new) for old, new in zip(image.shape[:2], size, strict=True))
         return image[rows][:, cols]

@@ -14,7 +14,7 @@ from jaxtyping import Float32
 from PIL import Image
 
 from vitreous.errors import ConfigError
-from vitreous.images.config import DecodeConfig, PreprocessConfig, Rounding, expand_per_channel
+from vitreous.images.config import NO_KERNEL, DecodeConfig, PreprocessConfig, Rounding, expand_per_channel
 from vitreous.images.decode import ImageInfo, check_channels, decode, probe
 from vitreous.images.pillow_resampling import KERNELS, resize_without_torch
 from vitreous.shapes import Box, Pixels, Size
@@ -123,6 +123,8 @@ def resize_part(
 
     Extreme shapes thus stay small, and an image may end within a pixel.
     """
+    if config.interpolation == "lanczos" and not config.antialias:
+        raise ConfigError(NO_KERNEL)
     down, across = extent[0] / scaled.rows, extent[1] / scaled.cols
     top, left = box.top * down, box.left * across
     bottom = min(float(extent[0]), top + box.rows * down)

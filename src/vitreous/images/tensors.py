@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
-from vitreous.images.config import Interpolation, PreprocessConfig
+from vitreous.images.config import NO_KERNEL, Interpolation, PreprocessConfig
 from vitreous.shapes import Pixels, Size
 
 
@@ -28,9 +28,7 @@ def resize(
     if image.shape[:2] == tuple(size):
         return image
     if interpolation == "lanczos" and not antialias:
-        raise ConfigError(
-            "preprocess.interpolation lanczos needs preprocess.antialias; set it, or choose another interpolation"
-        )
+        raise ConfigError(NO_KERNEL)
     tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).unsqueeze(0)
     if image.dtype == np.float32:
         mode, how = ("nearest-exact", {}) if interpolation == "nearest" else (interpolation, {"antialias": antialias})
