@@ -3,7 +3,8 @@
 Magnitudes are on the field's scale: 10 is the papers' full strength, and values above extrapolate. At each magnitude
 the operations are those of timm's increasing set (`rand-m15-mmax30-inc1`; without mmax timm stops at 10), with the same
 pixels, except for posterize, which keeps 8 down to 4 bits like torchvision's (timm: 4 down to 0). Translations, and
-solarize_add between whole magnitudes, round in another order and are within one grey level of timm's. In Google's own code,
+solarize_add between whole magnitudes, round in another order and are within one grey level of timm's. Every operation
+that is drawn is applied, as in the paper and Google's code; timm applies each with probability 0.5. In Google's own code,
 used by AugReg, posterize, solarize and the enhancers behave differently: their effect is smallest in the middle of the
 scale or at its end.
 """
