@@ -389,12 +389,12 @@ def test_a_jpeg_without_its_last_bytes_is_filled_if_that_is_asked_for() -> None:
 
 
 def test_large_pictures_are_converted_as_small_ones(monkeypatch) -> None:
-    import vitreous.images.pillow
+    import vitreous.images.containers.survey
 
     for mode in ("P", "RGBA", "CMYK", "LA"):
         image = picture(40, 30, "RGB" if mode == "LA" else mode)
         data = encoded(image.convert("LA") if mode == "LA" else image, "JPEG" if mode == "CMYK" else "PNG")
         whole = decode(data)
         with monkeypatch.context() as patch:
-            patch.setattr(vitreous.images.pillow, "BAND", 70)
+            patch.setattr(vitreous.images.containers.survey, "BAND", 70)
             assert np.array_equal(decode(data), whole)

@@ -5,7 +5,7 @@ import io
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -14,13 +14,11 @@ from PIL import Image, ImageFile
 
 from vitreous.errors import ImageError
 from vitreous.images.config import DecodeConfig, Mode
-from vitreous.images.containers.survey import Survey, check_limits, read_orientation
+from vitreous.images.containers.survey import Survey, check_limits, read_orientation, split_bands
 from vitreous.images.formats import is_extra_installed
 from vitreous.images.pixels import UNKNOWN, WHITE, convert_grey, scale_to_bytes
 from vitreous.shapes import Size
 
-BAND = 2**21
-"""Pixels that are converted at a time."""
 DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 """Pillow's modes of more than 8 bits."""
 _guard = threading.Lock()
@@ -109,14 +107,10 @@ def _convert_in_bands(
     """Assemble an image from bands, each converted on its own."""
     cols, rows = image.size
     out = np.empty((rows, cols, channels), np.uint8)
-    for top, bottom in _split_bands(rows, cols):
-        out[top:bottom] = np.asarray(convert(image.crop((0, top, cols, bottom)))).reshape(bottom - top, cols, channels)
+    for band in split_bands(rows, cols):
+        part = convert(image.crop((0, band.start, cols, band.stop)))
+        out[band] = np.asarray(part).reshape(-1, cols, channels)
     return out
-
-
-def _split_bands(rows: int, cols: int) -> Iterator[tuple[int, int]]:
-    step = max(1, BAND // cols)
-    return ((top, min(rows, top + step)) for top in range(0, rows, step))
 
 
 def _scale_in_bands(image: Image.Image, config: DecodeConfig) -> UInt8[np.ndarray, "row col 1"]:

@@ -5,6 +5,7 @@ from jaxtyping import Float32, Num, UInt8
 
 from vitreous.errors import ImageError
 from vitreous.images.config import DecodeConfig, Mode, PreprocessConfig
+from vitreous.images.containers.survey import split_bands
 from vitreous.shapes import Pixels
 
 WHITE = 65_535
@@ -13,20 +14,31 @@ UNKNOWN = "floating-point pixels have no known range; give the values of black a
 
 
 def scale_to_bytes(values: Num[np.ndarray, "..."], white: int, config: DecodeConfig) -> UInt8[np.ndarray, "..."]:
-    """Scale values to 0..255, from the configured levels or else from 0..white, and clip.
+    """Scale values to 0..255, from the configured levels or else from 0..white, and clip; in bands, to save memory.
 
     Raises:
         ImageError: not a number.
     """
-    if config.levels is None:
-        if white == 255 and values.dtype == np.uint8:
-            return values
-        return np.clip((values.astype(np.int64) * 255 + white // 2) // white, 0, 255).astype(np.uint8)
-    black, light = config.levels
+    if config.levels is None and white == 255 and values.dtype == np.uint8:
+        return values
+    out = np.empty(values.shape, np.uint8)
+    for rows in split_bands(len(values), values[0].size):
+        out[rows] = _scale_band(values[rows], white, config.levels)
+    return out
+
+
+def _scale_band(
+    values: Num[np.ndarray, "..."], white: int, levels: tuple[float, float] | None
+) -> Num[np.ndarray, "..."]:
+    """Return the values as whole numbers of 0..255, of any type; raises ImageError."""
+    if levels is None:
+        clipped = np.clip(values, 0, min(white, np.iinfo(values.dtype).max))
+        return (clipped.astype(np.int64) * 255 + white // 2) // white
+    black, light = levels
     scaled = (values.astype(np.float64) - black) * (255 / (light - black))
     if np.isnan(scaled).any():
         raise ImageError("some pixels are not a number (NaN)")
-    return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
+    return np.rint(np.clip(scaled, 0, 255))
 
 
 def keep_scale(

@@ -6,6 +6,7 @@ The errors call the image "it"; callers that know its name replace that.
 
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,8 @@ LEAST, MOST = 256 * 2**20, 2**30
 """... but at least LEAST and at most MOST bytes."""
 HARMLESS = 64 * 2**20
 """Bytes of pixels up to which any expansion is allowed."""
+BAND = 2**18
+"""Pixels that are converted at a time."""
 STARTS: dict[str, tuple[bytes, ...]] = {
     "JPEG": (b"\xff\xd8\xff",),
     "PNG": (b"\x89PNG\r\n\x1a\n",),
@@ -156,6 +159,12 @@ def read_orientation(exif: bytes | None, xmp: bytes | None = None) -> int:
 def turn_size(rows: int, cols: int, orientation: int) -> Size:
     """Return the size of an image after turning it by an EXIF orientation."""
     return Size(cols, rows) if orientation >= 5 else Size(rows, cols)
+
+
+def split_bands(rows: int, cols: int) -> Iterator[slice]:
+    """Yield the rows of each band, BAND pixels or a row."""
+    step = max(1, BAND // cols)
+    return (slice(top, min(rows, top + step)) for top in range(0, rows, step))
 
 
 def apply_orientation(
