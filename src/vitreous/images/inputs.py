@@ -30,6 +30,8 @@ FILE = (bytes, bytearray, memoryview)
 """Kinds of what a file holds."""
 FILES = {"PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"), "TIFF": ("CMYK", "YCbCr", "LAB", "F", "I")}
 """Formats that hold Pillow's modes without loss."""
+EQUAL = {**dict.fromkeys(("I;16B", "I;16L", "I;16N"), "I"), **dict.fromkeys(("PA", "RGBa"), "RGBA"), "La": "LA"}
+"""Modes of FILES that hold those which no format has."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,8 @@ def convert_pillow(image: Image, name: str) -> Pixels[np.ndarray, "row col chann
         image = ImageOps.exif_transpose(image)
         if image.mode in ("RGB", "L") and not image.has_transparency_data:
             return np.array(image).reshape(image.height, image.width, -1)
+        if image.mode in EQUAL:
+            image = image.convert(EQUAL[image.mode])
         kind = next((kind for kind, modes in FILES.items() if image.mode in modes), None)
         return _encode(image, kind) if kind else np.array(image.convert("RGB"))
     except Exception as error:  # Pillow's readers raise almost anything on a damaged file
