@@ -200,7 +200,7 @@ def describe_channels(mode: str) -> str:
     """
     number, _, bits = mode.partition(";")
     option = f" --channels {number}" if int(number) <= 4 else ""
-    reduced = "brought to 8 bits; " if number in ("3", "4") else ""
+    reduced = "brought to 8 bits; " if number in ("3", "4") and bits != "8" else ""
     said = "floating point" if bits == "F" else f"{bits} bits"
     return f"{number} channels of {said} ({reduced}kept as they are by `vitreous train{option}`)"
 

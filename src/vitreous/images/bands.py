@@ -31,7 +31,11 @@ from vitreous.images.containers.tiff import (
 )
 from vitreous.images.containers.tiff_directory import Entry
 
-PHOTOMETRIC, STRIP_ROWS, PLANAR, PREDICTOR, TILE_BYTES, FORMAT = 262, 278, 284, 317, 325, 339
+PHOTOMETRIC, STRIP_ROWS, PLANAR, PREDICTOR, TILE_BYTES, EXTRA, FORMAT = 262, 278, 284, 317, 325, 338, 339
+WHITE_IS_ZERO, BLACK_IS_ZERO, COLOURS = 0, 1, 2
+"""Photometric interpretations."""
+PREMULTIPLIED, STRAIGHT = 1, 2
+"""Kinds of alpha, among the extra channels."""
 COMPRESSIONS = {
     1: "none",
     5: "LZW",
@@ -47,6 +51,8 @@ HORIZONTAL, FLOATING = 2, 3
 """Predictors: differences along a row; the same on bytes, grouped by significance."""
 MANY = 4
 """Most channels in one of Pillow's modes."""
+PILLOW_GREY = frozenset({"u1", "i1", "u2", "i2", "i4", "f4"})
+"""Types of grey that Pillow has a mode for."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,8 @@ class Layout:
     dtype: np.dtype
     """The type of a value, in the file's byte order."""
     photometric: int
+    extra: int
+    """The meaning of the first channel beyond the colours: one of the kinds of alpha, or another."""
     compression: int
     planar: bool
     """Whether the file stores plane after plane, rather than pixel after pixel."""
@@ -71,8 +79,25 @@ class Layout:
 
     @property
     def name(self) -> str:
-        """The channels and their bits, such as "5;16"; F stands for floating point."""
+        """Pillow's name for grey of that kind; otherwise the channels and their bits, such as "5;16"; F stands for
+        floating point."""
+        if self.channels == 1:
+            return "F" if self.dtype.kind == "f" else "I;16" if self.dtype.itemsize == 2 else "I"
         return f"{self.channels};{'F' if self.dtype.kind == 'f' else 8 * self.dtype.itemsize}"
+
+    @property
+    def is_pillows(self) -> bool:
+        """Whether Pillow has a mode for such pixels, with the same values."""
+        if self.channels == 1:
+            return self.dtype.str[1:] in PILLOW_GREY and not self.is_negative
+        return self.dtype.str[1:] == "u1" and (
+            self.channels == 2 or (self.channels <= MANY and self.photometric == COLOURS)
+        )
+
+    @property
+    def is_negative(self) -> bool:
+        """Whether 0 is white."""
+        return self.channels == 1 and self.photometric == WHITE_IS_ZERO
 
     @property
     def pixel(self) -> int:
@@ -103,7 +128,9 @@ def read_layout(data: bytes) -> Layout | None:
     tags = (TILE_OFFSETS, TILE_BYTES) if tiled else (STRIP_OFFSETS, STRIP_BYTES)
     photometric, compression = read_value(entries, PHOTOMETRIC, 1), read_value(entries, COMPRESSION, 1)
     letter = {UNSIGNED: "u", SIGNED: "i", FLOAT: "f"}.get(min(kinds))
-    known = (1, 2) if channels <= MANY else (0, 1, 2, 5, 6, 8)
+    known = (BLACK_IS_ZERO, COLOURS) if channels <= MANY else (0, 1, 2, 5, 6, 8)
+    if channels == 1 and letter == "u" and bits[0] > 8:  # Pillow inverts those of 8 bits
+        known = (WHITE_IS_ZERO, BLACK_IS_ZERO)
     if (
         min(rows, cols, channels) < 1
         or len({*bits}) > 1
@@ -122,6 +149,7 @@ def read_layout(data: bytes) -> Layout | None:
         channels,
         np.dtype(f"{order}{letter}{bits[0] // 8}"),
         photometric,
+        read_value(entries, EXTRA, 0),
         compression,
         read_value(entries, PLANAR, 1) == 2 and channels > 1,
         read_value(entries, PREDICTOR, 1),

@@ -125,7 +125,8 @@ def _describe(kind: str, survey: Survey, length: int, config: DecodeConfig) -> I
         cols, rows = image.size
         upright = survey.size or turn_size(rows, cols, turned)
         frames = survey.frames if kind in SURVEYS else getattr(image, "n_frames", 1)
-        return ImageInfo(kind, upright, name_mode(image, kind), turned, frames)
+        whole = kind != "JPEG" or _is_complete(survey.data)
+        return ImageInfo(kind, upright, name_mode(image, kind), turned, frames, whole)
 
 
 def decode(
@@ -219,7 +220,7 @@ def _convert_mode(pixels: UInt8[np.ndarray, "row col channel"], mode: Mode) -> U
     """Convert grey or RGB to the mode, as Pillow does."""
     if pixels.shape[2] == 1:
         return convert_grey(pixels, mode)
-    return pixels if mode == "RGB" else np.asarray(Image.fromarray(pixels).convert("L"))[:, :, None]
+    return pixels if mode == "RGB" else np.array(Image.fromarray(pixels).convert("L"))[:, :, None]
 
 
 def _decode_kept(
@@ -234,14 +235,14 @@ def _decode_kept(
         told = ppm.read_header(survey.data)
         check_limits(told.size, replace(survey, working=survey.working + 12), length, config)
         found = ppm.read_values(survey.data, told)
-        if told.top not in (255, WHITE):  # the header states white
+        if told.top <= 255 or config.levels is None:  # the header states white
             found = found.astype(np.float32) * np.float32(255 / told.top)
             check_channels(found.shape[2], channels)
             return found
     elif kind == "TIFF" and (how := bands.read_layout(survey.data)) is not None:
         check_channels(how.channels, channels)
         check_limits(Size(how.rows, how.cols), replace(survey, working=how.working), length, config)
-        found = apply_orientation(bands.read_values(survey.data, how), survey.orientation)
+        found, config = apply_orientation(bands.read_values(survey.data, how), survey.orientation), _invert(config, how)
     else:
         found = _decode_pillow_kept(kind, survey, length, config)
     check_channels(found.shape[2], channels)
@@ -281,7 +282,7 @@ def _decode_pillow_kept(
 def _find_band_layout(kind: str, survey: Survey, length: int, config: DecodeConfig) -> bands.Layout | None:
     """Return the pixel layout of a TIFF that Pillow has no mode for; raises ImageError if it is over the limits."""
     how = bands.read_layout(survey.data) if kind == "TIFF" else None
-    if how is None or (how.channels <= bands.MANY and (how.channels == 1 or how.dtype.itemsize == 1)):
+    if how is None or how.is_pillows:
         return None
     check_limits(Size(how.rows, how.cols), replace(survey, working=how.working), length, config)
     return how
@@ -290,19 +291,29 @@ def _find_band_layout(kind: str, survey: Survey, length: int, config: DecodeConf
 def _decode_bands(
     how: bands.Layout, survey: Survey, config: DecodeConfig, mode: Mode
 ) -> UInt8[np.ndarray, "row col channel"]:
-    """Convert a TIFF that Pillow has no mode for to 8 bits of RGB or grey, compositing alpha if it is the fourth
-    channel."""
-    if how.channels not in (3, 4):
+    """Convert a TIFF that Pillow has no mode for to 8 bits of RGB or grey. A fourth channel is composited if it is
+    alpha, and otherwise ignored, as in Pillow."""
+    if how.channels not in (1, 3) and (how.channels, how.photometric) != (bands.MANY, bands.COLOURS):
         raise ImageError(
             f"it has {how.channels} channels, which are not colours; --channels {how.channels} keeps them as they are"
         )
     pixels = apply_orientation(bands.read_values(survey.data, how), survey.orientation)
     if pixels.dtype.kind == "f" and config.levels is None:
         raise ImageError(UNKNOWN)
-    pixels = scale_to_bytes(pixels, WHITE, config)
-    if how.channels == bands.MANY:
-        return convert_from_pillow(Image.fromarray(pixels), mode, config)
+    alpha = {bands.PREMULTIPLIED: "RGBa", bands.STRAIGHT: "RGBA"}.get(how.extra) if how.channels == bands.MANY else None
+    if alpha is None:
+        pixels = pixels[:, :, :3]
+    if pixels.dtype != np.uint8:
+        pixels = scale_to_bytes(pixels, WHITE, _invert(config, how))
+    if alpha is not None:
+        rows, cols = pixels.shape[:2]
+        return convert_from_pillow(Image.frombuffer(alpha, (cols, rows), pixels, "raw", alpha, 0, 1), mode, config)
     return _convert_mode(pixels, mode)
+
+
+def _invert(config: DecodeConfig, how: bands.Layout) -> DecodeConfig:
+    """Return the levels of pixels whose 0 is white, unless the caller states others."""
+    return replace(config, levels=(WHITE, 0)) if how.is_negative and config.levels is None else config
 
 
 def _decode_pillow(

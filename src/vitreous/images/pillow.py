@@ -89,7 +89,11 @@ def convert_from_pillow(image: Image.Image, mode: Mode, config: DecodeConfig) ->
         ImageError: floating-point pixels without configured levels.
     """
     if image.mode in DEEP:
-        return convert_grey(_scale_in_bands(image, config), mode)
+        grey = _scale_in_bands(image, config)
+        if "transparency" not in image.info:
+            return convert_grey(grey, mode)
+        visible = (np.asarray(image) != image.info["transparency"])[:, :, None]
+        image = Image.fromarray(np.concatenate([grey, visible * np.uint8(255)], axis=2))
 
     def convert(band: Image.Image) -> Image.Image:
         if transparent:
