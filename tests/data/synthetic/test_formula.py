@@ -150,6 +150,12 @@ def test_the_split_has_a_seed_of_its_own():
     assert list(one.names) == list(same.names) != list(other.names)
 
 
+@given(st.one_of(st.slices(12), st.integers(-12, 11), st.integers(0, 11).map(np.int64)))
+def test_names_are_taken_as_from_a_tuple(place):
+    names = train_of("contours?classes=3&images=5&size=8").names
+    assert names[place] == tuple(names)[place]
+
+
 def test_one_image_a_class_is_measured_on_another():
     data = open_dataset(DataConfig("formula:fractals-one?classes=7&size=24"))
     assert data.facts.train == data.facts.validation == 7

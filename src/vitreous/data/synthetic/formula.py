@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import SupportsIndex, overload
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -194,8 +195,16 @@ class Names(Sequence[str]):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, index: int) -> str:  # type: ignore[override]
-        label, instance = self.source.place(index)
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[str, ...]: ...
+
+    def __getitem__(self, index: SupportsIndex | slice) -> str | tuple[str, ...]:
+        if isinstance(index, slice):
+            return tuple(self[place] for place in range(*index.indices(len(self))))
+        label, instance = self.source.place(int(index))
         return f"{self.source.classes[label]}/{'one' if instance == UNVARIED else f'{instance:06}'}"
 
 
