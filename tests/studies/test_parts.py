@@ -7,6 +7,8 @@ import torch
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
 from vitreous.errors import ConfigError
+from vitreous.images.config import DecodeConfig
+from vitreous.images.decode import decode
 from vitreous.metrics.seeds import settle_verdicts
 from vitreous.model.config import ViTConfig
 from vitreous.model.factory import create
@@ -34,9 +36,6 @@ def test_halves_are_what_they_say(digits):
     whole = open_dataset(digits.data)
     one = open_dataset(source.data).train
     pixels = whole.train.read(int(np.flatnonzero(whole.train.labels == 0)[0]))
-    from vitreous.images.config import DecodeConfig
-    from vitreous.images.decode import decode
-
     assert any(np.array_equal(decode(one.read(index), DecodeConfig(), "L"), pixels) for index in range(len(one)))
 
 
@@ -46,6 +45,17 @@ def test_halves_of_few_classes_are_refused(digits, tmp_path):
     few = replace(digits, facts=replace(digits.facts, classes=("a", "b", "c"), counts=(1, 1, 1)))
     with pytest.raises(ConfigError, match="needs four or more, but the data has 3"):
         split_classes(few)
+
+
+def test_images_from_formulas_are_written_and_none_over_another(tmp_path):
+    formulas = open_setting("smoke", "formula:contours?classes=4&images=5&size=8", tmp_path)
+    source, _ = split_classes(formulas, labelled=2)
+    write_split(formulas, labelled=2)
+    whole, part = open_dataset(formulas.data).train, open_dataset(source.data).train
+    expected = [whole.read(index) for index in range(len(whole)) if whole.labels[index] % 2 == 0]
+    assert sorted(decode(part.read(index), DecodeConfig()).tobytes() for index in range(len(part))) == sorted(
+        pixels.tobytes() for pixels in expected
+    )
 
 
 def test_a_part_of_each_class_reads_the_same_images(digits):

@@ -85,13 +85,13 @@ def write_example(source: Source, index: int, folder: Path) -> Path:
     """Return an example's file; one in memory is written to the study's folder as a PNG."""
     if isinstance(source, FileSource):
         return (source.root / source.names[index]).resolve()
-    path = folder / "images" / f"{Path(source.names[index]).name}.png"
+    path = folder / "images" / f"{source.names[index]}.png"
     pixels = source.read(index)
     if isinstance(pixels, bytes):
         raise ConfigError("this study needs images in files or in memory")
     with translate_write_errors(
         path
     ):  # files missing after an interruption are written again: source.csv and target.csv come last
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(path, "PNG")
     return path
