@@ -59,6 +59,12 @@ def test_without_a_model_what_pixels_tell_is_told(vitreous, photos, here):
     assert {str(path): path.read_bytes() for path in sorted((here / "photos").rglob("*.*"))} == photos
 
 
+def test_a_class_that_is_left_out_whole_is_told(photos, here):
+    write(here / "photos/train/elk/copy.jpg", encoded(scene(0), "JPEG", quality=40))
+    found = package.review("photos")
+    assert found.apply(here / "clean.csv").endswith("; classes without an image left: elk")
+
+
 def test_a_test_split_stays_one_in_the_cleaned_manifest(vitreous, photos, here):
     write(here / "photos/test/cat/again.png", encoded(scene(4)))
     write(here / "photos/test/dog/other.png", encoded(scene(31)))

@@ -17,6 +17,7 @@ from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.progress import shows_progress
 from vitreous.api.results import Reported
 from vitreous.data.labelled_images import open_splits
+from vitreous.data.listing.listing import format_names
 from vitreous.data.sources.base import refuse_multilabel
 from vitreous.data.sources.files import FileSource
 from vitreous.errors import ConfigError, DataError
@@ -120,7 +121,7 @@ class ReviewResult(Reported, Tabular):
         """Write a manifest (CSV) of the images without those that a finding leaves out; no image is touched.
 
         It leaves out one image of each near-duplicate pair, the most certain of the likely wrong labels, and images of
-        one colour. Returns what was done.
+        one colour. Returns what was done, and which classes have no image left.
 
         Args:
             manifest: a new file, which `train` takes; its paths are relative to it.
@@ -140,8 +141,10 @@ class ReviewResult(Reported, Tabular):
                 part = [SPELT.get(self.review.splits[index], self.review.splits[index])] if split else []
                 table.writerow([os.path.relpath(path.absolute(), place), self.review.labels[index], *part])
         write_atomically(target, file.getvalue().encode("utf-8", "surrogateescape"))
-        kept = len(paths) - len(gone)
-        return f"{kept:,} of {len(paths):,} images are in {target}, {len(gone):,} were left out; no file was touched"
+        kept, labels = len(paths) - len(gone), self.review.labels
+        lost = sorted(set(labels) - {label for index, label in enumerate(labels) if index not in gone})
+        warning = f"; classes without an image left: {format_names(lost)}" if lost else ""
+        return f"{kept:,} of {len(paths):,} images are in {target}, {len(gone):,} were left out; no file was touched{warning}"
 
 
 def check_manifest(manifest: str | Path) -> Path:

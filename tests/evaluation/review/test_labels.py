@@ -47,6 +47,13 @@ def test_probabilities_are_those_of_a_regression_that_has_not_seen_the_image(mon
     assert np.allclose(mine.sum(1), 1)
 
 
+def test_the_only_image_of_a_class_is_no_wrong_label():
+    labels = np.array([0, 0, 1, 2, 2])
+    probabilities = np.full((5, 3), 0.1)
+    probabilities[np.arange(5), [0, 1, 0, 2, 2]] = 0.8
+    assert [one.index for one in checks.find_wrong_labels(probabilities, labels)] == [1]
+
+
 def test_images_of_one_class_are_all_its_own():
     found = Features(
         np.random.default_rng(0).random((9, 4), np.float32), np.zeros(9, np.int64), tuple("abcdefghi"), ("ant",)

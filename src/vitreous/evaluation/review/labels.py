@@ -54,13 +54,16 @@ class WrongLabel:
 def find_wrong_labels(
     probabilities: Float64[np.ndarray, "example label"], labels: Int64[np.ndarray, " example"]
 ) -> list[WrongLabel]:
-    """Return the images for which another class is more probable, the least probable label first."""
+    """Return the images for which another class is more probable, the least probable label first.
+
+    The only image of a class is not among them: no other image could tell the regression what the class looks like.
+    """
     own = probabilities[np.arange(len(labels)), labels]
     least = np.array(
         [own[labels == label].mean() if (labels == label).any() else 1.0 for label in range(probabilities.shape[1])]
     )
     other, best = probabilities.argmax(1), probabilities.max(1)
-    likely = np.flatnonzero(other != labels)
+    likely = np.flatnonzero((other != labels) & (np.bincount(labels)[labels] > 1))
     ranked = likely[np.argsort(own[likely], kind="stable")].tolist()
     return [
         WrongLabel(one, float(own[one]), int(other[one]), float(best[one]), bool(best[one] >= least[other[one]]))
