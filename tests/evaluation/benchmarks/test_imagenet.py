@@ -139,6 +139,23 @@ def test_files_that_cannot_be_read(predictor: Predictor, tmp_path: Path) -> None
     assert [name for name, _ in found.skipped] == [f"{wnids()[6]}/broken.png"]
 
 
+def test_links_among_the_validation_images(predictor: Predictor, tmp_path: Path) -> None:
+    """Those to class folders are followed, and one that leads nowhere is a file that can't be read."""
+    labels = {1: [1], 2: [2], 49_999: [3]}
+    root, linked = real_copy(tmp_path / "copy", labels), tmp_path / "linked" / "val"
+    linked.mkdir(parents=True)
+    (linked.parent / "real.json").symlink_to(root.parent / "real.json")
+    for place in root.iterdir():
+        (linked / place.name).symlink_to(place)
+    whole = score(predictor, "imagenet-real", linked)
+    assert (whole.images, whole.top1) == (3, score(predictor, "imagenet-real", root).top1)
+    (linked / "ILSVRC2012_val_00000009.JPEG").symlink_to("nowhere")
+    with pytest.raises(DataError, match="ILSVRC2012_val_00000009"):
+        score(predictor, "imagenet-real", linked)
+    found = score(predictor, "imagenet-real", linked, BatchOptions(broken="skip"))
+    assert (found.images, [name for name, _ in found.skipped]) == (3, ["ILSVRC2012_val_00000009.JPEG"])
+
+
 def bad_real(root: Path, content: str) -> Path:
     folder = real_copy(root, {1: [1]})
     (root / "real.json").write_text(content)

@@ -1,17 +1,17 @@
 """ImageNet's other test sets, and how each is opened from the user's copy."""
 
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64
 
 from vitreous.data.labelled_images import open_source
-from vitreous.data.listing.class_folders import is_image, list_subfolders
+from vitreous.data.listing.class_folders import Walk, list_subfolders
 from vitreous.data.listing.listing import Listing, Row, format_names
 from vitreous.data.listing.scan import scan
 from vitreous.data.sources.base import FileSource, Source
@@ -149,12 +149,11 @@ def open_validation(root: Path, decode: DecodeConfig, broken: str) -> tuple[File
 
 
 def _validation_rows(root: Path) -> Iterator[Row]:
-    for folder, _, names in os.walk(root):
-        for name in names:
-            if is_image(name) and 0 <= read_number(name) < IMAGES:
-                path = Path(folder, name)
-                found = path.stat()
-                yield Row(path.relative_to(root).as_posix(), "image", found.st_size, found.st_mtime_ns)
+    walk = Walk(root, stamps=True)
+    folders, loose = walk.read_folder("", "image")
+    for row in chain(loose, *(walk.list_images(folder, "image") for folder in folders)):
+        if 0 <= read_number(row.name) < IMAGES:
+            yield row
 
 
 def read_number(name: str) -> int:
