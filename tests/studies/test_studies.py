@@ -19,7 +19,7 @@ from vitreous.metrics.seeds import settle_verdicts
 from vitreous.model import count
 from vitreous.settings import from_dict, to_dict
 from vitreous.shapes import Size
-from vitreous.studies import self_training
+from vitreous.studies import positions, self_training
 from vitreous.studies.catalog import STUDIES, find
 from vitreous.studies.engine.class_split import split_classes
 from vitreous.studies.engine.data_subset import open_setting
@@ -150,6 +150,11 @@ def test_positions_concludes_what_the_numbers_say(tmp_path, none, relative, seen
         study, setting, lambda group, seed: levels.get(group, 0.64) + 0.001 * seed + 0.0001 * (len(group) % 3)
     )
     assert [verdict.seen for verdict in settle_verdicts(study.conclude(setting, results).verdicts)] == seen
+
+
+def test_kinds_of_positions_that_gain_nothing_have_no_share_of_the_gain():
+    (verdict,) = positions.judge_likeness({kind: {0: 0.1, 1: 0.1} for kind in positions.KINDS})
+    assert "0.0 points, – of the gain" in verdict.sentence
 
 
 @pytest.mark.parametrize(

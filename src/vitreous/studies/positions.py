@@ -116,8 +116,9 @@ def judge_likeness(found: dict[str, dict[int, float]]) -> list[Verdict]:
     widest = max(means, key=lambda kind: abs(means[kind]))
     gains = weigh_claim(list(gain.values()), "more").seen <= ERROR
     shown = combine_evidence([weigh_within(apart[kind], gain, SHARE) for kind in kinds]) if gains else None
+    share = f"{spread / gained:.2f}" if round(gained, 6) > 0 else "–"
     words = (
-        f"From the lowest to the highest of the seven: {100 * spread:.1f} points, {spread / gained:.2f} of the gain (paper: 0.3 and "
+        f"From the lowest to the highest of the seven: {100 * spread:.1f} points, {share} of the gain (paper: 0.3 and "
         f"0.12). Furthest from their mean is {widest}, {find_interval(apart[widest].values()).points()} points."
     )
     return [Verdict(ALIKE, shown, words)]
