@@ -8,6 +8,7 @@ from sklearn.preprocessing import StandardScaler
 
 from vitreous.data.sources.base import ArraySource
 from vitreous.errors import DataError
+from vitreous.evaluation import baselines
 from vitreous.evaluation.baselines import MOST, count_colours, measure_baselines, sample
 from vitreous.images.config import DecodeConfig
 
@@ -55,6 +56,19 @@ def test_of_many_images_an_even_sample_is_looked_at():
     assert len(few) == MOST
     assert few.names[0] == "0" and few.names[-1] == str(2 * MOST - 1)
     assert sample(few) is few
+
+
+def test_of_more_classes_than_are_looked_at_some_are_measured(monkeypatch):
+    monkeypatch.setattr(baselines, "MOST", 12)
+    labels, pixels = np.arange(40) // 2, np.zeros((40, 1, 1, 3), np.uint8)
+    pixels[:, 0, 0] = labels[:, None] // (6, 1, 40) % 6 * 40 + 5
+    names, classes = tuple(map(str, range(40))), tuple(f"{label:02}" for label in range(20))
+    train, held = (ArraySource(pixels[at::2], names[at::2], labels[at::2], classes, "x") for at in (0, 1))
+    found = measure_baselines(train, held, DecodeConfig())
+    assert (found.train, found.validation) == (12, 12) and found.histogram > 0.5
+    lacking = ArraySource(train.pixels[1:], train.names[1:], train.labels[1:], classes, "x")
+    with pytest.raises(DataError, match="classes without training images: '00'"):
+        measure_baselines(lacking, held, DecodeConfig())
 
 
 def test_one_class_alone_is_refused():

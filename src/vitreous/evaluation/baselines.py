@@ -15,10 +15,12 @@ from vitreous.evaluation.probes.features import Features, match
 from vitreous.evaluation.probes.logistic import fit_logistic_head
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.images.preprocess import preprocess_image
+from vitreous.metrics.classification import find_indices
 from vitreous.runtime.display import Shown
 
 MOST = 500
-"""Most images of each split that are used; of more, an even sample."""
+"""Most images of each split that are used; of more, an even sample. Validation images of classes that the sample of
+training images lacks are left out."""
 SEEN = PreprocessConfig(size=(64, 64), resize="squash", crop=1.0)
 """The preprocessing of images whose colours are counted."""
 LEVELS = 6
@@ -48,7 +50,10 @@ def measure_baselines(train: Source, validation: Source, decode: DecodeConfig) -
     Raises:
         DataError: no images, or training images of a single class. ImageError: a file that can't be read.
     """
-    parts = [sample(train), sample(validation)]
+    part = sample(train)
+    numbers = find_indices(validation.classes, train.classes)[validation.labels]
+    missed = np.isin(numbers, np.setdiff1d(train.labels, part.labels))
+    parts = [part, sample(Subset(validation, np.flatnonzero(~missed)))]
     learned, held = (
         Features(count_colours(part, decode), np.asarray(part.labels), tuple(part.names), tuple(part.classes))
         for part in parts
