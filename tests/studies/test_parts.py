@@ -6,13 +6,14 @@ import torch
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
+from vitreous.data.labelled_images import open_source
 from vitreous.errors import ConfigError
 from vitreous.images.config import DecodeConfig
 from vitreous.images.decode import decode
 from vitreous.metrics.seeds import settle_verdicts
 from vitreous.model.config import ViTConfig
 from vitreous.model.factory import create
-from vitreous.studies import inside, resolution
+from vitreous.studies import inside, resolution, self_training
 from vitreous.studies.engine.class_split import split_classes, write_split
 from vitreous.studies.engine.data_subset import open_setting
 from vitreous.studies.engine.few_shot_measure import take_each_class
@@ -56,6 +57,16 @@ def test_images_from_formulas_are_written_and_none_over_another(tmp_path):
     assert sorted(decode(part.read(index), DecodeConfig()).tobytes() for index in range(len(part))) == sorted(
         pixels.tobytes() for pixels in expected
     )
+
+
+def test_some_images_of_every_class_lose_their_labels(tmp_path):
+    few = open_setting("laptop", "formula:contours?classes=3&images=10&size=8", tmp_path)
+    self_training.write_lists(few)
+    parts = [
+        open_source(str(tmp_path / name), split="train") for name in (self_training.LABELLED, self_training.UNLABELLED)
+    ]
+    assert [np.bincount(part.labels).tolist() for part in parts] == [[4] * 3, [4] * 3]
+    assert self_training.choose_facts(few).counts == (4, 4, 4)
 
 
 def test_a_part_of_each_class_reads_the_same_images(digits):

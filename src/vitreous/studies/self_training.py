@@ -4,7 +4,8 @@ The paper trains EfficientNets on ImageNet, lets them label 81 to 300 million im
 noised by RandAugment, dropout and stochastic depth: in its authors' repositories EfficientNet-B7 has 86.9%, and 84.7% by
 RandAugment without these images; L2 has 88.4%. With less noise a student is less accurate.
 
-Here 400 labelled images of each class are for the teacher (4,000 of CIFAR-10), and the other training images lose their labels.
+Here 400 labelled images of each class (4,000 of CIFAR-10), half of a smaller one's, are for the teacher, and the other
+training images lose their labels.
 The student learns from both; so does one without noise, and one whose teacher is the first student. "Labelled alone" learns from
 the labelled images with the same noise, for as many examples as teacher and first student together.
 """
@@ -94,7 +95,7 @@ def cells(setting: Setting) -> list[Cell]:
 
 def choose_facts(setting: Setting) -> Facts:
     """Return the facts of the labelled images."""
-    counts = tuple(min(count_labelled(setting), count) for count in setting.facts.counts)
+    counts = tuple(min(count_labelled(setting), (count + 1) // 2) for count in setting.facts.counts)
     return replace(setting.facts, counts=counts, train=sum(counts))
 
 
@@ -111,7 +112,7 @@ def configure_base(setting: Setting) -> RunConfig:
 
 
 def count_labelled(setting: Setting) -> int:
-    """Return the labelled images of each class."""
+    """Return the labelled images of each class that has twice as many."""
     return setting.choose(smoke=10, laptop=400, gpu=400, paper=256)
 
 
@@ -140,7 +141,7 @@ def write_lists(setting: Setting) -> None:
     if all((setting.folder / name).exists() for name in (LABELLED, UNLABELLED)):
         return
     dataset = open_dataset(setting.data)
-    labelled = limit_examples(dataset.train, np.arange(len(dataset.train)), count_labelled(setting)).tolist()
+    labelled = limit_examples(dataset.train, np.arange(len(dataset.train)), choose_facts(setting).counts).tolist()
     rest = sorted(set(range(len(dataset.train))) - set(labelled))
     parts = {
         LABELLED: (("train", dataset.train, labelled), ("val", dataset.validation, range(len(dataset.validation)))),
@@ -226,7 +227,7 @@ STUDY = Study(
         "them; EfficientNet-L2 has 88.4%. With less noise a student is less accurate."
     ),
     here=(
-        "400 images of each class keep their labels; a teacher of the same size labels the others, and a student learns from all, with "
+        "400 images of each class, half of a smaller one's, keep their labels; a teacher of the same size labels the others, and a student learns from all, with "
         "RandAugment, dropout and stochastic depth, and without; a second student learns from the first one's labels. Labelled alone sees "
         "as many examples as teacher and first student together, with the same noise."
     ),

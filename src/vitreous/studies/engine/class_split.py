@@ -6,6 +6,7 @@ with a limited number of training images per class. Both are listed in the study
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def write_split(setting: Setting, labelled: int | None = None) -> None:
             kept = np.isin(source.labels, np.arange(first, len(source.classes), 2))
             chosen = np.flatnonzero(kept)
             if labelled is not None and (part, split) == (TARGET, "train"):
-                chosen = limit_examples(source, chosen, labelled)
+                chosen = limit_examples(source, chosen, [labelled] * len(source.classes))
             for index in map(int, chosen):
                 table.writerow(
                     (write_example(source, index, setting.folder), source.classes[source.labels[index]], split)
@@ -71,12 +72,12 @@ def write_split(setting: Setting, labelled: int | None = None) -> None:
         write_atomically(setting.folder / f"{part}.csv", text.getvalue().encode(errors="surrogateescape"))
 
 
-def limit_examples(source: Source, chosen: np.ndarray, labelled: int) -> np.ndarray:
-    """Return at most `labelled` of these examples of each class, by hashes of their names."""
+def limit_examples(source: Source, chosen: np.ndarray, most: Sequence[int]) -> np.ndarray:
+    """Return some of these examples, by hashes of their names. `most`: how many of each class at most."""
     kept = []
     for label in np.unique(source.labels[chosen]):
         own = chosen[source.labels[chosen] == label]
-        some = stratify([source.names[index] for index in own], [0] * len(own), labelled)
+        some = stratify([source.names[index] for index in own], [0] * len(own), most[label])
         kept += own[some].tolist()
     return np.array(sorted(kept))
 
