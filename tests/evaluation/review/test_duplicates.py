@@ -1,13 +1,23 @@
 """Near-duplicates: the same picture encoded anew, resized or cropped is found, another is not."""
 
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
+from vitreous.evaluation.review import duplicates
 from vitreous.evaluation.review.checks import BLURRED, DUPLICATE, FLAT, SMALL, find_duplicates, find_unusable
-from vitreous.evaluation.review.duplicates import SIDE, find_near_duplicates, perceptual_hash
+from vitreous.evaluation.review.duplicates import (
+    CANDIDATE_BITS,
+    SIDE,
+    find_near_duplicates,
+    pair_hashes,
+    perceptual_hash,
+)
 from vitreous.evaluation.review.pictures import Look
 from vitreous.shapes import Size
 
@@ -62,6 +72,31 @@ def test_pictures_that_show_nothing_are_like_no_other():
     plain = [np.full((SIDE, SIDE), value, np.uint8) for value in (0, 0, 128, 129)]
     assert find_near_duplicates(plain) == []
     assert perceptual_hash(plain[0]).dtype == np.uint64
+
+
+@given(st.lists(st.integers(0, 2**64 - 1) | st.sampled_from([1, 3, 7]), max_size=20), st.integers(1, 60))
+def test_the_nearest_hashes_are_paired(numbers, most):
+    pairs = [(row, col) for row in range(len(numbers)) for col in range(row + 1, len(numbers))]
+    apart = sorted(((numbers[row] ^ numbers[col]).bit_count(), row, col) for row, col in pairs)
+    expected = [pair for bits, *pair in apart if bits <= CANDIDATE_BITS][:most]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duplicates, "CHUNK", 7)
+        assert list(map(list, pair_hashes(np.array(numbers, np.uint64), most))) == expected
+
+
+def test_many_alike_take_little_memory():
+    tracemalloc.start()
+    assert len(pair_hashes(np.full(1500, 7, np.uint64), 3000)) == 3000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 50 * 2**20, "all million pairs as tuples are twice as much"
+
+
+def test_few_windows_are_held_at_a_time(monkeypatch):
+    pictures = [grey(scene(seed % 4)) for seed in range(12)]
+    whole = find_near_duplicates(pictures, [(0, 5)])
+    monkeypatch.setattr(duplicates, "TILE", 2)
+    assert find_near_duplicates(pictures, [(0, 5)]) == whole and len(whole) == 12
 
 
 def look(image=None, digest=b"", size=(140, 180), contrast=50.0, sharpness=400.0):

@@ -7,6 +7,7 @@ whole picture with windows of the other, which detects cropped ones.
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -25,6 +26,8 @@ MARGINS = (0.03, 0.06, 0.1, 0.15)
 MOST_PAIRS = 20
 """Most candidate pairs that are measured, per image: those with the nearest hashes."""
 CHUNK = 256
+TILE = 4096
+"""Images that are compared with as many others at a time: the windows of both, 85 kB an image, are held in memory."""
 Grey = UInt8[np.ndarray, "row col"]
 
 
@@ -47,33 +50,34 @@ def find_near_duplicates(
         candidates: further pairs to measure.
         flat: standard deviation of grey below which a picture shows nothing, and resembles no other.
     """
-    shows = np.array([picture.std() >= flat for picture in pictures], bool)
-    hashes = np.array([perceptual_hash(picture) for picture in pictures], np.uint64)
-    pairs = dict.fromkeys((*_pair_near(hashes), *((min(pair), max(pair)) for pair in candidates)))
-    windows: dict[int, np.ndarray] = {}
+    shows = [index for index, picture in enumerate(pictures) if picture.std() >= flat]
+    hashes = np.array([perceptual_hash(pictures[index]) for index in shows], np.uint64)
+    near = [(shows[row], shows[col]) for row, col in pair_hashes(hashes, MOST_PAIRS * len(pictures))]
+    shown = set(shows)
+    further = {(min(pair), max(pair)) for pair in candidates if shown.issuperset(pair)}
+    get_windows = lru_cache(2 * TILE)(lambda index: _windows(pictures[index]))
     found = []
-    for first, second in pairs:
-        if not (shows[first] and shows[second]):
-            continue
-        for one in (first, second):
-            if one not in windows:
-                windows[one] = _windows(pictures[one])
-        score = max((windows[first] @ windows[second][0]).max(), (windows[second] @ windows[first][0]).max())
+    for first, second in sorted({*near, *further}, key=lambda pair: (pair[0] // TILE, pair[1] // TILE, pair)):
+        one, other = get_windows(first), get_windows(second)
+        score = max((one @ other[0]).max(), (other @ one[0]).max())
         if score >= ALIKE:
             found.append((float(score), first, second))
     return sorted(found, key=lambda one: (-one[0], one[1:]))
 
 
-def _pair_near(hashes: UInt64[np.ndarray, " image"]) -> list[tuple[int, int]]:
-    """Return the pairs whose hashes differ in few bits, the nearest first."""
-    found: list[tuple[int, int, int]] = []
-    for start in range(0, len(hashes), CHUNK):
-        bits = np.bitwise_count(hashes[start : start + CHUNK, None] ^ hashes[None, :])
-        for row, col in np.argwhere(bits <= CANDIDATE_BITS).tolist():
-            if start + row < col:
-                found.append((int(bits[row, col]), start + row, col))
-    found.sort()
-    return [pair[1:] for pair in found[: MOST_PAIRS * len(hashes)]]
+def pair_hashes(hashes: UInt64[np.ndarray, " image"], most: int) -> list[tuple[int, int]]:
+    """Return the pairs whose hashes differ in few bits, the nearest first, and at most so many."""
+    count, kept = len(hashes), np.empty(0, np.int64)
+    for start in range(0, count, CHUNK):
+        bits = np.bitwise_count(hashes[start : start + CHUNK, None] ^ hashes[None, start:])
+        rows, cols = np.nonzero(np.triu(bits <= CANDIDATE_BITS, 1))
+        # Numbers that are in order of bits, then row, then column.
+        ranks = (bits[rows, cols].astype(np.int64) * count + start + rows) * count + start + cols
+        kept = np.concatenate([kept, ranks])
+        if len(kept) > most:
+            kept = np.partition(kept, most - 1)[:most]
+    kept.sort()
+    return list(zip((kept // count % count).tolist(), (kept % count).tolist(), strict=True))
 
 
 def _windows(picture: Grey) -> Float32[np.ndarray, "window pixel"]:
