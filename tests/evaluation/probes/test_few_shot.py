@@ -144,6 +144,8 @@ def test_the_interval_holds_seeds_and_images():
     low, high = compute_interval(alike)
     assert high - low > 0.15, "about 0.2, as for one seed: the images are what matters"
     assert 0.0 <= both[0] < both[1] <= 1.0 and seeds.low < both[1]
+    perfect = [np.ones(8, bool)] * 3
+    assert compute_interval(perfect) == wilson_interval(8, 8)
     assert compute_interval([np.arange(100) < 25]) == wilson_interval(25, 100)
     assert compute_interval([np.arange(10) < 1, np.arange(10) < 9]) == (0.0, 1.0)
 

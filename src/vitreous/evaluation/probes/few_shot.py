@@ -37,8 +37,8 @@ class Shot:
     mean: float
     """Mean over the seeds."""
     interval: tuple[float, float]
-    """95% interval of the mean over seeds and test images (see `seeds_and_images`); for a single seed, and for
-    "all", Wilson's over the test images."""
+    """95% interval of the mean over seeds and test images (see `seeds_and_images`); for a single seed, for "all", and
+    where all answers are right, or none is, Wilson's over the test images."""
     accuracies: tuple[float, ...]
     """Accuracy of each seed: 0, 1, 2, ..."""
     l2: tuple[float, ...]
@@ -196,9 +196,10 @@ def hold_out(labels: Int64[np.ndarray, " example"], share: float, seed: int) -> 
 def compute_interval(right: Sequence[Bool[np.ndarray, " image"]]) -> tuple[float, float]:
     """Return the 95% interval of the mean accuracy, from the test images that each seed classifies correctly.
 
-    Over seeds and images; for one seed, Wilson's over the images.
+    Over seeds and images; for one seed, and where answers don't vary at all, Wilson's over the images.
     """
-    if len(right) == 1:
-        return wilson_interval(int(right[0].sum()), len(right[0]))
-    low, high = estimate([Scores(one) for one in right]).within()
+    found = estimate([Scores(one) for one in right])
+    if len(right) == 1 or not found.error:
+        return wilson_interval(round(found.mean * len(right[0])), len(right[0]))
+    low, high = found.within()
     return max(0.0, low), min(1.0, high)
