@@ -289,8 +289,12 @@ def compute_calibration_error(bins: tuple[Bin, ...]) -> float:
     return sum(one.count * abs(one.accuracy - one.confidence) for one in bins) / sum(one.count for one in bins)
 
 
-def wilson_interval(hits: int, count: int) -> tuple[float, float]:
-    """Return the 95% Wilson score interval of a share (Wilson, 1927)."""
+def wilson_interval(hits: float, count: int) -> tuple[float, float]:
+    """Return the 95% Wilson score interval of a share (Wilson, 1927).
+
+    Of images that are each asked several times, `hits` may be the sum of their shares of right answers: those vary no
+    more than single answers do, so the interval is not too narrow.
+    """
     share = hits / count
     spread = Z95 * math.sqrt(share * (1 - share) / count + Z95**2 / (4 * count**2))
     middle, scale = share + Z95**2 / (2 * count), 1 + Z95**2 / count

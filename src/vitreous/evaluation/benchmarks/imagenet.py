@@ -1,5 +1,6 @@
 """A model with a head for ImageNet on ImageNet's other test sets."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -28,7 +29,7 @@ class Score:
 
     benchmark: str
     images: int
-    """Images that were scored."""
+    """Images that were scored; ImageNet-C: each once, however many corruptions of it there are."""
     top1: float
     """Share of correct predictions, 0 to 1."""
     interval: tuple[float, float]
@@ -154,9 +155,11 @@ def score_corrupted(
 ) -> Score:
     """Measure under each corruption at each severity that the copy has.
 
-    Its images are already cropped to the model's input, so no border is cropped again.
+    Files of the same name, class folder included, are the same image, of which there is no more to learn by its other
+    corruptions: the interval is as for one answer each. They are already cropped to the model's input, so no border is cropped again.
     """
-    every, images, hits, skipped = {}, 0, 0, []
+    every, skipped = {}, []
+    answers: dict[str, list[bool]] = defaultdict(list)
     whole = replace(predictor.folder.preprocess, crop=1.0)
     for (corruption, severity), folder in find_folders(root).items():
         if batches.phase is not None:
@@ -164,15 +167,16 @@ def score_corrupted(
         source, labels = open_classes(folder, predictor.folder.decode, batches.broken, subset(""))
         right = rank(predictor, source, columns, subset(""), batches, whole)[:, 0] == labels
         every[corruption, severity] = 1 - float(right.mean())
-        images, hits = images + len(source), hits + int(right.sum())
+        for image, hit in zip(source.names, right.tolist(), strict=True):
+            answers[image].append(hit)
         skipped += getattr(source, "skipped", ())
-    errors = corruption_errors(every)
+    top1 = sum(map(sum, answers.values())) / sum(map(len, answers.values()))
     return Score(
         "imagenet-c",
-        images,
-        hits / images,
-        wilson_interval(hits, images),
+        len(answers),
+        top1,
+        wilson_interval(top1 * len(answers), len(answers)),
         None,
-        corrupted=errors,
+        corrupted=corruption_errors(every),
         skipped=tuple(skipped),
     )
