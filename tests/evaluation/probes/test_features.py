@@ -277,6 +277,8 @@ def test_the_class_token_where_there_is_none():
     model = folder(replace(CONFIG, pool="mean", class_token=False)).model
     with pytest.raises(ConfigError, match=r"no \[class\] token; use block.1:mean"):
         find_layer(model, "block.1:class")
+    with pytest.raises(UnknownName, match="unknown layer"):
+        find_layer(model, "block.-²")
 
 
 def test_every_layer_of_a_resnet():

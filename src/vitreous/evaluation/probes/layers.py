@@ -64,7 +64,7 @@ def find_layer(model: Model, text: str) -> Layer:
     """
     name, colon, way = str(text).partition(":")
     known = layer_names(model)
-    if name.startswith(("block.-", "stage.-")) and name[7:].isdigit():
+    if name.startswith(("block.-", "stage.-")) and name[7:].isdecimal():
         ordered = [one for one in known if one.startswith(name[:6])]
         back = int(name[7:])
         name = ordered[-back] if 0 < back <= len(ordered) else name
