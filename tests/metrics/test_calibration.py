@@ -46,6 +46,7 @@ def test_ends():
     right, labels = np.eye(3) * 5, np.arange(3)
     assert fit_temperature(right, labels) == COLDEST
     assert fit_temperature(right, (labels + 1) % 3) == HOTTEST
+    assert fit_temperature(1e7 * right, (labels + 1) % 3) == HOTTEST
     assert fit_temperature(np.zeros((4, 3)), np.zeros(4, np.int64)) == 1.0
 
 

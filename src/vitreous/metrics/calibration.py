@@ -74,7 +74,7 @@ def fit_temperature(
 
     low, high = np.log(COLDEST), np.log(HOTTEST)
     at_low, at_high = slope(low), slope(high)
-    if at_low == at_high:
+    if at_low == at_high <= 0:
         return 1.0
     if at_low <= 0:  # more certainty would help even at the coldest
         return COLDEST
