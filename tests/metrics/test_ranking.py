@@ -56,6 +56,15 @@ def test_auroc_is_a_probability_of_pairs(seed, examples):
     assert float(auroc(np.exp(scores), positive)) == pytest.approx(float(auroc(scores, positive)))
 
 
+@settings(max_examples=30, deadline=None)
+@given(seed=SEEDS, examples=st.integers(2, 40), size=st.sampled_from([1.0, 60.0]))
+def test_both_of_two_classes_have_the_binary_auroc(seed, examples, size):
+    scores, positive = scored(seed, examples, 9)
+    logits = np.stack([size * np.ones(examples), size * (2 + scores)], 1)
+    found = rank_classes(logits, positive.astype(int), ("no", "yes"))
+    assert [one.auroc for one in found.per_class] == [pytest.approx(float(auroc(scores, positive)))] * 2
+
+
 def test_one_side_only():
     scores = np.array([0.1, 0.2, 0.3])
     every, none = np.ones(3, bool), np.zeros(3, bool)

@@ -174,6 +174,9 @@ def rank_classes(
     logits: Float[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"], classes: tuple[str, ...]
 ) -> Ranking:
     """Rank every class against the rest. Raises DataError: no examples, or logits that are not finite."""
+    if logits.shape[1] == 2:  # in the order of the probabilities, of which many may be rounded to 1
+        apart = np.concatenate([scores[:, 0] - scores[:, 1] for _, scores in iterate_scores(logits)])
+        return rank_columns(((apart, labels == 0), (-apart, labels == 1)), classes)
     scale = np.concatenate([log_sum_exp(scores)[:, 0] for _, scores in iterate_scores(logits)])
     columns = enumerate(iterate_columns(logits))
     # The probability of a class, as softmax computes it.
