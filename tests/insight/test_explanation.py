@@ -119,6 +119,13 @@ def test_a_class_by_its_name_before_its_number():
     assert settle_options(MapOptions(target="2"), folder("plain")).target == 2
 
 
+def test_the_one_map_of_a_hybrids_convolutions_is_its_first_and_last_layer():
+    hybrid = folder("hybrid")
+    assert [settle_options(MapOptions("grad-cam", layer), hybrid).layer for layer in (None, 0, -1)] == [None, 0, 0]
+    with pytest.raises(ConfigError, match="layer 1: for a hybrid, grad-cam reads the one map"):
+        settle_options(MapOptions("grad-cam", 1), hybrid)
+
+
 def test_images_that_are_none():
     with pytest.raises(DataError, match="no images"):
         explain(folder("plain"), [])

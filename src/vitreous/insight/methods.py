@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vitreous.engines.torch_engine import to_probabilities
 from vitreous.errors import ConfigError, UnknownName
-from vitreous.insight.activations import compute_activation_map, grad_cam
+from vitreous.insight.activations import compute_activation_map, grad_cam, select_convolutions
 from vitreous.insight.attention import pool_maps, read_attention, resolve_index
 from vitreous.insight.relevance import compute_gradient_attention, compute_relevance
 from vitreous.insight.rollout import compute_rollout
@@ -18,6 +18,7 @@ from vitreous.model.convnet import ConvNet
 from vitreous.model.factory import Model
 from vitreous.model.kinds import get_kind, name_kind
 from vitreous.model.swin import Swin
+from vitreous.model.vit import ViT
 from vitreous.weights.model_folder import ModelFolder
 
 LONGEST_NUMBER = 10
@@ -112,10 +113,18 @@ def settle_options(options: MapOptions, folder: ModelFolder) -> MapOptions:
             of = f"it is for {', '.join(others)}" if others else f"{describe_kind(folder)} doesn't use it"
             raise ConfigError(f"{method} takes no {name}; {of}")
     model = folder.model
-    layer = None if options.layer is None else resolve_index(options.layer, count_layers(model), "layer")
+    layer = None if options.layer is None else resolve_layer(options.layer, method, model)
     heads = count_heads(model, -1 if layer is None else layer)
     head = None if options.head is None else resolve_index(options.head, heads, "head")
     return replace(options, method=method, layer=layer, head=head, target=find_target(options.target, folder))
+
+
+def resolve_layer(layer: int, method: str, model: Model) -> int:
+    """Return a method's layer, which may count from the end, as one that counts from 0; raises ConfigError."""
+    if method == "grad-cam" and isinstance(model, ViT):
+        select_convolutions(model, layer)
+        return 0
+    return resolve_index(layer, count_layers(model), "layer")
 
 
 def describe_kind(folder: ModelFolder) -> str:
