@@ -84,6 +84,11 @@ def test_sgd_chooses_its_rate_and_survives_one_that_diverges():
     assert [value for value, _ in linear_probe(train, test, LinearOptions("sgd", epochs=1)).tried] == list(RATES)
 
 
+def test_a_rate_that_diverges_is_no_result():
+    with pytest.raises(ConfigError, match=r"diverged at 1e\+38; give smaller rates"):
+        linear_probe(clouds(spread=2), clouds(seed=2), LinearOptions("sgd", (1e38,), epochs=20, batch=32))
+
+
 def test_classes_are_matched_by_name():
     train, test = clouds(seed=1), clouds(seed=2)
     turned = Features(test.vectors, 3 - test.labels, test.names, test.classes[::-1])

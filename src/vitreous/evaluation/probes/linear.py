@@ -111,7 +111,7 @@ def linear_probe(
 
     Raises:
         DataError: parts that don't match, a single class, a test class without training images.
-        UnknownName, ConfigError: an unknown solver, or a setting out of range.
+        UnknownName, ConfigError: an unknown solver, or a setting out of range; a rate at which sgd diverges.
     """
     test = match(train, test)
     grid = check(options)
@@ -133,6 +133,8 @@ def linear_probe(
         chosen = max(tried, key=lambda one: (one[1], one[0] if options.solver == "lbfgs" else -one[0]))[0]
     problem = build_problem(train, everything)
     (weights,) = solve(problem, everything, [chosen], options)
+    if not weights.isfinite().all():
+        raise ConfigError(f"the linear probe diverged at {chosen:g}; give smaller rates (--rates), or solver lbfgs")
     logits = score(problem, weights, test.vectors)
     right = int((logits.argmax(1) == test.labels).sum())
     return Linear(right / len(test), wilson_interval(right, len(test)), options.solver, chosen, tried, logits)
