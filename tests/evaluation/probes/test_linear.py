@@ -10,6 +10,7 @@ from vitreous.evaluation.probes.features import Features
 from vitreous.evaluation.probes.few_shot import hold_out
 from vitreous.evaluation.probes.linear import L2_GRID, RATES, LinearOptions, linear_probe
 from vitreous.metrics.classification import wilson_interval
+from vitreous.reports.evaluation.probes import build_linear_sections, write_headline
 
 
 def whitened(train, test):
@@ -39,6 +40,16 @@ def test_the_same_optimum_as_scikit_learn(l2, monkeypatch):
     assert (found.chosen, found.tried) == (l2, ())
     assert found.accuracy == (found.logits.argmax(1) == test.labels).mean()
     assert found.interval == wilson_interval(round(found.accuracy * len(test)), len(test))
+
+
+def test_an_optimum_that_was_not_reached_is_told():
+    train, test = clouds(seed=1, spread=4), clouds(seed=2, spread=4)
+    short, whole = (linear_probe(train, test, LinearOptions(grid=(1e-2,), steps=steps)) for steps in (2, 1000))
+    words = "the limit of iterations ended L-BFGS before its optimum"
+    assert short.limited and write_headline(short).endswith(words)
+    assert not whole.limited and words not in write_headline(whole)
+    shown = (build_linear_sections(short, train, test)[0].blocks, build_linear_sections(whole, train, test)[0].blocks)
+    assert [any(words in block.markdown() for block in blocks) for blocks in shown] == [True, False]
 
 
 def test_two_classes_by_both_ways_to_write_them():

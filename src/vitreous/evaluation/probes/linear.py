@@ -33,6 +33,8 @@ L2_GRID = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 HELD_OUT = 0.2
 """Share of each class's training images on which the setting is chosen."""
+LIMITED = 1
+"""SciPy's status of a minimisation that the limit of iterations ended."""
 Indices = Int64[np.ndarray, " chosen"]
 
 
@@ -69,6 +71,8 @@ class Linear:
     """(value, accuracy on the held-out training images) for each value tried; empty if there was only one."""
     logits: Float32[np.ndarray, "example label"]
     """Logits of the test images, one column for each of the training split's classes."""
+    limited: bool = False
+    """Whether the limit of iterations ended lbfgs before the optimum."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,17 +131,17 @@ def linear_probe(
                 "(--l2; --rates with sgd)"
             )
         problem = build_problem(train, everything[~held])
-        weights = solve(problem, everything[~held], grid, options)
+        weights, _ = solve(problem, everything[~held], grid, options)
         shares = [measure_accuracy(problem, one, everything[held]) for one in weights]
         tried = tuple(zip(grid, shares, strict=True))
         chosen = max(tried, key=lambda one: (one[1], one[0] if options.solver == "lbfgs" else -one[0]))[0]
     problem = build_problem(train, everything)
-    (weights,) = solve(problem, everything, [chosen], options)
+    (weights,), limited = solve(problem, everything, [chosen], options)
     if not weights.isfinite().all():
         raise ConfigError(f"the linear probe diverged at {chosen:g}; give smaller rates (--rates), or solver lbfgs")
     logits = score(problem, weights, test.vectors)
     right = int((logits.argmax(1) == test.labels).sum())
-    return Linear(right / len(test), wilson_interval(right, len(test)), options.solver, chosen, tried, logits)
+    return Linear(right / len(test), wilson_interval(right, len(test)), options.solver, chosen, tried, logits, limited)
 
 
 def check(options: LinearOptions) -> list[float]:
@@ -170,8 +174,9 @@ def build_problem(part: Features, indices: Indices) -> Whitened:
 
 def lbfgs(
     problem: Whitened, indices: Indices, grid: Sequence[float], options: LinearOptions
-) -> list[Float64[Tensor, "column label"]]:
-    """Return the optimal weights for each l2 (the last row is the bias), each starting from the next stronger one's."""
+) -> tuple[list[Float64[Tensor, "column label"]], bool]:
+    """Return the optimal weights for each l2 (the last row is the bias), each starting from the next stronger one's, and
+    whether the limit of iterations ended any of them before."""
     from scipy.optimize import minimize
 
     shape = (len(problem.mean) + 1, problem.outputs)
@@ -189,18 +194,20 @@ def lbfgs(
             gradient[-1] += error.sum(0) / len(indices)
         return loss, gradient.numpy().ravel()
 
-    found, start = {}, np.zeros(shape[0] * shape[1])
+    found, start, limited = {}, np.zeros(shape[0] * shape[1]), False
     limits = {"maxiter": options.steps, "maxfun": 2 * options.steps, "gtol": 1e-7, "ftol": 0.0}
     for l2 in sorted(grid, reverse=True):
-        start = minimize(objective, start, (l2,), "L-BFGS-B", jac=True, options=limits).x
+        ended = minimize(objective, start, (l2,), "L-BFGS-B", jac=True, options=limits)
+        start, limited = ended.x, limited or ended.status == LIMITED
         found[l2] = torch.from_numpy(start.reshape(shape).copy())
-    return [found[l2] for l2 in grid]
+    return [found[l2] for l2 in grid], limited
 
 
 def sgd(
     problem: Whitened, indices: Indices, grid: Sequence[float], options: LinearOptions
-) -> list[Float64[Tensor, "column label"]]:
-    """Return the weights for each rate, all of them trained side by side on the same batches."""
+) -> tuple[list[Float64[Tensor, "column label"]], bool]:
+    """Return the weights for each rate, all of them trained side by side on the same batches, and False: there is no
+    optimum to fall short of."""
     rates = torch.tensor(grid, dtype=torch.float32)[:, None, None]
     weights = torch.zeros(len(grid), len(problem.mean) + 1, problem.outputs)
     momentum = torch.zeros_like(weights)
@@ -218,7 +225,7 @@ def sgd(
             momentum = 0.9 * momentum + x.T @ error / len(labels)
             weights = weights - rates * 0.5 * (1 + math.cos(math.pi * step / steps)) * momentum
             step += 1
-    return [one.double() for one in weights]
+    return [one.double() for one in weights], False
 
 
 def measure_accuracy(problem: Whitened, weights: Float64[Tensor, "column label"], indices: Indices) -> float:

@@ -16,7 +16,7 @@ from vitreous.evaluation.probes.measurement import Found, decisions
 from vitreous.evaluation.probes.options import ProbeOptions
 from vitreous.metrics.classification import evaluate_logits, find_indices
 from vitreous.metrics.headline import format_interval
-from vitreous.reports.blocks import Beside, Drawing, Numbers, Section, Table, Words
+from vitreous.reports.blocks import Beside, Drawing, Note, Numbers, Section, Table, Words
 from vitreous.reports.evaluation.accuracy import build_calibration, build_confusions, tabulate_classes
 
 FEW_SHOT_WORDS = (
@@ -29,6 +29,7 @@ LINEAR_WORDS = {
     "sgd": "Multinomial logistic regression on whitened features, by stochastic gradient descent; the rate was "
     "chosen on a held-out fifth of the training images, and the probe then trained on all of them.",
 }
+LIMITED = "the limit of iterations ended L-BFGS before its optimum"
 KNN_WORDS = (
     "k is the one that is best on the training images, each classified by the others; the test images were not "
     "involved."
@@ -138,7 +139,7 @@ def build_linear_sections(found: Linear, train: Features, test: Features) -> lis
         ("balanced accuracy", f"{metrics.balanced:.1%}", "mean recall of the classes"),
         (name, f"{found.chosen:g}", "chosen on held-out training images" if found.tried else "given"),
     ]
-    blocks: list[Any] = [Numbers(figures)]
+    blocks: list[Any] = [Numbers(figures), *([Note("Not at the optimum:", f"{LIMITED}.")] if found.limited else [])]
     if found.tried:
         points = [(float(np.log10(value)), share) for value, share in found.tried]
         chart = draw_lines(
@@ -170,14 +171,15 @@ def tabulate_tried(found: Linear) -> Table:
 
 def encode_linear(found: Linear) -> dict[str, Any]:
     """Return the numbers as JSON values."""
-    keys = ("accuracy", "interval", "solver", "chosen", "tried")
+    keys = ("accuracy", "interval", "solver", "chosen", "tried", "limited")
     return {"test_images": len(found.logits), **{key: getattr(found, key) for key in keys}}
 
 
 def write_headline(found: Linear | KNN) -> str:
     """Describe a probe's result in a line."""
     name = "k" if isinstance(found, KNN) else "l2" if found.solver == "lbfgs" else "rate"
-    return f"top-1  {found.accuracy:.2%}   ({format_interval(found.interval)}), {name} {found.chosen:g}"
+    limited = f"; {LIMITED}" if isinstance(found, Linear) and found.limited else ""
+    return f"top-1  {found.accuracy:.2%}   ({format_interval(found.interval)}), {name} {found.chosen:g}{limited}"
 
 
 def build_knn_sections(found: KNN, options: KNNOptions, train: Features, test: Features) -> list[Section]:
