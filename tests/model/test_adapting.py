@@ -41,6 +41,14 @@ def test_lora_starts_as_the_model_and_trains_little() -> None:
     assert sum("up" in name for name in trained) == 3 * 4
 
 
+def test_lora_leaves_the_mlps_of_positions() -> None:
+    model = random_model(positions="bias-log")
+    before = model(images())
+    add_lora(model, rank=4)
+    assert sum(name.endswith(".up") for name in model.state_dict()) == 3 * 4
+    torch.testing.assert_close(model(images()), before)
+
+
 def test_lora_merges_and_unmerges() -> None:
     model = random_model()
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}

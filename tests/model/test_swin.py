@@ -189,15 +189,17 @@ def test_the_second_versions_branches_begin_at_zero_and_cosines_don_t_decay() ->
     assert known["stages.1.merge.reduce.weight"].matrices == 1
 
 
-def test_lora_reaches_the_blocks_and_merges() -> None:
-    model = create(tiny()).eval()
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_lora_reaches_the_blocks_and_merges(version: str) -> None:
+    model = create(tiny(version=version)).eval()
     names = list(model.state_dict())
     add_lora(model, 2)
+    assert sum(name.endswith(".up") for name in model.state_dict()) == 4 * len(model.blocks)
     with torch.no_grad():
         for module in model.modules():
             if hasattr(module, "up"):
                 module.up.normal_(generator=torch.Generator().manual_seed(1))
-    plain = create_empty(tiny())
+    plain = create_empty(tiny(version=version))
     plain.load_state_dict(merge_state(model), assign=True)
     assert list(plain.state_dict()) == names
     assert torch.allclose(plain.eval()(images(32, 48)), model(images(32, 48)), atol=1e-5)

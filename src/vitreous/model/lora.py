@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitreous.errors import ConfigError
-from vitreous.model.parameters import KERNEL, ZERO, Role
+from vitreous.model.parameters import KERNEL, ZERO, Dense, Role
 
 LAYERS = ("qkv", "out", "expand", "contract")
 """The encoder's dense layers: of attention and of the MLP."""
@@ -94,7 +94,7 @@ def add_lora(
     blocks = nn.ModuleList(model.blocks)
     for place, base in list(blocks.named_modules()):
         parent, _, own = place.rpartition(".")
-        if own in layers and isinstance(base, nn.Linear):
+        if own in layers and isinstance(base, Dense):  # those of positions' MLPs are plain
             updated = LoRA(base, rank, rank if alpha is None else alpha, generator)
             setattr(blocks.get_submodule(parent), own, updated)
 
