@@ -214,6 +214,8 @@ def test_no_kind_of_positions_takes_a_rule_that_there_is_not(kind: str) -> None:
     [
         ({"pool": "class+mean", "class_token": False}, "class_token=True"),
         ({"distillation_token": True, "pool": "mean"}, "distillation token needs"),
+        ({"distillation_token": True, "final_norm": "pooled"}, "32 wide; set final_norm='tokens'"),
+        ({"distillation_token": True, "pre_logits": True, "pre_logits_width": 12}, "and pre_logits_width=0"),
         ({"positions": "learned2d", "width": 33, "heads": 1}, "it must be even"),
         ({"rotary": RotaryConfig("cells"), "width": 36, "heads": 6}, "divisible by 4, not 6"),
         ({"position_init": "sincos2d", "positions": "learned2d"}, "is for learned positions"),

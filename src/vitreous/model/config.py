@@ -240,6 +240,11 @@ class ViTConfig:
             raise ConfigError(f"pool={self.pool!r} needs class_token=True; or choose pool='mean'")
         if self.distillation_token and not (self.class_token and self.pool == "class"):
             raise ConfigError("a distillation token needs class_token=True and pool='class'")
+        if self.distillation_token and (self.final_norm == "pooled" or self.head_inputs != self.width):
+            raise ConfigError(
+                f"the distillation token's head reads the normalised sequence, {self.width} wide; set final_norm='tokens' or "
+                "'none', and pre_logits_width=0"
+            )
         self._check_ranges()
         self._check_pool()
         self._check_positions()
