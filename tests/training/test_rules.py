@@ -25,9 +25,15 @@ TOUCHED = {
     "gated under Muon": {"model": replace(TINY.model, block=BlockConfig(mlp="swiglu")), "optimizer": MUON},
     "LoRA under Muon": {"lora": 3, "optimizer": MUON},
     "SGD": {"optimizer": SGD},
+    "offsets by an MLP": {"model": replace(TINY.model, positions="bias-log"), "freeze": "positions"},
+    "shared offsets": {
+        "model": replace(TINY.model, positions="bias-log", position_placement="shared"),
+        "optimizer": OptimizerConfig(layer_decay=0.75),
+    },
 }
 UNTOUCHED = {
     "AdamW": {},
+    "offsets of each block": {"model": replace(TINY.model, positions="bias-log"), "freeze": "trunk"},
     "Muon": {"optimizer": MUON},
     "relative without decay": {
         "model": replace(TINY.model, positions="relative"),

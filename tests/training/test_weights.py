@@ -12,11 +12,14 @@ from tests.support.training import TINY, Listener, digest, exported
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
 from vitreous.errors import CheckpointError, ConfigError
-from vitreous.model.config import RegularisationConfig
+from vitreous.model.config import RegularisationConfig, RotaryConfig
+from vitreous.model.factory import create
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.run_folder import list_checkpoint_steps
 from vitreous.training.assembly import build_job
+from vitreous.training.initial_weights import select_frozen
 from vitreous.training.reporter import Silent
+from vitreous.training.resolve import check_kind
 from vitreous.training.run import resume, train
 from vitreous.weights.model_folder import load_model
 
@@ -112,15 +115,35 @@ def test_frozen_parts_stay_to_the_bit(base, go, freeze, fixed):
 
 @pytest.mark.parametrize(
     ("positions", "place"),
-    [("learned2d", "layers"), ("learned", "shared"), ("relative", "layers"), ("bias", "shared"), ("bias", "layers")],
-)
+    [
+        ("learned2d", "layers"), ("learned", "shared"), ("relative", "layers"), ("bias", "shared"), ("bias", "layers"),
+        ("bias-log", "shared"), ("bias-log-swin", "layers"), ("none", "input"),
+    ],
+)  # fmt: skip
 def test_frozen_positions_are_all_that_there_are(positions, place):
-    model = replace(TINY.model, positions=positions, position_placement=place, registers=2)
+    rotary = RotaryConfig("mixed" if positions == "none" else "none")
+    model = replace(TINY.model, positions=positions, position_placement=place, registers=2, rotary=rotary)
     job = build_job(replace(TINY, model=model, freeze="positions"), open_dataset(TINY.data), Silent())
     still = {name for name, parameter in job.model.named_parameters() if not parameter.requires_grad}
-    tables = ("positions.", "layer_positions.", "relative.")
+    tables = ("positions.", "layer_positions.", "relative.", "rotary.")
     assert still == {name for name, _ in job.model.named_parameters() if any(part in name for part in tables)}
     assert still
+
+
+@pytest.mark.parametrize("place", ["input", "shared"])
+@pytest.mark.parametrize("positions", ["bias", "bias-log"])
+def test_frozen_blocks_hold_their_own_positions(positions, place):
+    model = create(replace(TINY.model, positions=positions, position_placement=place))
+    for freeze, free in ((1, ("blocks.1.", "norm.", "head.")), ("trunk", ("head.",))):
+        for part in select_frozen(model, freeze):
+            part.requires_grad_(False)
+        assert all(value.requires_grad == name.startswith(free) for name, value in model.named_parameters())
+
+
+def test_positions_that_nothing_learns_are_not_frozen():
+    model = replace(TINY.model, positions="sincos2d")
+    with pytest.raises(ConfigError, match="those of this model, sincos2d, are not learned"):
+        check_kind(replace(TINY, model=model, freeze="positions"))
 
 
 def test_a_new_head_starts_at_the_bias_that_is_asked_for_and_a_kept_one_stays(base):

@@ -149,7 +149,7 @@ class Trunk:
 
     positions: Sequence[nn.Module]
     front: Sequence[nn.Module | nn.Parameter]
-    """The layers before the blocks, positions included."""
+    """The layers before the blocks, and positions that are in none of them."""
     blocks: Sequence[nn.Module]
     norm: nn.Module
 

@@ -27,6 +27,9 @@ from vitreous.model.positions.resize import ALL_RULES
 from vitreous.model.positions.rotary import MixedRotary, Rotary
 from vitreous.shapes import Size
 
+POSITIONS = (AddedPositions, Relative, OffsetBias, Rotary, MixedRotary)
+"""All modules of positions."""
+
 
 class ViT(nn.Module):
     """An image is worth rows x cols words.
@@ -81,8 +84,9 @@ class ViT(nn.Module):
     def trunk(self) -> Trunk:
         """All but the heads and their pooling."""
         tokens = (self.class_token, self.distillation_token, self.registers)
-        positions = [module for module in self.modules() if isinstance(module, (AddedPositions, Relative))]
-        front = [self.patches, *positions, *(token for token in tokens if token is not None), self.embed_norm]
+        positions, inside = [one for one in self.modules() if isinstance(one, POSITIONS)], set(self.blocks.modules())
+        outside = (one for one in positions if one not in inside)
+        front = [self.patches, *outside, *(token for token in tokens if token is not None), self.embed_norm]
         return Trunk(positions, front, list(self.blocks), self.norm)
 
     @property
@@ -294,7 +298,7 @@ class ViT(nn.Module):
         self.image = image
         rows, cols = self.config.patch
         for module in self.modules():
-            if isinstance(module, (AddedPositions, Relative, OffsetBias, Rotary, MixedRotary)):
+            if isinstance(module, POSITIONS):
                 module.place(Size(image.rows // rows, image.cols // cols))
 
     def run_block(self, block: nn.Module, z: Tensor, places: Places) -> Tensor:

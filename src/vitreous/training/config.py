@@ -155,8 +155,8 @@ class RunConfig:
     """With head logistic, and validation images that were held out of the training images: once the model is measured on
     them, fit the head to all images. The reported accuracy stays the measured one."""
     freeze: Literal["none", "positions", "patches", "trunk"] | int = "none"
-    """Parts that stay unchanged: none, positions, patches (with positions), trunk (all but the head), or the first n
-    blocks. For a ResNet or EfficientNet, patches is its root, and blocks are its units."""
+    """Parts that stay unchanged: none, positions, patches (with tokens, and positions that are in no block), trunk (all but the
+    head and its pooling), or those of patches and the first n blocks. For a ResNet or EfficientNet, patches is its root, and blocks are its units."""
     lora: int = 0
     """Rank of LoRA around the encoder's dense layers, everything else but the head frozen; 0: off. Exported merged."""
     duration: str = "90ep"

@@ -127,6 +127,11 @@ def check_kind(config: RunConfig) -> None:
         check_swin_training(config.regularisation)
     else:
         config.regularisation.check_model(model)
+        learned = model.in_attention or model.positions.startswith("learned") or model.rotary.kind == "mixed"
+        if config.freeze == "positions" and not learned:
+            raise ConfigError(
+                f"freeze is positions, but those of this model, {model.positions}, are not learned; leave out --freeze"
+            )
 
 
 def check_pseudo_labels(config: RunConfig, dataset: Dataset) -> None:

@@ -14,7 +14,7 @@ from vitreous.model.config import ViTConfig
 from vitreous.settings import from_dict
 from vitreous.training.config import RunConfig
 
-RULES = 3
+RULES = 4
 """The number written today; a file without one has 1."""
 
 
@@ -57,11 +57,21 @@ def touches_draws(config: RunConfig) -> bool:
     return bool(left_out.dropout or left_out.drop_path or left_out.patch_dropout)
 
 
+def touches_frozen_positions(config: RunConfig) -> bool:
+    """Return whether `freeze` or layer-wise decay left out some positions in the attention, or reached those of later blocks."""
+    model, rates = config.model, config.optimizer.layer_decay < 1
+    if not isinstance(model, ViTConfig) or not (model.in_attention or model.rotary.kind == "mixed"):
+        return False
+    left_out = model.position_placement == "shared" and model.positions.startswith("bias-log")
+    return (left_out and (rates or config.freeze == "trunk")) or config.freeze not in ("none", "trunk")
+
+
 CHANGES = (
     Change(2, "decayed some positions and registers, and gave tables to Muon", touches_positions),
     Change(2, "passed SGD's decoupled weight decay through the momentum", touches_sgd_decay),
     Change(2, "trained a distilled model's two heads by one loss on their mean", touches_distillation),
     Change(3, "drew dropout, drop path and patch dropout for a whole batch, and not for each example", touches_draws),
+    Change(4, "froze other positions in the attention", touches_frozen_positions),
 )
 
 
