@@ -79,6 +79,13 @@ def test_lora_refuses_nonsense() -> None:
         add_lora(random_model(), rank=2, layers=("qkv", "head"))
 
 
+def test_a_model_with_lora_is_not_rebuilt() -> None:
+    model = random_model()
+    add_lora(model, rank=2)
+    with pytest.raises(ConfigError, match=r"load merge_state\(model\) into a plain model"):
+        model.resize((8, 8))
+
+
 def test_a_grown_kernel_embeds_a_grown_patch_alike() -> None:
     """Where the patch grows, the resampled kernel embeds its resized copy exactly as before (2212.08013, section 3.4)."""
     kernel, patch = torch.randn(8, 3, 4, 5), torch.randn(3, 4, 5)

@@ -151,7 +151,10 @@ def test_a_rebuilt_model_is_trained_as_before() -> None:
     model = small()
     model.regularise(RegularisationConfig(0.1, 0.2, "constant", 0.5))
     model.recompute = True
+    model.patches.requires_grad_(False)
+    learned = [one.requires_grad for one in model.parameters()]
     for other in (model.resize((16, 20)), model.repatch((8, 8))):
+        assert [one.requires_grad for one in other.parameters()] == learned
         assert other.regularisation == model.regularisation
         assert other.recompute
         assert [block.mlp_drop_path.rate for block in other.blocks] == [0.2] * 3

@@ -7,6 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from vitreous.errors import ConfigError
+from vitreous.model.lora import iterate_adapted
+
 Kind = TypeVar("Kind", bound=nn.Module)
 
 
@@ -33,8 +36,19 @@ def build_empty(kind: Callable[[Any], Kind], config: Any) -> Kind:
 
 
 def rebuild(model: Kind, config: Any, weights: Mapping[str, Tensor], *, share: bool = False) -> Kind:
-    """Return a model of the same class for another configuration, with copies of these weights, on the same device
-    and in the same mode. `share` reuses the tensors themselves, if the old model is no longer needed."""
+    """Return a model of the same class for another configuration, with copies of these weights, on the same device,
+    in the same mode and frozen where it is. `share` reuses the tensors themselves, if the old model is no longer needed.
+
+    Raises:
+        ConfigError: the model has LoRA's updates.
+    """
+    if any(iterate_adapted(model)):
+        raise ConfigError(
+            "a model with LoRA can't be made anew; load merge_state(model) into a plain model first, and take that"
+        )
     other = build_empty(type(model), config)
     other.load_state_dict({name: one if share else one.clone() for name, one in weights.items()}, assign=True)
+    old = dict(model.named_parameters())
+    for name, parameter in other.named_parameters():
+        parameter.requires_grad_(name not in old or old[name].requires_grad)
     return other.to(next(model.parameters()).device).train(model.training)
