@@ -91,6 +91,21 @@ def test_every_parameter_learns_and_the_seed_decides() -> None:
     assert all(name.startswith("decoder.") for name in first.extras())
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"attention_head_width": 8},
+        {"pool": "map", "pool_heads": 8},
+        {"pool": "class+mean", "pool_layers": 2},
+        {"distillation_token": True, "pre_logits": True, "pre_logits_width": 32},
+    ],
+)
+def test_what_the_encoder_ends_with_is_not_the_decoders(settings: dict) -> None:
+    plain = made(replace(MODEL, registers=0), decoder_width=20).extras()
+    found = made(replace(MODEL, registers=0, **settings), decoder_width=20).extras()
+    assert all(torch.equal(tensor, plain[name]) for name, tensor in found.items())
+
+
 AXIAL = replace(MODEL, block=BlockConfig(attention="axial"), class_token=False, registers=0, pool="mean")
 
 

@@ -9,6 +9,7 @@ from tests.support.training import TINY, digest
 
 from vitreous.errors import RunError
 from vitreous.model.config import BlockConfig
+from vitreous.objectives.config import MaskedAutoencoderConfig
 from vitreous.run_folder import list_checkpoint_steps
 from vitreous.settings import to_dict
 from vitreous.training import run as running
@@ -30,9 +31,11 @@ TOUCHED = {
         "model": replace(TINY.model, positions="bias-log", position_placement="shared"),
         "optimizer": OptimizerConfig(layer_decay=0.75),
     },
+    "decoder's heads": {"model": replace(TINY.model, attention_head_width=8), "objective": MaskedAutoencoderConfig()},
 }
 UNTOUCHED = {
     "AdamW": {},
+    "decoder": {"objective": MaskedAutoencoderConfig()},
     "offsets of each block": {"model": replace(TINY.model, positions="bias-log"), "freeze": "trunk"},
     "Muon": {"optimizer": MUON},
     "relative without decay": {

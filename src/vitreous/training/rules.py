@@ -11,6 +11,7 @@ from typing import Any
 
 from vitreous.errors import RunError
 from vitreous.model.config import ViTConfig
+from vitreous.objectives.config import MaskedAutoencoderConfig
 from vitreous.settings import from_dict
 from vitreous.training.config import RunConfig
 
@@ -66,12 +67,19 @@ def touches_frozen_positions(config: RunConfig) -> bool:
     return (left_out and (rates or config.freeze == "trunk")) or config.freeze not in ("none", "trunk")
 
 
+def touches_decoder(config: RunConfig) -> bool:
+    """Return whether a decoder's heads were as wide as the encoder's were set to be."""
+    masked = isinstance(config.objective, MaskedAutoencoderConfig) and isinstance(config.model, ViTConfig)
+    return masked and bool(config.model.attention_head_width)
+
+
 CHANGES = (
     Change(2, "decayed some positions and registers, and gave tables to Muon", touches_positions),
     Change(2, "passed SGD's decoupled weight decay through the momentum", touches_sgd_decay),
     Change(2, "trained a distilled model's two heads by one loss on their mean", touches_distillation),
     Change(3, "drew dropout, drop path and patch dropout for a whole batch, and not for each example", touches_draws),
     Change(4, "froze other positions in the attention", touches_frozen_positions),
+    Change(4, "gave a decoder the encoder's width of heads", touches_decoder),
 )
 
 
