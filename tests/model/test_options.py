@@ -67,6 +67,17 @@ def test_other_resolutions(case: str) -> None:
     assert model.resize((64, 32))(torch.randn(1, 3, 64, 32)).shape == (1, 5)
 
 
+@pytest.mark.parametrize("precision", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("positions", ["relative", "bias", "bias-log", "learned"])
+def test_other_resolutions_in_other_precisions(positions: str, precision: torch.dtype) -> None:
+    model = create(ViTConfig(**SMALL | {"positions": positions}), seed=1).to(precision)
+    pixels = torch.randn(2, 3, 16, 24, dtype=precision)
+    resized = model.resize((16, 24))
+    assert {tensor.dtype for tensor in resized.state_dict().values()} == {resized(pixels).dtype} == {precision}
+    model.set_resolution(Size(16, 24))
+    assert model(pixels).dtype == precision
+
+
 def test_class_of_several_blocks_is_what_stands_there() -> None:
     model = create(ViTConfig(**SMALL | CASES["several blocks"]), seed=1)
     pixels = torch.randn(2, 3, 32, 48)

@@ -50,18 +50,16 @@ class Relative(nn.Module):
 
     def resize(self, to: Size, rule: str) -> dict[str, Tensor]:
         """Return this module's state for another grid."""
-        return {
-            "table": (
-                resize_table_matrix(self.kind, self.grid, to, self.prefix, rule) @ self.table.detach().double()
-            ).float()
-        }
+        table = self.table.detach()
+        matrix = resize_table_matrix(self.kind, self.grid, to, self.prefix, rule)
+        return {"table": (matrix @ table.cpu().double()).to(table)}  # some devices have no float64
 
     def _serve(self, grid: Size) -> None:
         device = self.table.device if self.table.device.type != "meta" else torch.device("cpu")
         self.places = index_offsets(self.kind, grid, self.prefix).to(device)
         same = grid == self.grid
         matrix = None if same else resize_table_matrix(self.kind, self.grid, grid, self.prefix, "bilinear")
-        self.matrix = None if matrix is None else matrix.float().to(device)
+        self.matrix = None if matrix is None else matrix.to(self.table.dtype).to(device)
 
 
 def count_rows(kind: str, grid: Size, prefix: int) -> int:
