@@ -177,6 +177,7 @@ def test_a_distilled_models_heads_are_averaged() -> None:
         z = model.tokens(images())
         expected = (model.head(z[:, 0]) + model.distillation_head(z[:, 1])) / 2
         torch.testing.assert_close(model(images()), expected)
+        assert torch.equal(model.intermediates(images(), ["logits"])["logits"], model(images()))
 
 
 def test_maps_are_the_patches_of_a_block() -> None:

@@ -119,6 +119,8 @@ def test_intermediates_are_named_and_the_same_bits() -> None:
     with pytest.raises(UnknownName, match=r"block\.1"):
         model.intermediates(images(model), ["blok.1"])
     assert not any(module._forward_hooks for module in model.modules())
+    with pytest.raises(UnknownName, match="'norm'"):
+        small(final_norm="none").intermediates(images(model), ["norm"])
 
 
 def test_recomputing_changes_no_number() -> None:

@@ -203,11 +203,13 @@ class ViT(nn.Module):
         block, without the final norm), "norm" (the sequence after the final norm), "pooled", "pre_logits", "logits".
 
         Raises:
-            UnknownName: a name that is none of these.
+            UnknownName: a name that is none of these, or "norm" of a model without a final norm.
         """
-        places = {"patches": self.patches, "embedded": self.dropout}
+        places: dict[str, nn.Module] = {"patches": self.patches, "embedded": self.dropout}
         places |= {f"block.{index}": block for index, block in enumerate(self.blocks)}
-        places |= {"norm": self.norm, "pooled": self.pool, "pre_logits": self.pre_logits, "logits": self.head}
+        places |= {"pooled": self.pool, "pre_logits": self.pre_logits, "logits": self}
+        if self.config.final_norm != "none":
+            places["norm"] = self.norm
         return gather_outputs(self, images, places, names)
 
     def maps(
