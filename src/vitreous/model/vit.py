@@ -238,8 +238,13 @@ class ViT(nn.Module):
         copy are embedded as similarly as possible. The rule says how that copy is made: FlexiViT's own is "bilinear".
 
         Raises:
+            ConfigError: the norm before the embedding has a scale for each pixel of a patch.
             UnknownName: no such rule.
         """
+        if self.config.patch_norm == "both":
+            raise ConfigError(
+                "patch_norm='both' has a scale for each pixel of a patch, so patches can't change their size"
+            )
         image = (self.config.grid.rows * patch[0], self.config.grid.cols * patch[1])
         config = replace(self.config, image=image, patch=tuple(patch))
         kernel = resample_kernel(self.patches.kernel.detach(), Size(*config.patch_shape[1:]), rule)
