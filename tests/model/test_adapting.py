@@ -98,6 +98,8 @@ def test_another_patch_size_on_the_same_grid() -> None:
     model = random_model().repatch((8, 6))
     assert model.config.image == (32, 36)
     assert model(images(rows=32, cols=36)).shape == (2, 5)
+    with pytest.raises(ConfigError, match="a scale for each pixel of a patch"):
+        random_model(patch_norm="both").repatch((8, 6))
 
 
 SETTINGS = [
@@ -106,6 +108,7 @@ SETTINGS = [
     {"positions": "learned2d", "registers": 2},
     {"positions": "learned", "position_placement": "layers"},
     {"positions": "none", "rotary": RotaryConfig("centred", 100.0), "registers": 2},
+    {"positions": "none", "position_placement": "layers"},
     {"pool": "map"},
 ]
 

@@ -185,10 +185,10 @@ def add_positions(
 ) -> Float[Tensor, "batch token dim"]:
     """Add positions before a block: to each image those of its own grid. `among`: grids, layout and the rule of resizing."""
     grids, layout, rule = among
+    if model.positions is None or (index and model.config.position_placement == "input"):
+        return z
     layered = index and model.config.position_placement == "layers"
     module = model.layer_positions[index - 1] if layered else model.positions
-    if module is None or (index and model.config.position_placement == "input"):
-        return z
     assert isinstance(module, AddedPositions)
     vectors = {grid: module.vectors_on(grid, rule) for grid in set(grids)}
     return z + layout.join([vectors[grid] for grid in grids]).to(z.dtype)
