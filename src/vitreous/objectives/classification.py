@@ -138,7 +138,7 @@ class Classify(Supervised):
             losses = -(smoothed * F.log_softmax(logits, dim=1)).sum(1)
         else:
             losses = F.binary_cross_entropy_with_logits(logits, smoothed, reduction="none").sum(1)
-        return losses if self.class_weights is None else losses * (targets @ self.class_weights)
+        return losses if self.class_weights is None else losses * (targets * self.class_weights).sum(1)
 
 
 def distil(
