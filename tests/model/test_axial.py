@@ -159,6 +159,8 @@ def test_names() -> None:
     assert build_vit_config("Axial-B/16", block=BlockConfig(norm="rms")).block == BlockConfig(
         attention="axial", norm="rms"
     )
+    with pytest.raises(ConfigError, match="block is None"):
+        build_vit_config("Axial-B/16", block=None)
     assert build_vit_config("R50+Axial-B/16").stem == build_vit_config("R50+B/16").stem
     assert create(build_vit_config("Axial-mu/16", image=(32, 48), classes=2)).config.depth == 2
 

@@ -214,6 +214,12 @@ def test_unknown_models_suggest_the_nearest(name: str, suggested: str) -> None:
         build_vit_config(name)
 
 
+@pytest.mark.parametrize("name", ["S/{}", "S/16x{}", "R{}+B/16", "R{}x1", "R50x{}"])
+def test_no_number_of_a_name_is_too_long_to_be_refused(name: str) -> None:
+    with pytest.raises(UnknownName, match="Known"):
+        build_config(name.format("9" * 5000))
+
+
 def test_former_settings_are_answered_by_todays() -> None:
     with pytest.raises(UnknownName, match="'norm_at'; did you mean 'final_norm'"):
         build_config("S/16", norm_at="none")

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from vitreous.errors import ConfigError, UnknownName
-from vitreous.model.config import BlockConfig, ViTConfig
+from vitreous.model.config import ViTConfig
 from vitreous.model.resnet_config import plan_hybrid
 from vitreous.shapes import Size
 
@@ -43,7 +43,9 @@ AXIAL = r"(?:R\d*\+)?Axial-"
 
 def parse_name(name: str) -> tuple[Shape, Size]:
     """Read "S/16", "B/16x8" (rows x cols of a patch), "R50+B/16" or "Axial-B/16" as (shape, patch size in pixels)."""
-    match = re.fullmatch(r"(?:R\d*\+)?(?:Axial-)?(?:ViT-)?(?P<size>\w+)/(?P<rows>\d+)(?:x(?P<cols>\d+))?", name)
+    match = re.fullmatch(
+        r"(?:R\d{0,6}\+)?(?:Axial-)?(?:ViT-)?(?P<size>\w+)/(?P<rows>\d{1,6})(?:x(?P<cols>\d{1,6}))?", name
+    )
     if match is None:
         known = [f"{size}/16" for size in SIZES]
         raise UnknownName("model", name, [*known, *OTHERS], translate_name(name))
@@ -85,8 +87,9 @@ def build_vit_config(name: str, **overrides: Any) -> ViTConfig:
     """Return the configuration called e.g. "S/16", "R50+B/16" or "Axial-B/16", with any field overridden."""
     shape, patch = parse_name(name)
     config = {"patch": tuple(patch), "stem": plan_hybrid(name, patch)[0], **shape._asdict()}
-    if re.match(AXIAL, name):
-        # Two axial blocks count as one block of full attention.
-        overrides["block"] = replace(overrides.get("block", BlockConfig()), attention="axial")
-        config |= {"depth": 2 * shape.depth, "class_token": False, "pool": "mean"}
-    return ViTConfig(**(config | overrides))
+    if not re.match(AXIAL, name):
+        return ViTConfig(**(config | overrides))
+    # Two axial blocks count as one block of full attention.
+    config |= {"depth": 2 * shape.depth, "class_token": False, "pool": "mean"}
+    made = ViTConfig(**(config | overrides))
+    return replace(made, block=replace(made.block, attention="axial"))

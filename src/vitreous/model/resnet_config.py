@@ -253,7 +253,7 @@ def build_resnet_config(name: str, **overrides: Any) -> ResNetConfig:
     >>> build_resnet_config("R18x1").unit
     'basic'
     """
-    match = re.fullmatch(r"(?:BiT-)?R(?P<layers>\d+)x(?P<width>[1-9]\d*)", name)
+    match = re.fullmatch(r"(?:BiT-)?R(?P<layers>\d{1,6})x(?P<width>[1-9]\d{0,5})", name)
     known = UNITS | BASIC_UNITS
     if match is None or int(match["layers"]) not in known:
         raise UnknownName("ResNet", name, [f"R{layers}x{width}" for layers in known for width in (1, 2, 3, 4)])
