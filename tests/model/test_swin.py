@@ -225,6 +225,7 @@ def test_the_trunk_is_everything_but_the_head() -> None:
         ({"depths": (2, 0)}, "depths is .* at least 1"),
         ({"depths": ()}, "depths is .* at least 1"),
         ({"classes": -1}, "classes is -1"),
+        ({"norm_eps": -1.0}, "norm_eps is -1"),
         ({"version": "v3"}, "version is 'v3'"),
         ({"image": (0, 32)}, "image is .* at least 1"),
     ],

@@ -219,7 +219,10 @@ def test_no_kind_of_positions_takes_a_rule_that_there_is_not(kind: str) -> None:
         ({"distillation_token": True, "pre_logits": True, "pre_logits_width": 12}, "and pre_logits_width=0"),
         ({"positions": "learned2d", "width": 33, "heads": 1}, "it must be even"),
         ({"rotary": RotaryConfig("cells"), "width": 36, "heads": 6}, "divisible by 4, not 6"),
-        ({"position_init": "sincos2d", "positions": "learned2d"}, "is for learned positions"),
+        ({"position_init": "sincos2d", "positions": "learned2d"}, "not for 'learned2d'; set position_init='normal'"),
+        ({"patch": (0, 4)}, r"patch is \(0, 4\); it must be at least 1"),
+        ({"norm_eps": -1.0}, "norm_eps is -1; it must be at least 0"),
+        ({"position_temperature": 0.0}, "position_temperature is 0; it must be above 0"),
         ({"registers": -1}, "0 \\(none\\) or more"),
         (AXIAL | {"registers": 1}, r"\[class\] and registers have no place; set class_token=False"),
         (AXIAL | {"class_token": True}, r"\[class\] and registers have no place"),
@@ -245,6 +248,13 @@ def test_words_of_blocks_and_angles_are_held_to_those_that_there_are() -> None:
         BlockConfig(norm="batch")
     with pytest.raises(ConfigError, match="kind is 'axial'"):
         RotaryConfig("axial")
+
+
+def test_angles_need_a_temperature_and_a_grid() -> None:
+    with pytest.raises(ConfigError, match=r"rotary\.temperature is 0; it must be above 0"):
+        RotaryConfig("cells", 0.0)
+    with pytest.raises(ConfigError, match=r"rotary\.reference is \(0, 4\); its rows and columns"):
+        RotaryConfig("cells", reference=(0, 4))
 
 
 @pytest.mark.usefixtures("as_users_run_it")

@@ -69,7 +69,8 @@ def test_each_end_of_a_range(name):
             wrong = float(end) + outside if float(end) < 1e6 else 2.0**70
         else:
             wrong = end
-        with pytest.raises(ConfigError, match=rf"^{name} is .*; it must be (at|above|below|a whole number)") as caught:
+        said = rf"^({name}|{name.removeprefix('model.')}) is .*; it must be (at|above|below|a whole number)"
+        with pytest.raises(ConfigError, match=said) as caught:
             check_ranges(changed(name, like(old, wrong)))
         assert "\n" not in str(caught.value)
 

@@ -81,6 +81,10 @@ class RotaryConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.temperature <= 0:
+            raise ConfigError(f"rotary.temperature is {self.temperature:g}; it must be above 0")
+        if self.reference is not None and min(self.reference) < 1:
+            raise ConfigError(f"rotary.reference is {self.reference}; its rows and columns must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -225,9 +229,11 @@ class ViTConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if min(self.patch) < 1:
+            raise ConfigError(f"patch is {self.patch}; it must be at least 1")
         for size, patch, axis in zip(self.image, self.patch, ("rows", "cols"), strict=True):
-            if patch < 1 or size < 1 or size % patch:
-                near = max(patch, round(size / max(patch, 1)) * patch)
+            if size < 1 or size % patch:
+                near = max(patch, round(size / patch) * patch)
                 raise ConfigError(
                     f"an image of {size} {axis} can't be cut into patches of {patch}; use an image size that is a "
                     f"multiple of the patch, such as {near}"
@@ -282,6 +288,10 @@ class ViTConfig:
         ):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 (none) or more")
+        if self.norm_eps < 0:
+            raise ConfigError(f"norm_eps is {self.norm_eps:g}; it must be at least 0")
+        if self.position_temperature <= 0:
+            raise ConfigError(f"position_temperature is {self.position_temperature:g}; it must be above 0")
 
     def _check_positions(self) -> None:
         if ("sincos2d" in (self.positions, self.position_init) or self.positions == "sincos2d-mae") and self.width % 4:
@@ -293,7 +303,9 @@ class ViTConfig:
         if self.rotary.kind != "none" and self.per_head % 4:
             raise ConfigError(f"2-D rotary positions need a head width divisible by 4, not {self.per_head}")
         if self.position_init == "sincos2d" and self.positions not in ("learned", "sincos2d"):
-            raise ConfigError(f"position_init='sincos2d' is for learned positions, not for {self.positions!r}")
+            raise ConfigError(
+                f"position_init='sincos2d' is for learned positions, not for {self.positions!r}; set position_init='normal'"
+            )
 
     def _check_stem(self) -> None:
         stride = self.stem.stride

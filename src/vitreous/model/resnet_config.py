@@ -267,6 +267,8 @@ def build_resnet_config(name: str, **overrides: Any) -> ResNetConfig:
 class StemConfig:
     """The layers before the patch embedding, which then cuts the stem's map instead of the image."""
 
+    LARGEST: ClassVar[dict[str, int]] = {"units": 10_000, "width": 10_000, "convolutions": 2**17}
+    """Largest numbers for which a model is built."""
     kind: Literal["none", "resnet", "conv"] = "none"
     """none: patches of pixels. resnet: the paper's hybrids; a 7x7 convolution and a maximum over 3x3, each of stride 2,
     then stages of bottleneck units. conv (2106.14881): 3x3 convolutions of stride 2, each with group norm of one group

@@ -83,6 +83,8 @@ class SwinConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.classes < 0:
             raise ConfigError(f"classes is {self.classes}; it must be 0 (none) or more")
+        if self.norm_eps < 0:
+            raise ConfigError(f"norm_eps is {self.norm_eps:g}; it must be at least 0")
         self._check_stages()
 
     def _check_stages(self) -> None:
