@@ -21,8 +21,12 @@ from vitreous.evaluation.probes.logistic import fit_logistic_head
 from vitreous.model.factory import create
 from vitreous.model.names import build_vit_config
 from vitreous.model.resnet_config import ResNetConfig
+from vitreous.training import head_fit
+from vitreous.training.assembly import build_job
 from vitreous.training.config import OptimizerConfig
 from vitreous.training.initial_weights import scale_rates
+from vitreous.training.interrupt import Interrupt
+from vitreous.training.reporter import Silent
 from vitreous.training.run import resume
 from vitreous.weights.model_folder import load_model
 
@@ -218,3 +222,19 @@ def test_what_a_step_has_changed_has_no_temperature_of_the_head(go):
 def test_few_images_tell_no_temperature(go):
     few = go(replace(PROBE, data=replace(PROBE.data, holdout=0.975)))
     assert load_model(few.model).temperature == 1.0
+
+
+def test_a_view_shows_each_image_once_and_alone(monkeypatch):
+    config = replace(PROBE, head_views=1, augment=replace(PROBE.augment, views=3, mixup=0.8, cutmix=1.0))
+    job = build_job(config, open_dataset(PROBE.data), Silent())
+    batches, consumed = head_fit.load_train_batches, []
+
+    def load(*given):
+        for batch in batches(*given):
+            consumed.append(batch)
+            yield batch
+
+    monkeypatch.setattr(head_fit, "load_train_batches", load)
+    _, view = head_fit.read_views(job, job.model, job.stream.source, "training", Silent(), Interrupt())
+    assert sorted(torch.cat([batch.indices for batch in consumed]).tolist()) == list(range(len(view)))
+    assert all(bool((batch.weights == 1).all()) for batch in consumed)

@@ -83,7 +83,8 @@ def read_views(
     folder = ModelFolder(model, config.preprocess, config.decode, ())
     options = FeatureOptions(device=str(job.device), workers=config.workers)
     views = [features(folder, source, options, report)]
-    stream = replace(job.stream, source=source)
+    augment = replace(job.stream.augment, views=1, mixup=0.0, cutmix=0.0)  # each image once, and only itself
+    stream = replace(job.stream, source=source, augment=augment)
     for epoch in range(config.head_views):
         reporter.phase(f"features of augmented view {epoch + 1} of {config.head_views} of the {split} images")
         views.append(read_augmented_features(job, model.eval(), stream, epoch, report))
@@ -93,8 +94,9 @@ def read_views(
 def read_augmented_features(
     job: Job, model: Model, stream: TrainStream, epoch: int, report: Callable[[int, int], None]
 ) -> Features:
-    """Return the features of one epoch of a stream, in its source's order."""
-    vectors, done, count = None, 0, len(stream)
+    """Return the features of one epoch of a stream that shows each image once, in its source's order."""
+    vectors, count = None, len(stream)
+    seen = np.zeros(count, bool)
     for batch in load_train_batches(stream, epoch * count, min(64, count), (epoch + 1) * count, job.config.workers):
         part = batch.to(job.device)
         with torch.inference_mode():
@@ -102,9 +104,9 @@ def read_augmented_features(
         if vectors is None:
             vectors = np.empty((count, found.shape[1]), np.float32)
         vectors[batch.indices.numpy()] = found.cpu().numpy()
-        done += len(found)
-        report(done, count)
-    assert vectors is not None and done == count
+        seen[batch.indices.numpy()] = True
+        report(int(seen.sum()), count)
+    assert vectors is not None and seen.all()
     source = stream.source
     return Features(vectors, np.asarray(source.labels), tuple(source.names), tuple(source.classes))
 
