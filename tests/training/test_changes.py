@@ -26,6 +26,7 @@ from vitreous.training import run_inputs
 from vitreous.training.changes import Changes
 from vitreous.training.config import ScheduleConfig
 from vitreous.training.run import resume, train
+from vitreous.weights.model_folder import load_model
 
 SHORT = replace(TINY, duration="6st", evaluate_every="3st", checkpoint_every="2st", keep_checkpoints=3)
 
@@ -60,6 +61,15 @@ def edit(run: Path, change) -> None:
 def test_a_length_that_train_refuses_is_refused_of_a_begun_run_too(run, duration):
     with pytest.raises(ConfigError, match=f"duration is {duration}"):
         resume(run, changes=Changes(duration=duration))
+
+
+def test_a_run_shortened_to_the_step_that_was_evaluated_last_is_finished(run):
+    for lost in (4, 6):
+        shutil.rmtree(run / "checkpoints" / f"step-{lost}")
+    shortened = resume(run, changes=Changes(duration="3st"))
+    assert (shortened.stopped, load_model(run).origin["step"]) == ("finished", 3)
+    assert json.loads((run / "checkpoints" / "step-3" / "state.json").read_text())["state"]["finished"]
+    assert resume(run).metrics == shortened.metrics
 
 
 def test_a_config_edited_by_hand_is_refused_by_name_until_that_is_accepted(run):

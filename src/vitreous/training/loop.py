@@ -119,6 +119,10 @@ def take_steps(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt, che
         if progress.evaluated < progress.step and is_evaluation_due(progress.step, evaluations, total):
             evaluate_and_keep(job, run, reporter, interrupt, checkpoints)
             continue
+        if progress.step == total:  # evaluated before the run was shortened to here
+            progress.finished = True
+            checkpoints.save(job, run)
+            break
         run.check_presence(PRESENCE)
         if checkpoints.is_due(progress.step):
             checkpoints.save(job, run)
