@@ -21,9 +21,11 @@ from vitreous.run_folder import Run, read_run
 from vitreous.runtime import device
 from vitreous.runtime.device import has_fast_bf16
 from vitreous.settings import from_dict
+from vitreous.training import loop
 from vitreous.training import resolve as resolving
 from vitreous.training.assembly import build_job
 from vitreous.training.config import EarlyStopConfig, OptimizerConfig, RunConfig, ScheduleConfig
+from vitreous.training.loop import is_better
 from vitreous.training.reporter import Silent
 from vitreous.training.resolve import resolve
 from vitreous.training.run import resume, train
@@ -184,8 +186,34 @@ def test_early_stopping(go):
 
 def test_a_gain_too_small_does_not_count(go):
     stop = EarlyStopConfig(patience=2, min_delta=0.9)
-    result = go(duration="100st", early_stop=stop)
-    assert (result.stopped, len(evaluations(result.run))) == ("early", 3)
+    result = go(duration="100st", early_stop=stop, export="best", evaluate_every="1st")
+    records = evaluations(result.run)
+    assert (result.stopped, len(records)) == ("early", 3)
+    best = max(records, key=lambda record: (record["top1"], -record["loss"]))
+    assert best["step"] > 1
+    assert load_model(result.run).origin["step"] == result.metrics["step"] == best["step"]
+    assert not is_better({"top1": 0.5, "loss": 0.5}, {"top1": 0.5, "loss": 1.0}, 0.1)
+
+
+def test_small_gains_add_up_and_are_remembered(go, monkeypatch):
+    """Also by a run of which an earlier version wrote the checkpoint, which knew the best alone."""
+    figures = {step: {"top1": 0.1 + step / 100, "loss": 1.0} for step in range(1, 13)}
+    monkeypatch.setattr(loop, "validate", lambda job, *rest: figures[job.progress.step])
+    stop = EarlyStopConfig(patience=3, min_delta=0.015)
+    config = replace(TINY, early_stop=stop, evaluate_every="1st", keep_checkpoints=99)
+    whole = go(config)
+    states = {
+        step: json.loads((whole.run / "checkpoints" / f"step-{step}" / "state.json").read_text())["state"]
+        for step in range(1, 13)
+    }
+    assert [states[step]["stale"] for step in range(1, 13)] == [0, 1] * 6
+    assert {step: one["best"]["step"] for step, one in states.items()} == {step: step for step in range(1, 13)}
+    job = build_job(config, open_dataset(config.data), Silent())
+    with Run.open(whole.run) as run:
+        checkpoint = run.find_latest_checkpoint()
+    for state in (states[8], {name: value for name, value in states[7].items() if name != "reference"}):
+        job.restore(checkpoint.tensors, state)
+        assert job.progress.reference["step"] == 7
 
 
 @pytest.mark.parametrize("low", [1.0, 0.5])

@@ -106,7 +106,8 @@ class EarlyStopConfig:
     """Evaluations without a better validation accuracy (several labels an image: mAP; without labels: loss) before
     the run stops; 0: never."""
     min_delta: float = 0.0
-    """Smallest gain in validation accuracy, mAP or loss that counts as better, 0 to 1."""
+    """Gain in validation accuracy, mAP or loss that has to be exceeded for patience to begin anew, 0 to 1; the best model is the
+    best by any gain."""
 
 
 START = ("weights", "weights_as", "weights_grid", "weights_heads")

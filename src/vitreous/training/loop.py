@@ -306,11 +306,13 @@ def evaluate(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt) -> bo
     metrics = validate(job, reporter, interrupt)
     if metrics is None:
         return None
-    best = is_better(metrics, progress.best, stop.min_delta)
+    reached = {"step": progress.step} | select_judged(metrics)
     progress.evaluated = progress.step
-    progress.stale = 0 if best else progress.stale + 1
-    if best:
-        progress.best = {"step": progress.step} | select_judged(metrics)
+    if best := is_better(metrics, progress.best, 0.0):
+        progress.best = reached
+    progress.stale += 1
+    if is_better(metrics, progress.reference, stop.min_delta):
+        progress.reference, progress.stale = reached, 0
     out_of_patience = 0 < stop.patience <= progress.stale
     progress.finished = progress.step >= job.schedule.total or out_of_patience
     epoch = progress.step * job.config.batch / len(job.stream)
@@ -322,15 +324,15 @@ def evaluate(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt) -> bo
 
 
 def is_better(metrics: dict[str, float], before: dict[str, float] | None, least: float) -> bool:
-    """Return whether the headline has increased, or at an equal one the loss decreased; without labels, whether the
-    loss has."""
+    """Return whether the headline has increased by more than `least`, or without such a demand the loss decreased at an
+    equal one; without labels, whether the loss has."""
     if before is None:
         return True
     name = find_headline(metrics)
     if name is None:
         return before["loss"] - metrics["loss"] > least
     gain = metrics[name] - before[name]
-    return gain > least or (gain == 0 and metrics["loss"] < before["loss"])
+    return gain > least or (gain == least == 0 and metrics["loss"] < before["loss"])
 
 
 class Cadence:

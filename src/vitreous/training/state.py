@@ -37,8 +37,10 @@ class Progress:
     """Step of the last evaluation."""
     best: dict[str, float] | None = None
     """step, headline (top1; map with several labels an image; none without labels) and loss of the best evaluation so far."""
+    reference: dict[str, float] | None = None
+    """The same of the last evaluation that was better than the reference before it by more than `early_stop.min_delta`."""
     stale: int = 0
-    """Evaluations since the best."""
+    """Evaluations since the reference."""
     finished: bool = False
     """Whether the run has reached its end."""
     seconds: float = 0.0
@@ -162,7 +164,7 @@ class Job:
             if self.average is not None:
                 self.average.load_state_dict(divide_all(parts["average"], self.average.state_dict()))
             self.objective.load_extras(divide_all(parts["objective"], self.objective.extras()))
-            self.progress = Progress(**state)
+            self.progress = Progress(**{"reference": state.get("best"), **state})  # earlier versions had the best alone
         except (KeyError, ValueError, RuntimeError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise CheckpointError(
