@@ -112,6 +112,9 @@ def test_restored_state_goes_on_to_the_same_bits(name: str) -> None:
     again.load_state_tensors({key: value.clone() for key, value in optimizer.state_tensors().items()})
     one_step(straight, optimizer, 2)
     one_step(resumed, again, 2)
+    assert again.state_tensors()
+    again.load_state_tensors({})
+    assert not again.state_tensors()
     for (key, left), (_, right) in zip(straight.named_parameters(), resumed.named_parameters(), strict=True):
         assert torch.equal(left, right), key
 

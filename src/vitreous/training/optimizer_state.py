@@ -37,7 +37,10 @@ def read_state(part: torch.optim.Optimizer, names: Mapping[Tensor, str], groups:
 def write_state(
     parts: list[torch.optim.Optimizer], names: Mapping[Tensor, str], tensors: Mapping[str, Tensor | Pieces]
 ) -> None:
-    """Restore what `read_state` returned of all parts, whole or in pieces, on each parameter's device and divided as it is."""
+    """Restore what `read_state` returned of all parts, whole or in pieces, on each parameter's device and divided as it is;
+    nothing of their own state stays."""
+    for part in parts:
+        part.state.clear()
     homes = {
         names[parameter]: (parameter, part, group)
         for part in parts
