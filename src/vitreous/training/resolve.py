@@ -1,13 +1,11 @@
 """Resolve the settings that a configuration leaves open, and refuse those that can't work."""
 
 import math
-import os
 import statistics
 import sys
 import time
 from bisect import bisect_right
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -25,7 +23,7 @@ from vitreous.model.resnet_config import ResNetConfig
 from vitreous.model.swin_config import SwinConfig, check_swin_training
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.runtime.device import choose_device, has_fast_bf16, takes_bf16
-from vitreous.runtime.memory import read_memory
+from vitreous.runtime.memory import read_free_memory, read_memory
 from vitreous.shapes import Size
 from vitreous.storage.limits import format_bytes
 from vitreous.training.assembly import build_job, count_low_steps, plan_schedule
@@ -378,12 +376,3 @@ def find_cuda_micro_batch(
             torch.cuda.empty_cache()
             micro //= 2
     raise OutOfMemory("not even one image fits into the GPU's memory; choose a smaller --model or image size")
-
-
-def read_free_memory() -> int:
-    """Return the bytes of memory that this machine has available."""
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2

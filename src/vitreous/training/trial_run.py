@@ -10,6 +10,7 @@ from vitreous.data.stream.interleaving import count_epoch
 from vitreous.errors import ConfigError
 from vitreous.model import count
 from vitreous.runtime.device import choose_device
+from vitreous.runtime.memory import read_free_memory
 from vitreous.training.assembly import build_job, choose_low_size, count_low_steps, open_data, plan_schedule
 from vitreous.training.config import RunConfig
 from vitreous.training.cost import count_example, estimate_cost, estimate_memory
@@ -17,7 +18,7 @@ from vitreous.training.forecast import forecast_seconds
 from vitreous.training.loop import load_batches, train_step
 from vitreous.training.optimizer_trial import try_optimizer
 from vitreous.training.reporter import Reporter, Silent
-from vitreous.training.resolve import MEMORY_SHARE, read_free_memory, resolve
+from vitreous.training.resolve import MEMORY_SHARE, resolve
 from vitreous.training.results import DryRun
 from vitreous.training.settings_check import check_ranges, check_teacher
 from vitreous.training.teacher import open_teacher
