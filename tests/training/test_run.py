@@ -25,6 +25,7 @@ from vitreous.training import loop
 from vitreous.training import resolve as resolving
 from vitreous.training.assembly import build_job
 from vitreous.training.config import EarlyStopConfig, OptimizerConfig, RunConfig, ScheduleConfig
+from vitreous.training.distributed import World
 from vitreous.training.loop import is_better
 from vitreous.training.reporter import Silent
 from vitreous.training.resolve import resolve
@@ -121,6 +122,25 @@ def test_the_micro_batch_that_fits(monkeypatch):
     monkeypatch.setattr(resolving, "read_free_memory", lambda: everything)
     with pytest.raises(OutOfMemory, match="choose a smaller --model or image size"):
         resolved(replace(TINY, micro_batch="auto"))
+
+
+def test_processes_on_gpus_of_their_own_take_the_smallest_micro_batch(monkeypatch):
+    placed = []
+    monkeypatch.setattr(resolving, "choose_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(resolving, "find_cuda_micro_batch", lambda *given: len(placed) * 7)
+    monkeypatch.setattr(World, "place", lambda world, device: placed.append(world.rank) or device)
+    monkeypatch.setattr(World, "gather", lambda world, value: [value, 5])
+    monkeypatch.setattr(World, "share", lambda world, value: value)
+    dataset = open_dataset(TINY.data)
+    assert resolving.find_micro_batch(TINY, dataset, Silent(), World(size=2, local_size=2)) == 4
+    assert placed == [0]
+
+
+def test_what_measures_in_one_process_is_not_divided(monkeypatch):
+    monkeypatch.setattr(resolving, "MEASURE_SECONDS", 0.0)
+    divided, dataset = replace(TINY, shard="all", duration="1min"), open_dataset(TINY.data)
+    assert resolved(divided).duration.endswith("st")
+    assert resolving.find_cuda_micro_batch(divided, dataset, Silent()) == TINY.batch
 
 
 def test_minutes_become_steps(monkeypatch):

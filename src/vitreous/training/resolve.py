@@ -274,7 +274,7 @@ def measure_duration(
     """
     reporter.phase("measuring the speed of a training step")
     minutes = Duration.parse(config.duration)
-    trial = build_job(replace(config, duration="1000000st", weights=None), dataset, reporter, world, teacher)
+    trial = build_trial(replace(config, weights=None), dataset, reporter, world, teacher)
     first, full = (time_step(trial, low=False) for _ in range(2))
     low = time_step(trial, low=True) if config.low_resolution < 1 else full
     speed, examples = Speed(full, low, max(0.0, first - full)), count_epoch(dataset.learned)
@@ -284,6 +284,14 @@ def measure_duration(
         f"{images:,.0f} images/s, so {minutes.amount:g} min are {steps:,} step{'s'[: steps > 1]} of {config.batch} images"
     )
     return f"{steps}st"
+
+
+def build_trial(
+    config: RunConfig, dataset: Dataset, reporter: Reporter, world: World = ALONE, teacher: Teacher | None = None
+) -> Job:
+    """Return a job of any length to take steps for measuring, which one process doesn't divide."""
+    shard = config.shard if world.together else "none"
+    return build_job(replace(config, duration="1000000st", shard=shard), dataset, reporter, world, teacher)
 
 
 class Speed(NamedTuple):
@@ -336,11 +344,12 @@ def find_micro_batch(
 
     The optimizer's batch, and with it the learning rate and every figure of the recipe, is unchanged.
     """
-    device = choose_device(config.device)
+    device = world.place(choose_device(config.device))
     config = replace(config, batch=world.divide(config.batch))
     reporter.phase("finding the largest micro-batch that fits")
     if device.type == "cuda":
         micro = find_cuda_micro_batch(config, dataset, reporter, teacher)
+        torch.cuda.empty_cache()
     else:
         state = 16 * count.count_parameters(config.model)
         each = count.estimate_activation_bytes(config.model, 1, training=True, recompute=config.recompute)
@@ -354,7 +363,7 @@ def find_micro_batch(
                 f"{(state + each) / 2**30:.1f} GiB of memory, but {read_free_memory() / 2**30:.1f} GiB are free; "
                 "choose a smaller --model or image size"
             )
-    parts = math.ceil(config.batch / micro)
+    parts = math.ceil(config.batch / min(world.gather(micro), default=micro))
     even = math.ceil(config.batch / parts)
     where = " in each process" if world.together else ""
     reporter.message(f"micro-batch {even}: {parts} part{'s'[: parts > 1]} a step of {config.batch} images{where}")
@@ -364,12 +373,11 @@ def find_micro_batch(
 def find_cuda_micro_batch(
     config: RunConfig, dataset: Dataset, reporter: Reporter, teacher: Teacher | None = None
 ) -> int:
-    """Halve the micro-batch until a training step succeeds."""
+    """Halve the micro-batch until a training step succeeds on this process's device."""
     micro = config.batch
     while micro >= 1:
         try:
-            planned = replace(config, micro_batch=micro, duration="1000000st", workers=0)
-            trial = build_job(planned, dataset, reporter, teacher=teacher)
+            trial = build_trial(replace(config, micro_batch=micro, workers=0), dataset, reporter, teacher=teacher)
             train_step(trial, next(load_batches(trial, 1)))
             return micro
         except torch.OutOfMemoryError:
