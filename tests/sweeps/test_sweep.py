@@ -20,7 +20,7 @@ from vitreous.metrics.seeds import find_interval
 from vitreous.run_folder import read_run
 from vitreous.settings import to_dict
 from vitreous.sweeps.plan import SweepCell, SweepPlan
-from vitreous.sweeps.processes import Sharing
+from vitreous.sweeps.processes import Job, Sharing
 from vitreous.sweeps.result import SweepResult
 
 SHORT = replace(TINY, duration="20st", evaluate_every="20st")
@@ -314,3 +314,22 @@ def test_under_torchrun_a_killed_process_ends_nothing(tmp_path):
     assert (found.done, found.variants[0].diverged) == (3, 1)
     for run in ("lr=1e-05,seed=3", last):
         assert digest(out / run) == digest(tmp_path / "whole" / run)
+
+
+def test_a_killed_sweeps_run_is_awaited_before_it_has_a_folder(tmp_path, monkeypatch):
+    from vitreous.sweeps import run
+
+    plan, listener = SweepPlan(tmp_path, [SweepCell("one", {}, 3, SHORT)]), Listener()
+    (cell,), popen = plan.cells, subprocess.Popen
+    says = "echo vitreous: error: no such data; echo a warning; sleep 0.1; exit 2"
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **how: popen(["sh", "-c", says], **how))
+    monkeypatch.setattr(run, "PATIENCE", 0.01)
+    plan.find_log(cell).parent.mkdir()
+    plan.find_log(cell).write_text("vitreous: error: another, before\n")
+    job = Job.start(plan, cell, 0, Sharing(2), 0)
+    run.wait_until_free(plan, cell, listener)
+    assert [text.partition(" is ")[2] for text in listener.messages] == [
+        "still computed by a process of before; waiting for it"
+    ]
+    assert job.process.wait() == 2
+    assert str(job.explain()).startswith("one: no such data (")

@@ -8,6 +8,7 @@ import platform
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 from vitreous.errors import RunLocked
 from vitreous.storage.atomic import PARTIAL_NAME, translate_write_errors
@@ -76,6 +77,28 @@ class FolderLock:
                 os.ftruncate(self._handle, 0)  # so that the file doesn't name a process that released it
                 fcntl.flock(self._handle, fcntl.LOCK_UN)
             os.close(self._handle)
+
+
+def lock_while_open(file: IO[bytes]) -> None:
+    """Lock an open file until this process, and those that inherit it, have closed it or ended; on a file system without locks,
+    nothing. Raises BlockingIOError if another holds it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if isinstance(error, BlockingIOError):
+            raise
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether a process holds a file that `lock_while_open` has locked."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False  # there is no such file, or no lock
+    return False
 
 
 def is_same_file(handle: int, path: Path) -> bool:

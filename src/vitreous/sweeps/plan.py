@@ -64,6 +64,10 @@ class SweepPlan:
         """Return a run's folder."""
         return self.folder / cell.name
 
+    def find_log(self, cell: SweepCell) -> Path:
+        """Return the file for what a run in processes of its own says; locked while one of them lives."""
+        return self.folder / LOGS / f"{cell.name}.txt"
+
     def record(self, cell: SweepCell, figures: Figures) -> None:
         """Record that a run is done; raises StorageError."""
         self.results[cell.name] = figures

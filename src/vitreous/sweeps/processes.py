@@ -14,11 +14,14 @@ from vitreous.errors import ConfigError, FailedError, UserError
 from vitreous.runtime.threads import count_threads
 from vitreous.settings import to_dict, to_json
 from vitreous.storage.atomic import translate_write_errors, write_atomically
+from vitreous.storage.lock import lock_while_open
 from vitreous.storage.run_config import is_run
-from vitreous.sweeps.plan import LOGS, SweepCell, SweepPlan
+from vitreous.sweeps.plan import SweepCell, SweepPlan
 
 EVERY = 0.2
 """Seconds between two looks at the processes."""
+ERROR = "vitreous: error: "
+"""Begins the line by which the command ends that has failed."""
 MOST = 1024
 """Most runs at once, and most processes of one."""
 
@@ -63,14 +66,16 @@ class Job:
     slot: int
     process: subprocess.Popen[bytes]
     log: Path
+    begins: int
+    """Where in the log it begins, in bytes."""
 
     @classmethod
     def start(cls, plan: SweepPlan, cell: SweepCell, slot: int, sharing: Sharing, gpus: int) -> "Job":
         """Begin a run, or go on with it."""
-        folder, logs = plan.find_run(cell), plan.folder / LOGS
-        with translate_write_errors(logs):
-            logs.mkdir(exist_ok=True)
-        config, log = logs / f"{cell.name}.json", logs / f"{cell.name}.txt"
+        folder, log = plan.find_run(cell), plan.find_log(cell)
+        with translate_write_errors(log.parent):
+            log.parent.mkdir(exist_ok=True)
+        config = log.parent / f"{cell.name}.json"
         optimizer = cell.config.optimizer.name
         if is_run(folder):
             command = ["resume", str(folder), *(["--optimizer", optimizer] if ":" in optimizer else [])]
@@ -81,6 +86,8 @@ class Job:
         if sharing.processes > 1:
             command += ["--processes", str(sharing.processes)]
         with translate_write_errors(log), log.open("ab") as said:
+            lock_while_open(said)
+            begins = said.tell()
             process = subprocess.Popen(
                 [sys.executable, "-m", "vitreous", *command],
                 stdin=subprocess.DEVNULL,
@@ -89,7 +96,7 @@ class Job:
                 env={**os.environ, **sharing.list_variables(slot, gpus)},
                 start_new_session=True,  # it is ended by `stop`, after a checkpoint, not by the terminal
             )
-        return cls(cell, slot, process, log)
+        return cls(cell, slot, process, log, begins)
 
     @property
     def ended_by(self) -> signal.Signals | None:
@@ -99,11 +106,10 @@ class Job:
         return signal.Signals(number) if number in set(signal.Signals) else None
 
     def explain(self) -> FailedError | UserError:
-        """Return the error for a run that has failed, with the last line that it has said."""
-        lines = self.log.read_text(errors="replace").split("\n")
-        last = next((line for line in reversed(lines) if line.strip()), "it said nothing").removeprefix(
-            "vitreous: error: "
-        )
+        """Return the error for a run that has failed, with the last error or else the last line that it has said."""
+        said = self.log.read_bytes()[self.begins :].decode(errors="replace").split("\n")
+        lines = [line for line in said if line.strip()] or ["it said nothing"]
+        *_, last = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)] or lines
         if self.ended_by is not None:
             last = f"it was ended by {self.ended_by.name}"
             last += "; perhaps the machine has no more memory" if self.ended_by == signal.SIGKILL else ""

@@ -8,7 +8,7 @@ from vitreous.errors import NonFiniteLoss, Signalled
 from vitreous.evaluation.final_test import read_measurements
 from vitreous.metrics.headline import format_reached
 from vitreous.run_folder import read_run
-from vitreous.storage.lock import LOCK, FolderLock, is_held
+from vitreous.storage.lock import LOCK, FolderLock, is_held, is_locked
 from vitreous.storage.presence import path_exists
 from vitreous.storage.run_config import is_run
 from vitreous.sweeps.plan import LOGS, PLAN, Figures, SweepCell, SweepPlan
@@ -50,7 +50,7 @@ def run_here(plan: SweepPlan, reporter: Reporter) -> int | None:
     world = get_world()
     for cell in world.share(plan.pending if world.leads else []):
         if world.leads:
-            wait_until_free(plan.find_run(cell), reporter)
+            wait_until_free(plan, cell, reporter)
             reporter.message(announce(plan, cell))
         try:
             result = begin_or_resume(cell.config, plan.find_run(cell), reporter)
@@ -77,7 +77,7 @@ def run_jobs(plan: SweepPlan, sharing: Sharing, reporter: Reporter) -> int | Non
         while waiting or running:
             while waiting and free:
                 cell = waiting.pop(0)
-                wait_until_free(plan.find_run(cell), reporter)
+                wait_until_free(plan, cell, reporter)
                 reporter.message(announce(plan, cell))
                 running.append(Job.start(plan, cell, free.pop(0), sharing, gpus))
             reporter.phase(
@@ -108,10 +108,10 @@ def announce(plan: SweepPlan, cell: SweepCell) -> str:
     return f"run {place} of {len(plan.cells)}: {cell.name}"
 
 
-def wait_until_free(run: Path, reporter: Reporter) -> None:
-    """Wait for a run that a process of a killed sweep still computes: it may go on to its end."""
-    told = False
-    while path_exists(run / LOCK) and is_held((run / LOCK).read_bytes()):
+def wait_until_free(plan: SweepPlan, cell: SweepCell, reporter: Reporter) -> None:
+    """Wait for a run that a process of a killed sweep still computes, or will once it has read the data: it may go on to its end."""
+    run, told = plan.find_run(cell), False
+    while is_locked(plan.find_log(cell)) or (path_exists(run / LOCK) and is_held((run / LOCK).read_bytes())):
         if not told:
             reporter.message(f"{run} is still computed by a process of before; waiting for it")
         told = True
