@@ -10,6 +10,8 @@ Unit = Literal["ep", "st", "ex", "min", "%"]
 PREFIXES = {"": 1, "k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
 LONGEST = 10**15
 """Most epochs, steps, examples or minutes of a duration."""
+MOST = 5
+"""Most parts of a duration: as many as there are units."""
 PATTERN = re.compile(r"\s*(?P<amount>\d+(?:\.\d+)?)\s*(?P<prefix>[kMG]?)(?P<unit>ep|st|ex|min|%)\s*")
 
 
@@ -41,9 +43,9 @@ class Duration:
         """Read "90ep", "2500st", "1.28Mex", "15min", "5%" or "500st,10%"; raises ConfigError for anything else."""
         first, comma, rest = text.partition(",")
         match = PATTERN.fullmatch(first)
-        if match is None:
+        if match is None or text.count(",") >= MOST:
             raise ConfigError(
-                f"can't read the duration {text!r}; write 90ep (epochs), 2500st (steps), 1.28Mex (examples), "
+                f"can't read the duration {text[:40]!r}; write 90ep (epochs), 2500st (steps), 1.28Mex (examples), "
                 "15min (minutes) or 5% (of the run); 500st,10% is the shorter of both"
             )
         amount = float(match["amount"]) * PREFIXES[match["prefix"]]
