@@ -31,7 +31,7 @@ from vitreous.training.run_group import (
     read_version,
     write_group,
 )
-from vitreous.training.settings_check import check_ranges
+from vitreous.training.settings_check import check_ranges, takes_no_steps
 
 LAYOUT = ("vitreous_rates", 1)
 """The key that identifies rates.json, and its version."""
@@ -73,8 +73,12 @@ def plan_search(config: RunConfig, examples: int, given: Sequence[float] = ()) -
     """Return a search among the given rates, or by default over the paper's for data of this size.
 
     Raises:
-        ConfigError: no rates, the same rate twice, or none given for a recipe other than finetune.
+        ConfigError: no rates, the same rate twice, none given for a recipe other than finetune, or a run without steps.
     """
+    if takes_no_steps(config):
+        raise ConfigError(
+            "--rates is for training steps, and this run has none; leave it out, or use recipe lp-ft or finetune"
+        )
     if not given and config.recipe != "finetune":
         raise ConfigError(f"recipe {config.recipe!r} has no grid of learning rates; give them with --rates")
     check_rates(given)

@@ -21,12 +21,15 @@ from vitreous.evaluation.probes.logistic import fit_logistic_head
 from vitreous.model.factory import create
 from vitreous.model.names import build_vit_config
 from vitreous.model.resnet_config import ResNetConfig
+from vitreous.objectives.config import ClassifyConfig
+from vitreous.rate_search import plan_search
 from vitreous.training import head_fit
 from vitreous.training.assembly import build_job
 from vitreous.training.config import OptimizerConfig
 from vitreous.training.initial_weights import scale_rates
 from vitreous.training.interrupt import Interrupt
 from vitreous.training.reporter import Silent
+from vitreous.training.resolve import check_head
 from vitreous.training.run import resume
 from vitreous.weights.model_folder import load_model
 
@@ -127,11 +130,22 @@ def test_a_run_killed_at_the_first_step_goes_on_to_the_same_bits(go, trained_onc
         ({"head": "new"}, "duration is 0st; it must be above 0"),
         ({"head": "auto", "duration": "3st", "head_views": 2}, "views are for --head logistic"),
         ({"optimizer": OptimizerConfig(layer_decay=0.0)}, "layer_decay"),
+        ({"objective": ClassifyConfig(class_weights="balanced")}, "--objective.class-weights is for training steps"),
     ],
 )
 def test_what_does_not_go_together_is_refused(go, changed, said):
     with pytest.raises(ConfigError, match=said):
         go(replace(PROBE, **changed))
+
+
+def test_what_only_steps_learn_from_is_refused_without_any():
+    dataset = open_dataset(PROBE.data)
+    with pytest.raises(ConfigError, match="--teacher is for training steps, and this run has none"):
+        check_head(replace(PROBE, teacher="runs/a"), dataset)
+    check_head(replace(FEW, teacher="runs/a", objective=ClassifyConfig(class_weights="balanced")), dataset)
+    with pytest.raises(ConfigError, match="--rates is for training steps, and this run has none"):
+        plan_search(PROBE, 1000, (1e-3, 1e-2))
+    assert plan_search(replace(FEW, data=TINY.data), 1000, (1e-3, 1e-2)).rates == (1e-3, 1e-2)
 
 
 def test_layer_wise_rates_are_timms():

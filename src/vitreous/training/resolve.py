@@ -33,6 +33,7 @@ from vitreous.training.duration import Duration
 from vitreous.training.loop import load_batches, train_step
 from vitreous.training.packing_check import check_packed
 from vitreous.training.reporter import Reporter
+from vitreous.training.settings_check import takes_no_steps
 from vitreous.training.state import Job
 from vitreous.training.teacher import Teacher
 
@@ -147,8 +148,8 @@ def check_pseudo_labels(config: RunConfig, dataset: Dataset) -> None:
 
 
 def check_head(config: RunConfig, dataset: Dataset) -> None:
-    """Refuse a head by logistic regression except for one label an image, and its views and its second fit without it;
-    raises ConfigError."""
+    """Refuse a head by logistic regression except for one label an image, its views and its second fit without it, and what only
+    steps learn from in a run of none; raises ConfigError."""
     if config.head_views and config.head != "logistic":
         raise ConfigError(f"head_views is {config.head_views}, but views are for --head logistic; leave it out")
     if config.refit and config.head != "logistic":
@@ -159,6 +160,12 @@ def check_head(config: RunConfig, dataset: Dataset) -> None:
             "images of its own, which are only measured; set --no-refit"
         )
     labelled = isinstance(config.objective, ClassifyConfig)
+    weighed = isinstance(config.objective, ClassifyConfig) and config.objective.class_weights != "none"
+    if takes_no_steps(config) and (weighed or config.teacher is not None):
+        name = "--objective.class-weights" if weighed else "--teacher"
+        raise ConfigError(
+            f"{name} is for training steps, and this run has none; leave it out, or use recipe lp-ft or finetune"
+        )
     if config.head == "logistic" and (dataset.facts.multilabel or not labelled):
         what = "several labels an image" if labelled else f"objective {config.objective.KIND}"
         raise ConfigError(

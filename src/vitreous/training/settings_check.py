@@ -194,6 +194,11 @@ def check_teacher(config: RunConfig) -> None:
         )
 
 
+def takes_no_steps(config: RunConfig) -> bool:
+    """Return whether all of a run is the fit of a head."""
+    return config.head == "logistic" and not Duration.parse(config.duration).amount
+
+
 def check_number(name: str, value: float) -> None:
     """Check one number against its range."""
     if isinstance(value, int):
