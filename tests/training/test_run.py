@@ -50,6 +50,11 @@ def test_the_same_configuration_gives_the_same_bits(go, trained_once):
     assert losses(first.run) == losses(second.run)
 
 
+def test_a_run_on_the_cpu_leaves_gpus_alone(go, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert go(duration="1st").stopped == "finished"
+
+
 @pytest.mark.parametrize("workers", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_workers_change_no_bit_of_a_run(go, trained_once, workers):
     assert digest(go(workers=workers).run) == digest(trained_once(TINY).run)

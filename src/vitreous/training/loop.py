@@ -74,7 +74,8 @@ def fit(job: Job, run: Run, reporter: Reporter) -> FitResult:
     """
     total, scale = job.schedule.total, plan_scale(job)
     checkpoints = Cadence(job.config.checkpoint_every, scale, CheckpointWriter(job.world))
-    with Interrupt(alone=not job.world.together) as interrupt, torch.random.fork_rng():
+    devices = [job.device] if job.device.type == "cuda" else []
+    with Interrupt(alone=not job.world.together) as interrupt, torch.random.fork_rng(devices):
         try:
             with compute_deterministically(job.device, on=job.config.deterministic):
                 refitted = train_to_end(job, run, reporter, interrupt, checkpoints)
