@@ -90,7 +90,7 @@ def test_a_worker_killed_in_the_middle_of_an_optimizer_step(tmp_path, straight, 
 
 def test_a_worker_killed_while_evaluating(tmp_path, straight, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(validate, "check_outputs", lambda job, outputs: kill_a_worker())
+        patch.setattr(validate, "judge", lambda *given: kill_a_worker())
         with pytest.raises(WorkerKilled, match="Step 6 is saved"):
             train(replace(CONFIG, batch=32, micro_batch=16), tmp_path / "run")
     assert list_checkpoint_steps(tmp_path / "run") == [6]

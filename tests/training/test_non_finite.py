@@ -15,8 +15,13 @@ from vitreous.model.batch_norm import list_statistics
 from vitreous.model.resnet_config import ResNetConfig
 from vitreous.run_folder import read_run
 from vitreous.training import loop
+from vitreous.training.assembly import build_job
 from vitreous.training.config import RunConfig
+from vitreous.training.distributed import World
+from vitreous.training.interrupt import Interrupt
+from vitreous.training.reporter import Silent
 from vitreous.training.run import resume
+from vitreous.training.validate import measure_accuracy
 from vitreous.weights.model_folder import load_model
 
 CONFIG = replace(TINY, duration="30st", evaluate_every="30st", checkpoint_every="4st")
@@ -84,6 +89,18 @@ def test_a_skipped_step_leaves_batch_norms_statistics_alone(go, broken):
     found = load_model(done.model).model.state_dict()
     assert any(name.endswith("running_var") for name in found)
     assert all(bool(torch.isfinite(values).all()) for values in found.values())
+
+
+def test_outputs_that_are_ruined_in_another_process_are_refused_in_this_one_too(monkeypatch):
+    job = build_job(CONFIG, open_dataset(CONFIG.data), Silent())
+    assert measure_accuracy(job, Interrupt())
+    monkeypatch.setattr(World, "add_up", lambda world, values: values + 3)
+    with pytest.raises(NonFiniteLoss, match=f"3 of {len(job.validation)} validation outputs were infinite or NaN"):
+        measure_accuracy(job, Interrupt())
+    with torch.no_grad():
+        job.model.head.bias.fill_(float("nan"))
+    with pytest.raises(NonFiniteLoss, match=f"{len(job.validation) + 3} of"):
+        measure_accuracy(job, Interrupt())
 
 
 def test_ruined_statistics_are_refused(go, monkeypatch):

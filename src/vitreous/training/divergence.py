@@ -47,10 +47,13 @@ def check_weights(job: Job, world: World | None = None) -> None:
         raise explain_divergence("the weights became infinite or NaN", job.progress.step)
 
 
-def check_outputs(job: Job, logits: np.ndarray) -> None:
-    """Refuse outputs (example, ...) that can't be measured; raises NonFiniteLoss."""
-    bad = int((~np.isfinite(logits.reshape(len(logits), -1))).any(axis=1).sum())
-    if bad:
-        raise explain_divergence(
-            f"{bad:,} of {len(logits):,} validation outputs were infinite or NaN", job.progress.step
-        )
+def count_ruined(logits: np.ndarray) -> int:
+    """Return how many outputs (example, ...) can't be measured."""
+    return int((~np.isfinite(logits.reshape(len(logits), -1))).any(axis=1).sum())
+
+
+def check_outputs(job: Job, ruined: int, count: int) -> None:
+    """Refuse `count` outputs, so many of which are ruined in this process; raises NonFiniteLoss in all processes if any is."""
+    total = int(job.world.add_up(torch.tensor(float(ruined))))
+    if total:
+        raise explain_divergence(f"{total:,} of {count:,} validation outputs were infinite or NaN", job.progress.step)

@@ -15,7 +15,7 @@ from vitreous.data.stream.loader import Batch, Examples, collate, load_evaluatio
 from vitreous.images.tensors import normalize
 from vitreous.metrics.classification import Judged, judge, measure
 from vitreous.metrics.multilabel import evaluate_labels
-from vitreous.training.divergence import check_outputs
+from vitreous.training.divergence import check_outputs, count_ruined
 from vitreous.training.interrupt import Interrupt
 from vitreous.training.reporter import Reporter
 from vitreous.training.state import Job, autocast_context
@@ -113,15 +113,21 @@ def collect_batches(job: Job, interrupt: Interrupt, take: Callable[[np.ndarray, 
     job.objective.eval()
     job.evaluated_model.eval()
     found: dict[int, T] = {}
+    ruined = 0
     with torch.no_grad() if job.is_divided else torch.inference_mode():  # layers gathered first are trained with, too
         for number, part, images in iterate_batches(job, interrupt):
             with autocast_context(job) if job.is_divided else nullcontext():
                 outputs = (job.predict(images).float() / job.temperature).cpu().numpy()
             if number is None:
                 continue
-            check_outputs(job, outputs)
-            found[number] = take(outputs, part.labels.cpu().numpy())
-    return None if interrupt.requested else gather_batches(job, found)
+            if bad := count_ruined(outputs):
+                ruined += bad
+            else:
+                found[number] = take(outputs, part.labels.cpu().numpy())
+    if interrupt.requested:
+        return None
+    check_outputs(job, ruined, len(job.validation))
+    return gather_batches(job, found)
 
 
 def score_multilabel(
@@ -162,5 +168,5 @@ def measure_loss(job: Job, interrupt: Interrupt) -> dict[str, float] | None:
     if interrupt.requested:
         return None
     total = sum(gather_batches(job, found))
-    check_outputs(job, np.array([total]))
+    check_outputs(job, int(not math.isfinite(total)), 1)
     return {"loss": total / len(job.validation)}
