@@ -12,6 +12,7 @@ import pytest
 from tests.support import forked
 from tests.support.pictures import BROKEN, ODD, encoded, picture, tree, write
 
+from vitreous.cli.output import is_replaceable, result_file, write_file
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_digits
 
@@ -152,6 +153,37 @@ def test_a_device_is_written_not_replaced(vitreous, trained, images, here):
     with subprocess.Popen(["cat", "pipe"], stdout=subprocess.PIPE, text=True) as reader:
         vitreous("predict", trained, "images", "--out", "pipe").worked()
         assert reader.communicate()[0].count("images/") == 5
+
+
+def test_a_link_is_written_where_it_leads(vitreous, trained, images, here):
+    (here / "far").mkdir()
+    links = {"o.csv": "hop", "hop": "far/o", "m.json": "far/m", "f.npz": "far/f", "lost.csv": "nowhere/o"}
+    for name, target in links.items():
+        (here / name).symlink_to(target)
+    vitreous("predict", trained, "images", "--out", "o.csv").worked()
+    vitreous("embed", trained, "images", "--out", "f.npz").worked()
+    write_file("m.json", "{}")
+    assert sorted(path.name for path in (here / "far").iterdir()) == ["f", "m", "o"]
+    assert {name: str((here / name).readlink()) for name in links} == links
+    vitreous("predict", trained, "images", "--out", "o.csv").refused("o.csv is there already")
+    vitreous("predict", trained, "images", "--out", "lost.csv").refused("there is no folder nowhere")
+
+
+def test_an_open_file_is_written_from_where_it_is(tmp_path):
+    """`--out /dev/stdout > log` neither replaces nor empties the log."""
+    for place in ("link", "loop"):
+        (tmp_path / place).symlink_to("/dev/stdout" if place == "link" else place)
+    with (tmp_path / "log").open("w+b") as log:
+        log.write(b"before\n")
+        log.flush()
+        (tmp_path / "open").symlink_to(f"/dev/fd/{log.fileno()}")
+        result_file(str(tmp_path / "open"), overwrite=False)
+        write_file(str(tmp_path / "open"), "result\n")
+        log.write(b"after\n")
+        log.flush()
+        assert os.path.samestat(os.fstat(log.fileno()), (tmp_path / "log").stat())
+    assert (tmp_path / "log").read_text() == "before\nresult\nafter\n"
+    assert not is_replaceable(tmp_path / "link") and is_replaceable(tmp_path / "loop")
 
 
 def test_what_was_there_stays_until_the_new_is_whole(vitreous, trained, images, here):

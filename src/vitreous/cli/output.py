@@ -1,23 +1,26 @@
 """Where results go, checked before any long work."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from vitreous.errors import ConfigError
 from vitreous.storage.atomic import atomic_file, check_name, claim_file, claim_folder, translate_write_errors
 from vitreous.storage.lock import has_never_begun
-from vitreous.storage.presence import is_file, is_folder, path_exists
+from vitreous.storage.presence import follow_links, is_descriptor, is_file, is_folder, path_exists
 
 EVALUATIONS = Path("evaluations")
 TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 """How results are written; names of files that aren't UTF-8 are written as their bytes."""
+OPEN_HERE = "/proc/self/fd"
+"""The folder of the files that this process has open."""
 
 
 def result_file(named: str, overwrite: bool, option: str = "--out") -> Path:
-    """Return the file for results, new or empty; it may be a device or a pipe.
+    """Return the file for results, new or empty; it may be a device, a pipe, or a link to any of these.
 
     Args:
         named: as typed.
@@ -31,9 +34,12 @@ def result_file(named: str, overwrite: bool, option: str = "--out") -> Path:
     check_name(path)
     if is_folder(path):
         raise ConfigError(f"{path} is a folder; {option} must name a file")
-    if not path_exists(path.parent):
+    if not is_replaceable(path):
+        return path
+    folder = follow_links(path).parent
+    if not path_exists(folder):
         raise ConfigError(
-            f"can't write {path}: there is no folder {path.parent}; make it, or name another file with {option}"
+            f"can't write {path}: there is no folder {folder}; make it, or name another file with {option}"
         )
     if not overwrite and is_file(path) and path.stat().st_size:
         raise ConfigError(f"{path} is there already; name another file with {option}, or add --overwrite to replace it")
@@ -70,13 +76,23 @@ def result_folder(named: str) -> Path:
 
 
 def is_replaceable(path: Path) -> bool:
-    """Return whether a complete file can be moved to this path; a device or a pipe is written directly."""
+    """Return whether a complete file can be moved to where a path leads; a device, a pipe or what a process has open is
+    written directly."""
+    if is_descriptor(follow_links(path)):
+        return False
     return not path_exists(path) or path.is_file() or path.is_dir()
+
+
+def open_directly(place: Path, **how: Any) -> IO[Any]:
+    """Open what isn't replaceable. A file that this process has open is written from where it is, not emptied."""
+    if os.path.realpath(place.parent) == os.path.realpath(OPEN_HERE):
+        return os.fdopen(os.dup(int(place.name)), **how)
+    return place.open(**how)
 
 
 @contextmanager
 def output(path: str | None, binary: bool = False, whole: Callable[[int], None] | None = None) -> Iterator[Any]:
-    """Open the file for results; it appears complete, or not at all. A device or a pipe is written directly.
+    """Open the file for results, where links lead; it appears complete, or not at all, unless it is written directly.
 
     Args:
         path: None: standard output.
@@ -86,10 +102,10 @@ def output(path: str | None, binary: bool = False, whole: Callable[[int], None] 
     if path is None:
         yield sys.stdout
         return
-    place, how = Path(path), {"mode": "wb"} if binary else {"mode": "w", **TEXT}
+    place, how = follow_links(Path(path)), {"mode": "wb"} if binary else {"mode": "w", **TEXT}
     with translate_write_errors(place):
         if not is_replaceable(place):
-            with place.open(**how) as stream:
+            with open_directly(place, **how) as stream:
                 yield stream
         else:
             with atomic_file(place) as file:

@@ -24,7 +24,7 @@ from vitreous.storage.atomic import clear_partials, remove_folder, translate_wri
 from vitreous.storage.job_facts import begin_facts
 from vitreous.storage.limits import read_json
 from vitreous.storage.lock import FolderLock
-from vitreous.storage.presence import is_folder, path_exists
+from vitreous.storage.presence import follow_links, is_folder, path_exists
 
 if TYPE_CHECKING:
     from vitreous.predictor import Predictor
@@ -37,7 +37,8 @@ JOB, MADE = "job.json", "made.json"
 
 
 def locate_parts(out: Path) -> Path:
-    """Return the folder of a file's parts."""
+    """Return the folder of a file's parts, beside where links lead."""
+    out = follow_links(out)
     return out.with_name(f".{out.name}.parts")
 
 
@@ -165,7 +166,8 @@ class PredictionJob:
     def _begin(self) -> None:
         """Compare the stored job with this one; raises ConfigError if they differ."""
         clear_partials(self.folder)
-        clear_partials(self.out.parent, self.out.name)
+        made = follow_links(self.out)
+        clear_partials(made.parent, made.name)
         begin_facts(self.folder / JOB, self.facts, path_exists(self._part(0)), self.out)
 
     def _count(self) -> int:

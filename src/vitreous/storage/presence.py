@@ -74,6 +74,27 @@ def is_link(path: Path) -> bool:
         return False
 
 
+DESCRIPTORS = re.compile(r"/proc/[^/]+/(task/[^/]+/)?fd")
+"""Folders of the files that a process has open."""
+MOST_LINKS = 40
+"""Links that are followed at most, as by Linux."""
+
+
+def follow_links(path: Path) -> Path:
+    """Return where a path's links lead, even if nothing is there; a file that a process has open (/dev/stdout) is left
+    as it is in /proc."""
+    for _ in range(MOST_LINKS):
+        if not is_link(path) or is_descriptor(path):
+            break
+        path = path.parent / path.readlink()
+    return path
+
+
+def is_descriptor(path: Path) -> bool:
+    """Return whether a path is that of a file that a process has open, such as /dev/fd/1."""
+    return DESCRIPTORS.fullmatch(os.path.realpath(path.parent)) is not None
+
+
 def explain_irregular(path: Path) -> str | None:
     """Say what is at a path, links followed, unless it is a regular file: opening a pipe blocks, and a device never
     ends.

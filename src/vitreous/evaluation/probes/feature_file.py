@@ -11,7 +11,7 @@ from vitreous.evaluation.probes.features import Features
 from vitreous.metrics.classification import find_indices
 from vitreous.storage.atomic import atomic_file
 from vitreous.storage.parquet import check_parquet, replace_bytes
-from vitreous.storage.presence import is_folder
+from vitreous.storage.presence import follow_links, is_folder
 
 FORMATS = (".parquet", ".npz")
 ROWS = 4096
@@ -29,7 +29,7 @@ def check_target(path: Path) -> None:
 
 
 def write_features(path: Path, parts: Mapping[str, Features], facts: Mapping[str, str]) -> None:
-    """Write the features of all parts of a data set, replacing the file as a whole.
+    """Write the features of all parts of a data set, replacing the file where links lead as a whole.
 
     Columns: name (text), vector (float32); label (text) if there are classes, part (text) if there are parts. In an npz
     the labels are numbers, and `classes` names them. Parquet stores the facts as metadata of its schema, npz as arrays
@@ -45,7 +45,7 @@ def write_features(path: Path, parts: Mapping[str, Features], facts: Mapping[str
     """
     check_target(path)
     write = {".parquet": _write_parquet, ".npz": _write_npz}[path.suffix.lower()]
-    with atomic_file(path) as file:
+    with atomic_file(follow_links(path)) as file:
         write(file, parts, facts)
 
 
