@@ -1,5 +1,6 @@
 """Standard streams as they come: closed, full, not UTF-8, with a reader who has gone. No command ends in a traceback."""
 
+import errno
 import json
 import os
 import signal
@@ -11,6 +12,8 @@ import pytest
 from tests.cli.conftest import TINY
 from tests.support import forked
 
+from vitreous.cli import convert as models_of
+from vitreous.cli.main import prints_product
 from vitreous.run_folder import read_run
 
 COMMAND = """
@@ -75,6 +78,25 @@ def test_a_product_that_nobody_takes_ends_the_command(tmp_path, place, code, sai
     assert (ended.returncode, b"Traceback" in ended.stderr) == (code, False)
     assert not (tmp_path / "worked").exists()
     assert said in ended.stderr.splitlines()[-1]
+
+
+def test_what_was_only_to_be_printed_is_lost_with_an_error():
+    ended = forked.run(forked.vitreous("sweep", "--help"), lambda: os.dup2(PLACES["full"](), 1))
+    assert ended.returncode == 1
+    assert ended.stderr == "vitreous: error: can't write the output: No space left on device\n"
+    for line in ("train digits --dry-run --json", "sweep digits --json", "evaluate run --help-all", "runs", ""):
+        assert prints_product(line.split())
+    for line in ("train digits", "evaluate run --json numbers.json"):
+        assert not prints_product(line.split())
+
+
+def test_an_error_without_a_name_is_not_taken_for_lost_output(vitreous, monkeypatch):
+    def fail(arguments):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(models_of, "models", fail)
+    done = vitreous("models")
+    assert (done.code, "BrokenPipeError" in done.err) == (1, True)
 
 
 def test_complaints_that_nobody_reads_end_nothing(tmp_path):

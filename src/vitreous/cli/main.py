@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from types import FrameType
 
-from vitreous.cli.streams import find_lost_output, replace_streams
+from vitreous.cli.streams import find_lost_output, is_of_output, replace_streams
 from vitreous.errors import ReportedElsewhere, Signalled, UnknownName, VitreousError, explain_exhaustion
 from vitreous.runtime.collection import pause_collection
 from vitreous.runtime.preload import preload_torch
@@ -51,12 +51,14 @@ COMMANDS = {
 PRODUCTS = ("predict", "similar", "inspect", "models", "runs", "completion")
 """Commands whose standard output is their product. The others only report progress on it, and go on without a
 reader."""
+JSON_PRINTERS = ("train", "sweep")
+"""Further ones whose product it is with --json."""
 COMPUTING = ("evaluate", "predict", "explain", "embed", "cka")
 """Commands that import torch at once, unless an exported model is given, and start no other process before."""
 EXPORTED = ("model.onnx", "model.xml")
 """Files of exported models, which run without torch."""
-OUTPUT_FAILURES = (errno.EPIPE, errno.EBADF, errno.ENOSPC, errno.EDQUOT, errno.EIO)
-"""Errors of writing to standard output; those of a file name the file."""
+HELP = ("-h", "--help", "--help-all")
+"""Options that print help."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,12 +66,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if os.environ.get("WORLD_SIZE"):  # one process of several: what torch logs of the others' end, our own line says
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
-    product = not arguments or arguments[0] not in COMMANDS or arguments[0] in PRODUCTS
-    with replace_streams(endures=not product):
+    with replace_streams(endures=not prints_product(arguments)):
         code = run_to_code(arguments)
         if (failure := find_lost_output()) is not None:
             print(f"vitreous: not all output could be written: {failure.strerror}", file=sys.stderr)
         return code
+
+
+def prints_product(arguments: Sequence[str]) -> bool:
+    """Return whether a command line's product is what it prints: losing it is then a failure."""
+    if not arguments or arguments[0] not in COMMANDS or arguments[0] in PRODUCTS:
+        return True
+    return bool({*HELP, *(("--json",) if arguments[0] in JSON_PRINTERS else ())} & set(arguments))
 
 
 def run_to_code(arguments: list[str]) -> int:
@@ -85,8 +93,7 @@ def run_to_code(arguments: list[str]) -> int:
         print("vitreous: interrupted", file=sys.stderr)
         return 128 + (error.number if isinstance(error, Signalled) else signal.SIGINT)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in OUTPUT_FAILURES and not error.filename:
-            drop_output()
+        if isinstance(error, OSError) and is_of_output(error):
             if error.errno == errno.EPIPE:  # the reader has gone
                 return 0
             why = "it is closed" if error.errno == errno.EBADF else error.strerror
@@ -134,11 +141,6 @@ def raise_on_signals() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
-def drop_output() -> None:
-    """Discard the output that is still to be written, so that the process doesn't fail on it at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def run(arguments: list[str]) -> int:
     """Dispatch to the command's function."""
     if not arguments or arguments[0] in ("-h", "--help", "help"):
@@ -166,7 +168,7 @@ def run(arguments: list[str]) -> int:
 
 def needs_torch(command: str, arguments: Sequence[str]) -> bool:
     """Return whether a command is about to import torch, as far as can be told before its arguments are read."""
-    if command not in COMPUTING or {"-h", "--help", "--help-all"} & set(arguments):
+    if command not in COMPUTING or {*HELP} & set(arguments):
         return False
     return not any(path_exists(Path(argument) / name) for argument in arguments for name in EXPORTED)
 

@@ -18,24 +18,24 @@ ESCAPE = "vitreous-escape"
 
 
 class Outlet(io.RawIOBase):
-    """A file descriptor to write to. One that `endures` discards everything after its reader has gone."""
+    """A file descriptor to write to. After an error everything is discarded; one that `endures` raises none."""
 
     def __init__(self, handle: int, endures: bool) -> None:
         self.handle, self.endures = handle, endures
         self.gone: OSError | None = None
-        """Why output is discarded; None while it is written."""
+        """Why output is discarded from here on; None while it is written."""
 
     def write(self, data: "bytes | bytearray | memoryview") -> int:
-        """Write some of the bytes; return how many. Raises OSError unless the outlet endures."""
+        """Write some of the bytes; return how many. Raises OSError once, unless the outlet endures."""
         while self.gone is None:
             try:
                 return os.write(self.handle, data)
             except BlockingIOError:  # a non-blocking pipe that is full
                 select.select([], [self.handle], [])
             except OSError as error:
+                self.gone = error
                 if not self.endures:
                     raise
-                self.gone = error
         return memoryview(data).nbytes
 
     def writable(self) -> bool:
@@ -90,10 +90,16 @@ def endure() -> None:
 
 
 def find_lost_output() -> OSError | None:
-    """Return the error that cut standard output short, unless it was that the reader went away."""
+    """Return the error that cut standard output short unnoticed, unless it was that the reader went away."""
     outlet = _find_outlet(sys.stdout)
-    gone = None if outlet is None else outlet.gone
+    gone = None if outlet is None or not outlet.endures else outlet.gone
     return None if gone is None or gone.errno in (errno.EPIPE, errno.EIO, errno.EBADF) else gone
+
+
+def is_of_output(error: BaseException) -> bool:
+    """Return whether an error is the one that writing to standard output raised."""
+    outlet = _find_outlet(sys.stdout)
+    return outlet is not None and outlet.gone is error
 
 
 def _hold_numbers() -> None:
