@@ -99,6 +99,11 @@ def test_an_error_without_a_name_is_not_taken_for_lost_output(vitreous, monkeypa
     assert (done.code, "BrokenPipeError" in done.err) == (1, True)
 
 
+def test_a_folder_that_is_gone_is_told(vitreous, here):
+    here.rmdir()
+    vitreous("predict", "run", "a.png").refused("the current folder is gone; cd to one that exists")
+
+
 def test_complaints_that_nobody_reads_end_nothing(tmp_path):
     ended = done("predict", tmp_path, subprocess.PIPE, gone())
     assert ended.returncode == 0

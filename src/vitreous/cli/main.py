@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from vitreous.cli.streams import find_lost_output, is_of_output, replace_streams
-from vitreous.errors import ReportedElsewhere, Signalled, UnknownName, VitreousError, explain_exhaustion
+from vitreous.errors import ConfigError, ReportedElsewhere, Signalled, UnknownName, VitreousError, explain_exhaustion
 from vitreous.runtime.collection import pause_collection
 from vitreous.runtime.preload import preload_torch
 from vitreous.storage.atomic import give_up_claims
@@ -154,6 +154,10 @@ def run(arguments: list[str]) -> int:
     command, rest = arguments[0], arguments[1:]
     if command not in COMMANDS:
         raise UnknownName("command", command, COMMANDS)
+    try:
+        os.getcwd()  # noqa: PTH109 (whether there is one)
+    except FileNotFoundError:
+        raise ConfigError("the current folder is gone; cd to one that exists") from None
     with pause_collection():
         if needs_torch(command, rest):
             preload_torch()
