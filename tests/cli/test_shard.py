@@ -9,3 +9,7 @@ def test_the_command_writes_and_goes_on(vitreous, here) -> None:
     vitreous("shard", "in.parquet", "out", "--megabytes", "0.0005").worked("2 were there and are whole")
     vitreous("shard", "in.parquet", "out").refused("begun with shards of another size")
     vitreous("shard", "gone", "out").refused("gone")
+    for size in ("nan", "inf", "0", "-1"):
+        vitreous("shard", "gone", "out", "--megabytes", size).refused(
+            f"--megabytes is {size}; it must be a number above 0"
+        )

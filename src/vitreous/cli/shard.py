@@ -1,22 +1,24 @@
 """`vitreous shard`: images written as tar shards."""
 
+import math
 import shlex
 
 from vitreous.cli.options.commands import Shard
 from vitreous.cli.parse import parse
+from vitreous.errors import ConfigError
 from vitreous.training.progress import reporter
 
 
 def shard(arguments: list[str]) -> int:
     """Run `vitreous shard`."""
     options = parse(Shard, arguments, "shard")
+    if not 1 <= (size := options.megabytes * 2**20) < math.inf:
+        raise ConfigError(f"--megabytes is {options.megabytes:g}; it must be a number above 0, such as 256")
     from vitreous.api.shards import shard as write
 
     display = reporter()
     try:
-        found = write(
-            options.source, options.out, size=int(options.megabytes * 2**20), seed=options.seed, reporter=display
-        )
+        found = write(options.source, options.out, size=int(size), seed=options.seed, reporter=display)
     finally:
         display.close()
     print(found)
