@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -142,7 +143,18 @@ def test_results_that_can_not_be_written(vitreous, trained, images, here):
     )
     vitreous("predict", trained, "images", "--out", "images").refused("images is a folder; --out must name a file")
     vitreous("evaluate", trained, "--json", "images").refused("images is a folder; --json must name a file")
+    for arguments in (("predict", "no-model", "images", "--out"), ("evaluate", "no-model", "digits", "--json")):
+        vitreous(*arguments, "/proc/o.csv").refused("can't write /proc/o.csv: No such file", code=1)
+    vitreous("explain", "no-model", "images", "--out", "/proc/new/page").refused("can't write /proc/new/page", code=1)
     assert sorted(path.name for path in here.iterdir()) == ["images"]
+
+
+def test_numbers_that_can_not_be_written_leave_the_report(vitreous, here, monkeypatch):
+    saved = []
+    found = SimpleNamespace(to_dict=dict, save=saved.append)
+    monkeypatch.setattr("vitreous.cli.evaluate.accuracy", lambda options, display: found)
+    vitreous("evaluate", "run", "--out", "page", "--json", "/dev/full").refused("/dev/full: the disk is full", code=1)
+    assert saved == [Path("page")]
 
 
 def test_a_device_is_written_not_replaced(vitreous, trained, images, here):

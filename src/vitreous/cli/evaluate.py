@@ -39,10 +39,10 @@ def evaluate(arguments: list[str]) -> int:
         print("interrupted; the same command continues from here")
         return 128 + signal
     print(found)
+    print(f"\nreport: {found.save(out)}")
     if options.json:
         write_file(options.json, json.dumps(found.to_dict(), indent=1) + "\n")
-        print(f"\nall {'metrics' if measure is accuracy else 'numbers'} are in {options.json}")
-    print(f"\nreport: {found.save(out)}")
+        print(f"all {'metrics' if measure is accuracy else 'numbers'} are in {options.json}")
     verb = "embed" if options.protocol in PROBES else "predict"  # a probed model may have no head
     print(f"next: vitreous {verb} {shlex.quote(options.model)} IMAGES...")
     return 0

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, Any
 
 from vitreous.errors import ConfigError
@@ -29,6 +30,7 @@ def result_file(named: str, overwrite: bool, option: str = "--out") -> Path:
 
     Raises:
         ConfigError: the file has contents, is a folder, its folder is missing, or no file can have that name.
+        StorageError: no file can be made there.
     """
     path = Path(named)
     check_name(path)
@@ -43,6 +45,7 @@ def result_file(named: str, overwrite: bool, option: str = "--out") -> Path:
         )
     if not overwrite and is_file(path) and path.stat().st_size:
         raise ConfigError(f"{path} is there already; name another file with {option}, or add --overwrite to replace it")
+    check_writable(path, folder)
     return path
 
 
@@ -55,7 +58,7 @@ def free_or_named(named: str | None, stem: str, parent: Path = EVALUATIONS) -> P
     """Return the named folder, new or empty; without a name the next free <parent>/<stem>-<n>.
 
     Raises:
-        ConfigError: the named folder has contents, is a file, or can't be made.
+        ConfigError: the named folder has contents or is a file. StorageError: it can't be made.
     """
     return claim_folder(parent, stem) if named is None else result_folder(named)
 
@@ -64,7 +67,8 @@ def result_folder(named: str) -> Path:
     """Return the folder for results, new or empty.
 
     Raises:
-        ConfigError: the folder has contents, is a file, or no folder can have that name.
+        ConfigError: the folder has contents, is a file, or no folder can have that name. StorageError: no folder can be
+            made there.
     """
     path = Path(named)
     check_name(path)
@@ -72,7 +76,14 @@ def result_folder(named: str) -> Path:
         raise ConfigError(f"{path} is a file; --out must name a new or empty folder")
     if path_exists(path) and not has_never_begun(path):
         raise ConfigError(f"{path} is not empty; choose another folder with --out")
+    check_writable(path, next(place for place in path.absolute().parents if path_exists(place)))
     return path
+
+
+def check_writable(path: Path, folder: Path) -> None:
+    """Raise StorageError unless files can be made in the folder in which a result is going to appear."""
+    with translate_write_errors(path), TemporaryFile(dir=folder):
+        pass
 
 
 def is_replaceable(path: Path) -> bool:
