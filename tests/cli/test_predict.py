@@ -1,6 +1,7 @@
 """Use what was trained: predict, evaluate, inspect and report, with whatever is on the disk."""
 
 import csv
+import io
 import json
 import os
 import stat
@@ -14,6 +15,7 @@ from tests.support import forked
 from tests.support.pictures import BROKEN, ODD, encoded, picture, tree, write
 
 from vitreous.cli.output import is_replaceable, result_file, write_file
+from vitreous.cli.prediction_formats import encode_line
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_digits
 
@@ -114,6 +116,15 @@ def test_names_of_any_bytes(vitreous, trained, here):
     )
     vitreous("predict", trained, "odd", "--format=csv", "--out=o.csv").worked()
     assert b"odd/\xff.png" in (here / "o.csv").read_bytes()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "cp1252", "ascii"])
+def test_json_lines_are_json_in_any_encoding(encoding):
+    values = {"name": os.fsdecode(b"\xff.png"), "label": "caf\xe9 \u732b"}
+    stream = io.TextIOWrapper(io.BytesIO(), encoding, errors="backslashreplace")
+    for one in (values, {"label": "caf\xe9"}, {"label": "\u732b"}):
+        print(encode_line(one, stream), file=stream, flush=True)
+        assert json.loads(stream.buffer.getvalue().decode(encoding).splitlines()[-1]) == one
 
 
 @pytest.mark.parametrize(

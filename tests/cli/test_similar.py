@@ -266,6 +266,9 @@ def test_names_of_an_embedding_can_not_upset_a_terminal(vitreous, here):
     npz(here / "f.npz", name=np.array(["a", "\x1b[31mred"]))
     assert "\x1b" not in vitreous("similar", "a", "--in", "f.npz").worked()
     assert "\x1b" not in vitreous("similar", "a", "--in", "f.npz", "--format", "jsonl").worked()
+    assert ",\x1b[31mred" in vitreous("similar", "a", "--in", "f.npz", "--format", "csv").worked().replace("\n", ",")
+    npz(here / "one.npz", name=np.array(["a"]), vector=np.ones((1, 3), np.float32))
+    assert vitreous("similar", "a", "--in", "one.npz", "--format", "jsonl").worked() == ""
     with pytest.raises(DataError, match="no such file"):
         from vitreous.api.search import similar
 

@@ -71,16 +71,20 @@ def write_jsonl(results: "Iterable[Prediction]", stream: TextIO, layout: Layout)
     """Write one JSON object per line; unreadable images have `error` set."""
     done = broken = 0
     for one in results:
-        print(encode_line(one.to_dict()), file=stream, flush=stream is sys.stdout)
+        print(encode_line(one.to_dict(), stream), file=stream, flush=stream is sys.stdout)
         done, broken = done + (not one.error), broken + bool(one.error)
         if one.error:
             report_failure(one)
     return done, broken
 
 
-def encode_line(values: dict[str, Any]) -> str:
-    """Return readable JSON, or all in ASCII if a name isn't UTF-8 or contains control characters."""
+def encode_line(values: dict[str, Any], stream: TextIO) -> str:
+    """Return readable JSON, or all in ASCII if it has control characters or what the stream's encoding can't hold."""
     text = json.dumps(values, ensure_ascii=False)
+    try:
+        text.encode(stream.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(values)
     return text if text.isprintable() else json.dumps(values)
 
 

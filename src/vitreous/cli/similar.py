@@ -25,10 +25,12 @@ def similar(arguments: list[str]) -> int:
     model = None if options.model is None else open_model(options.model, options.load, device=options.device)
     found = search(options.query, options.embeddings, model, top=options.top, device=options.device)
     if options.format == "csv":
+        show = escape if sys.stdout.isatty() else str
         rows = [list(found.columns), *zip(*found.columns.values(), strict=True)]
-        csv.writer(sys.stdout, lineterminator="\n").writerows([map(escape, map(str, row)) for row in rows])
+        csv.writer(sys.stdout, lineterminator="\n").writerows([show(str(cell)) for cell in row] for row in rows)
     elif options.format == "jsonl":
-        print("\n".join(map(encode_line, found.rows)))
+        for row in found.rows:
+            print(encode_line(row, sys.stdout))
     else:
         print("\n".join(map(escape, str(found).splitlines())))
     if out is not None:
