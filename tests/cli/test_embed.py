@@ -1,11 +1,14 @@
 """`vitreous embed` and `vitreous cka`: vectors of images in files, and models compared by them."""
 
 import json
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.support.pictures import encoded, picture, tree, write
 
+from vitreous.cli.embed import suggest_reading
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_digits
 from vitreous.evaluation.probes.features import FeatureOptions, features
@@ -41,6 +44,14 @@ def test_what_was_written_before_stays(vitreous, trained, here):
     assert (here / "features.parquet").read_bytes() == before
     vitreous("embed", trained, "a.png", "--layer=mean", "--out=features.parquet", "--overwrite").worked()
     assert (here / "features.parquet").read_bytes() != before
+
+
+def test_the_command_that_reads_the_file_is_quoted(here, capsys):
+    name = 'it\'s $(id) "x".npz'
+    np.savez(name, vector=np.zeros((2, 3)))
+    program, _, code = shlex.split(suggest_reading(Path(name)))
+    exec(code)
+    assert (program, capsys.readouterr().out) == ("python", "(2, 3)\n")
 
 
 def test_images_in_their_order_without_labels(vitreous, trained, here):

@@ -1,5 +1,6 @@
 """`vitreous embed`: write a model's features of images as vectors."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -55,5 +56,7 @@ def embed_on_ray(options: Embed) -> int:
 def suggest_reading(target: Path) -> str:
     """Return a command that reads the file in Python."""
     if target.suffix.lower() == ".npz":
-        return f"python -c \"import numpy; print(numpy.load('{target}')['vector'].shape)\""
-    return f"python -c \"import pyarrow.parquet as p; print(p.read_table('{target}').schema)\""
+        code = f"import numpy; print(numpy.load({str(target)!r})['vector'].shape)"
+    else:
+        code = f"import pyarrow.parquet as p; print(p.read_table({str(target)!r}).schema)"
+    return f"python -c {shlex.quote(code)}"
