@@ -2,7 +2,17 @@
 
 import sys
 
-from vitreous.cli.main import main
+
+def main() -> int:
+    """Run the command that was typed; return its exit code. Ctrl-C ends it in one line from its first moment on."""
+    try:
+        from vitreous.cli.main import main as run
+
+        return run()
+    except KeyboardInterrupt:
+        sys.stderr.write("vitreous: interrupted\n")
+        return 130
+
 
 if __name__ == "__main__":
     sys.exit(main())

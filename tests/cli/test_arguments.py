@@ -5,9 +5,11 @@ import pty
 import subprocess
 import sys
 import termios
+import types
 
 import pytest
 
+from vitreous.__main__ import main as start
 from vitreous.cli.help import EXAMPLES, FIRST
 from vitreous.cli.main import COMMANDS
 from vitreous.cli.option_names import iterate_options
@@ -71,6 +73,16 @@ def test_python_m_vitreous():
         "vitreous: error: unknown command 'predct'; did you mean 'predict'? "
         "Known: train, resume, sweep, evaluate, predict, explain, embed, similar, cka, serve, inspect, convert, shard, export, quantise, push, ... (22 in all)\n"
     )
+
+
+def test_ctrl_c_while_it_starts_is_one_line(monkeypatch, capsys):
+    class Interrupted(types.ModuleType):
+        def __getattr__(self, name):
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "vitreous.cli.main", Interrupted("main"))
+    assert start() == 130
+    assert capsys.readouterr() == ("", "vitreous: interrupted\n")
 
 
 MISTAKES = {
