@@ -107,6 +107,10 @@ MISTAKES = {
     "patch of nothing": (("train", "digits", "--model", "S/0"), "has patches of 0x0 pixels"),
     "device": (("train", "digits", "--device", "gpu"), "--device is 'gpu'; it must be one of 'auto', 'cpu'"),
     "choice": (("train", "digits", "--export", "bets"), "--export is 'bets'; it must be one of 'best', 'last'"),
+    "choice in its order": (
+        ("predict", "run", "a.png", "--format", "None"),
+        "--format is 'None'; it must be one of 'table', 'jsonl', 'csv', 'parquet' (",
+    ),
     "whole number": (("train", "digits", "--batch", "many"), "--batch is 'many'; it must be a whole number"),
     "number": (("train", "digits", "--optimizer.lr", "fast"), "--optimizer.lr is 'fast'; it must be a number"),
     "two numbers": (("train", "digits", "--image", "32"), "--image is '32'; it must be two whole numbers"),

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import tomllib
+import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -95,6 +96,23 @@ def read_table(kind: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.P
         instance_from_str=read,
         is_instance=lambda value: isinstance(value, dict),
         str_from_instance=lambda value: [", ".join(f"{name}={json.dumps(one)}" for name, one in value.items())],
+    )
+
+
+@REGISTRY.primitive_rule
+def read_choice(kind: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
+    """Return how a word of several is read where none need be given: None is not one to type."""
+    words, *others = typing.get_args(kind.type) or [None]
+    if typing.get_origin(words) is not typing.Literal or others != [types.NoneType]:
+        return None
+    choices = typing.get_args(words)
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=f"{{{','.join(choices)}}}",
+        instance_from_str=lambda texts: texts[0],
+        is_instance=lambda value: value is None or value in choices,
+        str_from_instance=lambda value: [str(value)],
+        choices=choices,
     )
 
 
