@@ -15,6 +15,7 @@ from tests.support.pictures import encoded, picture, write
 from tests.support.processor import needs_bf16
 
 from vitreous.cli import prediction_job
+from vitreous.errors import StorageError
 from vitreous.prediction import Prediction
 from vitreous.predictor import Predictor
 from vitreous.weights.model_folder import load_model, save_model
@@ -51,6 +52,16 @@ def break_off(monkeypatch, after, number=9):
         yield from classify(self, group)
 
     monkeypatch.setattr(Predictor, "_classify", dying)
+
+
+def test_a_job_that_can_not_begin_leaves_nothing(here, monkeypatch):
+    def fail(*_):
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(prediction_job, "begin_facts", fail)
+    with pytest.raises(StorageError):
+        prediction_job.PredictionJob(here / "o.csv", {"batch": 2}, [])
+    assert list(here.iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -116,14 +116,14 @@ class PredictionJob:
         images."""
         with translate_write_errors(self.folder):
             self.folder.mkdir(exist_ok=True)
-        self._lock = FolderLock(self.folder)
-        try:
+        with ExitStack() as undo:
+            undo.callback(self._remove_empty)
+            self._lock = FolderLock(self.folder)
+            undo.callback(self._lock.release, remove=True)
             self._begin()
             self.parts = [self._part(number) for number in range(self._count())]
             """Files of the complete parts."""
-        except BaseException:
-            self._lock.release()
-            raise
+            undo.pop_all()
 
     @property
     def done(self) -> int:
@@ -162,6 +162,10 @@ class PredictionJob:
     def note_made(self, handle: int) -> None:
         """Record that an open file holds all predictions and is about to get its name."""
         write_atomically(self.folder / MADE, json.dumps(_identify(os.fstat(handle))).encode())
+
+    def _remove_empty(self) -> None:
+        with suppress(OSError):
+            self.folder.rmdir()
 
     def _begin(self) -> None:
         """Compare the stored job with this one; raises ConfigError if they differ."""
