@@ -7,6 +7,7 @@ import stat
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
@@ -158,18 +159,21 @@ def run(
     LOG.info("listening", extra={"facts": {"address": result.url}})
     sys.stderr.write(f"serving at  {result.url}   (Ctrl-C ends it)\n")
     sys.stderr.flush()
-    if options.processes > 1:
-        supervise((sources, options), listening)
-        return result
-    server = Server(sources, options)
+    with suppress(KeyboardInterrupt):  # before the service handles signals itself, and after its end
+        if options.processes > 1:
+            supervise((sources, options), listening)
+        else:
+            run_alone(Server(sources, options), listening)
+    return result
+
+
+def run_alone(server: "Server", listening: "socket.socket") -> None:
+    """Serve by this process; raises what kept its models from answering."""
     try:
         server.run([listening])
-    except KeyboardInterrupt:
-        if not server.should_exit:
-            raise
-    if server.failure is not None:
-        raise server.failure
-    return result
+    finally:
+        if server.failure is not None:
+            raise server.failure
 
 
 def start(
