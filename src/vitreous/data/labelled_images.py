@@ -11,7 +11,6 @@ from vitreous.data.listing.discovery import explain_no_split
 from vitreous.data.listing.listing import Listing, Row
 from vitreous.data.listing.scan import scan
 from vitreous.data.sources.base import Relabelled, ScannedSource, Source
-from vitreous.data.sources.digits import DIGITS
 from vitreous.data.sources.files import ScannedListing, build_source, keep_readable, number_classes
 from vitreous.data.sources.packed_data import list_packed
 from vitreous.data.splits import list_data, list_labelled, list_splits
@@ -45,11 +44,7 @@ def open_source(
         if split == "test":
             raise DataError(explain_no_split(Path(path), split, ["train", "validation"]))
         found = getattr(open_dataset(DataConfig(path)), split or "validation")
-        return (
-            found
-            if classes is None
-            else renumber_labels(found, tuple(classes), "the digits" if path == DIGITS else path)
-        )
+        return found if classes is None else renumber_labels(found, tuple(classes), path)
     listing = list_labelled(expand_home(path), classes or (), split)
     return open_listing(listing, classes, decode, broken)
 
