@@ -81,7 +81,7 @@ def test_a_product_that_nobody_takes_ends_the_command(tmp_path, place, code, sai
 
 
 def test_what_was_only_to_be_printed_is_lost_with_an_error():
-    ended = forked.run(forked.vitreous("sweep", "--help"), lambda: os.dup2(PLACES["full"](), 1))
+    ended = forked.run(forked.vitreous("shard", "--help"), lambda: os.dup2(PLACES["full"](), 1))
     assert ended.returncode == 1
     assert ended.stderr == "vitreous: error: can't write the output: No space left on device\n"
     for line in ("train digits --dry-run --json", "sweep digits --json", "evaluate run --help-all", "runs", ""):

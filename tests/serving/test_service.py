@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from tests.serving.conftest import draw_image, refused, write_model
 import vitreous
 from vitreous.api.serving import name_sources
 from vitreous.cli.main import main
-from vitreous.errors import CheckpointError, ConfigError, Signalled
+from vitreous.errors import CheckpointError, ConfigError
 from vitreous.predictor import SETTLED, Predictor
 from vitreous.serving.sockets import format_url, listen
 
@@ -119,15 +118,6 @@ def test_in_python_a_model_that_cant_be_loaded_raises(tmp_path):
         vitreous.serve(tmp_path / "none", port=0)
     with pytest.raises(ConfigError, match="block=True"):
         vitreous.serve(tmp_path, port=0, processes=2)
-
-
-def test_a_signal_before_the_models_answer_ends_the_service_well(tmp_path, monkeypatch, capfd):
-    def interrupt(self, sockets):
-        raise Signalled(signal.SIGTERM)
-
-    monkeypatch.setattr("vitreous.serving.server.Server.run", interrupt)
-    assert main(["serve", str(tmp_path), "--port", "0"]) == 0
-    assert "serving at " in capfd.readouterr().err
 
 
 def together(count, work):

@@ -33,10 +33,10 @@ def format_percent(value: float, digits: int = DIGITS) -> str:
 
 
 def count_digits(values: Sequence[float]) -> list[int]:
-    """Return the significant digits that tell each of some ascending numbers, round ones, from the next.
+    """Return enough significant digits to tell each of some ascending numbers, round ones, from the next.
 
     >>> count_digits([2.0, 4.0]), count_digits([6.9076, 6.9078, 6.908])
-    ([4, 4], [5, 5, 5])
+    ([4, 4], [6, 6, 6])
     """
     steps = [high - low for low, high in pairwise(values)] or [math.inf]
     near = map(min, [steps[0], *steps], [*steps, steps[-1]])
