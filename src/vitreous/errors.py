@@ -134,7 +134,7 @@ MEMORY = re.compile(
     re.IGNORECASE,
 )
 REQUESTED = re.compile(r"(?:tried to allocate|allocate) (\d[\d.]*) ?(bytes|KiB|MiB|GiB|TiB)?", re.IGNORECASE)
-LONGEST_NAME = 200
+MOST_COMPARED = 200
 """Characters of an unknown name that are compared with known ones."""
 SHARED = re.compile(r"shared memory|</?torch_|/dev/shm")
 
@@ -193,7 +193,7 @@ def suggest(name: str, known: Iterable[str], most: int = 16) -> str:
     """
     known = list(known)
     by_lower = {item.lower(): item for item in known}
-    begin = name[:LONGEST_NAME].lower()  # a request may name megabytes
+    begin = name[:MOST_COMPARED].lower()  # a request may name megabytes
     near = [by_lower[match] for match in difflib.get_close_matches(begin, by_lower, n=1, cutoff=0.6)]
     return (f"did you mean {near[0]!r}? " if near else "") + f"Known: {format_known(known, most)}"
 

@@ -1,10 +1,10 @@
 """Whether a run folder can be made where a caller wants it, before any long work."""
 
-import errno
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from vitreous.errors import RunError
+from vitreous.storage.atomic import FULL
 from vitreous.storage.lock import has_never_begun
 from vitreous.storage.presence import path_exists
 from vitreous.storage.run_config import CONFIG, METRICS
@@ -35,6 +35,6 @@ def refuse_impossible(path: Path) -> None:
         with TemporaryDirectory(dir=above, prefix=".vitreous-"):
             pass
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # a disk failure, reported when something is written
+        if error.errno in FULL:  # a disk failure, reported when something is written
             return
         raise RunError(f"no folder can be made at {path}: {error.strerror}; choose another folder with --out") from None

@@ -38,6 +38,8 @@ REMEDIES = {
     errno.ENOTDIR: ("a file is where a folder is needed", "choose another folder"),
 }
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says of a disk without room."""
 WITHOUT_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 """Errors of hard links on file systems without them."""
 

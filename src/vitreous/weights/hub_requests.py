@@ -11,10 +11,11 @@ from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from vitreous.errors import CheckpointError, DownloadFailed, StorageError, VitreousError
+from vitreous.storage.atomic import FULL
 
 CONNECT = 4.0
 """Seconds to wait for a connection, so that users without a network learn it at once."""
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+UNWRITABLE = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM)
 TOKEN = "HF_TOKEN=..., or `hf auth login`"
 
 

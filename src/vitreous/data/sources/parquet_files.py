@@ -4,7 +4,6 @@ Parquet has no random access: a row can only be read with the whole row group th
 file of the cache where each image has its place; where the cache may not hold it, whole row groups are read.
 """
 
-import errno
 import functools
 import json
 import os
@@ -20,6 +19,7 @@ import numpy as np
 
 from vitreous.data.sources.packs import Contents, LocalFile, PackFile, check_length
 from vitreous.errors import ConfigError, DataError, ImageError, may_pass
+from vitreous.storage.atomic import FULL
 from vitreous.storage.cache import cache_limit, keep_file
 from vitreous.storage.hashing import hash_bytes
 from vitreous.storage.parquet import check_parquet
@@ -28,8 +28,6 @@ IMAGES = ("image", "img", "images", "picture", "photo")
 LABELS = ("label", "labels", "fine_label", "class", "target", "category")
 MOST_GROUP_BYTES = 2**30
 """Bytes of a row group that is read at once."""
-FULL = (errno.ENOSPC, errno.EDQUOT)
-"""What the system says of a disk without room."""
 OPEN = 64
 """Most unpacked files that a process keeps open."""
 PLACE = struct.Struct("<qq")
