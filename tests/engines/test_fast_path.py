@@ -1,6 +1,5 @@
 """The fast path on a CPU: the model's own outputs from packed layers, whatever the model is made of and whatever changes in it."""
 
-import math
 import threading
 from typing import TYPE_CHECKING, cast
 
@@ -11,7 +10,7 @@ from tests.deploy.conftest import folder_of, trained
 from tests.deploy.test_families import FAMILIES
 from torch.nn import functional as F
 
-from vitreous.engines import fast_path, packed_blocks, packed_linear
+from vitreous.engines import fast_path, packed_linear
 from vitreous.engines.fast_path import FastPath, measure_activations, open_pool
 from vitreous.engines.packed_linear import PackedLinear, Packing
 from vitreous.engines.packed_model import count_packed, pack_model
@@ -109,43 +108,6 @@ def test_only_a_first_token_that_alone_is_read_is_computed_alone():
         computed[name] = [cast("PlainBlock", block).query is not None for block in twin.blocks]
     assert computed.pop("plain") == computed.pop("no head") == [False, True]
     assert all(found == [False, False] for found in computed.values())
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_attending_in_parts_is_attending_to_all(dtype, monkeypatch):
-    """Against torch's fused kernel in float64, with products and without, an image at a time and all at once."""
-    projected = torch.randn(5, 23, 3 * 24, generator=torch.Generator().manual_seed(0))
-    q, k, v = projected.double().view(5, 23, 3, 4, 6).permute(2, 0, 3, 1, 4)
-    scale = math.log(2) if dtype == torch.bfloat16 else 1.0
-    expected = F.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2).flatten(2)
-    for slow, most in ((True, 1), (True, 20_000), (True, 10**9), (False, 1)):
-        monkeypatch.setattr(packed_blocks, "prefers_products", lambda _q, _tokens, slow=slow: slow)
-        monkeypatch.setattr(packed_blocks, "ATTENTION_BYTES", most)
-        found = packed_blocks.attend_to_all(projected.to(dtype), 4)
-        assert (found.shape, found.dtype) == (expected.shape, dtype)
-        assert far(found, expected) < (1e-6 if dtype == torch.float32 else 3e-2)
-        wider = packed_blocks.attend_to_all(projected.to(dtype), 4, torch.float32)
-        assert torch.equal(wider.to(dtype), found)
-        assert (wider.dtype == torch.float32) == (slow or dtype == torch.float32)
-
-
-@pytest.mark.parametrize(("height", "spread", "kept"), [(0, 3, 1), (0, 40, 0), (30, 1, 0), (-30, 1, 0), (-4, 3, 1)])
-def test_powers_that_leave_their_range_are_a_softmax_again(height, spread, kept, monkeypatch):
-    """Scores of trained models reach far: q and k of some heads all point the same way, or opposite ways."""
-    generator, found = torch.Generator().manual_seed(0), []
-    q, k, v = torch.randn(3, 2, 23, 24, generator=generator).bfloat16()
-    q, k = q * spread**0.5, k * spread**0.5
-    q[..., 0], k[..., 0] = abs(height), height
-    projected = torch.cat([q, k, v], -1)
-    weigh = packed_blocks.weigh
-    monkeypatch.setattr(packed_blocks, "weigh", lambda *given: (found.append(weigh(*given)), found[-1])[1])
-    monkeypatch.setattr(packed_blocks, "prefers_products", lambda _q, _tokens: True)
-    one = packed_blocks.attend_to_all(projected, 4)
-    heads = [each.double().view(2, 23, 4, 6).transpose(1, 2) for each in (q, k, v)]
-    scores = (heads[0] @ heads[1].mT).bfloat16().double()  # as far as bfloat16 tells them apart
-    expected = ((scores * math.log(2)).softmax(-1) @ heads[2]).transpose(1, 2).flatten(2)
-    assert far(one, expected) < 3e-2
-    assert [sums is not None for _, sums in found] == [bool(kept)]
 
 
 ONEDNN = Packing("onednn", torch.float32, (25,))

@@ -5,7 +5,7 @@ functions and classes of arrays (pyrefly holds all other types, without running 
 those here too), arguments and result, with each axis's name of one length within a call; but it asks beartype once a call where
 the original asks twice and binds the arguments to the signature, and it makes the check when a function is first called.
 Of functions of arrays it asks once for each combination of types, shapes and dtypes, and of values where literals are annotated:
-the answer depends on nothing else.
+the answer depends on nothing else. While torch traces a function, nothing is asked: its shapes are tensors then.
 """
 
 import collections
@@ -24,6 +24,7 @@ import jaxtyping
 import numpy as np
 import torch
 
+get_tracing_state = torch._C._get_tracing_state
 ORIGINAL = jaxtyping.jaxtyped
 """Checks generators, whose bodies run within no call."""
 SHAPES = jaxtyping.jaxtyped("context")
@@ -66,7 +67,7 @@ def _checked(typechecker: Callable, function: Callable) -> Callable:
     def call(*args: Any, **kwargs: Any) -> Any:
         nonlocal typed, remembered
         __tracebackhide__ = True
-        if config.jaxtyping_disable:
+        if config.jaxtyping_disable or get_tracing_state() is not None:
             return function(*args, **kwargs)
         if typed is None:
             known = _with_known_types(function)

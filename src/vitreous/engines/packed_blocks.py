@@ -5,30 +5,22 @@ one after the other, without its submodules' calls, which on small models take a
 """
 
 import copy
-import math
 from typing import cast
 
 import torch
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vitreous.engines.int8_linear import AnyPacking, Int8Linear, find_steps, get_attending_type, get_rest, pack_layer
+from vitreous.engines.packed_attention import LN2, attend_from_first, attend_to_all
 from vitreous.engines.packed_linear import PackedLinear
 from vitreous.images.config import PreprocessConfig
 from vitreous.images.tensors import normalize
-from vitreous.model.attention import NOWHERE, Attention, Places, prefers_products
+from vitreous.model.attention import NOWHERE, Attention, Places
 from vitreous.model.encoder import Block
 from vitreous.model.patches import PatchEmbedding
 
 AnyLinear = PackedLinear | Int8Linear
-SMALLEST_SUM = 1e-25
-"""Sums of powers between this and its inverse have no power of weight beyond bfloat16's range."""
-LN2 = {torch.bfloat16: math.log(2), torch.float32: 1.0}
-"""What scores by q of `PlainBlock` are multiplied by to be exponents of e: in bfloat16 they are exponents of 2, whose powers take
-less time."""
-ATTENTION_BYTES = 1_000_000
-"""Most attention weights of images that attend together: more of them leave the cache between the products."""
 
 
 def centre(pixels: UInt8[Tensor, "..."], dtype: torch.dtype) -> Float[Tensor, "..."] | UInt8[Tensor, "..."]:
@@ -206,66 +198,3 @@ def attends_plainly(attention: nn.Module) -> bool:
     return (
         attention.relative is None and attention.rotary is None and all(type(one) is nn.Identity for one in identities)
     )
-
-
-def attend_to_all(
-    projected: Float[Tensor, "batch token dim3"], heads: int, gives: torch.dtype | None = None
-) -> Float[Tensor, "batch token dim"]:
-    """Return the heads' outputs side by side; q is scaled already. It takes as many images at a time as stay in the
-    cache. Plain products' sums are divided in float32 and returned in the precision `gives`; None: that of the inputs."""
-    batch, tokens, width = projected.shape
-    width, per_head = width // 3, width // 3 // heads
-    cut = projected.view(batch, tokens, 3, heads, per_head).permute(2, 0, 3, 1, 4)
-    if not prefers_products(projected, tokens):
-        gathered = F.scaled_dot_product_attention(*cut.unbind(0), scale=LN2[projected.dtype])
-        return gathered.transpose(1, 2).reshape(batch, tokens, width)
-    each = max(1, ATTENTION_BYTES // (heads * tokens * tokens * projected.itemsize))
-    found = torch.empty(batch, tokens, heads, per_head, dtype=gives or projected.dtype)
-    for at in range(0, batch, each):
-        _multiply(cut[:, at : at + each], found[at : at + each])
-    return found.view(batch, tokens, width)
-
-
-def _multiply(
-    cut: Float[Tensor, "3 batch head token head_dim"], found: Float[Tensor, "batch token head head_dim"]
-) -> None:
-    _, batch, heads, tokens, per_head = cut.shape
-    # laid out once: bmm would copy parts of `projected`, and k's transpose one value at a time
-    q, k, v = cut.contiguous().view(3, batch * heads, tokens, per_head).unbind(0)
-    weights, sums = weigh(q, k)
-    gathered = torch.bmm(weights, v).view(batch, heads, tokens, per_head).transpose(1, 2)
-    if sums is None:
-        found.copy_(gathered)
-    else:
-        torch.div(gathered, sums.view(batch, heads, tokens, 1).transpose(1, 2), out=found)
-
-
-def weigh(
-    q: Float[Tensor, "matrix token head_dim"], k: Float[Tensor, "matrix token head_dim"]
-) -> tuple[Float[Tensor, "matrix token token"], Float32[Tensor, "matrix token 1"] | None]:
-    """Return attention's weights, and what they have yet to be divided by.
-
-    In bfloat16 these are powers of 2, from whose exponents no largest score is subtracted, and their sums; None, and weights that
-    add up to 1, where a sum leaves the range in which that is exact, and in float32.
-    """
-    scores = torch.bmm(q, k.mT)
-    if scores.dtype != torch.float32:
-        powers = scores.exp2_()
-        sums = powers.sum(-1, keepdim=True, dtype=torch.float32)
-        least, most = torch.aminmax(sums)
-        if SMALLEST_SUM < float(least) <= float(most) < 1 / SMALLEST_SUM:
-            return powers, sums
-        scores = torch.bmm(q, k.mT).float().mul_(LN2[q.dtype])  # the powers took their place
-    return torch.softmax(scores, dim=-1).to(q.dtype), None
-
-
-def attend_from_first(
-    q: Float[Tensor, "batch 1 dim"], projected: Float[Tensor, "batch token dim2"], heads: int
-) -> Float[Tensor, "batch 1 dim"]:
-    """Return the heads' outputs for the first token; q is scaled already."""
-    batch, tokens, _ = projected.shape
-    k, v = projected.view(batch, tokens, 2, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-    gathered = F.scaled_dot_product_attention(
-        q.view(batch, 1, heads, -1).transpose(1, 2), k, v, scale=LN2[projected.dtype]
-    )
-    return gathered.transpose(1, 2).reshape(batch, 1, -1)

@@ -92,6 +92,11 @@ def measure_bf16() -> float:
         return compare_speeds(partial(torch.mm, wide, wide), partial(torch.mm, narrow, narrow))
 
 
+def has_amx() -> bool:
+    """Return whether the CPU multiplies tiles of bfloat16."""
+    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+
+
 @functools.cache
 def tune_cpu() -> None:
     """Let fp32 products go to oneDNN on AMD processors, and let glibc keep large blocks between steps.
@@ -101,7 +106,7 @@ def tune_cpu() -> None:
     there. Activations of tens of megabytes would otherwise be mapped, faulted in page by page and unmapped again in
     every step. MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_, MALLOC_TOP_PAD_ and GLIBC_TUNABLES take precedence.
     """
-    if "AuthenticAMD" in read_cpu_vendor() and not torch.cpu.get_capabilities().get("amx_bf16"):
+    if "AuthenticAMD" in read_cpu_vendor() and not has_amx():
         torch.set_float32_matmul_precision("medium")
     if sys.platform.startswith("linux"):
         tunables = os.environ.get("GLIBC_TUNABLES", "")

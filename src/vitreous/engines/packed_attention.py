@@ -1,0 +1,154 @@
+"""Plain attention in packed blocks on a CPU, from q, k and v as one product gives them: as a graph of oneDNN, as plain products, or by
+torch's fused kernel, whichever is the fastest (docs/notebook.md)."""
+
+import math
+import threading
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor
+from torch.nn import functional as F
+
+from vitreous.engines.onednn_graph import Pass, compile_graph
+from vitreous.model.attention import prefers_products
+from vitreous.runtime.device import has_amx
+
+SMALLEST_SUM = 1e-25
+"""Sums of powers between this and its inverse have no power of weight beyond bfloat16's range."""
+LN2 = {torch.bfloat16: math.log(2), torch.float32: 1.0}
+"""What scores by q of `PlainBlock` are multiplied by to be exponents of e: in bfloat16 they are exponents of 2, whose powers take
+less time."""
+ATTENTION_BYTES = 1_000_000
+"""Most attention weights of images that attend together: more of them leave the cache between the products."""
+GRAPH_TOKENS = 64
+"""Fewest tokens with which a graph is faster than plain products."""
+GRAPH_BYTES = 512_000_000
+"""Most attention weights in a graph: it holds those of all heads at once, which the fused kernel doesn't."""
+
+GraphKey = tuple[tuple[int, int, int], int, torch.dtype, torch.dtype, int]
+GRAPHS: dict[GraphKey, Pass | None] = {}
+"""By shape, heads, type, type of the results and number of threads; None: this build of torch has none. They hold no weights, so all
+models share them."""
+MAKING = threading.Lock()
+MOST_GRAPHS = 256
+"""Later shapes have none: each takes some milliseconds to make, and a server's come in any number."""
+
+
+def attend_to_all(
+    projected: Float[Tensor, "batch token dim3"], heads: int, gives: torch.dtype | None = None
+) -> Float[Tensor, "batch token dim"]:
+    """Return the heads' outputs side by side; q is scaled already. It takes as many images at a time as stay in the
+    cache. Plain products' sums are divided in float32 and returned in the precision `gives`; None: that of the inputs."""
+    batch, tokens, width = projected.shape
+    width, per_head = width // 3, width // 3 // heads
+    each = max(1, ATTENTION_BYTES // (heads * tokens * tokens * projected.itemsize))
+    if prefers_graph(projected, heads):
+        attended = _attend_by_graphs(projected.contiguous().split(each), heads, gives or projected.dtype)
+        if attended is not None:
+            return attended
+    cut = projected.view(batch, tokens, 3, heads, per_head).permute(2, 0, 3, 1, 4)
+    if not prefers_products(projected, tokens):
+        gathered = F.scaled_dot_product_attention(*cut.unbind(0), scale=LN2[projected.dtype])
+        return gathered.transpose(1, 2).reshape(batch, tokens, width)
+    found = torch.empty(batch, tokens, heads, per_head, dtype=gives or projected.dtype)
+    for at in range(0, batch, each):
+        _multiply(cut[:, at : at + each], found[at : at + each])
+    return found.view(batch, tokens, width)
+
+
+def prefers_graph(projected: Float[Tensor, "batch token dim3"], heads: int) -> bool:
+    """Return whether attention is a graph of oneDNN. With AMX torch's fused kernel stays in bfloat16: no graph has been timed there."""
+    tokens = projected.shape[1]
+    if tokens < GRAPH_TOKENS or heads * tokens * tokens * projected.itemsize > GRAPH_BYTES:
+        return False
+    return projected.dtype == torch.float32 or not has_amx()
+
+
+def _attend_by_graphs(parts: Sequence[Tensor], heads: int, gives: torch.dtype) -> Tensor | None:
+    """Return attention of parts of a batch; None where one of them has no graph."""
+    found = []
+    for part in parts:
+        graph = find_graph(tuple(part.shape), heads, part.dtype, gives)
+        if graph is None:
+            return None
+        found.append(graph(part))
+    return found[0] if len(found) == 1 else torch.cat(found)
+
+
+def find_graph(shape: tuple[int, int, int], heads: int, dtype: torch.dtype, gives: torch.dtype) -> Pass | None:
+    """Return the graph for inputs of a shape and type, made when they first come; None: there is none."""
+    key = (shape, heads, dtype, gives, torch.get_num_threads())
+    with MAKING:
+        if key not in GRAPHS and len(GRAPHS) < MOST_GRAPHS:
+            try:
+                GRAPHS[key] = compile_graph(partial(_attend, heads=heads, gives=gives), shape, dtype)
+            except RuntimeError:
+                GRAPHS[key] = None
+        return GRAPHS.get(key)
+
+
+def _attend(
+    projected: Float[Tensor, "batch token dim3"], heads: int, gives: torch.dtype
+) -> Float[Tensor, "batch token dim"]:
+    """Attention in operators that oneDNN's graphs know."""
+    cut = projected.view(*projected.shape[:2], 3, heads, -1).permute(2, 0, 3, 1, 4)
+    return attend_by_products(*cut.unbind(0)).to(gives)
+
+
+def attend_by_products(
+    q: Float[Tensor, "batch head token head_dim"],
+    k: Float[Tensor, "batch head token head_dim"],
+    v: Float[Tensor, "batch head token head_dim"],
+) -> Float[Tensor, "batch token dim"]:
+    """Return the heads' outputs side by side, by products and a softmax."""
+    scores = q @ k.mT
+    if q.dtype != torch.float32:
+        scores = scores * LN2[q.dtype]
+    return (torch.softmax(scores, dim=-1) @ v).transpose(1, 2).flatten(2)
+
+
+def _multiply(
+    cut: Float[Tensor, "3 batch head token head_dim"], found: Float[Tensor, "batch token head head_dim"]
+) -> None:
+    _, batch, heads, tokens, per_head = cut.shape
+    # laid out once: bmm would copy parts of `projected`, and k's transpose one value at a time
+    q, k, v = cut.contiguous().view(3, batch * heads, tokens, per_head).unbind(0)
+    weights, sums = weigh(q, k)
+    gathered = torch.bmm(weights, v).view(batch, heads, tokens, per_head).transpose(1, 2)
+    if sums is None:
+        found.copy_(gathered)
+    else:
+        torch.div(gathered, sums.view(batch, heads, tokens, 1).transpose(1, 2), out=found)
+
+
+def weigh(
+    q: Float[Tensor, "matrix token head_dim"], k: Float[Tensor, "matrix token head_dim"]
+) -> tuple[Float[Tensor, "matrix token token"], Float32[Tensor, "matrix token 1"] | None]:
+    """Return attention's weights, and what they have yet to be divided by.
+
+    In bfloat16 these are powers of 2, from whose exponents no largest score is subtracted, and their sums; None, and weights that
+    add up to 1, where a sum leaves the range in which that is exact, and in float32.
+    """
+    scores = torch.bmm(q, k.mT)
+    if scores.dtype != torch.float32:
+        powers = scores.exp2_()
+        sums = powers.sum(-1, keepdim=True, dtype=torch.float32)
+        least, most = torch.aminmax(sums)
+        if SMALLEST_SUM < float(least) <= float(most) < 1 / SMALLEST_SUM:
+            return powers, sums
+        scores = torch.bmm(q, k.mT).float().mul_(LN2[q.dtype])  # the powers took their place
+    return torch.softmax(scores, dim=-1).to(q.dtype), None
+
+
+def attend_from_first(
+    q: Float[Tensor, "batch 1 dim"], projected: Float[Tensor, "batch token dim2"], heads: int
+) -> Float[Tensor, "batch 1 dim"]:
+    """Return the heads' outputs for the first token; q is scaled already."""
+    batch, tokens, _ = projected.shape
+    k, v = projected.view(batch, tokens, 2, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+    gathered = F.scaled_dot_product_attention(
+        q.view(batch, 1, heads, -1).transpose(1, 2), k, v, scale=LN2[projected.dtype]
+    )
+    return gathered.transpose(1, 2).reshape(batch, 1, -1)

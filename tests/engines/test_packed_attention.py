@@ -1,0 +1,178 @@
+"""Attention of packed blocks: the same outputs as a graph of oneDNN, as plain products and by torch's fused kernel."""
+
+import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from tests.engines.test_fast_path import far
+from torch.nn import functional as F
+
+from vitreous.engines import packed_attention
+from vitreous.engines.onednn_graph import compile_graph
+from vitreous.engines.packed_attention import LN2, attend_to_all
+from vitreous.runtime.device import computes_bf16
+
+TYPES = [torch.float32, *[torch.bfloat16] * computes_bf16(torch.device("cpu"))]
+NEAR = {torch.float32: 2e-6, torch.bfloat16: 2e-2}
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """No graphs yet."""
+    found = {}
+    monkeypatch.setattr(packed_attention, "GRAPHS", found)
+    return found
+
+
+def project(batch, tokens, heads, per_head, dtype, spread=1.0, seed=0):
+    """Return q, k and v side by side; scores of trained models reach far, so q's spread is large."""
+    projected = torch.randn(batch, tokens, 3, heads, per_head, generator=torch.Generator().manual_seed(seed))
+    projected[:, :, 0] *= spread * per_head**-0.5 / LN2[dtype]
+    return projected.flatten(2).to(dtype)
+
+
+def attend_exactly(projected, heads):
+    """Return attention in float64."""
+    q, k, v = projected.double().view(*projected.shape[:2], 3, heads, -1).permute(2, 0, 3, 1, 4)
+    return ((q @ k.mT * LN2[projected.dtype]).softmax(-1) @ v).transpose(1, 2).flatten(2)
+
+
+def off(found, expected):
+    """Return the root mean square of the difference as a share of the values' own."""
+    return float((found.double() - expected).norm() / expected.norm())
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(
+    ("batch", "tokens", "heads", "per_head"), [(1, 64, 3, 64), (5, 197, 3, 64), (3, 101, 5, 12), (1, 577, 2, 32)]
+)
+def test_a_graph_is_attention_in_float64(dtype, batch, tokens, heads, per_head, made):
+    """Five images of 197 tokens are more than stay in the cache together, in either type."""
+    for spread in (1.0, 6.0):
+        projected = project(batch, tokens, heads, per_head, dtype, spread)
+        expected = attend_exactly(projected, heads)
+        for threads in (1, 3):
+            before = torch.get_num_threads()
+            torch.set_num_threads(threads)
+            try:
+                with torch.inference_mode():
+                    found = attend_to_all(projected, heads)
+                    wide = attend_to_all(projected, heads, torch.float32)
+            finally:
+                torch.set_num_threads(before)
+            assert (found.shape, found.dtype, wide.dtype) == (expected.shape, dtype, torch.float32)
+            assert max(off(found, expected), off(wide, expected)) < NEAR[dtype]
+    assert made
+    assert None not in made.values()
+
+
+def test_a_graph_is_as_near_to_float64_as_plain_products(made, monkeypatch):
+    """In bfloat16, where both round the scores."""
+    if torch.bfloat16 not in TYPES:
+        pytest.skip("this processor doesn't compute in bfloat16")
+    projected = project(2, 197, 3, 64, torch.bfloat16, 3.0)
+    expected = attend_exactly(projected, 3)
+    by_graph = off(attend_to_all(projected, 3), expected)
+    assert made
+    monkeypatch.setattr(packed_attention, "prefers_graph", lambda *_: False)
+    assert by_graph < 1.2 * off(attend_to_all(projected, 3), expected)
+
+
+def test_graphs_are_made_once_for_a_shape_and_number_of_threads(made):
+    projected = project(2, 70, 3, 16, torch.float32)
+    first = attend_to_all(projected, 3)
+    (graph,) = made.values()
+    assert torch.equal(attend_to_all(projected, 3), first)
+    assert list(made.values()) == [graph]
+    attend_to_all(project(1, 70, 3, 16, torch.float32), 3)
+    attend_to_all(projected, 6)
+    assert len(made) == 3
+
+
+def test_threads_share_a_graph(made):
+    """Some make it while others wait, and all have the bits of one alone."""
+    inputs = [project(2, 90, 3, 16, torch.float32, seed=seed) for seed in range(40)]
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    ready = threading.Barrier(4)
+
+    def attend(values):
+        return attend_to_all(values, 3)
+
+    try:
+        with ThreadPoolExecutor(4, initializer=lambda: (torch.set_num_threads(1), ready.wait())) as pool:
+            found = list(pool.map(attend, inputs))
+        assert len(made) == 1
+        assert all(torch.equal(one, attend(values)) for one, values in zip(found, inputs, strict=True))
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("reason", ["short", "large", "AMX", "many", "none"])
+def test_without_a_graph_attention_is_the_same(reason, made, monkeypatch):
+    dtype, tokens = (torch.bfloat16 if reason == "AMX" else torch.float32), (63 if reason == "short" else 80)
+    if dtype not in TYPES:
+        pytest.skip("this processor doesn't compute in bfloat16")
+    if reason == "large":
+        monkeypatch.setattr(packed_attention, "GRAPH_BYTES", 3 * 80 * 80 * 4 - 1)
+    if reason == "AMX":
+        monkeypatch.setattr(packed_attention, "has_amx", lambda: True)
+    if reason == "many":
+        monkeypatch.setattr(packed_attention, "MOST_GRAPHS", 0)
+    if reason == "none":
+        monkeypatch.setattr("torch._C._create_graph_by_tracing", lambda *_: 1 / 0 if made else fail())
+    projected = project(3, tokens, 3, 16, dtype)
+    assert off(attend_to_all(projected, 3), attend_exactly(projected, 3)) < NEAR[dtype]
+    assert set(made.values()) <= {None}
+    assert len(made) == (reason == "none")
+
+
+def fail():
+    raise AttributeError("no such thing")
+
+
+def test_what_onednn_takes_no_part_of_is_no_graph():
+    before = torch.jit.onednn_fusion_enabled()
+    with pytest.raises(RuntimeError, match="no part"):
+        compile_graph(lambda values: values.sin(), (3, 4), torch.float32)
+    assert torch.jit.onednn_fusion_enabled() == before
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attending_in_parts_is_attending_to_all(dtype, monkeypatch):
+    """Against torch's fused kernel in float64, with products and without, an image at a time and all at once."""
+    projected = torch.randn(5, 23, 3 * 24, generator=torch.Generator().manual_seed(0))
+    q, k, v = projected.double().view(5, 23, 3, 4, 6).permute(2, 0, 3, 1, 4)
+    scale = math.log(2) if dtype == torch.bfloat16 else 1.0
+    expected = F.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2).flatten(2)
+    monkeypatch.setattr(packed_attention, "prefers_graph", lambda *_: False)
+    for slow, most in ((True, 1), (True, 20_000), (True, 10**9), (False, 1)):
+        monkeypatch.setattr(packed_attention, "prefers_products", lambda _q, _tokens, slow=slow: slow)
+        monkeypatch.setattr(packed_attention, "ATTENTION_BYTES", most)
+        found = packed_attention.attend_to_all(projected.to(dtype), 4)
+        assert (found.shape, found.dtype) == (expected.shape, dtype)
+        assert far(found, expected) < (1e-6 if dtype == torch.float32 else 3e-2)
+        wider = packed_attention.attend_to_all(projected.to(dtype), 4, torch.float32)
+        assert torch.equal(wider.to(dtype), found)
+        assert (wider.dtype == torch.float32) == (slow or dtype == torch.float32)
+
+
+@pytest.mark.parametrize(("height", "spread", "kept"), [(0, 3, 1), (0, 40, 0), (30, 1, 0), (-30, 1, 0), (-4, 3, 1)])
+def test_powers_that_leave_their_range_are_a_softmax_again(height, spread, kept, monkeypatch):
+    """Scores of trained models reach far: q and k of some heads all point the same way, or opposite ways."""
+    generator, found = torch.Generator().manual_seed(0), []
+    q, k, v = torch.randn(3, 2, 23, 24, generator=generator).bfloat16()
+    q, k = q * spread**0.5, k * spread**0.5
+    q[..., 0], k[..., 0] = abs(height), height
+    projected = torch.cat([q, k, v], -1)
+    weigh = packed_attention.weigh
+    monkeypatch.setattr(packed_attention, "weigh", lambda *given: (found.append(weigh(*given)), found[-1])[1])
+    monkeypatch.setattr(packed_attention, "prefers_products", lambda _q, _tokens: True)
+    one = packed_attention.attend_to_all(projected, 4)
+    heads = [each.double().view(2, 23, 4, 6).transpose(1, 2) for each in (q, k, v)]
+    scores = (heads[0] @ heads[1].mT).bfloat16().double()  # as far as bfloat16 tells them apart
+    expected = ((scores * math.log(2)).softmax(-1) @ heads[2]).transpose(1, 2).flatten(2)
+    assert far(one, expected) < 3e-2
+    assert [sums is not None for _, sums in found] == [bool(kept)]
