@@ -45,6 +45,7 @@ from vitreous.data.dataset import open_digits
 from vitreous.data.stream.loader import Batch
 from vitreous.deploy.export import export_model
 from vitreous.deploy.graph import GraphOptions
+from vitreous.engines import joined_blocks
 from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.engines.selection import choose_engine
 from vitreous.engines.torch_engine import TorchEngine
@@ -157,11 +158,12 @@ def inference_runs(
     images = torch.randn(cell.batch, cell.model.channels, *cell.model.image, device=device)
     pixels = torch.randint(256, (cell.batch, *cell.model.image, cell.model.channels), dtype=torch.uint8).numpy()
     runs: dict[str, Callable[[], Any]] = {}
+    joined_blocks.WORTH = 1
     for precision, dtype in PRECISIONS.items():
         if precision == "fp32" or has_fast_bf16(device):
             runs[f"timm {precision}"] = forward(timm_model(cell.model).eval().to(device, dtype), images.to(dtype))
             engine = TorchEngine(folder, str(device), precision)
-            engine.waiting = engine.waiting and 0  # as after a few images
+            engine.waiting = engine.waiting and 0  # as after a few images, and as after many
             runs[f"vitreous {precision}"] = partial(engine.logits, pixels)
     for name in () if exported is None else ("onnxruntime", "openvino"):
         runs[f"{name} fp32"] = partial(choose_engine(exported, name).logits, pixels)

@@ -4,7 +4,7 @@ own. It pays for its preparation after a few images, and is used only if its out
 
 import operator
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vitreous.engines.int8_linear import AnyPacking, Int8Linear, Int8Packing, Range, find_bits
+from vitreous.engines.joined_blocks import MOST, JoinedBlocks, join_blocks
 from vitreous.engines.packed_linear import Packing, choose_packing
 from vitreous.engines.packed_model import count_packed, pack_model
 from vitreous.errors import ConfigError
@@ -66,6 +67,7 @@ class FastPath:
         """How it computes, and which parts stay torch's own, with the reasons."""
         self._state: ModelState | None = None
         self._twin, self._kind, self._each = None, torch.uint8, 1
+        self._joined: JoinedBlocks | None = None
         self._pool: ThreadPoolExecutor | None = None
 
     def run(self, see: See, pixels: Tensor) -> Tensor:
@@ -75,15 +77,50 @@ class FastPath:
         twin = self._twin
         assert twin is not None
         parts = self._split(pixels)
-        if len(parts) < max(2, self.threads) or self.threads == 1:
+        pool = self._choose_pool(len(parts))
+        if self._joined is not None:
+            self._compile_frequent(self._joined, see, parts, pool)
+        if pool is None:
             return torch.cat([see(twin, part) for part in parts])
+        return torch.cat(list(pool.map(lambda part: see(twin, part), parts)))
+
+    def _choose_pool(self, parts: int) -> ThreadPoolExecutor | None:
+        """Return the threads that take a part each; None: all of them compute one part after the other."""
+        if parts < max(2, self.threads) or self.threads == 1:
+            return None
         self._pool = self._pool or open_pool(self.threads)
-        return torch.cat(list(self._pool.map(lambda part: see(twin, part), parts)))
+        return self._pool
+
+    def _compile_frequent(
+        self, joined: JoinedBlocks, see: See, parts: Sequence[Tensor], pool: ThreadPoolExecutor | None
+    ) -> None:
+        """Make graphs of the sizes of parts that have come often; one that gives other outputs than the model isn't used."""
+        twin, threads = self._twin, 1 if pool is not None else torch.get_num_threads()
+        assert twin is not None
+        for images, part in {len(part): part for part in parts}.items():
+            if not joined.is_due((images, threads), images * sum(len(one) == images for one in parts)):
+                continue
+
+            def compute(images: int = images, part: Tensor = part) -> Tensor:
+                joined.compile(images)
+                return see(twin, part)
+
+            try:
+                found = compute() if pool is None else pool.submit(compute).result()
+            except RuntimeError as error:
+                self.notes += (f"no graph of oneDNN: {' '.join(str(error).split())[:200]}",)
+                continue
+            far = measure_distance(found, see(self.model, part))
+            if not far <= NEAR[self.dtype]:
+                joined.graphs.pop((images, threads))
+                self.notes += (f"no graph of oneDNN: one gives outputs {far:.1e} of the largest away",)
+                continue
+            self.notes += (f"blocks as one graph of oneDNN, images {images} at a time",)
 
     def _is_ready(self, see: See, pixels: Tensor) -> bool:
         """Return whether there is a twin of the model in its current state; make one if not."""
         if self._state is None or self._kind != pixels.dtype or not self._state.is_current(self.model):
-            self._twin, self._state, self._kind = None, ModelState(self.model), pixels.dtype
+            self._twin, self._joined, self._state, self._kind = None, None, ModelState(self.model), pixels.dtype
             if self._state.is_plain:
                 self._prepare(see, pixels)
             else:
@@ -113,6 +150,9 @@ class FastPath:
             self._leave(*packed.unpacked_layers)
             return
         self._twin = packed.model
+        self._joined = (
+            join_blocks(packed.model, tokens) if self._measure_copies(MOST + 2) <= read_memory() // SHARE else None
+        )
         way = f"{self._each} at a time" + (f" on each of {self.threads} threads" if self.threads > 1 else "")
         count, small = count_packed(packed.model), count_packed(packed.model, (Int8Linear,))
         of_int8 = f", {small} of them in int8{'' if find_bits() == 8 else WITHOUT_VNNI}" if small else ""
@@ -141,10 +181,14 @@ class FastPath:
         if packing is None:
             return "no packing for this kind of processor"
         copies = len(packing.rows) if packing.library == "mkl" else 1
-        needed = copies * sum(value.numel() for value in self.model.parameters()) * self.dtype.itemsize
+        needed = self._measure_copies(copies)
         if needed > read_memory() // SHARE:
             return f"packed, they would take {needed / 1e9:.1f} GB more"
         return ""
+
+    def _measure_copies(self, copies: int) -> int:
+        """Return the bytes of so many copies of the weights."""
+        return copies * sum(value.numel() for value in self.model.parameters()) * self.dtype.itemsize
 
     def _split(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Cut a batch into parts that fit the cache and keep all threads busy."""
