@@ -34,9 +34,13 @@ JOINED = {
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
-    """Graphs after 16 images, and oneDNN on any processor."""
+    """Graphs after 16 images, one thread, and oneDNN on any processor."""
     monkeypatch.setattr(joined_blocks, "WORTH", 16)
     monkeypatch.setattr(fast_path, "choose_packing", lambda dtype, rows: Packing("onednn", dtype, rows))
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -239,7 +243,7 @@ def test_a_graph_that_is_let_go_lets_go_of_its_weights():
     """TorchScript's own register keeps each function for good."""
     weights = [torch.randn(64, 64)]
     alive = weakref.ref(weights[0])
-    graph = compile_graph(lambda values: F.linear(values, weights[0]), (4, 64), torch.float32)
+    graph = compile_graph(lambda values: F.linear(values, weights[0]), [(4, 64)], torch.float32)
     assert far(graph(torch.eye(64)[:4]), weights[0].T[:4]) < 1e-6
     weights.clear()
     gc.collect()

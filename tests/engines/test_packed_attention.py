@@ -6,16 +6,26 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from tests.deploy.conftest import trained
+from tests.deploy.test_families import FAMILIES
 from tests.engines.test_fast_path import far
 from torch.nn import functional as F
 
 from vitreous.engines import packed_attention
 from vitreous.engines.onednn_graph import compile_graph
-from vitreous.engines.packed_attention import LN2, attend_to_all
+from vitreous.engines.packed_attention import LN2, attend_heads, attend_to_all
+from vitreous.engines.packed_linear import Packing
+from vitreous.engines.packed_model import pack_model
+from vitreous.model.attention import Heads
+from vitreous.model.resnet_config import ResNetConfig
+from vitreous.model.swin_config import SwinConfig
 from vitreous.runtime.device import computes_bf16
 
 TYPES = [torch.float32, *[torch.bfloat16] * computes_bf16(torch.device("cpu"))]
 NEAR = {torch.float32: 2e-6, torch.bfloat16: 2e-2}
+
+SWIN = {"image": (32, 48), "width": 16, "depths": (2, 2), "heads": (2, 4), "windows": ((4, 4), (4, 6)), "classes": 5}
+WINDOWS = {"windows": SwinConfig(**SWIN), "windows with cosines": SwinConfig(**SWIN, version="v2")}
 
 
 @pytest.fixture
@@ -110,6 +120,48 @@ def test_threads_share_a_graph(made):
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("biases", [None, (1, 4), (3, 1), (3, 4)])
+def test_heads_with_a_bias_attend_as_in_float64(biases, dtype, made, monkeypatch):
+    """Of each image and head their own, or shared; minus infinity where a query may not look; an image at a time and all at once."""
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = torch.randn(3, 3, 4, 70, 24, generator=generator).to(dtype)
+    bias = None
+    if biases is not None:
+        bias = 3 * torch.randn(*biases, 70, 70, generator=generator)
+        bias[..., 5:9] = -torch.inf
+    expected = F.scaled_dot_product_attention(
+        q.double(), k.double(), v.double(), None if bias is None else bias.to(dtype).double()
+    )
+    strided = Heads(q.mT.contiguous().mT, k, v.transpose(1, 2).contiguous().transpose(1, 2), bias)
+    for most in (1, 10**9):
+        monkeypatch.setattr(packed_attention, "ATTENTION_BYTES", most)
+        with torch.inference_mode():
+            found = attend_heads(strided)
+        assert (found.shape, found.dtype) == (q.shape, dtype)
+        assert off(found, expected) < NEAR[dtype]
+    assert len(made) == 2
+    assert None not in made.values()
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, *WINDOWS])
+@pytest.mark.parametrize("dtype", TYPES)
+def test_every_family_attends_by_graphs(name, dtype, made, monkeypatch):
+    """Whatever its positions, norms and lines; in bfloat16 under autocast, as an engine computes."""
+    monkeypatch.setattr(packed_attention, "GRAPH_TOKENS", 2)
+    model = trained((FAMILIES | WINDOWS)[name])
+    images = torch.randn(3, model.config.channels, *model.config.image, generator=torch.Generator().manual_seed(1))
+    packed = pack_model(model, Packing("onednn", dtype, (75,))).model
+    with torch.inference_mode():
+        expected = model.features(images)
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            autocast, found = model.features(images).float(), packed.features(images).float()
+        assert far(found, expected) < (1e-5 if dtype == torch.float32 else max(0.03, 2 * far(autocast, expected)))
+        assert torch.equal(model.features(images), expected)
+    assert None not in made.values()
+    assert bool(made) != isinstance(model.config, ResNetConfig)
+
+
 @pytest.mark.parametrize("reason", ["short", "large", "AMX", "many", "none"])
 def test_without_a_graph_attention_is_the_same(reason, made, monkeypatch):
     dtype, tokens = (torch.bfloat16 if reason == "AMX" else torch.float32), (63 if reason == "short" else 80)
@@ -136,7 +188,7 @@ def fail():
 def test_what_onednn_takes_no_part_of_is_no_graph():
     before = torch.jit.onednn_fusion_enabled()
     with pytest.raises(RuntimeError, match="no part"):
-        compile_graph(lambda values: values.sin(), (3, 4), torch.float32)
+        compile_graph(lambda values: values.sin(), [(3, 4)], torch.float32)
     assert torch.jit.onednn_fusion_enabled() == before
 
 

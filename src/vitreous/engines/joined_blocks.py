@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.engines.onednn_graph import FEWEST_ROWS, Pass, compile_graph
-from vitreous.engines.packed_attention import attend_by_products
+from vitreous.engines.packed_attention import LN2, attend_by_products
 from vitreous.engines.packed_blocks import PlainBlock, needs_module, run_norm
 from vitreous.engines.packed_linear import PackedLinear
 from vitreous.model.attention import NOWHERE, Places
@@ -54,7 +54,8 @@ class JoinedBlock:
         if self.query is not None:
             z, normed = z[:, :FEWEST_ROWS].contiguous(), normed[:, :FEWEST_ROWS].contiguous()
             parts = [*self._cut(F.linear(normed, *self.query)), *parts]
-        z = z + F.linear(attend_by_products(*parts), *self.out)
+        attended = attend_by_products(*parts, scale=LN2[z.dtype]).transpose(1, 2).flatten(2)
+        z = z + F.linear(attended, *self.out)
         z = z + F.linear(F.gelu(F.linear(run_norm(z, second), *self.expand)), *self.contract)
         return z if self.query is None else z[:, :1]
 
@@ -112,7 +113,7 @@ class JoinedBlocks(nn.Module):
         if not self._joined:
             self._joined = [join_block(cast("PlainBlock", block)) for block in self.blocks]
         shape = (images, self.tokens, self._joined[0].qkv[0].shape[1])
-        self.graphs[images, torch.get_num_threads()] = compile_graph(self._compute, shape, self.dtype)
+        self.graphs[images, torch.get_num_threads()] = compile_graph(self._compute, [shape], self.dtype)
 
     def _compute(self, z: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch token2 dim"]:
         for block in self._joined:

@@ -5,7 +5,7 @@ lets go of a weight.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -18,11 +18,11 @@ each block of memory; with two rows and more nothing does)."""
 COMPILING = threading.Lock()
 """Whether TorchScript hands graphs to oneDNN holds for the whole process."""
 
-Pass = Callable[[Tensor], Tensor]
+Pass = Callable[..., Tensor]
 
 
-def compile_graph(function: Pass, shape: tuple[int, ...], dtype: torch.dtype) -> Pass:
-    """Return a function as a graph, for contiguous inputs of this shape and type, and for as many threads as compute now.
+def compile_graph(function: Pass, shapes: Sequence[tuple[int, ...]], dtype: torch.dtype) -> Pass:
+    """Return a function as a graph, for contiguous inputs of these shapes and this type, and for as many threads as compute now.
 
     The graph is to be called with autocast off. Tensors that the function reads are part of it, and live as long.
 
@@ -30,14 +30,14 @@ def compile_graph(function: Pass, shape: tuple[int, ...], dtype: torch.dtype) ->
         RuntimeError: this build of torch has no such graphs, or oneDNN takes no part of the function.
     """
     with COMPILING, torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
-        example = torch.rand(shape).to(dtype)
+        examples = tuple(torch.rand(shape).to(dtype) for shape in shapes)
         before = torch.jit.onednn_fusion_enabled()
         torch.jit.enable_onednn_fusion(True)
         try:
-            graph, *_ = torch._C._create_graph_by_tracing(function, (example,), lambda _: "", True, False)
+            graph, *_ = torch._C._create_graph_by_tracing(function, examples, lambda _: "", True, False)
             compiled: Pass = torch._C._create_function_from_graph("compiled", graph)
             for _ in range(2):  # the first pass records shapes, the second compiles for them
-                compiled(example)
+                compiled(*examples)
             executed = str(torch._C._last_executed_optimized_graph())
         except AttributeError as error:
             raise RuntimeError(f"this build of torch has no graphs of oneDNN ({error})") from error

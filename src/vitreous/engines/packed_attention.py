@@ -3,7 +3,7 @@ torch's fused kernel, whichever is the fastest (docs/notebook.md)."""
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import partial
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vitreous.engines.onednn_graph import Pass, compile_graph
-from vitreous.model.attention import prefers_products
+from vitreous.model.attention import Heads, attend, prefers_products
 from vitreous.runtime.device import has_amx
 
 SMALLEST_SUM = 1e-25
@@ -27,10 +27,9 @@ GRAPH_TOKENS = 64
 GRAPH_BYTES = 512_000_000
 """Most attention weights in a graph: it holds those of all heads at once, which the fused kernel doesn't."""
 
-GraphKey = tuple[tuple[int, int, int], int, torch.dtype, torch.dtype, int]
-GRAPHS: dict[GraphKey, Pass | None] = {}
-"""By shape, heads, type, type of the results and number of threads; None: this build of torch has none. They hold no weights, so all
-models share them."""
+GRAPHS: dict[Hashable, Pass | None] = {}
+"""By function, its shapes, type and number of threads; None: this build of torch has none. They hold no weights, so all models
+share them."""
 MAKING = threading.Lock()
 MOST_GRAPHS = 256
 """Later shapes have none: each takes some milliseconds to make, and a server's come in any number."""
@@ -44,8 +43,9 @@ def attend_to_all(
     batch, tokens, width = projected.shape
     width, per_head = width // 3, width // 3 // heads
     each = max(1, ATTENTION_BYTES // (heads * tokens * tokens * projected.itemsize))
-    if prefers_graph(projected, heads):
-        attended = _attend_by_graphs(projected.contiguous().split(each), heads, gives or projected.dtype)
+    if prefers_graph(heads * tokens, tokens, projected.dtype):
+        function = partial(_attend_projected, heads=heads, gives=gives or projected.dtype)
+        attended = _run_graphs(function, (heads, gives), [(part,) for part in projected.contiguous().split(each)])
         if attended is not None:
             return attended
     cut = projected.view(batch, tokens, 3, heads, per_head).permute(2, 0, 3, 1, 4)
@@ -58,55 +58,69 @@ def attend_to_all(
     return found.view(batch, tokens, width)
 
 
-def prefers_graph(projected: Float[Tensor, "batch token dim3"], heads: int) -> bool:
-    """Return whether attention is a graph of oneDNN. With AMX torch's fused kernel stays in bfloat16: no graph has been timed there."""
-    tokens = projected.shape[1]
-    if tokens < GRAPH_TOKENS or heads * tokens * tokens * projected.itemsize > GRAPH_BYTES:
+def attend_heads(heads: Heads) -> Float[Tensor, "batch head query head_dim"]:
+    """As `attend` of the model, by graphs where they are faster."""
+    q, k, _, bias = heads
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else q.dtype
+    count, queries, keys = q.shape[1], q.shape[2], k.shape[2]
+    if not prefers_graph(count * queries, keys, dtype):
+        return attend(heads)
+    each = max(1, ATTENTION_BYTES // (count * queries * keys * dtype.itemsize))
+    scaled = heads._replace(q=q * q.shape[-1] ** -0.5)
+    values = [part.to(dtype).contiguous().split(each) for part in scaled[:3]]
+    if bias is not None:
+        bias = bias.to(dtype).contiguous()
+        values.append([bias] * len(values[0]) if len(bias) == 1 else bias.split(each))
+    with torch.autocast("cpu", enabled=False):
+        attended = _run_graphs(attend_by_products, (), list(zip(*values, strict=True)))
+    return attend(heads) if attended is None else attended
+
+
+def prefers_graph(queries: int, keys: int, dtype: torch.dtype) -> bool:
+    """Return whether attention from the tokens of all heads to so many others is a graph of oneDNN. With AMX torch's fused kernel stays
+    in bfloat16: no graph has been timed there."""
+    if keys < GRAPH_TOKENS or queries * keys * dtype.itemsize > GRAPH_BYTES:
         return False
-    return projected.dtype == torch.float32 or not has_amx()
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and not has_amx())
 
 
-def _attend_by_graphs(parts: Sequence[Tensor], heads: int, gives: torch.dtype) -> Tensor | None:
-    """Return attention of parts of a batch; None where one of them has no graph."""
+def _run_graphs(function: Pass, settings: Hashable, parts: Sequence[Sequence[Tensor]]) -> Tensor | None:
+    """Return a function's results for the parts of a batch; None where one of them has no graph."""
     found = []
     for part in parts:
-        graph = find_graph(tuple(part.shape), heads, part.dtype, gives)
+        shapes, dtype = tuple(tuple(value.shape) for value in part), part[0].dtype
+        key = (len(part), settings, shapes, dtype, torch.get_num_threads())
+        with MAKING:
+            if key not in GRAPHS and len(GRAPHS) < MOST_GRAPHS:
+                try:
+                    GRAPHS[key] = compile_graph(function, shapes, dtype)
+                except RuntimeError:
+                    GRAPHS[key] = None
+            graph = GRAPHS.get(key)
         if graph is None:
             return None
-        found.append(graph(part))
+        found.append(graph(*part))
     return found[0] if len(found) == 1 else torch.cat(found)
 
 
-def find_graph(shape: tuple[int, int, int], heads: int, dtype: torch.dtype, gives: torch.dtype) -> Pass | None:
-    """Return the graph for inputs of a shape and type, made when they first come; None: there is none."""
-    key = (shape, heads, dtype, gives, torch.get_num_threads())
-    with MAKING:
-        if key not in GRAPHS and len(GRAPHS) < MOST_GRAPHS:
-            try:
-                GRAPHS[key] = compile_graph(partial(_attend, heads=heads, gives=gives), shape, dtype)
-            except RuntimeError:
-                GRAPHS[key] = None
-        return GRAPHS.get(key)
-
-
-def _attend(
+def _attend_projected(
     projected: Float[Tensor, "batch token dim3"], heads: int, gives: torch.dtype
 ) -> Float[Tensor, "batch token dim"]:
-    """Attention in operators that oneDNN's graphs know."""
+    """As `attend_to_all`, in operators that oneDNN's graphs know."""
     cut = projected.view(*projected.shape[:2], 3, heads, -1).permute(2, 0, 3, 1, 4)
-    return attend_by_products(*cut.unbind(0)).to(gives)
+    return attend_by_products(*cut.unbind(0), scale=LN2[projected.dtype]).transpose(1, 2).flatten(2).to(gives)
 
 
 def attend_by_products(
-    q: Float[Tensor, "batch head token head_dim"],
-    k: Float[Tensor, "batch head token head_dim"],
-    v: Float[Tensor, "batch head token head_dim"],
-) -> Float[Tensor, "batch token dim"]:
-    """Return the heads' outputs side by side, by products and a softmax."""
-    scores = q @ k.mT
-    if q.dtype != torch.float32:
-        scores = scores * LN2[q.dtype]
-    return (torch.softmax(scores, dim=-1) @ v).transpose(1, 2).flatten(2)
+    q: Float[Tensor, "batch head query head_dim"],
+    k: Float[Tensor, "batch head key head_dim"],
+    v: Float[Tensor, "batch head key head_dim"],
+    bias: Float[Tensor, "#batch #head query key"] | None = None,
+    scale: float = 1.0,
+) -> Float[Tensor, "batch head query head_dim"]:
+    """Return each head's outputs, by products and a softmax; `scale`: of q k', for a q that isn't scaled already."""
+    scores = q @ k.mT if scale == 1 else (q @ k.mT) * scale
+    return torch.softmax(scores if bias is None else scores + bias, dim=-1) @ v
 
 
 def _multiply(

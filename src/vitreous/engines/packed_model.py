@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vitreous.engines.int8_linear import AnyPacking, Int8Linear, get_rest, pack_layer
+from vitreous.engines.packed_attention import attend_heads
 from vitreous.engines.packed_blocks import (
     AnyLinear,
     NormalizedFirst,
@@ -130,6 +131,7 @@ def copy_tree(module: nn.Module) -> nn.Module:
 
 def _pack_qkv(name: str, block: Block, packing: AnyPacking, left: list[str]) -> None:
     attention = block.attention
+    attention.attend = attend_heads
     if _is_plain(f"{name}.attention.qkv", attention.qkv, left):
         bias = _join_bias(block)
         attention.no_key_bias = False

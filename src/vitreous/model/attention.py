@@ -74,7 +74,11 @@ class Attention(nn.Module):
         self, tokens: Float[Tensor, "batch token dim"], places: Places = NOWHERE
     ) -> Float[Tensor, "batch token inner"]:
         """Return the heads' outputs side by side, which `out` mixes (equation 8)."""
-        return self.concatenate(attend(self.compute_heads(self.project(tokens), places)))
+        return self.concatenate(self.attend(self.compute_heads(self.project(tokens), places)))
+
+    def attend(self, heads: Heads) -> Float[Tensor, "batch head query head_dim"]:
+        """As `attend`; an engine puts its own way here."""
+        return attend(heads)
 
     def mix(self, gathered: Float[Tensor, "batch head token head_dim"]) -> Float[Tensor, "batch token dim"]:
         """Mix the heads' outputs (equation 8)."""

@@ -7,7 +7,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vitreous.model.attention import NOWHERE, Attention, Heads, Places, attend, build_bias
+from vitreous.model.attention import NOWHERE, Attention, Heads, Places, build_bias
 from vitreous.model.config import ViTConfig
 from vitreous.shapes import Size
 
@@ -34,7 +34,7 @@ class AxialAttention(Attention):
         assert places.grid is not None
         q, k, v, _ = super().compute_heads(self.project(tokens), places)
         lines = Heads(*(split_lines(part, places.grid, self.axis) for part in (q, k, v)), bias=None)
-        return self.concatenate(join_lines(attend(lines), places.grid, self.axis))
+        return self.concatenate(join_lines(self.attend(lines), places.grid, self.axis))
 
     def compute_heads(self, projected: Float[Tensor, "batch token dim3"], places: Places) -> Heads:
         """Return the input of full attention's kernel that gives the same result: minus infinity off each query's line.

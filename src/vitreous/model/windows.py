@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitreous.model.attention import NOWHERE, Attention, Heads, Places, attend
+from vitreous.model.attention import NOWHERE, Attention, Heads, Places
 from vitreous.model.config import ViTConfig
 from vitreous.model.parameters import Constant, Role
 from vitreous.model.positions.offset_bias import OffsetBias
@@ -85,7 +85,7 @@ class WindowAttention(Attention):
     ) -> Float[Tensor, "batch token inner"]:
         """Let every patch attend to those of its window."""
         assert places.grid is not None
-        return self.concatenate(self.join(attend(self.window_heads(tokens, places)), places.grid))
+        return self.concatenate(self.join(self.attend(self.window_heads(tokens, places)), places.grid))
 
     def window_heads(self, tokens: Float[Tensor, "batch token dim"], places: Places) -> Heads:
         """Return the kernel's input: the heads of the first window, then those of the next; the bias holds the mask."""
