@@ -185,6 +185,25 @@ def fail():
     raise AttributeError("no such thing")
 
 
+@pytest.mark.parametrize("enabled", [False, True])
+def test_making_a_graph_changes_nothing_else(enabled, made):
+    """Neither what is drawn next, nor TorchScript's setting, nor the caller's modes."""
+    before = torch.jit.onednn_fusion_enabled()
+    torch.jit.enable_onednn_fusion(enabled)
+    try:
+        torch.manual_seed(3)
+        expected = torch.rand(5)
+        torch.manual_seed(3)
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            attend_to_all(project(1, 80, 3, 16, torch.float32), 3)
+            assert (torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")) == (True, True)
+        assert len(made) == 1
+        assert torch.equal(torch.rand(5), expected)
+        assert torch.jit.onednn_fusion_enabled() == enabled
+    finally:
+        torch.jit.enable_onednn_fusion(before)
+
+
 def test_what_onednn_takes_no_part_of_is_no_graph():
     before = torch.jit.onednn_fusion_enabled()
     with pytest.raises(RuntimeError, match="no part"):
