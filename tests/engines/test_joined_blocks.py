@@ -190,6 +190,67 @@ def test_a_graph_with_other_outputs_is_not_used(monkeypatch):
     assert joined_of(engine).graphs == {}
 
 
+def test_a_graph_that_fails_is_not_used_again(monkeypatch):
+    """What it raises when it is tried, the caller doesn't see, nor later ones."""
+
+    def break_down(_):
+        raise RuntimeError("could not execute")
+
+    monkeypatch.setattr(joined_blocks, "compile_graph", lambda *_: break_down)
+    engine = TorchEngine(folder_of(FAMILIES["plain"]), "cpu")
+    pixels = pixels_of(engine.folder, 9)
+    for _ in range(4):
+        assert far_from(engine, pixels) < 1e-5
+    assert engine.notes[-1] == "no graph of oneDNN: could not execute"
+    assert joined_of(engine).graphs == {}
+
+
+def test_others_take_no_graph_that_is_being_tried():
+    engine = TorchEngine(folder_of(FAMILIES["plain"]), "cpu")
+    pixels = pixels_of(engine.folder, 9)
+    engine.logits(pixels)
+    joined, z = joined_of(engine), torch.randn(9, 25, 32)
+    seen = []
+
+    def compute():
+        seen.append((dict(joined.graphs), [thread_result(lambda: joined(z))]))
+        return joined(z)
+
+    with torch.inference_mode():
+        before = joined(z)
+        graph, found = joined.try_graph(9, compute)
+        assert torch.equal(found, graph(z))
+        assert joined.graphs == {}
+        assert torch.equal(joined(z), before)
+    ((graphs, (elsewhere,)),) = seen
+    assert graphs == {}
+    assert torch.equal(elsewhere, before)
+
+
+def thread_result(function):
+    """Return what a function returns in a thread of its own, with as many threads of torch."""
+    found, threads = [], torch.get_num_threads()
+
+    def run():
+        torch.set_num_threads(threads)
+        with torch.inference_mode():
+            found.append(function())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def test_a_model_in_int8_is_not_joined():
+    """Not even one whose blocks are all in float: its outputs aren't the model's to 1e-5."""
+    fast = fast_path.FastPath(trained(FAMILIES["plain"]), bf16=False, ranges={"patches.embed": (-3.0, 3.0)})
+    images = torch.randn(9, 3, 32, 48, generator=torch.Generator().manual_seed(1))
+    for _ in range(3):
+        fast.run(lambda model, part: model(part), images)
+    assert fast._joined is None
+
+
 def test_without_graphs_in_torch_blocks_pass_one_by_one(monkeypatch):
     def refuse(*_):
         raise RuntimeError("not in this build\nof torch")

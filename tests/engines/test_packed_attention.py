@@ -162,27 +162,42 @@ def test_every_family_attends_by_graphs(name, dtype, made, monkeypatch):
     assert bool(made) != isinstance(model.config, ResNetConfig)
 
 
-@pytest.mark.parametrize("reason", ["short", "large", "AMX", "many", "none"])
+@pytest.mark.parametrize("reason", ["short", "large", "AMX", "none", "other signature", "wrong"])
 def test_without_a_graph_attention_is_the_same(reason, made, monkeypatch):
     dtype, tokens = (torch.bfloat16 if reason == "AMX" else torch.float32), (63 if reason == "short" else 80)
     if dtype not in TYPES:
         pytest.skip("this processor doesn't compute in bfloat16")
     if reason == "large":
-        monkeypatch.setattr(packed_attention, "GRAPH_BYTES", 3 * 80 * 80 * 4 - 1)
+        monkeypatch.setattr(packed_attention, "find_room", lambda: 3 * 80 * 80 * 4 - 1)
     if reason == "AMX":
         monkeypatch.setattr(packed_attention, "has_amx", lambda: True)
-    if reason == "many":
-        monkeypatch.setattr(packed_attention, "MOST_GRAPHS", 0)
     if reason == "none":
-        monkeypatch.setattr("torch._C._create_graph_by_tracing", lambda *_: 1 / 0 if made else fail())
+        monkeypatch.delattr("torch._C._create_graph_by_tracing")
+    if reason == "other signature":
+        monkeypatch.setattr("torch._C._create_graph_by_tracing", lambda: None)
+    if reason == "wrong":
+        monkeypatch.setattr(
+            packed_attention, "compile_graph", lambda function, *_: lambda *given: function(*given) * 1.1
+        )
     projected = project(3, tokens, 3, 16, dtype)
     assert off(attend_to_all(projected, 3), attend_exactly(projected, 3)) < NEAR[dtype]
     assert set(made.values()) <= {None}
-    assert len(made) == (reason == "none")
+    assert len(made) == (reason in {"none", "other signature", "wrong"})
 
 
-def fail():
-    raise AttributeError("no such thing")
+def test_later_shapes_take_the_place_of_the_oldest(made, monkeypatch):
+    monkeypatch.setattr(packed_attention, "MOST_GRAPHS", 2)
+    for tokens in (70, 71, 72, 70):
+        projected = project(1, tokens, 3, 16, torch.float32)
+        assert off(attend_to_all(projected, 3), attend_exactly(projected, 3)) < NEAR[torch.float32]
+    assert [shapes[0][1] for _, _, shapes, *_ in made] == [72, 70]
+
+
+@pytest.mark.parametrize(("memory", "threads", "room"), [(2**40, 2, 128_000_000), (8 * 2**30, 64, 2**25)])
+def test_all_threads_graphs_take_a_fourth_of_the_memory_at_most(memory, threads, room, monkeypatch):
+    monkeypatch.setattr(packed_attention, "read_memory", lambda: memory)
+    monkeypatch.setattr(packed_attention, "count_threads", lambda: threads)
+    assert packed_attention.find_room.__wrapped__() == room
 
 
 @pytest.mark.parametrize("enabled", [False, True])

@@ -12,8 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vitreous.engines.agreement import NEAR, measure_distance
 from vitreous.engines.int8_linear import AnyPacking, Int8Linear, Int8Packing, Range, find_bits
 from vitreous.engines.joined_blocks import MOST, JoinedBlocks, join_blocks
+from vitreous.engines.onednn_graph import Pass
 from vitreous.engines.packed_linear import Packing, choose_packing
 from vitreous.engines.packed_model import count_packed, pack_model
 from vitreous.errors import ConfigError
@@ -24,8 +26,6 @@ from vitreous.runtime.memory import read_memory
 
 WORTH = 8
 """Images after which packing pays: it takes the time that it saves on about four."""
-NEAR = {torch.float32: 1e-5, torch.bfloat16: 0.05}
-"""Largest difference from the model's own outputs, as a share of the largest one, by precision."""
 HIDDEN_BYTES = 5_000_000
 """Widest activations of the images that go through a block together: smaller ones cost calls, larger ones leave the
 cache (docs/speed.md)."""
@@ -94,27 +94,26 @@ class FastPath:
     def _compile_frequent(
         self, joined: JoinedBlocks, see: See, parts: Sequence[Tensor], pool: ThreadPoolExecutor | None
     ) -> None:
-        """Make graphs of the sizes of parts that have come often; one that gives other outputs than the model isn't used."""
+        """Make graphs of the sizes of parts that have come often; one that gives other outputs than the model is never used."""
         twin, threads = self._twin, 1 if pool is not None else torch.get_num_threads()
         assert twin is not None
         for images, part in {len(part): part for part in parts}.items():
             if not joined.is_due((images, threads), images * sum(len(one) == images for one in parts)):
                 continue
 
-            def compute(images: int = images, part: Tensor = part) -> Tensor:
-                joined.compile(images)
-                return see(twin, part)
+            def compute(images: int = images, part: Tensor = part) -> tuple[Pass, Tensor]:
+                return joined.try_graph(images, lambda: see(twin, part))
 
             try:
-                found = compute() if pool is None else pool.submit(compute).result()
+                graph, found = compute() if pool is None else pool.submit(compute).result()
             except RuntimeError as error:
                 self.notes += (f"no graph of oneDNN: {' '.join(str(error).split())[:200]}",)
                 continue
             far = measure_distance(found, see(self.model, part))
             if not far <= NEAR[self.dtype]:
-                joined.graphs.pop((images, threads))
                 self.notes += (f"no graph of oneDNN: one gives outputs {far:.1e} of the largest away",)
                 continue
+            joined.graphs[images, threads] = graph
             self.notes += (f"blocks as one graph of oneDNN, images {images} at a time",)
 
     def _is_ready(self, see: See, pixels: Tensor) -> bool:
@@ -150,9 +149,8 @@ class FastPath:
             self._leave(*packed.unpacked_layers)
             return
         self._twin = packed.model
-        self._joined = (
-            join_blocks(packed.model, tokens) if self._measure_copies(MOST + 2) <= read_memory() // SHARE else None
-        )
+        if not self.ranges and self._measure_copies(MOST + 2) <= read_memory() // SHARE:
+            self._joined = join_blocks(packed.model, tokens)
         way = f"{self._each} at a time" + (f" on each of {self.threads} threads" if self.threads > 1 else "")
         count, small = count_packed(packed.model), count_packed(packed.model, (Int8Linear,))
         of_int8 = f", {small} of them in int8{'' if find_bits() == 8 else WITHOUT_VNNI}" if small else ""
@@ -247,12 +245,6 @@ def measure_activations(model: nn.Module) -> tuple[int, int]:
         return 1, 0
     config = model.config
     return config.prefix + model.grid.rows * model.grid.cols, max(config.mlp_width, 3 * config.attention_width)
-
-
-def measure_distance(found: Tensor, expected: Tensor) -> float:
-    """Return the largest difference as a share of the largest expected value."""
-    most = float(expected.abs().max())
-    return float((found - expected).abs().max()) / (most or 1.0)
 
 
 def open_pool(threads: int) -> ThreadPoolExecutor:

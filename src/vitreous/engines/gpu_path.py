@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vitreous.engines.agreement import NEAR, measure_distance
 from vitreous.engines.cuda_graph import GraphSpace, record
-from vitreous.engines.fast_path import NEAR, NOT_PLAIN, ModelState, measure_distance
+from vitreous.engines.fast_path import NOT_PLAIN, ModelState
 from vitreous.engines.gpu_model import GpuModel, build_gpu_model
 from vitreous.errors import ConfigError
 from vitreous.images.tensors import Normalization

@@ -1,8 +1,9 @@
 """Encoder blocks that pass through one graph of oneDNN, for sizes of batch that come often: a small model spends a sixth of a pass on
 setting up products, and a graph sets them up once."""
 
+import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard, cast
 
@@ -20,14 +21,14 @@ from vitreous.model.vit import ViT
 from vitreous.runtime.device import has_amx
 
 WORTH = 256
-"""Images of one size of batch after which its graph pays: making it takes 0.2 to 0.5 s, as much as it saves on so many."""
+"""Images of one size after which its graph pays: making it takes 0.2 to 0.5 s, as much as it saves on so many."""
 WIDEST = 512
 """Widest model for which that holds: wider ones' products take so long that setting them up doesn't matter."""
 MOST = 4
-"""Most sizes that have a graph, each with a copy of the weights in oneDNN's own layout."""
+"""Most sizes for which a graph is made, each with a copy of the weights in oneDNN's own layout: the first ones that come often."""
 
 Size = tuple[int, int]
-"""Images, and threads that compute them."""
+"""Images that pass together, and threads that compute them."""
 Affine = tuple[Tensor, Tensor | None]
 """A weight and a bias."""
 
@@ -67,7 +68,7 @@ class JoinedBlock:
 
 
 class JoinedBlocks(nn.Module):
-    """Blocks that follow each other, as a graph for each size of batch that has one, otherwise one by one.
+    """Blocks that follow each other, as a graph for each size that has one, otherwise one by one.
 
     Args:
         blocks: for each of which `can_join` holds.
@@ -82,12 +83,13 @@ class JoinedBlocks(nn.Module):
         self._seen: Counter[Size] = Counter()
         self._tried: set[Size] = set()
         self._joined: list[JoinedBlock] = []
+        self._lock, self._trial = threading.Lock(), threading.local()
 
     def forward(
         self, z: Float[Tensor, "batch token dim"], places: Places = NOWHERE
     ) -> Float[Tensor, "batch token2 dim"]:
         """As `Block.forward` of one after the other."""
-        graph = self.graphs.get((len(z), torch.get_num_threads()))
+        graph = self.graphs.get((len(z), torch.get_num_threads())) or getattr(self._trial, "graph", None)
         if graph is None:
             for block in self.blocks:
                 z = block(z, places)
@@ -100,20 +102,26 @@ class JoinedBlocks(nn.Module):
 
         With AMX batches in bfloat16 have none: torch's fused attention is the faster one there.
         """
-        if size in self._tried or len(self._tried) >= MOST or (size[0] > 1 and self.bf16 and has_amx()):
-            return False
-        self._seen[size] += images
-        if self._seen[size] < WORTH:
-            return False
-        self._tried.add(size)
-        return True
+        with self._lock:
+            if size in self._tried or len(self._tried) >= MOST or (size[0] > 1 and self.bf16 and has_amx()):
+                return False
+            self._seen[size] += images
+            if self._seen[size] < WORTH:
+                return False
+            self._tried.add(size)
+            return True
 
-    def compile(self, images: int) -> None:
-        """Make the graph for so many images and the threads that compute now; raises RuntimeError if torch has none."""
+    def try_graph(self, images: int, compute: Callable[[], Tensor]) -> tuple[Pass, Tensor]:
+        """Make the graph for so many images and the threads that compute now, and return it with what a pass through it gives:
+        until it is put into `graphs`, only this pass takes it. Raises RuntimeError if torch has none."""
         if not self._joined:
             self._joined = [join_block(cast("PlainBlock", block)) for block in self.blocks]
         shape = (images, self.tokens, self._joined[0].qkv[0].shape[1])
-        self.graphs[images, torch.get_num_threads()] = compile_graph(self._compute, [shape], self.dtype)
+        self._trial.graph = compile_graph(self._compute, [shape], self.dtype)
+        try:
+            return self._trial.graph, compute()
+        finally:
+            del self._trial.graph
 
     def _compute(self, z: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch token2 dim"]:
         for block in self._joined:

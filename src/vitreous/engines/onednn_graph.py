@@ -40,7 +40,7 @@ def compile_graph(function: Pass, shapes: Sequence[tuple[int, ...]], dtype: torc
             for _ in range(2):  # the first pass records shapes, the second compiles for them
                 compiled(*examples)
             executed = str(torch._C._last_executed_optimized_graph())
-        except AttributeError as error:
+        except (AttributeError, TypeError) as error:
             raise RuntimeError(f"this build of torch has no graphs of oneDNN ({error})") from error
         finally:
             torch.jit.enable_onednn_fusion(before)

@@ -4,16 +4,19 @@ torch's fused kernel, whichever is the fastest (docs/notebook.md)."""
 import math
 import threading
 from collections.abc import Hashable, Sequence
-from functools import partial
+from functools import cache, partial
 
 import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 from torch.nn import functional as F
 
+from vitreous.engines.agreement import NEAR, measure_distance
 from vitreous.engines.onednn_graph import Pass, compile_graph
 from vitreous.model.attention import Heads, attend, prefers_products
 from vitreous.runtime.device import has_amx
+from vitreous.runtime.memory import read_memory
+from vitreous.runtime.threads import count_threads
 
 SMALLEST_SUM = 1e-25
 """Sums of powers between this and its inverse have no power of weight beyond bfloat16's range."""
@@ -24,15 +27,17 @@ ATTENTION_BYTES = 1_000_000
 """Most attention weights of images that attend together: more of them leave the cache between the products."""
 GRAPH_TOKENS = 64
 """Fewest tokens with which a graph is faster than plain products."""
-GRAPH_BYTES = 512_000_000
+GRAPH_BYTES = 128_000_000
 """Most attention weights in a graph: it holds those of all heads at once, which the fused kernel doesn't."""
+SHARE = 4
+"""Those of all threads take at most one part in this many of the memory."""
 
 GRAPHS: dict[Hashable, Pass | None] = {}
-"""By function, its shapes, type and number of threads; None: this build of torch has none. They hold no weights, so all models
-share them."""
+"""By function, its shapes, type and number of threads; None: it couldn't be made, or gave other results. They hold no weights, so
+all models share them."""
 MAKING = threading.Lock()
 MOST_GRAPHS = 256
-"""Later shapes have none: each takes some milliseconds to make, and a server's come in any number."""
+"""Later shapes take the place of the oldest."""
 
 
 def attend_to_all(
@@ -79,9 +84,15 @@ def attend_heads(heads: Heads) -> Float[Tensor, "batch head query head_dim"]:
 def prefers_graph(queries: int, keys: int, dtype: torch.dtype) -> bool:
     """Return whether attention from the tokens of all heads to so many others is a graph of oneDNN. With AMX torch's fused kernel stays
     in bfloat16: no graph has been timed there."""
-    if keys < GRAPH_TOKENS or queries * keys * dtype.itemsize > GRAPH_BYTES:
+    if keys < GRAPH_TOKENS or queries * keys * dtype.itemsize > find_room():
         return False
     return dtype == torch.float32 or (dtype == torch.bfloat16 and not has_amx())
+
+
+@cache
+def find_room() -> int:
+    """Return the most bytes of attention weights in one graph on this machine."""
+    return min(GRAPH_BYTES, read_memory() // SHARE // count_threads())
 
 
 def _run_graphs(function: Pass, settings: Hashable, parts: Sequence[Sequence[Tensor]]) -> Tensor | None:
@@ -90,17 +101,29 @@ def _run_graphs(function: Pass, settings: Hashable, parts: Sequence[Sequence[Ten
     for part in parts:
         shapes, dtype = tuple(tuple(value.shape) for value in part), part[0].dtype
         key = (len(part), settings, shapes, dtype, torch.get_num_threads())
-        with MAKING:
-            if key not in GRAPHS and len(GRAPHS) < MOST_GRAPHS:
-                try:
-                    GRAPHS[key] = compile_graph(function, shapes, dtype)
-                except RuntimeError:
-                    GRAPHS[key] = None
-            graph = GRAPHS.get(key)
+        if key not in GRAPHS:
+            _make_graph(key, function, part)
+        graph = GRAPHS.get(key)
         if graph is None:
             return None
         found.append(graph(*part))
     return found[0] if len(found) == 1 else torch.cat(found)
+
+
+def _make_graph(key: Hashable, function: Pass, part: Sequence[Tensor]) -> None:
+    """Keep the graph of a function for these inputs, if it gives what the function itself does."""
+    with MAKING:
+        if key in GRAPHS:
+            return
+        while len(GRAPHS) >= MOST_GRAPHS:
+            del GRAPHS[next(iter(GRAPHS))]
+        try:
+            graph = compile_graph(function, [tuple(value.shape) for value in part], part[0].dtype)
+            found, expected = graph(*part), function(*part)
+            agrees = not expected.isfinite().all() or measure_distance(found, expected) <= NEAR[part[0].dtype]
+        except RuntimeError:
+            agrees = False
+        GRAPHS[key] = graph if agrees else None
 
 
 def _attend_projected(
