@@ -44,7 +44,7 @@ CLAIMED = 0.5
 NAMED = 8
 """Most classes that a Predictor names of itself."""
 SETTLED = 16
-"""Images after which no engine changes any more how it computes."""
+"""Images after which no engine changes any more how it computes, but torch on a CPU for sizes of batch that come often."""
 HEADLESS = (
     "this model has no head, so it can't classify: use its .features(images), .tokens(images) or .maps(images), "
     "give it a new head (vitreous.load(PATH, classes=...)), or train one (vitreous train DATA --recipe finetune "
@@ -192,7 +192,7 @@ class Predictor(Shown):
         self.check_head()
         check_every(every)
         if skip:
-            self._settle()
+            self._settle(-(-skip // self.batch))
         return overlap(
             islice(self._open(images, every), skip, None),
             lambda numbered: prepare(numbered[1], numbered[0], self.folder),
@@ -318,10 +318,14 @@ class Predictor(Shown):
         if isinstance(self.engine, MeasuredEngine):
             self.engine.fix(self.make_black_images(self.batch))
 
-    def _settle(self) -> None:
-        """Pass black images through the model, so that an engine that prepares itself for the first ones has done so."""
-        for _ in range(-(-SETTLED // self.batch)):
-            self.engine.probabilities(self.make_black_images(self.batch))
+    def _settle(self, batches: int) -> None:
+        """Pass black images through the model, so that an engine that prepares itself as images come is as it would be
+        behind so many whole batches."""
+        black, passes = self.make_black_images(self.batch), min(batches, -(-SETTLED // self.batch))
+        for _ in range(passes):
+            self.engine.probabilities(black)
+        if not isinstance(self.folder, ExportedFolder):
+            self._torch.count(black, batches - passes)
 
     def make_black_images(self, count: int) -> Pixels[np.ndarray, "batch row col channel"]:
         """Return so many black images as the model sees them, before normalisation."""

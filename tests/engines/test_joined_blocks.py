@@ -13,6 +13,7 @@ from tests.deploy.test_families import Block as BlockConfig
 from tests.engines.test_fast_path import ONEDNN, close, far, own, pixels_of
 from torch.nn import functional as F
 
+import vitreous
 from vitreous.engines import fast_path, joined_blocks
 from vitreous.engines.joined_blocks import MOST, JoinedBlocks, join_blocks
 from vitreous.engines.onednn_graph import compile_graph
@@ -20,6 +21,7 @@ from vitreous.engines.packed_linear import Packing
 from vitreous.engines.packed_model import pack_model
 from vitreous.engines.torch_engine import TorchEngine
 from vitreous.runtime.device import computes_bf16
+from vitreous.weights.model_folder import save_model
 
 needs_bf16 = pytest.mark.skipif(
     not computes_bf16(torch.device("cpu")), reason="this processor doesn't compute in bfloat16"
@@ -203,6 +205,36 @@ def test_a_graph_that_fails_is_not_used_again(monkeypatch):
         assert far_from(engine, pixels) < 1e-5
     assert engine.notes[-1] == "no graph of oneDNN: could not execute"
     assert joined_of(engine).graphs == {}
+
+
+@pytest.mark.parametrize("batches", [1, 2, 3, 4, 9, 40])
+def test_an_engine_that_counts_batches_is_as_if_they_had_come(batches, monkeypatch):
+    """Parts of three and a last one of two: each size has its graph when as many of its own images have come."""
+    monkeypatch.setattr(fast_path, "HIDDEN_BYTES", 3 * 25 * 96 * 4)
+    folder = folder_of(FAMILIES["plain"])
+    run, counted = TorchEngine(folder, "cpu"), TorchEngine(folder, "cpu")
+    pixels = pixels_of(folder, 5)
+    for _ in range(batches):
+        run.logits(pixels)
+    passes = min(batches, 4)
+    for _ in range(passes):
+        counted.logits(np.zeros_like(pixels))
+    counted.count(np.zeros_like(pixels), batches - passes)
+    for _ in range(12):
+        assert np.array_equal(counted.logits(pixels), run.logits(pixels))
+    assert set(joined_of(run).graphs) == {(3, 1), (2, 1)}
+    assert counted.notes == run.notes
+
+
+def test_predictions_that_go_on_have_the_numbers_of_undisturbed_ones(tmp_path):
+    save_model(tmp_path / "model", folder_of(FAMILIES["plain"]))
+    images = list(np.random.default_rng(0).integers(0, 256, (90, 40, 50, 3), dtype=np.uint8))
+    predictor = vitreous.load(tmp_path / "model", batch=6)
+    expected = list(predictor.predict_many(images))
+    assert GRAPH.format(6) in predictor.engine.notes
+    for skip in (6, 12, 24, 30, 60):
+        again = vitreous.load(tmp_path / "model", batch=6)
+        assert list(again.predict_many(images, skip=skip)) == expected[skip:]
 
 
 def test_others_take_no_graph_that_is_being_tried():

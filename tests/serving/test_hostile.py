@@ -15,6 +15,7 @@ from tests.serving.attacks import GOOD, draw_attack
 from tests.serving.test_processes import served
 
 import vitreous
+from vitreous.engines.joined_blocks import WORTH
 from vitreous.predictor import SETTLED
 
 LIMITS = {"read_timeout": 0.5, "max_body": 200_000, "max_images": 4}
@@ -76,7 +77,7 @@ def count_files(pid):
 def test_ten_thousand_bad_requests_leave_nothing_behind(folder, headless, tmp_path):
     options = [word for name, most in LIMITS.items() for word in (f"--{name.replace('_', '-')}", most)]
     with served(tmp_path / "log", f"animals={folder}", f"headless={headless}", "--no-log", *options) as (url, process):
-        before = [predict(url) for _ in range(SETTLED + 1)][-1]  # the last one by packed weights
+        before = [predict(url) for _ in range(SETTLED + WORTH + 1)][-1]  # the last one by a graph of all blocks
         check(attack(url, range(4_000)))
         warm, files = memory(process.pid), count_files(process.pid)
         found = attack(url, range(4_000, 10_000))

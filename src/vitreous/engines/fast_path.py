@@ -84,6 +84,12 @@ class FastPath:
             return torch.cat([see(twin, part) for part in parts])
         return torch.cat(list(pool.map(lambda part: see(twin, part), parts)))
 
+    def count(self, see: See, pixels: Tensor, batches: int) -> None:
+        """Make the graphs that there would be after so many more batches like this one."""
+        if self._is_ready(see, pixels) and self._joined is not None:
+            parts = self._split(pixels)
+            self._compile_frequent(self._joined, see, parts, self._choose_pool(len(parts)), batches)
+
     def _choose_pool(self, parts: int) -> ThreadPoolExecutor | None:
         """Return the threads that take a part each; None: all of them compute one part after the other."""
         if parts < max(2, self.threads) or self.threads == 1:
@@ -92,13 +98,19 @@ class FastPath:
         return self._pool
 
     def _compile_frequent(
-        self, joined: JoinedBlocks, see: See, parts: Sequence[Tensor], pool: ThreadPoolExecutor | None
+        self,
+        joined: JoinedBlocks,
+        see: See,
+        parts: Sequence[Tensor],
+        pool: ThreadPoolExecutor | None,
+        batches: int = 1,
     ) -> None:
         """Make graphs of the sizes of parts that have come often; one that gives other outputs than the model is never used."""
         twin, threads = self._twin, 1 if pool is not None else torch.get_num_threads()
         assert twin is not None
         for images, part in {len(part): part for part in parts}.items():
-            if not joined.is_due((images, threads), images * sum(len(one) == images for one in parts)):
+            come = batches * images * sum(len(one) == images for one in parts)
+            if not joined.is_due((images, threads), come):
                 continue
 
             def compute(images: int = images, part: Tensor = part) -> tuple[Pass, Tensor]:

@@ -1,6 +1,7 @@
 """torch, on whatever device: the model itself, by its own operators."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -110,12 +111,7 @@ class TorchEngine:
     ) -> Float[Tensor, "batch values"]:
         """Return the model's logits or features of preprocessed pixels, in float32 on the device, by the fast path if
         there is one."""
-
-        def see(model: nn.Module, part: Tensor) -> Tensor:
-            return self.pass_through(
-                model if what == "forward" else model.features, part, getattr(model, "centred", None)
-            )
-
+        see = partial(self._see, what)
         if self.gpu is not None:
             return self.gpu.run(what, pixels, lambda part: see(self.model, part))
         if self.fast is None and self.waiting is not None:
@@ -126,6 +122,15 @@ class TorchEngine:
                 else None
             )
         return see(self.model, pixels) if self.fast is None else self.fast.run(see, pixels)
+
+    def count(self, pixels: Pixels[np.ndarray, "batch row col channel"], batches: int) -> None:
+        """Prepare as if so many more batches of this size had come."""
+        if self.fast is not None:
+            self.fast.count(partial(self._see, "forward"), to_channels_first(pixels), batches)
+
+    def _see(self, what: Literal["forward", "features"], model: nn.Module, part: Tensor) -> Tensor:
+        see = model if what == "forward" else model.features
+        return self.pass_through(see, part, getattr(model, "centred", None))
 
     def pass_through(
         self,
