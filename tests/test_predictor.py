@@ -15,13 +15,14 @@ from PIL import Image
 from tests.support.processor import needs_bf16
 
 import vitreous
+from vitreous.engines.selection import SETTLED
 from vitreous.errors import CheckpointError, ConfigError, UnknownName
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.images.preprocess import preprocess_image
 from vitreous.model.config import ViTConfig
 from vitreous.model.factory import create
 from vitreous.prediction import DecisionOptions
-from vitreous.predictor import SETTLED, Predictor
+from vitreous.predictor import Predictor
 from vitreous.weights.model_folder import ModelFolder, save_model
 
 PACKAGE = Path(vitreous.__file__).parent

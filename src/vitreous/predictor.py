@@ -15,7 +15,7 @@ from jaxtyping import Float32, Int64
 from vitreous.engines.base import PRECISIONS
 from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.engines.measured_engine import MeasuredEngine
-from vitreous.engines.selection import choose_engine
+from vitreous.engines.selection import choose_engine, settle
 from vitreous.errors import ConfigError, UnknownName, check_count
 from vitreous.images.formats import is_video
 from vitreous.images.inputs import Image, Ready, is_single, prepare, prepare_all
@@ -43,8 +43,6 @@ CLAIMED = 0.5
 """Probability from which a class is predicted where an image may have several."""
 NAMED = 8
 """Most classes that a Predictor names of itself."""
-SETTLED = 16
-"""Images after which no engine changes any more how it computes, but torch on a CPU for sizes of batch that come often."""
 HEADLESS = (
     "this model has no head, so it can't classify: use its .features(images), .tokens(images) or .maps(images), "
     "give it a new head (vitreous.load(PATH, classes=...)), or train one (vitreous train DATA --recipe finetune "
@@ -192,7 +190,8 @@ class Predictor(Shown):
         self.check_head()
         check_every(every)
         if skip:
-            self._settle(-(-skip // self.batch))
+            views = 2 if self.decision.tta == "flip" else 1
+            settle(self.engine, self.make_black_images(self.batch), -(-skip // self.batch) * views)
         return overlap(
             islice(self._open(images, every), skip, None),
             lambda numbered: prepare(numbered[1], numbered[0], self.folder),
@@ -317,15 +316,6 @@ class Predictor(Shown):
         """Let one engine compute all that follows: where several can, the fastest, measured now, rather than on the way."""
         if isinstance(self.engine, MeasuredEngine):
             self.engine.fix(self.make_black_images(self.batch))
-
-    def _settle(self, batches: int) -> None:
-        """Pass black images through the model, so that an engine that prepares itself as images come is as it would be
-        behind so many whole batches."""
-        black, passes = self.make_black_images(self.batch), min(batches, -(-SETTLED // self.batch))
-        for _ in range(passes):
-            self.engine.probabilities(black)
-        if not isinstance(self.folder, ExportedFolder):
-            self._torch.count(black, batches - passes)
 
     def make_black_images(self, count: int) -> Pixels[np.ndarray, "batch row col channel"]:
         """Return so many black images as the model sees them, before normalisation."""

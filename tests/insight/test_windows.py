@@ -105,7 +105,7 @@ def test_relevance_and_gradients_are_those_of_one_graph(monkeypatch: pytest.Monk
         kept.append(weights)
         return weights @ heads.v
 
-    monkeypatch.setattr("vitreous.model.windows.attend", attend)
+    monkeypatch.setattr("vitreous.model.attention.attend", attend)
     model(pixels)[range(3), targets].sum().backward()
     rows, cols = model.config.maps[1]
     one = torch.eye(rows * cols).expand(3, -1, -1)

@@ -16,7 +16,7 @@ from tests.serving.test_processes import served
 
 import vitreous
 from vitreous.engines.joined_blocks import WORTH
-from vitreous.predictor import SETTLED
+from vitreous.engines.selection import SETTLED
 
 LIMITS = {"read_timeout": 0.5, "max_body": 200_000, "max_images": 4}
 SILENT = {"left", "stalled", "head", "chunks"}

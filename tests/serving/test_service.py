@@ -18,8 +18,9 @@ from tests.serving.conftest import draw_image, refused, write_model
 import vitreous
 from vitreous.api.serving import name_sources
 from vitreous.cli.main import main
+from vitreous.engines.selection import SETTLED
 from vitreous.errors import CheckpointError, ConfigError
-from vitreous.predictor import SETTLED, Predictor
+from vitreous.predictor import Predictor
 from vitreous.serving.sockets import format_url, listen
 
 PNG, KIND = draw_image(1), {"Content-Type": "image/png"}

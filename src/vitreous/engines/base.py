@@ -55,6 +55,15 @@ class Engine(Protocol):
         """Return each image's features."""
 
 
+@runtime_checkable
+class CountingEngine(Protocol):
+    """An engine that computes sizes of batch that come often in another way."""
+
+    def count(self, pixels: Pixels[np.ndarray, "batch row col channel"], batches: int) -> None:
+        """Prepare as if so many more batches of this size had come."""
+        ...
+
+
 def list_precisions(engine: str, stored: str) -> tuple[str, ...]:
     """Return the precisions in which an engine computes an export: those for float32, and the weights' own if it is
     another."""

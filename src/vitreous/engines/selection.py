@@ -2,15 +2,20 @@
 
 from typing import TYPE_CHECKING
 
-from vitreous.engines.base import ENGINES, Engine, list_precisions
+import numpy as np
+
+from vitreous.engines.base import ENGINES, CountingEngine, Engine, list_precisions
 from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.engines.measured_engine import MeasuredEngine
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.runtime.packages import is_installed
+from vitreous.shapes import Pixels
 
 if TYPE_CHECKING:
     from vitreous.weights.model_folder import ModelFolder
 
+SETTLED = 16
+"""Images after which no engine changes any more how it computes, but one that counts batches."""
 READERS = {
     "onnx": ("onnxruntime", "openvino"),
     "openvino": ("openvino",),
@@ -82,3 +87,13 @@ def _build(folder: ExportedFolder, engine: str, device: str, precision: str) -> 
     from vitreous.engines.openvino_engine import OpenVinoEngine
 
     return OpenVinoEngine(folder, device, precision)
+
+
+def settle(engine: Engine, pixels: Pixels[np.ndarray, "batch row col channel"], batches: int) -> None:
+    """Pass batches of these pixels through an engine that prepares itself as images come, so that it is as it would be behind so many
+    of them."""
+    passes = min(batches, -(-SETTLED // len(pixels)))
+    for _ in range(passes):
+        engine.probabilities(pixels)
+    if isinstance(engine, CountingEngine):
+        engine.count(pixels, batches - passes)
