@@ -158,12 +158,12 @@ def inference_runs(
     images = torch.randn(cell.batch, cell.model.channels, *cell.model.image, device=device)
     pixels = torch.randint(256, (cell.batch, *cell.model.image, cell.model.channels), dtype=torch.uint8).numpy()
     runs: dict[str, Callable[[], Any]] = {}
-    joined_blocks.WORTH = 1
+    joined_blocks.WORTH = 1  # as after many images
     for precision, dtype in PRECISIONS.items():
         if precision == "fp32" or has_fast_bf16(device):
             runs[f"timm {precision}"] = forward(timm_model(cell.model).eval().to(device, dtype), images.to(dtype))
             engine = TorchEngine(folder, str(device), precision)
-            engine.waiting = engine.waiting and 0  # as after a few images, and as after many
+            engine.waiting = engine.waiting and 0  # as after a few images
             runs[f"vitreous {precision}"] = partial(engine.logits, pixels)
     for name in () if exported is None else ("onnxruntime", "openvino"):
         runs[f"{name} fp32"] = partial(choose_engine(exported, name).logits, pixels)

@@ -61,7 +61,6 @@ class CountingEngine(Protocol):
 
     def count(self, pixels: Pixels[np.ndarray, "batch row col channel"], batches: int) -> None:
         """Prepare as if so many more batches of this size had come."""
-        ...
 
 
 def list_precisions(engine: str, stored: str) -> tuple[str, ...]:

@@ -78,7 +78,6 @@ class JoinedBlocks(nn.Module):
     def __init__(self, blocks: Sequence[PlainBlock], tokens: int) -> None:
         super().__init__()
         self.blocks, self.tokens, self.dtype = nn.ModuleList(blocks), tokens, blocks[0].dtype
-        self.bf16 = self.dtype == torch.bfloat16
         self.graphs: dict[Size, Pass] = {}
         self._seen: Counter[Size] = Counter()
         self._tried: set[Size] = set()
@@ -103,7 +102,9 @@ class JoinedBlocks(nn.Module):
         With AMX batches in bfloat16 have none: torch's fused attention is the faster one there.
         """
         with self._lock:
-            if size in self._tried or len(self._tried) >= MOST or (size[0] > 1 and self.bf16 and has_amx()):
+            if size in self._tried or len(self._tried) >= MOST:
+                return False
+            if size[0] > 1 and self.dtype == torch.bfloat16 and has_amx():
                 return False
             self._seen[size] += images
             if self._seen[size] < WORTH:

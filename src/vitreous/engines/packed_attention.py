@@ -100,9 +100,9 @@ def _run_graphs(function: Pass, settings: Hashable, parts: Sequence[Sequence[Ten
     found = []
     for part in parts:
         shapes, dtype = tuple(tuple(value.shape) for value in part), part[0].dtype
-        key = (len(part), settings, shapes, dtype, torch.get_num_threads())
+        key = (settings, shapes, dtype, torch.get_num_threads())
         if key not in GRAPHS:
-            _make_graph(key, function, part)
+            _make_graph(key, function, part, shapes)
         graph = GRAPHS.get(key)
         if graph is None:
             return None
@@ -110,7 +110,7 @@ def _run_graphs(function: Pass, settings: Hashable, parts: Sequence[Sequence[Ten
     return found[0] if len(found) == 1 else torch.cat(found)
 
 
-def _make_graph(key: Hashable, function: Pass, part: Sequence[Tensor]) -> None:
+def _make_graph(key: Hashable, function: Pass, part: Sequence[Tensor], shapes: Sequence[tuple[int, ...]]) -> None:
     """Keep the graph of a function for these inputs, if it gives what the function itself does."""
     with MAKING:
         if key in GRAPHS:
@@ -118,7 +118,7 @@ def _make_graph(key: Hashable, function: Pass, part: Sequence[Tensor]) -> None:
         while len(GRAPHS) >= MOST_GRAPHS:
             del GRAPHS[next(iter(GRAPHS))]
         try:
-            graph = compile_graph(function, [tuple(value.shape) for value in part], part[0].dtype)
+            graph = compile_graph(function, shapes, part[0].dtype)
             found, expected = graph(*part), function(*part)
             agrees = not expected.isfinite().all() or measure_distance(found, expected) <= NEAR[part[0].dtype]
         except RuntimeError:
