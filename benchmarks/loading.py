@@ -14,13 +14,13 @@ looks at every value and refuses NaN. Ratios are the peer's figure divided by th
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from photographs import COMPILED
 from safetensors.torch import load_file, save_file
 
 from vitreous.images.config import DecodeConfig, PreprocessConfig
@@ -91,10 +91,6 @@ SHOWN = {
     "all": ("from start", "s", 2),
 }
 """What is measured, in order: its words, its unit, its digits."""
-
-
-COMPILED = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-"""Python keeps what it compiled, as it does for the peers, whose installer compiled them."""
 
 
 def write(folder: Path, name: str) -> None:

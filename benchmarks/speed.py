@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from photographs import measure_products
+from photographs import COMPILED, measure_products
 from PIL import Image
 from safetensors.torch import save_file
 from sklearn.datasets import load_sample_images
@@ -326,7 +326,7 @@ def startup(rounds: int) -> None:
 def first_line(command: list[str]) -> float:
     """Return the seconds until a process prints its first line, or ends without one."""
     started = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=COMPILED) as process:
         assert process.stdout is not None
         process.stdout.readline()
         seconds = time.perf_counter() - started
