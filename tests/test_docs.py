@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from vitreous.cli.main import COMMANDS
-from vitreous.cli.options.commands import KINDS
+from vitreous.cli.options.commands import OPTIONS, load_options
 from vitreous.cli.parse import parse
 from vitreous.cli.train import parse_train
 from vitreous.cli.translate import batch_auto
@@ -146,8 +146,8 @@ def test_commands_exist_with_their_options(document):
                 assert words[1] in COMMANDS, f"{document.name}:{line}: {part}"
                 if words[1] == "train":
                     parse_train(batch_auto(words[2:]))
-                elif words[1] in KINDS:
-                    parse(KINDS[words[1]], words[2:], words[1])
+                elif words[1] in OPTIONS:
+                    parse(load_options(words[1]), words[2:], words[1])
 
 
 RECIPE = re.compile(

@@ -34,7 +34,7 @@ WITHOUT_TORCH = [
     "vitreous.settings",
     "vitreous.model.count",
     "vitreous.cli.main",
-    "vitreous.cli.options.commands",
+    *sorted(f"vitreous.cli.options.{path.stem}" for path in (PACKAGE / "cli" / "options").glob("*.py")),
     *sorted({module for module, _ in COMMANDS.values()}),
     "vitreous.cli.parse",
     "vitreous.api.loading",

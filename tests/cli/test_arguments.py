@@ -13,7 +13,7 @@ from vitreous.__main__ import main as start
 from vitreous.cli.help import EXAMPLES, FIRST
 from vitreous.cli.main import COMMANDS
 from vitreous.cli.option_names import iterate_options
-from vitreous.cli.options.commands import KINDS
+from vitreous.cli.options.commands import OPTIONS, load_options
 from vitreous.errors import suggest
 
 
@@ -35,6 +35,20 @@ def test_help_fits_two_screens(vitreous, command, monkeypatch):
     assert max(map(len, lines)) <= 100 or command not in FIRST
 
 
+def test_every_command_has_options_but_completion():
+    assert set(COMMANDS) - set(OPTIONS) == {"completion"}
+    assert set(OPTIONS) < set(COMMANDS)
+    assert len({load_options(command) for command in OPTIONS}) == len(OPTIONS)
+
+
+def test_a_command_waits_for_no_other_ones_options():
+    """The dataclasses of a run's settings alone take as long as everything else that `predict` imports before NumPy."""
+    asked = "import sys; from vitreous.cli.translate import translate_arguments; translate_arguments('predict', ['model', 'photo.jpg'])"
+    said = f"{asked}; print([name for name in sys.modules if name in ('vitreous.training.config', 'vitreous.model.config')])"
+    done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 @pytest.mark.parametrize("command", FIRST)
 def test_help_all_shows_what_help_leaves_out(vitreous, command):
     short = vitreous(command, "--help").worked(*EXAMPLES[command])
@@ -43,7 +57,7 @@ def test_help_all_shows_what_help_leaves_out(vitreous, command):
     named = {f"--{name}" for names in FIRST[command].values() for name in names if name not in ("data", "model")}
     for name in named:
         assert name in short
-    standard = KINDS[command]() if command in ("train", "sweep") else KINDS[command]
+    standard = load_options(command)() if command in ("train", "sweep") else load_options(command)
     missing = [
         name
         for name in iterate_options(standard)

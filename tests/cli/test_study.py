@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vitreous.cli.options.commands import Study
+from vitreous.cli.options.study import Study
 from vitreous.cli.study import report_result
 from vitreous.studies.engine.run import StudyResult
 

@@ -16,7 +16,7 @@ import pytest
 from tests.serving.conftest import CLASSES, draw_image
 from tests.support.training import TINY
 
-from vitreous.cli.options.commands import Board
+from vitreous.cli.options.runs import Board
 from vitreous.cli.options.serving import Serve
 from vitreous.cli.parse import parse
 from vitreous.cli.translate import translate_arguments

@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 
-from vitreous.cli.options.commands import Board
+from vitreous.cli.options.runs import Board
 from vitreous.cli.parse import parse
 
 

@@ -25,10 +25,13 @@ def list_words() -> dict[str, list[str]]:
     """Return the options of each command."""
     from vitreous.cli.main import COMMANDS
     from vitreous.cli.option_names import iterate_options
-    from vitreous.cli.options.commands import KINDS
+    from vitreous.cli.options.commands import OPTIONS, load_options
 
     own = ("--help", "--help-all")
-    return {name: sorted({*iterate_options(KINDS[name]), *own}) if name in KINDS else list(SHELLS) for name in COMMANDS}
+    return {
+        name: sorted({*iterate_options(load_options(name)), *own}) if name in OPTIONS else list(SHELLS)
+        for name in COMMANDS
+    }
 
 
 def write_bash(words: dict[str, list[str]]) -> str:

@@ -4,7 +4,7 @@ import shlex
 import sys
 
 from vitreous.cli.load_model import keywords
-from vitreous.cli.options.commands import Convert, Models
+from vitreous.cli.options.weights import Convert, Models
 from vitreous.cli.parse import parse
 from vitreous.errors import ConfigError
 from vitreous.training.progress import reporter

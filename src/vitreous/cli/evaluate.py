@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitreous.api.names import name_model
 from vitreous.cli.load_model import open_classifier, open_model, tell_engine
-from vitreous.cli.options.commands import Evaluate
-from vitreous.cli.options.evaluate import FINE_TUNE, check
+from vitreous.cli.options.evaluate import FINE_TUNE, Evaluate, check
 from vitreous.cli.output import free_or_named, result_file, write_file
 from vitreous.cli.parse import parse
 from vitreous.evaluation.probes.options import PROBES

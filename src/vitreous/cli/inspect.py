@@ -3,7 +3,8 @@
 import sys
 
 from vitreous.cli.load_model import keywords, open_model
-from vitreous.cli.options.commands import Inspect, Report
+from vitreous.cli.options.data import Inspect
+from vitreous.cli.options.runs import Report
 from vitreous.cli.output import free_or_named
 from vitreous.cli.parse import parse
 from vitreous.data.listing.scan_report import escape

@@ -158,7 +158,7 @@ def run(arguments: list[str]) -> int:
         os.getcwd()  # noqa: PTH109 (whether there is one)
     except FileNotFoundError:
         raise ConfigError("the current folder is gone; cd to one that exists") from None
-    with pause_collection():
+    with pause_collection(keep=command in COMPUTING):  # as `open_model` does with the model
         if needs_torch(command, rest):
             preload_torch()
         from vitreous.cli.translate import translate_arguments

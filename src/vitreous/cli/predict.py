@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitreous.cli.cluster_job import check_place
 from vitreous.cli.load_model import open_classifier, tell_engine
-from vitreous.cli.options.commands import Predict
+from vitreous.cli.options.predict import Predict
 from vitreous.cli.output import is_replaceable, output, result_file
 from vitreous.cli.parse import parse
 from vitreous.cli.prediction_formats import WRITERS, Layout, choose_format, suggest_reading

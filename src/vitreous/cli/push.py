@@ -1,6 +1,6 @@
 """`vitreous push`: upload a model to the Hugging Face Hub."""
 
-from vitreous.cli.options.commands import Push
+from vitreous.cli.options.weights import Push
 from vitreous.cli.parse import parse
 from vitreous.training.progress import reporter
 

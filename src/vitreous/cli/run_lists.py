@@ -2,7 +2,7 @@
 
 import json
 
-from vitreous.cli.options.commands import ListRuns
+from vitreous.cli.options.runs import ListRuns
 from vitreous.cli.parse import parse
 
 

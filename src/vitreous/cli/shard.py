@@ -3,7 +3,7 @@
 import math
 import shlex
 
-from vitreous.cli.options.commands import Shard
+from vitreous.cli.options.data import Shard
 from vitreous.cli.parse import parse
 from vitreous.errors import ConfigError
 from vitreous.training.progress import reporter

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitreous.cli.options.commands import Study
+from vitreous.cli.options.study import Study
 from vitreous.cli.parse import parse
 from vitreous.errors import ConfigError
 from vitreous.training.progress import reporter

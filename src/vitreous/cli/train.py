@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from vitreous.cli.options.commands import Processes, Resume, Train
+from vitreous.cli.options.training import Processes, Resume, Train
 from vitreous.cli.parse import collect_named, fit_kinds, iterate_named, parse
 from vitreous.cli.translate import batch_auto
 from vitreous.data.config import DataConfig

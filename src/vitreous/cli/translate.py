@@ -18,11 +18,10 @@ from vitreous.cli.aliases import (
     translate_device,
 )
 from vitreous.cli.option_names import format_switch, iterate_options, iterate_positional
-from vitreous.cli.options.commands import KINDS
+from vitreous.cli.options.commands import OPTIONS, load_options
 from vitreous.cli.parse import OWN, explain_unknown, iterate_former, iterate_named
 from vitreous.errors import ConfigError
 from vitreous.storage.presence import path_exists
-from vitreous.training.changes import format_options as may_change
 
 KEY_VALUE = re.compile(r"(?P<key>[A-Za-z][\w.-]*)=(?P<value>.*)", re.DOTALL)
 
@@ -88,9 +87,9 @@ def translate_arguments(command: str, arguments: Sequence[str]) -> list[str]:
         ConfigError: an empty value, a name that means something else here, or a setting that is given twice by different names.
     """
     refuse_empty(arguments)
-    if command not in KINDS:
+    if command not in OPTIONS:
         return list(arguments)
-    words, rest = Words(command, KINDS[command]), list(arguments)
+    words, rest = Words(command, load_options(command)), list(arguments)
     while rest and rest[0] != "--":
         argument = rest.pop(0)
         name, value = split_argument(words, argument)
@@ -135,7 +134,9 @@ def split_argument(words: Words, argument: str) -> tuple[str | None, str | None]
             raise ConfigError(f"{name} is not an option of vitreous {words.command}: {INSTEAD[name]}")
         if name in iterate_former(words.kind):
             return None, None
-        if words.command == "resume" and name in (*iterate_options(KINDS["train"]), *RENAMED, *CONVERTED):
+        if words.command == "resume" and name in (*iterate_options(load_options("train")), *RENAMED, *CONVERTED):
+            from vitreous.training.changes import format_options as may_change
+
             raise ConfigError(
                 f"{name} was fixed when the run began, and can't change; what may change is {may_change()}. To train on "
                 "with another, begin a new run from its weights: vitreous train DATA --weights RUN"

@@ -1,15 +1,85 @@
-"""Which options of `vitreous evaluate` go together: checked before a model or data is opened. Imports no torch."""
+"""The options of `vitreous evaluate`, and which of them go together: checked before a model or data is opened. Imports no torch."""
 
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Literal
 
-from vitreous.cli.options.commands import Evaluate
+import tyro
+
 from vitreous.cli.options.loading import Load, LoadOther
 from vitreous.errors import ConfigError
-from vitreous.evaluation.probes.options import PROBES, READERS, check_solver
+from vitreous.evaluation.probes.options import PROBES, READERS, ProbeOptions, check_solver
 
 OF_ACCURACY = ("split", "corruptions", "severities", "merge", "merge_curve", "packed", "speed")
 """Options of Evaluate that only accuracy reads."""
 VTAB, FINE_TUNE = "vtab", "fine-tune"
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a model on labelled images: every image exactly once."""
+
+    model: Annotated[str, tyro.conf.Positional]
+    """A model folder or a run folder, or anything else that can be loaded."""
+    data: Annotated[str | None, tyro.conf.Positional] = None
+    """Labelled images; the validation split is used if there is one. By default those of the run, or all images of a
+    cross-validation, each measured by the model that has not seen it."""
+    split: Literal["train", "validation", "test"] | None = None
+    """Which split of DATA, or of the run. The test split was measured when the run ended; every further measurement is
+    recorded and reported."""
+    protocol: Literal["accuracy", "few-shot", "linear", "knn", "fine-tune"] = "accuracy"
+    """accuracy: the model's own head; few-shot, linear, knn: probes of its frozen features; fine-tune: VTAB's own, the whole
+    model trained on each task (docs/evaluation.md)."""
+    benchmark: str | None = None
+    """DATA is your copy of a benchmark, scored by its own rule: imagenet-real, -v2, -a, -r, -sketch or -c; or vtab, with a
+    --protocol that learns (docs/evaluation.md)."""
+    tasks: tuple[str, ...] = ()
+    """vtab: which tasks, such as dtd eurosat; by default all that the copy has."""
+    steps: int = 2500
+    """fine-tune: steps of training on each task; 2500 as in the paper."""
+    compare: str | None = None
+    """Another model to measure on the same images: both side by side, with the images on which they differ."""
+    load_other: Annotated[LoadOther, tyro.conf.arg(name="")] = field(default_factory=LoadOther)
+    corruptions: tuple[str, ...] | None = None
+    """Corruptions of ImageNet-C to measure under too, made on the fly: all, or names such as fog snow."""
+    severities: tuple[int, ...] | None = None
+    """Severities of the corruptions, 1 to 5; by default all five."""
+    merge: int = 0
+    """Pairs of similar patches that each block of a ViT merges (token merging): faster, and slightly less accurate."""
+    merge_curve: tuple[int, ...] | None = None
+    """Measure accuracy and speed under token merging too, for these numbers of pairs; without numbers, for several that
+    suit the model."""
+    packed: tuple[int, ...] | None = None
+    """Measure a ViT at these resolutions too, in pixels, with images in their own aspect and packed into few sequences; without
+    numbers, at several around the model's own."""
+    speed: bool = True
+    """Also time the forward pass."""
+    out: str | None = None
+    """Folder for report.html, report.json and report.md, new or empty; by default the next free one of evaluations/."""
+    json: str | None = None
+    """Also write all metrics to this file, which must not exist."""
+    overwrite: bool = False
+    """Replace an existing --json file once the new one is complete."""
+    batch: int = 64
+    """Images in one pass through the model."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute."""
+    engine: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
+    """torch; for exports onnxruntime or openvino, without torch. auto: whichever
+    is faster here, as measured (docs/speed.md)."""
+    compile: bool = False
+    """Compile the model for an NVIDIA GPU, in some ten seconds."""
+    verbose: bool = False
+    """Say on standard error how the model was computed, and why."""
+    decode: Literal["exact", "reduced"] | None = None
+    """exact: decode images whole (the default, unless the model was trained otherwise). reduced: large JPEGs at 1/2,
+    1/4 or 1/8 of their size, still at least twice the model's input on each side: several times as fast for photographs
+    of many megapixels."""
+    broken: Literal["raise", "skip"] = "raise"
+    """What to do about files that can't be read: raise, or skip (they are counted)."""
+    train: str | None = None
+    """Labelled images that a probe learns from; by default the training split of DATA, or of the run."""
+    probe: Annotated[ProbeOptions, tyro.conf.arg(name="")] = field(default_factory=ProbeOptions)
+    load: Annotated[Load, tyro.conf.arg(name="")] = Load()
 
 
 def check(options: Evaluate) -> None:

@@ -1,9 +1,17 @@
-"""Options of what looks at many runs: `vitreous board` and `vitreous runs`."""
+"""The options of what looks at runs: `vitreous report`, `board` and `runs`. Imports no torch."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import tyro
+
+
+@dataclass(frozen=True)
+class Report:
+    """Rewrite the report.html of a run."""
+
+    run: Annotated[str, tyro.conf.Positional]
+    """The run folder."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,42 @@
+"""The options of what looks into files and rewrites them: `vitreous inspect` and `vitreous shard`. Imports no torch."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from vitreous.cli.options.loading import Load
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Describe what a path holds: a model folder, a file of weights, a run folder, a data set or an image."""
+
+    path: Annotated[str, tyro.conf.Positional]
+    """A folder, a file, `digits`, or a formula such as 'formula:atoms?classes=10'."""
+    review: bool = False
+    """Look for what may be wrong with labelled images: near-duplicates, likely wrong labels, outliers, images that are too
+    small, blurred or of one colour, confused classes. Writes a page with pictures and a CSV."""
+    weights: str | None = None
+    """With --review: a model whose frozen features reveal wrong labels and outliers; without it these checks are left out."""
+    apply: str | None = None
+    """With --review: write a manifest, a new CSV, without near-duplicates, likely wrong labels and images of one colour. No
+    image is touched."""
+    out: str | None = None
+    """With --review: folder for report.html, report.json, report.md and review.csv, new or empty; by default the next
+    free one of evaluations/."""
+    load: Annotated[Load, tyro.conf.arg(name="")] = Load()
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Write a data set as tar shards in WebDataset's layout; the same command goes on where a killed one was."""
+
+    source: Annotated[str, tyro.conf.Positional]
+    """A folder of class folders or of images, a manifest, or packed files."""
+    out: Annotated[str, tyro.conf.Positional]
+    """The folder to write, new or begun by the same command."""
+    megabytes: float = 256.0
+    """Size of the images (MiB) after which a shard is closed."""
+    seed: int = 0
+    """Seed of the order in which images are written."""

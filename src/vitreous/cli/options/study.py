@@ -1,0 +1,28 @@
+"""The options of `vitreous study`. Imports no torch."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Study:
+    """Repeat one of the paper's experiments: runs, table, figure, and whether its finding was reproduced.
+
+    Run again with the same options, it continues where it stopped.
+    """
+
+    name: Annotated[str | None, tyro.conf.Positional] = None
+    """Which study; --list shows them."""
+    scale: Literal["laptop", "gpu", "paper", "smoke"] = "laptop"
+    """laptop: minutes on a core or two; gpu: half an hour on a GPU; paper: the paper's configuration; smoke: seconds, a
+    trial."""
+    data: str = "digits"
+    """What to train on, as for `train`; laptop scale takes a fixed part of it. For paper scale, ImageNet for example."""
+    out: str | None = None
+    """The study's folder; by default studies/<name>-<scale>."""
+    only: str = "*"
+    """Run only the cells whose names fit this pattern, such as "none-*", and those that they need."""
+    list: bool = False
+    """List the studies, or the cells of the named study."""

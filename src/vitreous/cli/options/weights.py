@@ -1,0 +1,58 @@
+"""The options of `vitreous convert`, `models` and `push`. Imports no torch."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+from vitreous.cli.options.loading import Load
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Read weights of any known origin and write them in another format; ends with a numeric proof."""
+
+    source: Annotated[str, tyro.conf.Positional]
+    """A model or run folder, a file or folder of weights (safetensors, npz, pth), or owner/name on the Hugging Face Hub."""
+    out: Annotated[str, tyro.conf.Positional]
+    """The folder to write, new or empty."""
+    to: str = "vitreous"
+    """The format: vitreous; of ViTs and hybrids google, timm, huggingface, torchvision; of ResNets bit, timm-bit; of EfficientNets
+    timm-efficientnet, huggingface-efficientnet; of Swin Transformers timm-swin, huggingface-swin, torchvision-swin."""
+    load: Annotated[Load, tyro.conf.arg(name="")] = Load()
+
+
+@dataclass(frozen=True)
+class Models:
+    """List the models that can be built, with their sizes, and the origins of weights that can be read."""
+
+    pattern: Annotated[str, tyro.conf.Positional] = "*"
+    """Names to list, such as "*/16" or "R50*"."""
+    pretrained: bool = False
+    """List the recommended pre-trained models instead, with size, licence and published accuracy (docs/pretrained.md)."""
+    compare: bool = False
+    """Measure how fast they are on this machine as well, and show published accuracies with their sources; without names, of a
+    dozen models of all families."""
+    batch: int | None = None
+    """With --compare: images in one pass; by default 8."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """With --compare: where to compute."""
+
+
+@dataclass(frozen=True)
+class Push:
+    """Push a model to the Hugging Face Hub, with a model card; `vitreous predict OWNER/NAME` uses it from there.
+
+    Needs a token with write access: HF_TOKEN, or `hf auth login`.
+    """
+
+    model: Annotated[str, tyro.conf.Positional]
+    """A run folder or a model folder."""
+    repository: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OWNER/NAME")]
+    """The repository; created if it doesn't exist."""
+    private: bool = False
+    """Make a new repository private."""
+    licence: str = ""
+    """The licence of the weights by its SPDX name, such as apache-2.0; by default the card states none."""
+    overwrite: bool = False
+    """Write to a repository that already holds weights; its history keeps them."""
