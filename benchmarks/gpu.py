@@ -1,4 +1,4 @@
-"""The race on a GPU, in bfloat16: vitreous and timm, eager and compiled, training's MFU included; some ten minutes.
+"""The race on a GPU, in bfloat16: vitreous and timm, eager and compiled, training's MFU included; vitreous in int8 too, if torchao is installed; some ten minutes.
 
     python benchmarks/gpu.py [--parts inference training] [--rounds 20] [--json out.json] [--dry]
 
@@ -12,6 +12,7 @@ product of 8192 x 8192 matrices, measured in the same run. `--dry` goes the same
 import argparse
 import gc
 import json
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,8 +24,10 @@ from speed import Cell, folder_of, forward, interleaved, own_step, timm_step
 from tables import show
 from timm_peer import timm_model
 
+from vitreous.engines.packed_model import list_layers
 from vitreous.engines.torch_engine import TorchEngine
 from vitreous.model.names import build_vit_config
+from vitreous.runtime.packages import is_installed
 
 INFERENCE = (("Ti/16", 256), ("B/16", 1), ("B/16", 256), ("L/16", 128), ("H/14", 64))
 TRAINING = (("S/16", 512), ("B/16", 256), ("L/16", 128), ("H/14", 64))
@@ -50,9 +53,14 @@ def race_inference(cell: Cell, device: torch.device) -> tuple[dict[str, Callable
     graphs = {} if device.type == "cpu" else {"mode": "reduce-overhead"}
     runs["timm bf16, compiled, graphs"] = forward(torch.compile(model, **graphs), images)
     folder, engines = folder_of(cell.model), list[TorchEngine]()
-    for name, how in (("vitreous bf16", {}), ("vitreous bf16, compiled", {"compile": device.type == "cuda"})):
-        engine = TorchEngine(folder, str(device), "bf16", **how)
-        runs[name] = partial(engine.compute, "forward", pixels)
+    compiled = {"compile": device.type == "cuda"}
+    ours = {"bf16": ("bf16", {}), "bf16, compiled": ("bf16", compiled)}
+    if is_installed("torchao"):  # it finds the ranges of inputs itself
+        folder.ranges.update(dict.fromkeys(list_layers(folder.model), (-8.0, 8.0)))
+        ours["int8, compiled"] = ("int8", compiled)
+    for name, (precision, how) in ours.items():
+        engine = TorchEngine(folder, str(device), precision, **how)
+        runs[f"vitreous {name}"] = partial(engine.compute, "forward", pixels)
         engines.append(engine)
     return runs, engines
 
@@ -68,6 +76,19 @@ def race_training(cell: Cell, device: torch.device) -> tuple[dict[str, Callable[
     return runs, []
 
 
+def measure_int8(side: int, device: torch.device, wait: Callable[[], None]) -> float:
+    """Return the operations a second of the fastest of several products of large int8 matrices."""
+    one, other = torch.randint(-128, 128, (2, side, side), dtype=torch.int8, device=device)
+    best = float("inf")
+    for _ in range(8):
+        wait()
+        started = time.perf_counter()
+        torch._int_mm(one, other.t())
+        wait()
+        best = min(best, time.perf_counter() - started)
+    return 2 * side**3 / best
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=("inference", "training"), default=("inference", "training"))
@@ -81,7 +102,8 @@ def main() -> None:
     wait = (lambda: None) if given.dry else torch.cuda.synchronize
     machine = "a dry run on a CPU" if given.dry else torch.cuda.get_device_name()
     print(f"torch {torch.__version__}, {machine}", flush=True)
-    limits = {"bf16": measure_products(torch.bfloat16, 256 if given.dry else 8192, device.type)}
+    side = 256 if given.dry else 8192
+    limits = {"bf16": measure_products(torch.bfloat16, side, device.type), "int8": measure_int8(side, device, wait)}
     found = []
     for part, race, shapes in (("inference", race_inference, INFERENCE), ("training", race_training, TRAINING)):
         for cell in list_cells(shapes, given.dry) if part in given.parts else ():

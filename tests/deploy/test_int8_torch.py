@@ -5,14 +5,16 @@ import json
 import httpx
 import numpy as np
 import pytest
+import torch
 from tests.deploy.conftest import folder_of, measure_shortly, write_noise
+from tests.engines.test_gpu_path import needs_gpu
 
 import vitreous
 from vitreous.api import quantisation
 from vitreous.cli.main import main
 from vitreous.deploy import quantise as targets
 from vitreous.engines import int8_linear
-from vitreous.errors import CheckpointError, ConfigError, DataError
+from vitreous.errors import CheckpointError, ConfigError, DataError, UnknownName
 from vitreous.evaluation.probes.features import FeatureOptions, features
 from vitreous.model.config import ViTConfig
 from vitreous.model.resnet_config import ResNetConfig
@@ -102,6 +104,15 @@ def test_commands_take_it(found, photos, tmp_path, capfd):
     assert capfd.readouterr().err.count("\n") == 1
 
 
+@needs_gpu
+def test_a_gpu_is_measured_where_it_computes(photos, tmp_path):
+    """In widths that cuBLAS multiplies in int8."""
+    model = ViTConfig(image=(16, 24), patch=(8, 8), width=16, depth=3, heads=2, mlp_width=24, classes=3)
+    found = vitreous.quantise(folder_of(model), photos, tmp_path / "out", to="torch", device="cuda", most_lost=100)
+    assert (found.engine, found.int8.precision, found.fp32.precision) == ("torch", "int8", "fp32")
+    assert vitreous.load(found.path, precision="int8", device="cuda").engine.precision == "int8"
+
+
 def test_a_service_answers_in_int8(found, photos):
     files = sorted(photos.glob("val/*/*.png"))
     expected, plain = (vitreous.load(found.path, precision=one)([*map(str, files)]) for one in ("int8", "fp32"))
@@ -154,6 +165,15 @@ def test_what_cannot_be_quantised_is_refused_before_any_work(photos, tmp_path, m
         vitreous.quantise(folder_of(resnet), photos, **refused)
     with pytest.raises(ConfigError, match="without merged patches"):
         vitreous.quantise(folder_of(MODEL, merge=1), photos, **refused)
+    with pytest.raises(
+        ConfigError, match="an export to onnx is measured on the CPU, not on 'cuda'; leave out --device"
+    ):
+        vitreous.quantise("no such model", photos, tmp_path / "out", device="cuda")
+    with pytest.raises(UnknownName, match="unknown device to quantise for 'gpu'"):
+        vitreous.quantise("no such model", photos, **refused, device="gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="device 'cuda' is not usable here"):
+            vitreous.quantise("no such model", photos, **refused, device="cuda")
     monkeypatch.setattr(int8_linear, "is_exact", lambda bits: False)
     assert targets.check_int8 is int8_linear.check_int8
     with pytest.raises(ConfigError, match=r"sums overflow .* vitreous quantise MODEL DATA --to onnx"):

@@ -255,9 +255,9 @@ def test_what_cannot_be_int8_is_refused(monkeypatch):
         TorchEngine(folder_of(FAMILIES["plain"]), "cpu", "int8")
     with pytest.raises(ConfigError, match="without merged patches"):
         TorchEngine(replace(folder, merge=2), "cpu", "int8")
-    monkeypatch.setattr(torch_engine, "choose_device", lambda _: torch.device("cuda"))
-    with pytest.raises(ConfigError, match="int8 computes on the CPU, not on 'cuda'"):
-        TorchEngine(folder, "cuda", "int8")
+    monkeypatch.setattr(torch_engine, "choose_device", lambda _: torch.device("mps"))
+    with pytest.raises(ConfigError, match="int8 computes on a CPU or an NVIDIA GPU, not on 'mps'"):
+        TorchEngine(folder, "mps", "int8")
     monkeypatch.undo()
     with monkeypatch.context() as changed:
         changed.setattr(int8_linear, "is_exact", lambda bits: False)
@@ -268,8 +268,16 @@ def test_what_cannot_be_int8_is_refused(monkeypatch):
             TorchEngine(folder, "cpu", "int8")
     with monkeypatch.context() as changed:
         changed.setattr("vitreous.engines.fast_path.SHARE", 10**12)
-        with pytest.raises(ConfigError, match=r"can't compute in int8: packed, they would take .* more"):
-            TorchEngine(folder, "cpu", "int8").logits(pixels)
+        refused = TorchEngine(folder, "cpu", "int8")
+        for _ in range(2):
+            with pytest.raises(ConfigError, match=r"can't compute in int8: packed, they would take .* more"):
+                refused.logits(pixels)
+    handle = engine.model.blocks[0].register_forward_hook(lambda *_: None)
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="can't compute in int8: the model has hooks"):
+            engine.logits(pixels)
+    handle.remove()
+    assert engine.logits(pixels).shape == (len(pixels), 5)
     add_lora(folder.model, 2, layers=("out",))
     with pytest.raises(ConfigError, match=r"blocks\.0\.attention\.out is no plain dense layer"):
         TorchEngine(folder, "cpu", "int8")

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -123,6 +123,7 @@ def quantise(
     images: int = 256,
     most_lost: float = 0.5,
     batch: int = 64,
+    device: Literal["cpu", "cuda"] = "cpu",
     broken: str = "raise",
     progress: bool | None = None,
     reporter: Reporter | None = None,
@@ -150,6 +151,7 @@ def quantise(
         images: most of them, evenly spread, that the ranges are taken from.
         most_lost: points of accuracy that may be lost.
         batch: images that pass through the model at once when it is measured.
+        device: where both are measured; for torch also cuda, an NVIDIA GPU, where torchao multiplies and both are compiled.
         broken: what to do about files that can't be read: raise, or skip (they are counted).
         progress: show progress; None: only in a notebook or on a terminal.
         reporter: receives the progress instead of that display.
@@ -165,13 +167,13 @@ def quantise(
             raise ConfigError(f"{name} is {value}; it must be at least 1")
     if not most_lost >= 0:
         raise ConfigError(f"most_lost is {most_lost}; it must be points of accuracy, 0 or more")
-    check_quantisable(to, dynamic)
+    check_quantisable(to, dynamic, device)
     out, display = Path(out), reporter or Silent()
     check_new_folder(out)
     if to == "onnx":
         check_text(out, to)
     folder, came = open_exportable(model, load, display)
-    predictor = Predictor(folder, "cpu")
+    predictor = Predictor(folder, device, compile=device == "cuda")
     predictor.path = came
     predictor.check_head()
     if folder.multilabel:
@@ -196,7 +198,7 @@ def quantise(
     with TemporaryDirectory() as scratch:
         display.phase("calibrating" if to == "torch" else "exporting, and calibrating")
         if to == "torch":
-            quantised: Int8 = TorchInt8(folder, pixels)
+            quantised: Int8 = TorchInt8(folder, pixels, device)
             plain = predictor
         else:
             exported, _ = export_model(folder, Path(scratch) / "fp32", "onnx", GraphOptions(), list(pixels[:8]), came)
@@ -205,7 +207,7 @@ def quantise(
         display.phase(f"evaluating fp32 on {len(source):,} images")
         logits = outputs(plain, source, batch, progress=progress_of(display))
         with atomic_folder(out) as partial:
-            small, found, kept = fit(quantised, partial, (source, labels, logits), most_lost, batch, display)
+            small, found, kept = fit(quantised, partial, (source, labels, logits), most_lost, batch, device, display)
             display.phase("measuring the speed")
             fp32, int8 = measure_both((plain, small), (logits, found), labels, batch)
             names = tuple(quantised.layers[name] for name in kept)
@@ -281,6 +283,7 @@ def fit(
     images: tuple[Source, np.ndarray, np.ndarray],
     most_lost: float,
     batch: int,
+    device: str,
     display: Reporter,
 ) -> tuple[Predictor, np.ndarray, list[str]]:
     """Keep more and more of the layers that hurt in float32 until accuracy fits; raises CheckpointError if half don't
@@ -289,7 +292,8 @@ def fit(
     before, kept, ranked = float((logits.argmax(1) == labels).mean()), [], None
     while True:
         display.phase(f"evaluating int8 with {len(kept)} layers in float32" if kept else "evaluating int8")
-        small = Predictor(quantised.write(path, kept), "cpu", precision="int8", engine=quantised.engine)
+        how = {"precision": "int8", "engine": quantised.engine, "compile": device == "cuda"}
+        small = Predictor(quantised.write(path, kept), device, **how)
         found = outputs(small, source, batch, progress=progress_of(display))
         lost = 100 * (before - float((found.argmax(1) == labels).mean()))
         if lost <= most_lost + 1e-9:

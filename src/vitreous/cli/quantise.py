@@ -21,7 +21,7 @@ def quantise(arguments: list[str]) -> int:
     out = free_or_named(options.out, f"{name_model(options.model)}-int8", EXPORTS)
     if options.json:
         result_file(options.json, options.overwrite, "--json")
-    names = ("to", "dynamic", "calibration", "images", "most_lost", "batch", "broken")
+    names = ("to", "dynamic", "calibration", "images", "most_lost", "batch", "device", "broken")
     display = reporter()
     try:
         how = {name: getattr(options, name) for name in names}

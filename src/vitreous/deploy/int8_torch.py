@@ -28,6 +28,7 @@ class TorchInt8:
     Args:
         folder: the model.
         pixels: calibration images as the model sees them.
+        device: where the layers that hurt are found.
 
     Raises:
         ConfigError: a model without encoder blocks, or one that merges patches.
@@ -35,11 +36,11 @@ class TorchInt8:
 
     engine = "torch"
 
-    def __init__(self, folder: ModelFolder, pixels: np.ndarray) -> None:
+    def __init__(self, folder: ModelFolder, pixels: np.ndarray, device: str = "cpu") -> None:
         check_family(folder)
         self.folder = self.written = replace(folder, ranges={})
-        self.pixels = pixels
-        layers, engine = list_layers(folder.model), TorchEngine(folder, "cpu", packed=False)
+        self.pixels, self.device = pixels, device
+        layers, engine = list_layers(folder.model), TorchEngine(folder, device, packed=False)
         self.ranges = measure_ranges(layers, lambda: [engine.logits(part) for part in split(pixels)])
         if folds_pixels(folder.model) and not folder.preprocess.keeps_channels:
             self.ranges[PATCHES] = PIXELS
@@ -52,9 +53,9 @@ class TorchInt8:
     def rank_layers(self) -> list[str]:
         """Return the layers, the worst first: those that in float32 bring the outputs closest to the model's."""
         pixels = self.pixels[: 4 * BATCH]
-        wanted = TorchEngine(self.folder, "cpu", packed=False).logits(pixels)
+        wanted = TorchEngine(self.folder, self.device, packed=False).logits(pixels)
         return rank_by_distance(
-            self.ranges, wanted, lambda name: TorchEngine(self._leave([name]), "cpu", "int8").logits(pixels)
+            self.ranges, wanted, lambda name: TorchEngine(self._leave([name]), self.device, "int8").logits(pixels)
         )
 
     def _leave(self, kept: Sequence[str]) -> ModelFolder:

