@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -191,6 +192,13 @@ def test_an_engine_is_int8_from_the_first_image_on():
     assert np.abs(one - many[:1]).max() < 0.02 * np.abs(plain).max()
     assert 1e-4 < np.abs(many - plain).max() / np.abs(plain).max() < 0.1
     assert engine.features(pixels).shape == (9, 32)
+
+
+def test_threads_that_begin_at_once_all_compute_in_int8():
+    engine, plain, pixels = engine_of()
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(engine.logits, [pixels] * 8))
+    assert all(np.abs(one - plain).max() > 1e-4 * np.abs(plain).max() for one in found)
 
 
 def test_without_vnni_weights_take_7_bits_and_it_is_said(monkeypatch):

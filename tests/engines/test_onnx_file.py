@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import vitreous
+from vitreous.engines.exported_folder import StoredFile
 from vitreous.engines.onnx_file import check_onnx
 from vitreous.errors import CheckpointError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
@@ -76,6 +77,27 @@ def grown(kind, asked):
     return model
 
 
+def disguised(how):
+    """As `grown`, with a shape that isn't a plain constant."""
+    asked, model = np.array([2**20, 2**20]), grown("ConstantOfShape", [1])
+    graph = model.graph
+    del graph.initializer[1]
+    if how == "named":
+        first = helper.make_node("Constant", [], ["asked"], value=constant("other", asked.astype(np.int64)))
+    elif how == "list":
+        first = helper.make_node("Constant", [], ["asked"], value_ints=asked.tolist())
+    elif how == "cast":
+        graph.initializer.append(helper.make_tensor("before", TensorProto.FLOAT, [2], asked.astype(np.float32)))
+        first = helper.make_node("Cast", ["before"], ["asked"], to=TensorProto.INT64)
+    else:
+        graph.initializer.append(constant("before", asked.astype(np.int64)))
+        first = helper.make_node("Identity", ["before"], ["asked"])
+    nodes = [first, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return model
+
+
 def huge():
     model = linear()
     model.graph.initializer[0].dims[:] = [2**30, 2**20]
@@ -108,6 +130,7 @@ def test_a_sound_file_runs(tmp_path):
     (lambda: grown("ConstantOfShape", [2**20, 2**20]), "asks for a tensor of 1,099,511,627,776 values"),
     (lambda: grown("Expand", [2**30, 4, 2]), "asks for a tensor of 8,589,934,592 values"),
     (lambda: grown("Tile", [2**20, 2**20]), "asks for a tensor"),
+    *((lambda how=how: disguised(how), "asks for a tensor of 1,099,511,627,776 values") for how in ("named", "list", "cast", "same")),
     (lambda: nested(12), "more than 8 deep"),
     (lambda: b"\x80\x04no protobuf at all", "is damaged"),
     (lambda: linear().SerializeToString()[:-9], "is damaged|can't open"),
@@ -117,6 +140,39 @@ def test_files_made_to_harm_are_refused_in_one_line(tmp_path, engine, model, sai
     with pytest.raises(CheckpointError, match=said) as told:
         vitreous.load(folder_of(tmp_path / "harm", model()), engine=engine)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_a_graph_for_other_images_is_one_line(tmp_path, engine):
+    """Whether the folder contradicts itself, or the file contradicts the folder."""
+    size = to_dict(PreprocessConfig((4, 4), mode="L", crop=1.0))
+    with pytest.raises(CheckpointError, match="its images are 4x4, and its graph takes 2x2"):
+        vitreous.load(folder_of(tmp_path / "itself", linear(), preprocess=size), engine=engine)
+    both = {"preprocess": size, "graph": {"image": [4, 4]}}
+    with pytest.raises(
+        CheckpointError, match=rf"^{engine} can't compute .* for images of shape \(1, 1, 4, 4\), float32: \S"
+    ):
+        run = vitreous.load(folder_of(tmp_path / "file", linear(), **both), engine=engine).engine
+        run.logits(np.zeros((1, 4, 4, 1), np.uint8))
+
+
+def test_an_openvino_file_that_asks_for_too_much_is_refused_before_it_is_compiled(tmp_path):
+    from openvino import Model, opset13, save_model
+
+    pixels = opset13.parameter([-1, 1, 2, 2], np.float32, name="pixels")
+    large = opset13.broadcast(opset13.constant(np.ones((1, 1), np.float32)), opset13.constant([2**17, 2**16]))
+    most = opset13.reduce_max(large, opset13.constant([0, 1]), False)
+    flat = opset13.reshape(pixels, opset13.constant([-1, 4]), False)
+    logits = opset13.add(opset13.matmul(flat, opset13.constant(np.ones((4, 2), np.float32)), False, False), most)
+    logits.output(0).get_tensor().set_names({"logits"})
+    path = folder_of(tmp_path / "harm", linear())
+    (path / "model.onnx").unlink()
+    save_model(Model([logits], [pixels], "graph"), path / "model.xml", compress_to_fp16=False)
+    document = json.loads((path / "config.json").read_text())
+    files = [to_dict(StoredFile.find(path, name)) for name in ("model.xml", "model.bin")]
+    (path / "config.json").write_text(json.dumps(document | {"target": "openvino", "files": files}))
+    with pytest.raises(CheckpointError, match=r"asks for a tensor of 8,589,934,592 values"):
+        vitreous.load(path)
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])

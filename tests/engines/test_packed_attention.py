@@ -101,6 +101,14 @@ def test_graphs_are_made_once_for_a_shape_and_number_of_threads(made):
     assert len(made) == 3
 
 
+def test_inputs_that_overflow_keep_no_graph_that_nothing_was_compared_with(made):
+    projected = project(1, 80, 2, 16, torch.float32)
+    attend_to_all(projected * math.inf, 2)
+    assert not made
+    assert off(attend_to_all(projected, 2), attend_exactly(projected, 2)) < 1e-5
+    assert len(made) == 1
+
+
 def test_threads_share_a_graph(made):
     """Some make it while others wait, and all have the bits of one alone."""
     inputs = [project(2, 90, 3, 16, torch.float32, seed=seed) for seed in range(40)]

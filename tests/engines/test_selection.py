@@ -1,6 +1,7 @@
 """Who computes: what is asked for, or the fastest of what is installed, found out on the images and kept."""
 
 import importlib.util
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import openvino
@@ -12,6 +13,7 @@ from tests.engines.test_onnx_file import folder_of, linear
 import vitreous
 from vitreous.engines import measured_engine, openvino_engine, selection
 from vitreous.engines.measured_engine import MeasuredEngine
+from vitreous.engines.openvino_engine import OpenVinoEngine
 from vitreous.errors import CheckpointError, ConfigError, UnknownName
 from vitreous.predictor import Predictor
 
@@ -114,6 +116,32 @@ def test_an_engine_that_fails_is_passed_over(export, timed, monkeypatch):
     built = selection._build
     monkeypatch.setattr(selection, "_build", build)
     assert right(vitreous.load(export).engine).name == "onnxruntime"
+
+
+def test_an_engine_that_fails_while_it_computes_is_passed_over(export, monkeypatch):
+    def fail(self, inputs):
+        raise RuntimeError("Exception from src/inference: no kernel")
+
+    monkeypatch.setattr(OpenVinoEngine, "run", fail)
+    assert right(vitreous.load(export).engine).name == "onnxruntime"
+    said = r"^openvino can't compute .*model\.onnx for images of shape \(3, 1, 2, 2\), float32: Exception .* no kernel$"
+    with pytest.raises(CheckpointError, match=said):
+        vitreous.load(export, engine="openvino").engine.logits(PIXELS[:3])
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "auto"])
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_threads_that_share_an_engine_get_their_own_images_outputs(export, monkeypatch, engine, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    shared = vitreous.load(export, engine=engine).engine
+    given = np.random.default_rng(0).integers(256, size=(240, 1, 2, 2, 1), dtype=np.uint8)
+    wanted = [shared.logits(one) for one in given]
+    with ThreadPoolExecutor(8) as pool:
+        for found, expected in zip(pool.map(shared.logits, given), wanted, strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+        batches = given.reshape(40, 6, 2, 2, 1)
+        for found, place in zip(pool.map(shared.logits, batches), range(0, 240, 6), strict=True):
+            np.testing.assert_allclose(found, np.concatenate(wanted[place : place + 6]), rtol=1e-4, atol=1e-4)
 
 
 def test_a_cache_that_cannot_be_written_changes_nothing(export, timed, tmp_path):

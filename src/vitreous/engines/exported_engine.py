@@ -7,7 +7,7 @@ from jaxtyping import Float32
 
 from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.engines.onnx_file import check_onnx
-from vitreous.errors import CheckpointError, ConfigError
+from vitreous.errors import CheckpointError, ConfigError, explain_exhaustion
 from vitreous.images.preprocess import normalize_array
 from vitreous.shapes import Pixels
 
@@ -62,10 +62,19 @@ class ExportedEngine(ABC):
         """Return the graph's outputs, in the order of `graph.outputs`, of a batch of its input."""
 
     def outputs(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> dict[str, np.ndarray]:
-        """Return the graph's outputs by name."""
+        """Return the graph's outputs by name; raises CheckpointError if the runtime fails."""
         inside = self.folder.graph.inputs == "pixels"
         inputs = np.ascontiguousarray(pixels) if inside else normalize_array(pixels, self.folder.preprocess)
-        return dict(zip(self.folder.graph.outputs, self.run(inputs), strict=True))
+        try:
+            found = self.run(inputs)
+        except Exception as error:  # runtimes raise almost anything
+            if explain_exhaustion(error) is not None:
+                raise
+            said = " ".join(str(error).split())[:300] or type(error).__name__
+            raise CheckpointError(
+                f"{self.name} can't compute {self.folder.file} for images of shape {inputs.shape}, {inputs.dtype}: {said}"
+            ) from error
+        return dict(zip(self.folder.graph.outputs, found, strict=True))
 
     def logits(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch label"]:
         """Return the model's outputs; raises ConfigError for an export of features alone."""

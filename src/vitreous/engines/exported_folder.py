@@ -178,6 +178,11 @@ def _read(path: Path, document: dict[str, Any]) -> ExportedFolder:
     unknown = set(stored.graph.outputs).difference(OUTPUTS)
     if unknown or not stored.graph.outputs:
         raise CheckpointError(f"{path / CONFIG} can't be used: unknown outputs {sorted(unknown)}")
+    if tuple(preprocess.size) != stored.graph.image or min(stored.graph.image) < 1:
+        given = "{}x{}".format(*preprocess.size)
+        raise CheckpointError(
+            f"{path / CONFIG} can't be used: its images are {given}, and its graph takes {stored.graph.image[0]}x{stored.graph.image[1]}"
+        )
     if not 0 < stored.temperature < math.inf:
         raise CheckpointError(f"{path / CONFIG}: the temperature is {stored.temperature}; it must be a number above 0")
     origin, shape, proof = free

@@ -69,26 +69,28 @@ class FastPath:
         self._twin, self._kind, self._each = None, torch.uint8, 1
         self._joined: JoinedBlocks | None = None
         self._pool: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
+        """Held while a twin is looked for, and made."""
 
     def run(self, see: See, pixels: Tensor) -> Tensor:
-        """Return the result for these pixels."""
-        if not self._is_ready(see, pixels):
+        """Return the result for these pixels; raises ConfigError if they should be computed in int8 and can't be."""
+        twin, joined = self._choose(see, pixels)
+        if twin is None:
             return see(self.model, pixels)
-        twin = self._twin
-        assert twin is not None
         parts = self._split(pixels)
         pool = self._choose_pool(len(parts))
-        if self._joined is not None:
-            self._compile_frequent(self._joined, see, parts, pool)
+        if joined is not None:
+            self._compile_frequent(twin, joined, see, parts, pool)
         if pool is None:
             return torch.cat([see(twin, part) for part in parts])
         return torch.cat(list(pool.map(lambda part: see(twin, part), parts)))
 
     def count(self, see: See, pixels: Tensor, batches: int) -> None:
         """Make the graphs that there would be after so many more batches like this one."""
-        if self._is_ready(see, pixels) and self._joined is not None:
+        twin, joined = self._choose(see, pixels)
+        if twin is not None and joined is not None:
             parts = self._split(pixels)
-            self._compile_frequent(self._joined, see, parts, self._choose_pool(len(parts)), batches)
+            self._compile_frequent(twin, joined, see, parts, self._choose_pool(len(parts)), batches)
 
     def _choose_pool(self, parts: int) -> ThreadPoolExecutor | None:
         """Return the threads that take a part each; None: all of them compute one part after the other."""
@@ -99,6 +101,7 @@ class FastPath:
 
     def _compile_frequent(
         self,
+        twin: nn.Module,
         joined: JoinedBlocks,
         see: See,
         parts: Sequence[Tensor],
@@ -106,8 +109,7 @@ class FastPath:
         batches: int = 1,
     ) -> None:
         """Make graphs of the sizes of parts that have come often; one that gives other outputs than the model is never used."""
-        twin, threads = self._twin, 1 if pool is not None else torch.get_num_threads()
-        assert twin is not None
+        threads = 1 if pool is not None else torch.get_num_threads()
         for images, part in {len(part): part for part in parts}.items():
             come = batches * images * sum(len(one) == images for one in parts)
             if not joined.is_due((images, threads), come):
@@ -128,15 +130,18 @@ class FastPath:
             joined.graphs[images, threads] = graph
             self.notes += (f"blocks as one graph of oneDNN, images {images} at a time",)
 
-    def _is_ready(self, see: See, pixels: Tensor) -> bool:
-        """Return whether there is a twin of the model in its current state; make one if not."""
-        if self._state is None or self._kind != pixels.dtype or not self._state.is_current(self.model):
-            self._twin, self._joined, self._state, self._kind = None, None, ModelState(self.model), pixels.dtype
-            if self._state.is_plain:
-                self._prepare(see, pixels)
-            else:
-                self._leave(NOT_PLAIN)
-        return self._twin is not None
+    def _choose(self, see: See, pixels: Tensor) -> tuple[nn.Module | None, JoinedBlocks | None]:
+        """Return the twin of the model in its current state, None if it has none, and the twin's graphs; make it first if need be."""
+        with self._lock:
+            if self._state is None or self._kind != pixels.dtype or not self._state.is_current(self.model):
+                self._twin, self._joined, self._state = None, None, None
+                state = ModelState(self.model)
+                if state.is_plain:
+                    self._prepare(see, pixels)
+                else:
+                    self._leave(NOT_PLAIN)
+                self._state, self._kind = state, pixels.dtype  # last: after an error the next pass begins anew
+            return self._twin, self._joined
 
     def _prepare(self, see: See, pixels: Tensor) -> None:
         """Pack the model, and compare the outputs for some images with its own."""
@@ -172,7 +177,6 @@ class FastPath:
     def _leave(self, *reasons: str) -> None:
         """Leave the model to torch's own layers; raises ConfigError if it should be int8, since they aren't."""
         if self.ranges:
-            self._state = None  # the next pass is refused too
             refuse_int8(*reasons)
         self.notes = tuple(f"torch's own layers: {one}" for one in reasons)
 

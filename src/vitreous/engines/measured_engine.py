@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -50,6 +51,8 @@ class MeasuredEngine:
     ) -> None:
         self.folder, self.names, self.precision_asked, self.build = folder, names, precision, build
         self.built: dict[str, Engine] = {}
+        self._lock = threading.Lock()
+        """Held while engines are built and measured."""
         self.kept = {kind: self._read(kind) for kind in ("one", "many")}
         self.seconds = {"one": 0.0, "many": 0.0}
         self.chosen = ""
@@ -112,13 +115,14 @@ class MeasuredEngine:
 
     def _compute(self, what: str, pixels: np.ndarray) -> np.ndarray:
         kind = "one" if len(pixels) == 1 else "many"
-        if not self.kept[kind] and self.seconds[kind] >= BEGIN:
-            self._measure(what, pixels, kind)
-        kept = self.kept[kind]
-        self.engine = self._get(kept.get("engine") or self.names[0])
-        self.chosen = kept.get("said", "")
+        with self._lock:
+            if not self.kept[kind] and self.seconds[kind] >= BEGIN:
+                self._measure(what, pixels, kind)
+            kept = self.kept[kind]
+            engine = self.engine = self._get(kept.get("engine") or self.names[0])
+            self.chosen = kept.get("said", "")
         begun = time.perf_counter()
-        found = getattr(self.engine, what)(pixels)
+        found = getattr(engine, what)(pixels)
         self.seconds[kind] += time.perf_counter() - begun
         return found
 
@@ -135,7 +139,8 @@ class MeasuredEngine:
             part = pixels[:2]
         taken = {}
         for name in self.names:
-            with suppress(UserError):  # an engine that can't open the file doesn't stop one that can
+            # an engine that can't open the file, or compute it, doesn't stop one that can
+            with suppress(UserError, RuntimeError, MemoryError):
                 engine = self._get(name)
                 time_pass(engine, what, part)
                 taken[name] = min(time_pass(engine, what, part) for _ in range(2))

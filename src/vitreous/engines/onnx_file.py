@@ -9,6 +9,7 @@ import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from vitreous.errors import CheckpointError
 from vitreous.storage.hashing import translate_read_errors
@@ -16,9 +17,14 @@ from vitreous.storage.limits import check_claims
 
 WIDTHS = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 14: 8, 15: 16, 16: 2}
 """Bytes of a value by TensorProto.DataType; one for all other types, including those of fewer than 8 bits."""
-INT64 = 7
+NUMBERS = {1: "f", 6: "i", 7: "q", 11: "d"}
+"""Types of constants that may be a shape, if by way of a cast."""
 GROWING = {"ConstantOfShape", "Expand", "Tile", "Range", "Pad", "Resize", "OneHot", "EyeLike"}
 """Operators whose outputs may be far larger than their inputs; the sizes that their constants request are limited."""
+DATA_FIRST = {"Expand", "Tile", "Pad", "Resize"}
+"""Those whose first input is what grows."""
+BOUNDED = {"Shape", "Size", "NonZero", "ArgMax", "ArgMin", "TopK"}
+"""Operators whose outputs are bounded by what they read, whatever numbers stand in it."""
 MOST_VALUES = 2**31
 MOST_DEPTH = 8
 """Deepest nesting of graphs within graphs; exports of this package have none."""
@@ -35,9 +41,21 @@ class Contents:
     locations: set[str] = field(default_factory=set)
     """Files that tensors refer to."""
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    """Short constants of whole numbers, by name."""
+    """Short constants, by name, as whole numbers."""
     grown_by: list[str] = field(default_factory=list)
     """Names of the inputs of operators whose outputs may grow."""
+    sources: dict[str, list[str]] = field(default_factory=dict)
+    """The inputs that a value is computed from, by name; not those of which only the shape is taken."""
+
+    def trace(self, name: str) -> set[str]:
+        """Return the names of all that a value is computed from, itself included."""
+        known, waiting = set[str](), [name]
+        while waiting:
+            one = waiting.pop()
+            if one and one not in known:
+                known.add(one)
+                waiting += self.sources.get(one, ())
+        return known
 
 
 def check_onnx(path: Path, beside: set[str], held: int) -> None:
@@ -67,7 +85,7 @@ def check_onnx(path: Path, beside: set[str], held: int) -> None:
         )
     check_claims(str(path), found.bytes, held)
     for name in found.grown_by:
-        asked = math.prod(max(1, abs(value)) for value in found.shapes.get(name, ()))
+        asked = math.prod(max(1, abs(value)) for one in found.trace(name) for value in found.shapes.get(one, ()))
         if asked > MOST_VALUES:
             raise CheckpointError(
                 f"{path} asks for a tensor of {asked:,} values, more than the limit of {MOST_VALUES:,}; it can't be used"
@@ -103,28 +121,36 @@ def _read_sparse(data: memoryview, found: Contents) -> None:
 
 
 def _read_node(data: memoryview, found: Contents, depth: int) -> None:
-    inputs, outputs, kind = [], [], ""
+    parts: dict[int, list[Any]] = {1: [], 2: [], 4: [], 5: []}
     for number, value in _fields(data):
-        if number == 1:
-            inputs.append(_text(value))
-        elif number == 2:
-            outputs.append(_text(value))
-        elif number == 4:
-            kind = _text(value)
-        elif number == 5:
-            _read_attribute(_bytes(value), found, depth, outputs)
+        if number in parts:
+            parts[number].append(value)
+    inputs, outputs = ([_text(value) for value in parts[number]] for number in (1, 2))
+    kind = _text(parts[4][-1]) if parts[4] else ""
+    for value in parts[5]:
+        numbers = _read_attribute(_bytes(value), found, depth, outputs)
+        if kind == "Constant" and outputs and numbers:
+            found.shapes[outputs[0]] = numbers
     if kind in GROWING:
-        found.grown_by += inputs
+        found.grown_by += inputs[kind in DATA_FIRST :]
+    if kind not in BOUNDED:
+        for name in outputs:
+            found.sources[name] = inputs
 
 
-def _read_attribute(data: memoryview, found: Contents, depth: int, outputs: list[str]) -> None:
+def _read_attribute(data: memoryview, found: Contents, depth: int, outputs: list[str]) -> tuple[int, ...]:
+    """Record the tensors and graphs of an attribute; return its own whole numbers."""
+    numbers: tuple[int, ...] = ()
     for number, value in _fields(data):
         if number in (5, 10):
             _read_tensor(_bytes(value), found, outputs[0] if outputs else "")
+        elif number in (3, 8):
+            numbers = numbers[:SHORT] + ((value,) if isinstance(value, int) else tuple(_varints(value[: 10 * SHORT])))
         elif number in (6, 11):
             _read_graph(_bytes(value), found, depth + 1)
         elif number in (22, 23):
             _read_sparse(_bytes(value), found)
+    return numbers
 
 
 def _read_tensor(data: memoryview, found: Contents, name: str = "") -> None:
@@ -136,10 +162,10 @@ def _read_tensor(data: memoryview, found: Contents, name: str = "") -> None:
             dims += [value] if isinstance(value, int) else list(_varints(value))
         elif number == 2:
             kind = value if isinstance(value, int) else 0
-        elif number == 7:
-            values += [value] if isinstance(value, int) else list(_varints(value[: 10 * SHORT]))
+        elif number in (4, 5, 7, 10):
+            values += _read_values(number, value)
         elif number == 8:
-            name = _text(value)
+            name = name or _text(value)  # of an attribute's tensor the operator's output counts
         elif number == 9:
             raw = _bytes(value)
         elif number == 13:
@@ -148,10 +174,22 @@ def _read_tensor(data: memoryview, found: Contents, name: str = "") -> None:
                 found.locations.add(entry.get(2, ""))
     count = math.prod(dims)
     found.bytes += count * WIDTHS.get(kind, 1)
-    if kind == INT64 and count <= SHORT:
-        found.shapes[name] = (
-            tuple(raw[: 8 * SHORT].cast("q")) if len(raw) % 8 == 0 and len(raw) else tuple(values[:SHORT])
+    if kind in NUMBERS and count <= SHORT:
+        size, code = WIDTHS[kind], NUMBERS[kind]
+        found.shapes[name] = tuple(
+            int(value)
+            for value in (raw[: size * SHORT].cast(code) if len(raw) % size == 0 and len(raw) else values[:SHORT])
+            if math.isfinite(value)
         )
+
+
+def _read_values(number: int, value: int | memoryview) -> list[float]:
+    """Return the first values of a tensor's field of numbers: 4 float, 10 double, otherwise whole ones."""
+    if isinstance(value, int):
+        return [value]
+    if number in (4, 10):
+        return list(value[: len(value) // 8 * 8].cast("f" if number == 4 else "d")[:SHORT])
+    return list(_varints(value[: 10 * SHORT]))
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:

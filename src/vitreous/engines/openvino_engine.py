@@ -1,6 +1,8 @@
 """OpenVINO: exported IR or ONNX on a CPU."""
 
 import functools
+import math
+import threading
 from functools import partial
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 from vitreous.engines.base import check_precision, list_precisions
 from vitreous.engines.exported_engine import ExportedEngine
 from vitreous.engines.exported_folder import ExportedFolder
+from vitreous.engines.onnx_file import MOST_VALUES
 from vitreous.errors import CheckpointError, ConfigError
 from vitreous.runtime.precision import WORTH, compare_speeds
 from vitreous.runtime.signal_stack import keep_signal_stack
@@ -58,12 +61,25 @@ class OpenVinoEngine(ExportedEngine):
             self.check_onnx()
         try:
             self.graph = self.core.read_model(folder.file)
+            self._check_sizes()
             self.one = self._compile("LATENCY")
         except RuntimeError as error:
             raise CheckpointError(f"OpenVINO can't open {folder.file}: {' '.join(str(error).split())[:300]}") from error
         shapes = {one.get_any_name(): one.get_partial_shape()[-1] for one in self.graph.outputs}
         self.check_outputs({name: last.get_length() if last.is_static else None for name, last in shapes.items()})
         self.many: Any = None
+        self._lock = threading.Lock()
+        """Held by a pass: its requests hold one batch's inputs and outputs."""
+
+    def _check_sizes(self) -> None:
+        """Refuse a graph that computes tensors which no model needs, before anything is computed; raises CheckpointError."""
+        for operator in self.graph.get_ops():
+            for output in operator.outputs():
+                sides = [side.get_length() for side in output.get_partial_shape() if side.is_static]
+                if output.get_partial_shape().rank.is_static and math.prod(sides) > MOST_VALUES:
+                    raise CheckpointError(
+                        f"{self.folder.file} asks for a tensor of {math.prod(sides):,} values, more than the limit of {MOST_VALUES:,}; it can't be used"
+                    )
 
     def _compile(self, hint: str) -> Any:
         settings = {
@@ -77,10 +93,11 @@ class OpenVinoEngine(ExportedEngine):
     @keep_signal_stack()
     def run(self, inputs: np.ndarray) -> list[np.ndarray]:
         """Return the graph's outputs."""
-        if len(inputs) == 1 or self.threads == 1:
-            found = self.one(inputs)
-            return [np.array(found[place]) for place in range(len(found))]
-        return self._run_side_by_side(inputs)
+        with self._lock:
+            if len(inputs) == 1 or self.threads == 1:
+                found = self.one(inputs)
+                return [np.array(found[place]) for place in range(len(found))]
+            return self._run_side_by_side(inputs)
 
     def _run_side_by_side(self, inputs: np.ndarray) -> list[np.ndarray]:
         """Give each stream a share of the images; results come back in order."""
