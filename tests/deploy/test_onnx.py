@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import suppress
 
 import numpy as np
 import onnx
@@ -12,11 +13,13 @@ import torch
 from tests.deploy.conftest import TINY, folder_of, traceable
 
 import vitreous
-from vitreous.deploy.proof import measure_difference
+from vitreous.deploy.proof import measure_difference, prove
 from vitreous.deploy.targets import WRITERS
-from vitreous.errors import CheckpointError, ConfigError
+from vitreous.engines.onnxruntime_engine import OnnxRuntimeEngine
+from vitreous.errors import CheckpointError, ConfigError, UnknownName
 from vitreous.images.tensors import normalize
 from vitreous.model.config import ViTConfig
+from vitreous.model.resnet_config import ResNetConfig
 from vitreous.model.token_merging import Merging
 
 
@@ -202,6 +205,47 @@ def test_the_proof_measures_what_it_says():
     assert measure_difference(expected + np.float32(0.5), expected) == 0.125
     assert measure_difference(expected[:, :1], expected) == float("inf")
     assert not measure_difference(np.full_like(expected, np.nan), expected) <= 1
+
+
+@pytest.mark.parametrize("place", ["logits", "features"])
+def test_one_output_of_several_that_is_no_number_is_refused(exported, original, place, monkeypatch):
+    """Whichever comes first."""
+    engine, own = vitreous.load(exported, engine="onnxruntime").engine, vitreous.load(original, device="cpu").engine
+    right = engine.outputs
+    monkeypatch.setattr(engine, "outputs", lambda pixels: (found := right(pixels)) | {place: found[place] * np.nan})
+    with pytest.raises(CheckpointError, match="not the same function"):
+        prove(own, engine, noise(7), "noise", "broken")
+
+
+@pytest.mark.parametrize("fixed", [None, "batch", "image"])
+def test_a_proof_sees_what_a_single_image_does_not_show(fixed, tmp_path, monkeypatch):
+    """An axis that is not open after all."""
+    seen, run = [], OnnxRuntimeEngine.run
+
+    def watch(self, inputs):
+        seen.append((len(inputs), *inputs.shape[2:]))
+        wrong = seen[-1] != (1, 16, 24) and (len(inputs) > 1) == (fixed == "batch") and fixed is not None
+        return [one + 0.1 * np.abs(one).max() if wrong else one for one in run(self, inputs)]
+
+    monkeypatch.setattr(OnnxRuntimeEngine, "run", watch)
+    resnet = folder_of(ResNetConfig(image=(16, 24), units=(1, 1), root="3x3", root_channels=8, groups=4, classes=3))
+    with traceable(), suppress(CheckpointError):
+        vitreous.export(resnet, out=tmp_path / "out", dynamic_image=True, data=[noise(1)[0]])
+        assert fixed is None
+    assert seen == [(1, 16, 24), (2, 16, 24), (1, 16, 36), (1, 24, 24)]
+    assert (tmp_path / "out").exists() == (fixed is None)
+
+
+def test_a_target_is_checked_before_a_model_is_opened(tmp_path, monkeypatch):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("")
+    for words, error, said in (
+        ({"to": "onnx", "precision": "bf16", "out": tmp_path / "x"}, ConfigError, "bf16"),
+        ({"to": "onnx", "out": tmp_path / "full"}, CheckpointError, "full"),
+        ({"to": "tensorrt", "out": tmp_path / "x"}, UnknownName, "tensorrt"),
+    ):
+        with pytest.raises(error, match=said):
+            vitreous.export("no such model", **words)
 
 
 def test_a_model_without_head_exports_its_features_alone(tmp_path):

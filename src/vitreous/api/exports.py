@@ -11,11 +11,11 @@ from vitreous.api.descriptions import describe_input, describe_use
 from vitreous.api.loading import open_weights
 from vitreous.api.progress import shows_progress
 from vitreous.api.results import Result
-from vitreous.deploy.export import export_model
+from vitreous.deploy.export import check_target, export_model
 from vitreous.deploy.graph import GraphOptions
 from vitreous.deploy.proof import MOST, Proof
-from vitreous.engines.exported_folder import TARGETS, ExportedFolder, Target
-from vitreous.errors import ConfigError, DataError, UnknownName
+from vitreous.engines.exported_folder import ExportedFolder, Target
+from vitreous.errors import ConfigError, DataError
 from vitreous.image_paths import expand_paths
 from vitreous.images.inputs import Image
 from vitreous.predictor import Predictor
@@ -97,9 +97,8 @@ def export(
         CheckpointError: nothing that can be loaded, a folder that is not empty, or outputs that differ by more than is
             allowed (nothing is written). DataError: no image that can be read.
     """
-    if to not in TARGETS:
-        raise UnknownName("target of export", to, TARGETS)
     options = GraphOptions(outputs, preprocess_inside, dynamic_image, precision)
+    check_target(Path(out), to, precision)
     display = reporter or Silent()
     images = None if data is None else gather_images(data)
     folder, source = open_exportable(model, load, display)

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from vitreous.deploy.graph import Graph, GraphOptions, plan_graph
+from vitreous.deploy.graph import Graph, GraphOptions, check_exportable, plan_graph
 from vitreous.deploy.proof import Proof, gather_pixels, prove
 from vitreous.deploy.targets import WRITERS, check_installed, trace
 from vitreous.engines.exported_engine import ExportedEngine
@@ -50,11 +50,7 @@ def export_model(
         ConfigError: a package that is missing, or a model that the target can't express.
         CheckpointError: a folder that is not empty, or outputs that differ by more than is allowed; nothing is written.
     """
-    if target not in TARGETS:
-        raise UnknownName("target of export", target, TARGETS)
-    check_new_folder(path)
-    check_text(path, target)
-    check_installed(target)
+    check_target(path, target, options.precision)
     config = plan_graph(folder, options, target)
     pixels, which = gather_pixels(folder, images)
     graph = Graph(folder, config, target)
@@ -80,6 +76,21 @@ def export_model(
         }  # fmt: skip
         write_atomically(partial / CONFIG, to_json(document))
     return replace(written, path=path, proof=proof.to_dict()), proof
+
+
+def check_target(path: Path, target: Target, precision: str) -> None:
+    """Check all that needs no model.
+
+    Raises:
+        UnknownName: no such target. ConfigError: a precision that it lacks, a package that is missing, or a path that its runtime can't
+            open. CheckpointError: a folder that is not empty.
+    """
+    if target not in TARGETS:
+        raise UnknownName("target of export", target, TARGETS)
+    check_exportable(target, precision)
+    check_new_folder(path)
+    check_text(path, target)
+    check_installed(target)
 
 
 def check_text(path: Path, target: str) -> None:

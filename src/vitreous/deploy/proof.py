@@ -1,6 +1,6 @@
 """An export compared with its model: the same real images through both."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from itertools import islice
@@ -21,7 +21,7 @@ TOLERANCES = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2}
 MOST = 32
 """Most of the user's images that are run."""
 BATCHES = (1, 5)
-"""Images in a batch, in turn: an export whose batch is not open fails on the second."""
+"""Images in a batch, in turn: an export whose batch is not open fails on the second, or on a mirror image beside the only one."""
 SAMPLES = ("china.jpg", "flower.jpg")
 """scikit-learn's photographs, 427 rows and 640 columns (CC BY 2.0, sklearn/datasets/images/README.txt)."""
 
@@ -98,15 +98,14 @@ def prove(
 ) -> Proof:
     """Run both; raises CheckpointError if they differ by more than the precision allows."""
     tolerance = TOLERANCES[export.folder.graph.precision]
-    runs: dict[str, list[np.ndarray]] = {}
-    for batch in split_batches(pixels):
-        for name, value in export.outputs(batch).items():
-            runs.setdefault(name, []).append(value)
-    found = {name: np.concatenate(values) for name, values in runs.items()}
-    expected = {
-        name: np.concatenate([getattr(reference, name)(one) for one in split_batches(pixels)]) for name in found
-    }
-    worst = max(measure_difference(found[name], expected[name]) for name in found)
+    batches = list(split_batches(pixels))
+    found = join_outputs([export.outputs(batch) for batch in batches])
+    expected = join_outputs([{name: getattr(reference, name)(batch) for name in found} for batch in batches])
+    differences = [measure_difference(found[name], expected[name]) for name in found]
+    for other in list_further_batches(pixels, export.folder.graph.dynamic_image):
+        outputs = export.outputs(other)
+        differences += [measure_difference(outputs[name], getattr(reference, name)(other)) for name in outputs]
+    worst = float(np.max(differences))  # NaN stays
     main = "logits" if "logits" in found else "features"
     agreement = None
     if "logits" in found:
@@ -115,6 +114,29 @@ def prove(
     if not worst <= tolerance:
         raise CheckpointError(f"the export is not the same function, and nothing was written: {proof}")
     return proof
+
+
+def join_outputs(batches: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Return the outputs of several batches as those of one."""
+    return {name: np.concatenate([one[name] for one in batches]) for name in batches[0]}
+
+
+def list_further_batches(
+    pixels: Pixels[np.ndarray, "image row col channel"], dynamic: bool
+) -> list[Pixels[np.ndarray, "batch row2 col2 channel"]]:
+    """Return what the images alone don't show: a batch of two, if there is but one, and, of an export for other sizes too, images of
+    more rows than columns, half as large again, and the other way round."""
+    mirrored = np.ascontiguousarray(np.flip(pixels[:1], 2))
+    found = [np.concatenate([pixels, mirrored])] if len(pixels) == 1 else []
+    if dynamic:
+        rows, cols = pixels.shape[1:3]
+        wide = np.concatenate([pixels[:1], mirrored], axis=2)
+        tall = np.concatenate([pixels[:1], np.flip(pixels[:1], 1)], axis=1)
+        found += [
+            np.ascontiguousarray(wide[:, :, : cols + cols // 2]),
+            np.ascontiguousarray(tall[:, : rows + rows // 2]),
+        ]
+    return found
 
 
 def measure_difference(found: np.ndarray, expected: np.ndarray) -> float:
