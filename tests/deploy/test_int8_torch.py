@@ -113,6 +113,17 @@ def test_a_gpu_is_measured_where_it_computes(photos, tmp_path):
     assert vitreous.load(found.path, precision="int8", device="cuda").engine.precision == "int8"
 
 
+def test_a_layer_that_is_given_nothing_stays_in_float(photos, tmp_path):
+    """Its range would be 0 to 0, which no step reaches over: the folder could not be loaded again."""
+    folder = folder_of(MODEL)
+    with torch.no_grad():
+        folder.model.blocks[0].mlp.expand.weight.zero_()
+        folder.model.blocks[0].mlp.expand.bias.zero_()
+    found = vitreous.quantise(folder, photos, tmp_path / "out", to="torch", most_lost=100, batch=8)
+    assert found.layers == 8
+    assert "blocks.0.mlp.contract" not in load_model(found.path).ranges
+
+
 def test_a_service_answers_in_int8(found, photos):
     files = sorted(photos.glob("val/*/*.png"))
     expected, plain = (vitreous.load(found.path, precision=one)([*map(str, files)]) for one in ("int8", "fp32"))

@@ -3,10 +3,12 @@
 import contextlib
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
+import tifffile
 import torch
 from onnx import numpy_helper
 from PIL import Image
@@ -16,6 +18,7 @@ import vitreous
 from vitreous.cli.main import main
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
+from vitreous.deploy import quantise as targets
 from vitreous.deploy.int8_openvino import LAYOUT
 from vitreous.errors import CheckpointError, ConfigError, DataError
 from vitreous.images.config import DecodeConfig
@@ -137,7 +140,7 @@ def test_up_to_half_of_the_layers_are_tried_in_float32(monkeypatch, tmp_path, la
     monkeypatch.setattr(quantisation, "Predictor", lambda *given, **how: None)
     monkeypatch.setattr(quantisation, "outputs", lambda *given, **how: np.eye(2, dtype=np.float32)[::-1])
     with pytest.raises(CheckpointError, match=f"with {tried[-1]} layers in float32"):
-        quantisation.fit(fake, tmp_path, (source, labels, np.eye(2, dtype=np.float32)), 0.5, 2, Silent())
+        quantisation.fit(fake, tmp_path, (source, labels, np.eye(2, dtype=np.float32)), 0.5, 2, "cpu", Silent())
     assert fake.written == tried
 
 
@@ -182,7 +185,35 @@ def test_too_few_images_are_refused(photos, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no images"):
         vitreous.quantise(folder_of(MODEL), photos, tmp_path / "out", calibration=tmp_path / "empty")
+    with pytest.raises(ConfigError, match="images is 8; calibration takes at least 16"):
+        vitreous.quantise("no such model", photos, tmp_path / "out", images=8)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_too_large_for_one_protobuf_is_refused_before_it_is_exported(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(targets, "LARGEST_FILE", 1000)
+    with pytest.raises(ConfigError, match=r"exports of more than .* can't be quantised; give --to torch"):
+        vitreous.quantise(folder_of(MODEL), photos, tmp_path / "out")
+
+
+def test_channels_that_are_kept_are_calibrated_as_the_model_sees_them(tmp_path):
+    """Files of whole numbers, and of floats whose levels are given: the proof runs on the very pixels."""
+    config = ViTConfig(image=(16, 24), patch=(8, 8), width=16, depth=1, heads=2, mlp_width=24, classes=3, channels=5)
+    levels = {"whole": DecodeConfig(), "floats": DecodeConfig(levels=(0.0, 1.0))}
+    for name, decode in levels.items():
+        for split, count in (("train", 18), ("val", 6)):
+            for place in range(count):
+                path = tmp_path / name / split / f"class {place % 3}" / f"{place}.tif"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                values = np.random.default_rng(place).random((16, 24, 5))
+                values = values.astype(np.float32) if name == "floats" else (values * 65535).astype(np.uint16)
+                tifffile.imwrite(path, values, photometric="minisblack", planarconfig="contig")
+        with traceable():
+            found = vitreous.quantise(
+                replace(folder_of(config), decode=decode), tmp_path / name, tmp_path / f"{name} out", most_lost=100
+            )
+        proof = json.loads((found.path / "config.json").read_text())["proof"]
+        assert proof["images"] == 8 and proof["difference"] < 1e-4
 
 
 def reference(folder, pixels):

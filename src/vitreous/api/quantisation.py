@@ -23,13 +23,13 @@ from vitreous.data.stream.loader import load_evaluation_batches
 from vitreous.deploy.export import check_text, export_model
 from vitreous.deploy.graph import GraphOptions
 from vitreous.deploy.int8_torch import TorchInt8, check_family
-from vitreous.deploy.quantise import Int8, Int8Target, check_quantisable, quantise_export
+from vitreous.deploy.quantise import Int8, Int8Target, check_quantisable, check_size, quantise_export
 from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.errors import CheckpointError, ConfigError, DataError, check_path
 from vitreous.evaluation.accuracy import class_indices, outputs
 from vitreous.evaluation.overlap import Item, find_shared, items
 from vitreous.evaluation.throughput import compare_costs
-from vitreous.images.inputs import prepare
+from vitreous.images.inputs import Ready, prepare
 from vitreous.predictor import Predictor
 from vitreous.run_folder import read_run
 from vitreous.runtime.display import align_columns
@@ -162,9 +162,12 @@ def quantise(
             encoder blocks or a build that has no such products. CheckpointError: nothing that can be loaded, a folder
             that is not empty, or too much accuracy lost. DataError, ImageError: images that can't be used, or too few.
     """
-    for name, value in (("images", images), ("batch", batch)):
-        if value < 1:
-            raise ConfigError(f"{name} is {value}; it must be at least 1")
+    if batch < 1:
+        raise ConfigError(f"batch is {batch}; it must be at least 1")
+    if images < FEWEST:
+        raise ConfigError(
+            f"images is {images}; calibration takes at least {FEWEST}, since the ranges of fewer say little"
+        )
     if not most_lost >= 0:
         raise ConfigError(f"most_lost is {most_lost}; it must be points of accuracy, 0 or more")
     check_quantisable(to, dynamic, device)
@@ -182,6 +185,8 @@ def quantise(
         )
     if to == "torch":
         check_family(folder)
+    else:
+        check_size(folder)
     display.phase("opening the data")
     source, training = open_parts(data, calibration is None, predictor, broken, display)
     labels = class_indices(source, folder.classes)[source.labels]
@@ -201,7 +206,8 @@ def quantise(
             quantised: Int8 = TorchInt8(folder, pixels, device)
             plain = predictor
         else:
-            exported, _ = export_model(folder, Path(scratch) / "fp32", "onnx", GraphOptions(), list(pixels[:8]), came)
+            ready = [Ready(f"image {number}", one) for number, one in enumerate(pixels[:8], 1)]
+            exported, _ = export_model(folder, Path(scratch) / "fp32", "onnx", GraphOptions(), ready, came)
             quantised = quantise_export(exported, pixels, Path(scratch), to, dynamic=dynamic)
             plain = Predictor(exported, engine=quantised.engine)
         display.phase(f"evaluating fp32 on {len(source):,} images")

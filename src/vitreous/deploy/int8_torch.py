@@ -83,7 +83,7 @@ def check_family(folder: ModelFolder) -> None:
 
 
 def measure_ranges(layers: dict[str, nn.Module], run: Callable[[], Any]) -> dict[str, Range]:
-    """Return the lowest and the highest input of each layer, 0 included, in a run of the model."""
+    """Return the lowest and the highest input of each layer, 0 included, in a run of the model, but for layers that it gives nothing else."""
     found: dict[str, Range] = {}
 
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
@@ -100,7 +100,7 @@ def measure_ranges(layers: dict[str, nn.Module], run: Callable[[], Any]) -> dict
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return {name: ends for name, ends in found.items() if ends != (0.0, 0.0)}
 
 
 def split(pixels: np.ndarray) -> list[np.ndarray]:

@@ -8,12 +8,14 @@ import numpy as np
 
 from vitreous.deploy.int8_onnx import OnnxInt8
 from vitreous.deploy.int8_openvino import OpenVinoInt8
+from vitreous.deploy.targets import LARGEST_FILE
 from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.engines.int8_gpu import check_torchao
 from vitreous.engines.int8_linear import check_int8
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.runtime.device import choose_device
 from vitreous.runtime.packages import require_packages
+from vitreous.storage.limits import format_bytes
 from vitreous.weights.model_folder import ModelFolder
 
 Int8Target = Literal["onnx", "openvino", "torch"]
@@ -68,6 +70,15 @@ def check_quantisable(to: Int8Target, dynamic: bool, device: str = "cpu") -> Non
         check_torchao()
     elif to == "torch":
         check_int8()
+
+
+def check_size(folder: ModelFolder) -> None:
+    """Raise ConfigError for a model too large for the tools that quantise exports, which hold it in one protobuf."""
+    needed = sum(value.numel() * 4 for value in folder.model.state_dict().values())
+    if needed > LARGEST_FILE:
+        raise ConfigError(
+            f"this model's weights take {format_bytes(needed)}, and exports of more than {format_bytes(LARGEST_FILE)} can't be quantised; give --to torch"
+        )
 
 
 def quantise_export(
