@@ -292,6 +292,29 @@ def test_a_threshold_says_which_of_several_classes_are_there():
     assert not one.unknown and one.certainty == 0
 
 
+@pytest.mark.parametrize("multilabel", [False, True])
+@pytest.mark.parametrize("threshold", [None, 0.9])
+def test_outputs_that_are_no_numbers_are_no_prediction(multilabel, threshold, monkeypatch):
+    """As a model in 16 bits gives them for an image in which it overflows: neither a class nor unknown."""
+    predictor = Predictor(replace(folder_of(), multilabel=multilabel), device="cpu")
+    predictor.decision = DecisionOptions(threshold=threshold)
+    images = [np.full((16, 16, 3), value, np.uint8) for value in (0, 255, 128)]
+    right = predictor(images)
+    compute = predictor.engine.probabilities
+
+    def overflow(pixels):
+        found = compute(pixels)
+        found[[int(one.mean()) == 255 for one in pixels]] = np.nan
+        return found
+
+    monkeypatch.setattr(predictor.engine, "probabilities", overflow)
+    first, wrong, last = predictor(images)
+    assert (first, last) == (right[0], right[2])
+    assert (wrong.label, wrong.score, wrong.top, wrong.unknown) == (None, None, (), False)
+    assert "no finite numbers" in wrong.error
+    assert json.loads(json.dumps(wrong.to_dict(), allow_nan=False))["error"] == wrong.error
+
+
 def test_predictions_as_a_pandas_frame(predictor, monkeypatch):
     images = [pixels(0), b"no image", pixels(1)]
     frame, found = predictor.table(images), predictor(images)

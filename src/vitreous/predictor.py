@@ -6,6 +6,7 @@ Imports no torch: a model that was exported for another engine runs without it.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
@@ -48,6 +49,9 @@ HEADLESS = (
     "give it a new head (vitreous.load(PATH, classes=...)), or train one (vitreous train DATA --recipe finetune "
     "--weights PATH)"
 )
+
+OVERFLOWN = "the model's outputs for this image are no finite numbers; try --precision fp32, or another model"
+"""Why an image has no prediction although it could be read."""
 
 
 class Predictor(Shown):
@@ -358,6 +362,8 @@ class Predictor(Shown):
     def _decide(self, name: str, ranked: Ranked) -> Prediction:
         label, score = ranked[0]
         threshold = self.decision.threshold
+        if not all(isfinite(value) for _, value in ranked):
+            return Prediction(name, error=OVERFLOWN)
         if not self.folder.multilabel:
             unknown = threshold is not None and score < threshold
             said = name_unknown(self.folder.classes) if unknown else label

@@ -160,6 +160,7 @@ def begin(monkeypatch, run):
         ("added", "was begun with 31 images, now there are 32"),
         ("changed", "other images: one of them was changed or renamed"),
         ("model", "another model"),
+        ("versions", "now it is {'vitreous': '0', 'torch': '0'}"),
         ("damaged", "remove .o.csv.parts to start over"),
     ],
 )
@@ -174,6 +175,8 @@ def test_what_has_changed_is_refused(vitreous, trained, images, small_parts, her
         part.write_bytes(part.read_bytes()[:-9])
     if change == "model":
         save_model(here / "other", replace(load_model(trained), classes=tuple("abcdefghij")))
+    if change == "versions":
+        monkeypatch.setattr(prediction_job, "find_version", lambda name: "0")
     model = "other" if change == "model" else trained
     vitreous(*options(model, "o.csv", *(change if isinstance(change, list) else ()))).refused(words)
     assert not (here / "o.csv").exists()

@@ -9,6 +9,7 @@ from tests.support.videos import pixels, video
 
 import vitreous as package
 from vitreous.images import video as module
+from vitreous.predictor import Predictor
 
 
 def test_predictions_of_a_video_in_every_format(vitreous, trained, here, monkeypatch):
@@ -43,6 +44,18 @@ def test_frames_are_sorted_as_images(vitreous, trained, here, monkeypatch):
     assert "3 of them were there already" in vitreous(*options).err
     done = vitreous(*options, "--link", "hard")
     assert done.code == 1 and "no file that could be linked to; leave --link out" in done.err
+
+
+def test_frames_of_one_video_may_fill_several_parts(vitreous, trained, here, monkeypatch):
+    """So one engine computes them all, as for many images."""
+    fixed = []
+    Image.new("RGB", (9, 9)).save(here / "a.png")
+    monkeypatch.setattr(Predictor, "fix_engine", lambda self: fixed.append(self))
+    video(here / "clip.mkv", codec="mpeg4")
+    vitreous("predict", trained, "a.png", "--out", "image.csv").worked()
+    assert not fixed
+    vitreous("predict", trained, "clip.mkv", "--out", "video.csv").worked()
+    assert len(fixed) == 1
 
 
 def test_a_video_that_is_read_in_part_is_called_so(vitreous, trained, here):

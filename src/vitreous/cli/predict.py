@@ -114,7 +114,7 @@ def choose_layout(options: Predict, predictor: "Predictor") -> Layout:
 def begin_job(options: Predict, predictor: "Predictor", format: str, paths: list[str | Packed]) -> PredictionJob:
     """Begin a job in parts, or reopen one that a killed command left; raises ConfigError, RunLocked."""
     assert options.out is not None
-    if len(paths) > PART:
+    if len(paths) > PART or any(is_video(path) for path in paths if isinstance(path, str)):
         predictor.fix_engine()  # otherwise the parts of one file might come from several engines
     how = {"every": options.every, "format": format, "unsure_first": options.unsure_first}
     return PredictionJob(Path(options.out), describe_job(predictor, paths, **how), paths)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from vitreous.errors import CheckpointError, ConfigError
 from vitreous.images.inputs import Packed
 from vitreous.prediction import Prediction
+from vitreous.runtime.packages import find_version
 from vitreous.settings import to_dict
 from vitreous.storage.atomic import clear_partials, remove_folder, translate_write_errors, write_atomically
 from vitreous.storage.job_facts import begin_facts
@@ -55,15 +56,17 @@ def is_own(out: Path) -> bool:
 def describe_job(predictor: "Predictor", paths: Sequence[str | Packed], **options: Any) -> dict[str, Any]:
     """Return what predictions depend on, as JSON values: the model, its engine, the options, the images."""
     from vitreous.engines.exported_folder import ExportedFolder
+    from vitreous.engines.selection import READERS
 
     folder, decision = predictor.folder, predictor.decision
     if isinstance(folder, ExportedFolder):
-        digest = folder.sha256
+        digest, ranges, packages = folder.sha256, {}, READERS[folder.target]
     else:
         from vitreous.evaluation.probes.feature_cache import model_hash
 
-        digest = model_hash(folder)
-    head = [list(folder.classes), folder.multilabel, getattr(folder, "temperature", 1.0)]
+        digest, packages = model_hash(folder), ("torch",)
+        ranges = folder.ranges if predictor.engine.precision == "int8" else {}
+    head = [list(folder.classes), folder.multilabel, getattr(folder, "temperature", 1.0), *([ranges] if ranges else [])]
     state = hashlib.sha256()
     for path in paths:
         state.update(f"{path}\0{_describe_file(path)}\0".encode(errors="surrogateescape"))
@@ -73,6 +76,7 @@ def describe_job(predictor: "Predictor", paths: Sequence[str | Packed], **option
         "engine": getattr(predictor.engine, "requested", predictor.engine.name),
         "precision": predictor.engine.precision,
         "device": str(predictor.device),
+        "versions": {name: find_version(name) for name in ("vitreous", *packages)},
         "merge": getattr(folder, "merge", 0),
         "decode": to_dict(folder.decode),
         "batch": predictor.batch,
