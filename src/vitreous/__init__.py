@@ -238,7 +238,8 @@ def __getattr__(name: str) -> Any:
 
         return version("vitreous")
     if name not in PLACES:
-        raise AttributeError(f"module 'vitreous' has no attribute {name!r}")
+        instead = "; vitreous.load(MODEL)(IMAGES) predicts" if name == "predict" else ""
+        raise AttributeError(f"module 'vitreous' has no attribute {name!r}{instead}")
     with pause_collection():
         return getattr(import_module(PLACES[name]), name)
 

@@ -14,6 +14,9 @@ from vitreous.images.config import SUFFIXES, DecodeConfig
 from vitreous.images.inputs import Packed
 from vitreous.storage.presence import explain_url, is_folder, path_exists
 
+IMAGES = ("\udcff\udcd8\udcff", "\udc89PNG")
+"""How JPEG and PNG files begin where they are read as text."""
+
 
 def expand_images(
     arguments: Sequence[str], stdin: Iterable[str] | None = None, null: bool = False, passed: Counter[str] | None = None
@@ -102,10 +105,13 @@ def _list_candidates(
 def split_names(lines: Iterable[str], null: bool = False) -> Iterator[str]:
     """Yield the names in a text: one per line, as they arrive, or one between NULs, as `find -print0` writes them.
 
-    A NUL in the first line is recognised; if the first name contains a line break, `null` must be given.
+    A NUL in the first line is recognised; if the first name contains a line break, `null` must be given. Raises DataError for the
+    contents of an image.
     """
     rest = ""
     for number, line in enumerate(lines):
+        if number == 0 and line.startswith(IMAGES):
+            raise DataError("standard input is an image, and a list of paths is expected; name the file itself")
         null = null or (number == 0 and "\0" in line)
         if null:
             *whole, rest = (rest + line).split("\0")

@@ -110,6 +110,14 @@ def test_what_comes_before_the_model_says_so():
         translate_arguments("predict", ["RUN", "a.png", "--epochs", "3"])
 
 
+def test_one_side_stands_for_a_square():
+    for typed in ("--image 48", "image=48", "--image=48"):
+        assert translate_arguments("train", ["data", *typed.split(), "--seed", "1"]) == [
+            "data", "--image", "48", "48", "--seed", "1",
+        ]  # fmt: skip
+    assert translate_arguments("train", ["data", "--image", "48", "64"]) == ["data", "--image", "48", "64"]
+
+
 def test_a_file_whose_name_has_an_equals_sign_is_a_file(here):
     (here / "seed=3").mkdir()
     assert translate_arguments("train", ["seed=3", "--out=a=b", "--recipe", "small=x"]) == [

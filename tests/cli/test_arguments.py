@@ -121,13 +121,26 @@ MISTAKES = {
     "patch of nothing": (("train", "digits", "--model", "S/0"), "has patches of 0x0 pixels"),
     "device": (("train", "digits", "--device", "gpu"), "--device is 'gpu'; it must be one of 'auto', 'cpu'"),
     "choice": (("train", "digits", "--export", "bets"), "--export is 'bets'; it must be one of 'best', 'last'"),
+    "choice alone": (
+        ("predict", "run", "a.png", "--tta", "flop"),
+        "--tta is 'flop'; it must be one of 'none', 'flip' (",
+    ),
+    "extension": (("predict", "run", "a.png", "--out", "o.tsv"), "o.tsv ends in .tsv; name a file that ends in .csv, "),
+    "extension of another format": (
+        ("predict", "run", "a.png", "--out", "o.parquet", "--format", "csv"),
+        "o.parquet ends in .parquet, and --format is csv; leave one of them out",
+    ),
+    "setting of a run that stands": (
+        ("resume", "run", "--export", "best"),
+        "The best model of a run that hands over another",
+    ),
     "choice in its order": (
         ("predict", "run", "a.png", "--format", "None"),
         "--format is 'None'; it must be one of 'table', 'jsonl', 'csv', 'parquet' (",
     ),
     "whole number": (("train", "digits", "--batch", "many"), "--batch is 'many'; it must be a whole number"),
     "number": (("train", "digits", "--optimizer.lr", "fast"), "--optimizer.lr is 'fast'; it must be a number"),
-    "two numbers": (("train", "digits", "--image", "32"), "--image is '32'; it must be two whole numbers"),
+    "two numbers": (("train", "digits", "--image", "wide"), "--image is 'wide'; it must be two whole numbers"),
     "no numbers": (("train", "digits", "--image"), "--image needs two whole numbers"),
     "one of two": (("train", "digits", "--optimizer.betas", "0.9"), "--optimizer.betas needs 2 values"),
     "number or none": (("train", "digits", "--minutes", "soon"), "--minutes is 'soon'; it must be a number"),

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 from tests.support import forked
 from tests.support.pictures import BROKEN, ODD, encoded, picture, tree, write
 
@@ -68,6 +69,23 @@ def test_tables_csv_and_jsonl_say_the_same(vitreous, trained, images, here):
 def test_more_classes_than_there_are(vitreous, trained, images):
     line = json.loads(vitreous("predict", trained, images[0], "--top=99", "--format=jsonl").worked())
     assert sorted(one["label"] for one in line["top"]) == sorted("0123456789")
+
+
+def test_other_extensions_name_formats_too(vitreous, trained, images, here):
+    for name in ("o.ndjson", "o.jsonl"):
+        vitreous("predict", trained, "images", "--out", name).worked()
+    assert (here / "o.ndjson").read_bytes() == (here / "o.jsonl").read_bytes()
+    for name in ("o.txt", "o"):
+        vitreous("predict", trained, images[0], "--out", name).worked()
+        assert (here / name).read_text() == vitreous("predict", trained, images[0]).worked()
+
+
+def test_an_image_on_standard_input_is_no_list_of_paths(vitreous, trained, images):
+    said = "standard input is an image, and a list of paths is expected; name the file itself"
+    Image.open(images[0]).convert("RGB").save("a.jpg")
+    for name in (images[0], "a.jpg"):
+        data = Path(name).read_bytes().decode(errors="surrogateescape")
+        vitreous("predict", trained, "-", stdin=data).refused(said)
 
 
 @pytest.mark.parametrize("format", ["table", "csv", "jsonl"])

@@ -154,7 +154,6 @@ def begin(monkeypatch, run):
         (["--tta=flip"], "was begun with tta none, now it is flip"),
         (["--batch=4"], "was begun with batch 2, now it is 4"),
         pytest.param(["--precision=bf16"], "was begun with precision fp32, now it is bf16", marks=needs_bf16),
-        (["--format=jsonl"], "was begun with format csv, now it is jsonl"),
         (["--decode=reduced"], "was begun with decode"),
         (["--every=2"], "was begun with every 1.0, now it is 2.0"),
         ("added", "was begun with 31 images, now there are 32"),

@@ -179,6 +179,21 @@ def test_the_split_of_the_models_run_is_used_for_its_own_data(plain, tmp_path):
     assert (measured.names, training.names) == (wanted.validation.names, wanted.train.names)
 
 
+def test_figures_of_images_that_were_learned_from_say_so(plain, tmp_path):
+    """Of the model itself, and of what was exported and quantised from it."""
+    made = vitreous.train(plain, recipe="small", out=tmp_path / "run", settings={"duration": "1st"})
+    how = {"calibration": plain, "images": 20, "most_lost": 100, "batch": 8}
+    said = "27 of the 36 measured images are among those that the model was trained on, so both accuracies flatter it"
+    trained = len(open_dataset(DataConfig(str(plain))).train)
+    with traceable():
+        found = vitreous.quantise(made.run, plain, tmp_path / "int8", **how)
+        torch_found = vitreous.quantise(folder_of(MODEL), plain, tmp_path / "other", **how)
+    assert found.note == said.replace("27", str(trained)) and found.note in str(found)
+    assert torch_found.note == "" and "flatter" not in str(torch_found)
+    measured = vitreous.evaluate(found.path, plain, speed=False)
+    assert (measured.overlap.trained, measured.overlap.measured) == (trained, 36)
+
+
 def test_too_few_images_are_refused(photos, tmp_path):
     with pytest.raises(DataError, match="has 4 images that can be read, and calibration takes at least 16"):
         vitreous.quantise(folder_of(MODEL), photos, tmp_path / "out", calibration=photos / "val" / "class 0")

@@ -378,7 +378,7 @@ def test_a_jpeg_without_its_last_bytes_is_filled_if_that_is_asked_for() -> None:
     whole = encoded(picture(200, 300), "JPEG", quality=95)
     cut = whole[: len(whole) * 2 // 3]
     assert (probe(whole).complete, probe(cut).complete) == (True, False)
-    with pytest.raises(ImageError, match=r"lacks its last bytes; --decode\.truncated fill"):
+    with pytest.raises(ImageError, match=r"lacks its last bytes; a model trained with --decode\.truncated fill"):
         decode(cut)
     filled = decode(cut, DecodeConfig(truncated="fill"))
     assert np.array_equal(filled[:80], decode(whole)[:80])

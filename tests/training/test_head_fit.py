@@ -13,6 +13,7 @@ from sklearn.metrics import log_loss
 from tests.support.training import TINY, Listener, digest, exported
 from torch import nn
 
+import vitreous
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
 from vitreous.errors import ConfigError
@@ -252,3 +253,16 @@ def test_a_view_shows_each_image_once_and_alone(monkeypatch):
     _, view = head_fit.read_views(job, job.model, job.stream.source, "training", Silent(), Interrupt())
     assert sorted(torch.cat([batch.indices for batch in consumed]).tolist()) == list(range(len(view)))
     assert all(bool((batch.weights == 1).all()) for batch in consumed)
+
+
+def test_settings_that_only_steps_read_are_named(trained_once):
+    """They are in the configuration, and would be listed as changes that did something."""
+    heard = Listener()
+    given = {"optimizer": {"lr": 1.0}, "early_stop": {"patience": 5}, "seed": 3}
+    start = {"weights": str(trained_once(TINY).run), "image": (8, 8)}
+    for settings, said in ((given, 1), ({"seed": 3}, 0)):
+        vitreous.train("digits", recipe="probe", settings=settings, dry_run=True, reporter=heard, **start)
+        notes = [one for one in heard.messages if "change nothing here" in one]
+        assert len(notes) == said
+        heard.messages.clear()
+        assert all("optimizer.lr, early_stop.patience change nothing here: recipe probe" in one for one in notes)

@@ -67,7 +67,7 @@ def test_where_it_can_not_be_had_the_starter_weights_are_taken_and_said(
     heard = Heard()
     digest = json.loads((starter / "config.json").read_text())["weights"]["sha256"][:12]
     assert choose_weights(heard) == f"starter@{digest}"
-    assert heard.said[-1].startswith("weights auto: the starter weights in this package, since ")
+    assert heard.said[-1].startswith("weights auto: the starter weights in this package, a small ResNet, since ")
     assert "\n" not in heard.said[-1]
     pixels = torch.randn(1, 3, 32, 48)
     ours = open_model(f"starter@{digest}")[0].model

@@ -113,8 +113,13 @@ def open_run_data(predictor: Predictor, broken: str, display: Reporter, test: bo
 
 
 def find_overlap(predictor: Predictor, source: Source, named: bool) -> Overlap | None:
-    """Return how many of some images the model was trained on; for the run's own images that is known."""
-    return overlap(Path(predictor.path), source, predictor.folder.decode) if named and predictor.path else None
+    """Return how many of some images the model was trained on, or the one that it was exported or quantised from; for the run's own
+    images that is known."""
+    origin = predictor.folder.origin
+    quantised = origin.get("quantised")
+    before = origin.get("exported_from") or (quantised.get("model") if isinstance(quantised, dict) else None)
+    path = before if isinstance(before, str) and before else predictor.path
+    return overlap(Path(path), source, predictor.folder.decode) if named and path else None
 
 
 def open_probe_splits(

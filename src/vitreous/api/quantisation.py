@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from vitreous.api.config_layers import is_same
-from vitreous.api.data import Data, open_labelled, open_run_data
+from vitreous.api.data import Data, find_overlap, open_labelled, open_run_data
 from vitreous.api.exports import gather_images, open_exportable
 from vitreous.api.progress import shows_progress
 from vitreous.api.results import Result
@@ -80,6 +80,8 @@ class QuantiseResult(Result):
     batch: int
     shared: int = 0
     """Of the calibrated images: those that were measured too."""
+    note: str = ""
+    """Why both accuracies flatter the model; empty if nothing is known."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON values."""
@@ -99,6 +101,7 @@ class QuantiseResult(Result):
                 *lines,
                 f"layers      {self.layers - len(self.kept)} of {self.layers} in int8; {kept}",
                 f"measured    {self.examples:,} images, batch {self.batch}, {ranges}, by {self.engine}",
+                *([f"note        {self.note}"] if self.note else []),
                 f"written     {self.path}",
                 f"next: vitreous predict {self.path} IMAGES...{' --precision int8' if self.engine == 'torch' else ''}",
             ]
@@ -190,6 +193,12 @@ def quantise(
     display.phase("opening the data")
     source, training = open_parts(data, calibration is None, predictor, broken, display)
     labels = class_indices(source, folder.classes)[source.labels]
+    seen = find_overlap(predictor, source, named=True)
+    note = (
+        f"{seen.trained:,} of the {seen.measured:,} measured images are among those that the model was trained on, so both accuracies flatter it"
+        if seen
+        else ""
+    )
     if training is None:
         pixels, calibrating = gather_named(str(calibration), folder, images)
     else:
@@ -220,9 +229,9 @@ def quantise(
             calibrated, shared = (0, 0) if dynamic else (len(pixels), sum(find_shared(calibrating, items(source))))
             layers = len(quantised.layers)
             result = QuantiseResult(
-                out, fp32, int8, quantised.engine, names, layers, calibrated, len(source), batch, shared
+                out, fp32, int8, quantised.engine, names, layers, calibrated, len(source), batch, shared, note
             )
-            quantised.finish(partial, result.to_dict())
+            quantised.finish(partial, result.to_dict() | {"model": came})
     return result
 
 

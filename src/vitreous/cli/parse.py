@@ -258,7 +258,7 @@ def refuse_urls(settings: Any) -> None:
 
 REWRITES = (
     (
-        r"(?:Invalid choice )?[Ii]nvalid choice (.+) for argument '(.+?)'\. Expected one of \((.*?),?\)\.",
+        r"(?:Invalid choice )?[Ii]nvalid choice (.+) for argument '(.+?)'\. Expected one of \((.*?),?\) ?\.",
         r"\2 is \1; it must be one of \3",
     ),
     (r"(--\S+): invalid literal for int\(\) with base 10: (.+)", r"\1 is \2; it must be a whole number"),

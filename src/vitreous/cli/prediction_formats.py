@@ -156,7 +156,7 @@ def _parquet_value(one: "Prediction", name: str) -> Any:
 
 
 WRITERS = {"table": write_table, "jsonl": write_jsonl, "csv": write_csv, "parquet": write_parquet}
-FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
+FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".txt": "table", "": "table"}
 """The format for each extension."""
 
 
@@ -164,9 +164,18 @@ def choose_format(named: str | None, out: str | None) -> str:
     """Return the format of the results: the named one, that of the file's extension, or a table.
 
     Raises:
-        ConfigError: parquet without a file, or without pyarrow.
+        ConfigError: an extension that means another format, or none; parquet without a file, or without pyarrow.
     """
-    chosen = named or FORMATS.get(Path(out or "").suffix.lower(), "table")
+    extension = Path(out or "").suffix.lower()
+    meant = FORMATS.get(extension)
+    if meant is None and named is None:
+        raise ConfigError(
+            f"{out} ends in {extension}; name a file that ends in .csv, .jsonl, .parquet or .txt (a table), or choose with --format"
+        )
+    if extension and meant not in (None, named or meant):
+        raise ConfigError(f"{out} ends in {extension}, and --format is {named}; leave one of them out")
+    chosen = named or meant
+    assert chosen is not None
     if chosen == "parquet":
         if out is None:
             raise ConfigError("parquet is written to a file; name it with --out, such as --out predictions.parquet")
@@ -175,12 +184,12 @@ def choose_format(named: str | None, out: str | None) -> str:
 
 
 READING = {
-    "csv": "import csv, collections; print(collections.Counter(row['{}'] for row in csv.DictReader(open({!r}))))",
-    "jsonl": "import json, collections; print(collections.Counter(str(json.loads(line)['{}']) for line in open({!r})))",
-    "parquet": "import pyarrow.parquet as p; print(p.read_table({1!r})['{0}'].value_counts())",
+    "csv": 'import csv, collections; print(collections.Counter(row["{}"] for row in csv.DictReader(open({}))))',
+    "jsonl": 'import json, collections; print(collections.Counter(str(json.loads(line)["{}"]) for line in open({})))',
+    "parquet": 'import pyarrow.parquet as p; print(p.read_table({1})["{0}"].value_counts())',
 }
 
 
 def suggest_reading(format: str, out: str, column: str) -> str | None:
     """Return a command that counts a file's labels; None for a table."""
-    return f"python -c {shlex.quote(READING[format].format(column, out))}" if format in READING else None
+    return f"python -c {shlex.quote(READING[format].format(column, json.dumps(out)))}" if format in READING else None

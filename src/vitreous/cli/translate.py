@@ -137,9 +137,11 @@ def split_argument(words: Words, argument: str) -> tuple[str | None, str | None]
         if words.command == "resume" and name in (*iterate_options(load_options("train")), *RENAMED, *CONVERTED):
             from vitreous.training.changes import format_options as may_change
 
+            instead = "To train on with another, begin a new run from its weights: vitreous train DATA --weights RUN"
+            if name == "--export":
+                instead = "The best model of a run that hands over another one is in RUN/best"
             raise ConfigError(
-                f"{name} was fixed when the run began, and can't change; what may change is {may_change()}. To train on "
-                "with another, begin a new run from its weights: vitreous train DATA --weights RUN"
+                f"{name} was fixed when the run began, and can't change; what may change is {may_change()}. {instead}"
             )
         raise explain_unknown(words.command, name, words.list_names())
     return name, value
@@ -155,8 +157,10 @@ def keep_option(words: Words, name: str, value: str | None, rest: list[str]) -> 
         if rest and not rest[0].startswith("-"):
             value = rest.pop(0)
             words.out.append(translate_device(value) if name == "--device" else value)
+            if name == "--image" and value.isdecimal() and not (rest and rest[0].isdecimal()):
+                words.out.append(value)
     elif name == "--image":
-        words.out += [name, *split_numbers(value)]
+        words.out += [name, *square(split_numbers(value))]
     else:
         words.out.append(f"{name}={translate_device(value) if name == '--device' else value}")
 
@@ -195,6 +199,11 @@ def convert_option(words: Words, name: str, argument: str, value: str | None, re
 def split_numbers(value: str) -> list[str]:
     """Return the numbers of 224,224 or [224, 224]."""
     return re.split(r"[,\sx]+", value.strip("[]() "))
+
+
+def square(sides: list[str]) -> list[str]:
+    """Return rows and columns; a single number stands for both."""
+    return sides * 2 if len(sides) == 1 else sides
 
 
 def refuse_doubles(words: Words) -> None:

@@ -109,7 +109,7 @@ class Handover(Shown):
         since = self.overfitting.since if self.overfitting else None
         first = ""
         if since is not None and self.exported > since:
-            first = "Export the best (--export best), or stop earlier (--duration, --early-stop.patience 3). "
+            first = "The best is in best/; the next run exports it by --export best, or stops earlier (--duration, --early-stop.patience 3). "
         elif since is not None:
             first = (
                 "The exported model is from before most of that; a shorter run (--duration) would have been enough. "

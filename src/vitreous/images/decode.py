@@ -336,7 +336,9 @@ def _decode_jpeg(
     """Decode a JPEG of one or three colour planes."""
     whole = _is_complete(survey.data)
     if not whole and config.truncated == "refuse":
-        raise ImageError("it is a damaged JPEG image: it lacks its last bytes; --decode.truncated fill makes them grey")
+        raise ImageError(
+            "it is a damaged JPEG image: it lacks its last bytes; a model trained with --decode.truncated fill takes such images, and sees them grey"
+        )
     factor = 1 if at_least is None else _choose_reduction(turn_size(*size, survey.orientation), at_least)
     pixels = simplejpeg.decode_jpeg(
         survey.data,

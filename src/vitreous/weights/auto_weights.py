@@ -12,7 +12,7 @@ from vitreous.errors import CheckpointError, DownloadFailed, UserError
 from vitreous.storage.limits import format_bytes, read_json
 from vitreous.storage.presence import path_exists
 from vitreous.weights.hub import Snapshot, fetch, is_repository
-from vitreous.weights.hub_requests import Listener, Unheard
+from vitreous.weights.hub_requests import Listener, Unheard, Unreachable
 from vitreous.weights.recommended import AUTO, find_recommended
 
 AUTO_WORD = "auto"
@@ -76,7 +76,10 @@ def choose_weights(listener: Listener | None = None) -> str:
                 f"auto finds no weights: {error}; nor are there starter weights in this package. Give --weights a file or folder of your "
                 "own, or train from scratch (--recipe small)"
             ) from error
-        listener.message(f"weights auto: the starter weights in this package, since {error}")
+        why = "the Hub can't be reached for larger ones" if isinstance(error, Unreachable) else str(error)
+        listener.message(
+            f"weights auto: the starter weights in this package, a small ResNet, since {why} (docs/pretrained.md)"
+        )
         return f"starter@{read_digest()}"
     size = format_bytes(AUTO.bytes)
     listener.message(f"weights auto: {AUTO.name}, {found.pinned_name} ({size}, licence {AUTO.licence})")
