@@ -5,6 +5,7 @@ import json
 import re
 import tarfile
 from collections import defaultdict
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,7 @@ def test_they_hold_what_the_folder_holds(photos: Path, tmp_path: Path) -> None:
 def test_classes_named_by_digits_stay_what_they_are(tmp_path: Path) -> None:
     tree(tmp_path / "photos", **{"1": 4, "2": 4, "3": 4, "10": 4})
     vitreous.shard(tmp_path / "photos", tmp_path / "out")
-    read, given = (sorted(sum(contents(tmp_path / name).values(), [])) for name in ("out", "photos"))
+    read, given = (sorted(chain(*contents(tmp_path / name).values())) for name in ("out", "photos"))
     assert read == given
 
 

@@ -101,7 +101,9 @@ def test_a_number_for_each_class_is_refused(label):
 
 def test_tensors_of_too_few_bits_are_refused():
     data = Photos(lambda pixels: torch.tensor(pixels).permute(2, 0, 1).to(torch.bfloat16) / 255)
-    with pytest.raises(DataError, match=r"image 0 of .* is a tensor of torch.bfloat16; expected one of uint8, or of float32"):
+    with pytest.raises(
+        DataError, match=r"image 0 of .* is a tensor of torch.bfloat16; expected one of uint8, or of float32"
+    ):
         opened(data)
 
 

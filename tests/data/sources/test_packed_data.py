@@ -128,7 +128,11 @@ def test_a_class_folder_is_found_over_all_shards_of_a_split(tmp_path: Path) -> N
     assert write("one", a="p/cat/s1 p/cat/s2 p/dog/s1", b="p/fox/s1 p/fox/s2") == {
         "a.tar/p/cat/s1": "cat", "a.tar/p/cat/s2": "cat", "a.tar/p/dog/s1": "dog", "b.tar/p/fox/s1": "fox", "b.tar/p/fox/s2": "fox"
     }  # fmt: skip
-    assert write("each", a="cat", b="dog/old dog/new") == {"a.tar/cat": "cat", "b.tar/dog/old": "dog", "b.tar/dog/new": "dog"}
+    assert write("each", a="cat", b="dog/old dog/new") == {
+        "a.tar/cat": "cat",
+        "b.tar/dog/old": "dog",
+        "b.tar/dog/new": "dog",
+    }
     assert set(write("either", a="a/cat a/dog", b="b/cat b/dog").values()) == {"unlabelled"}  # a and b, or cat and dog
     with pytest.raises(DataError, match="no labels, which are needed here"):
         list_packed(tmp_path / "either")
@@ -247,7 +251,10 @@ def test_hostile_tars_get_one_line(tmp_path: Path) -> None:
         ({"x.png": b"1", "x.jpg": b"2", "x.cls": b"3"}, "a sample has one image"),
         ({"x.png": b"1", "x.cls": b"3" * 2000}, "it must hold a class"),
         ({"x.png": b"1", "x.cls": b"\xff"}, "can't be read"),
-        ({"x.png": b"1", "x.json": b'{"label": "\\ud800"}'}, r"x\.json holds '\\ud800'; it must hold the number or the name"),
+        (
+            {"x.png": b"1", "x.json": b'{"label": "\\ud800"}'},
+            r"x\.json holds '\\ud800'; it must hold the number or the name",
+        ),
         ({"x.png": b"1", "x.json": b'{"label": ""}'}, "it must hold the number or the name"),
         ({"x.png": b"1", "x.json": b'{"label": "\\u001b[31m"}'}, "it must hold the number or the name"),
         ({"x.png": b"1"}, "have no labels"),
@@ -284,7 +291,9 @@ def test_a_tar_that_is_damaged_or_ends_between_its_members(tmp_path: Path) -> No
         path.write_bytes(whole[:end])
         with pytest.raises(DataError, match=rf"is cut off behind byte {offset:,}"):
             open_source(str(path))
-    path.write_bytes(whole.rstrip(b"\0")[: 512 * 999].ljust(-(-len(whole.rstrip(b"\0")) // 512) * 512, b"\0") + bytes(512))
+    path.write_bytes(
+        whole.rstrip(b"\0")[: 512 * 999].ljust(-(-len(whole.rstrip(b"\0")) // 512) * 512, b"\0") + bytes(512)
+    )
     assert len(open_source(str(path))) == len(LABELS)  # one block of zeros is an end
 
 
@@ -344,7 +353,9 @@ def test_a_compressed_bomb_and_a_torn_one(tmp_path: Path) -> None:
 
 def test_more_images_than_a_file_has_bytes_for_get_no_names(tmp_path: Path) -> None:
     idx(tmp_path, "train", np.zeros((100_001, 1, 1)), np.zeros(100_001), ".gz")
-    with pytest.raises(DataError, match="says that it holds 100,001 images, in .* bytes; expected at least 8 bytes an image"):
+    with pytest.raises(
+        DataError, match=r"says that it holds 100,001 images, in .* bytes; expected at least 8 bytes an image"
+    ):
         open_source(str(tmp_path))
 
 

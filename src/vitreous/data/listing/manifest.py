@@ -63,7 +63,7 @@ def read_splits(path: Path, multilabel: bool = False) -> Splits:
     seen: dict[str, int] = {}
     for line, fields in read_rows(path, reader.check):
         part, row = reader.row(line, fields)
-        name = os.path.relpath(row.name, root) if os.path.isabs(row.name) else row.name
+        name = os.path.relpath(row.name, root) if Path(row.name).is_absolute() else row.name
         if name in seen:
             raise DataError(
                 f"{path}, line {line}: {row.name} is already listed in line {seen[name]}; list each image once"

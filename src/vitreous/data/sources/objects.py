@@ -350,5 +350,7 @@ def name_labels(values: Sequence[Any], classes: list[str] | None, name: str) -> 
 def name_several(value: list[Any], classes: list[str] | None, where: str) -> list[str]:
     """Return the class names of a row, each once; raises DataError, also for a 0 or 1 for each class."""
     if len(value) > 2 and all(type(one) is int and one in (0, 1) for one in value):
-        raise DataError(f"{where}: label is {value[:8]}, a 0 or 1 for each class; give the numbers or names of those it has")
+        raise DataError(
+            f"{where}: label is {value[:8]}, a 0 or 1 for each class; give the numbers or names of those it has"
+        )
     return list(dict.fromkeys(name_class(one, classes, where) for one in value))
