@@ -50,7 +50,7 @@ class Contents:
     links: int = 0
     """Links in it that were left out."""
     folders: Sequence[str] | None = None
-    """The folder of each image in it, which may be its class; None where folders are no classes."""
+    """The folder of each image in a tar that states no classes: it may be one."""
 
 
 @dataclass(frozen=True)

@@ -135,14 +135,11 @@ def describe_shard(file: PackFile, index: Index, name: str, classes: Sequence[st
 
 def label_by_folders(contents: Sequence[Contents]) -> list[Contents]:
     """Return the packs of a split with the class folders in those shards that state no class, where these are class folders."""
-    each = [set(one.folders) for one in contents if one.folders and one.labels is None]
+    each = [set(one.folders) for one in contents if one.folders]
     known = read_class_folders(set().union(*each))
     if known is None or (len(each) > 1 and are_apart(each, known)):
         return list(contents)
-    return [
-        replace(one, labels=[known[folder] for folder in one.folders]) if one.folders and one.labels is None else one
-        for one in contents
-    ]
+    return [replace(one, labels=[known[folder] for folder in one.folders]) if one.folders else one for one in contents]
 
 
 def are_apart(shards: Sequence[set[str]], known: Mapping[str, str]) -> bool:
