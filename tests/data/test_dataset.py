@@ -1,16 +1,19 @@
 """From settings to two scanned splits: splits, classes, facts, fingerprints."""
 
+import os
 from collections import Counter
 
 import numpy as np
 import pytest
+from PIL import Image
 from tests.support.pictures import ODD, encoded, picture, tree, write
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
-from vitreous.data.labelled_images import open_source
+from vitreous.data.labelled_images import open_images, open_source
 from vitreous.data.sources import digits
 from vitreous.errors import DataError, ImageError
+from vitreous.images.config import DecodeConfig
 
 
 def parts(found):
@@ -205,3 +208,27 @@ def test_digits_are_the_same_where_scikit_learn_keeps_its_file_elsewhere(monkeyp
     file = digits._load_table()
     monkeypatch.setattr(digits, "Path", lambda origin: tmp_path / "nowhere")
     assert np.array_equal(digits._load_table(), file)
+
+
+def test_in_the_last_run_of_folds_no_image_is_a_duplicate_of_itself(tmp_path):
+    tree(tmp_path, a=4, b=4)
+    assert open_dataset(DataConfig(str(tmp_path), folds=2, fold=-1)).report.duplicates == ()
+    write(tmp_path / "a" / "copy.png", (tmp_path / "a" / "0.png").read_bytes())
+    duplicates = open_dataset(DataConfig(str(tmp_path), folds=2, fold=-1)).report.duplicates
+    assert duplicates and set(duplicates) <= {("a/0.png", "a/copy.png"), ("a/copy.png", "a/0.png")}
+
+
+def test_floats_of_grey_are_grey(tmp_path):
+    for number in range(4):
+        path = write(tmp_path / "ab"[number % 2] / f"{number}.tif", b"")
+        Image.fromarray(np.random.default_rng(number).random((8, 8), np.float32)).save(path)
+    assert open_dataset(DataConfig(str(tmp_path)), DecodeConfig(levels=(0, 1))).facts.channels == 1
+
+
+def test_an_image_that_is_written_anew_with_its_old_time_is_noticed(tmp_path):
+    path = write(tmp_path / "x.bmp", encoded(picture(0), "BMP"))
+    first, before = open_images([path]).fingerprint, path.stat()
+    path.write_bytes(encoded(picture(1), "BMP"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    assert open_images([path]).fingerprint != first

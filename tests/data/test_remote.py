@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
-from tests.support.pictures import encoded, write
+from tests.support.pictures import encoded, tree, write
 
 import vitreous
 from vitreous.data.config import DataConfig
@@ -162,6 +162,13 @@ def test_shards_at_a_url_are_those_on_the_disk(packed, serve):
     forget()
     assert contents(f"{server.url}/shards")[0] == images
     assert all(server.asked[name] == 1 for name in shards)
+
+
+def test_classes_named_by_digits_are_not_taken_for_numbers(serve, tmp_path):
+    vitreous.shard(tree(tmp_path / "photos", **{"1": 4, "2": 4, "3": 4}), tmp_path / "shards")
+    train = open_dataset(DataConfig(f"{serve(tmp_path).url}/shards", **LATER)).train
+    folders = [name.split("/")[1] for name in train.names]
+    assert folders == [train.classes[label] for label in train.labels] and set(folders) == {"1", "2", "3"}
 
 
 @pytest.mark.parametrize("fault", ["time out", 500, 503, 429, "half", "wrong bytes"])

@@ -5,12 +5,13 @@ import json
 import re
 import tarfile
 from collections import defaultdict
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.support.packs import idx, table
-from tests.support.pictures import encoded, picture
+from tests.support.pictures import encoded, picture, tree
 
 import vitreous
 from vitreous.data import shard_writing
@@ -73,6 +74,13 @@ def test_they_hold_what_the_folder_holds(photos: Path, tmp_path: Path) -> None:
     assert sum(one["nsamples"] for one in plan["shardlist"]) == 24
     mixed = [name.split("/")[-2] for name in open_dataset(DataConfig(str(tmp_path / "out"))).train.names]
     assert mixed != sorted(mixed)  # not class after class
+
+
+def test_classes_named_by_digits_stay_what_they_are(tmp_path: Path) -> None:
+    tree(tmp_path / "photos", **{"1": 4, "2": 4, "3": 4, "10": 4})
+    vitreous.shard(tmp_path / "photos", tmp_path / "out")
+    read, given = (sorted(chain(*contents(tmp_path / name).values())) for name in ("out", "photos"))
+    assert read == given
 
 
 @pytest.mark.parametrize("when", [0, 1, 7, 23])

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+import tifffile
+from PIL import Image
 from tests.support.pictures import tree, write
 
 from vitreous.data.config import DataConfig
@@ -160,3 +162,21 @@ def test_a_class_called_test_is_a_class(tmp_path):
     tree(tmp_path, test=3, plane=3)
     assert list_splits(tmp_path).test is None
     assert set(once(tmp_path).facts.classes) == {"test", "plane"}
+
+
+def test_images_of_other_channels_are_refused_before_training(tmp_path):
+    for split, channels in (("train", 6), ("val", 6), ("test", 5)):
+        for number in range(4):
+            path = write(tmp_path / split / "ab"[number % 2] / f"{number}.tif", b"")
+            pixels = np.random.default_rng(number).integers(0, 255, (8, 8, channels), np.uint8)
+            tifffile.imwrite(path, pixels, photometric="minisblack", planarconfig="contig")
+    with pytest.raises(DataError, match=r"mixes images of different channels \(4 of 5, 8 of 6\)"):
+        once(tmp_path)
+    assert once(tmp_path, folds=2, fold=0).test is None  # nothing is measured on it
+
+
+def test_channels_that_are_asked_for_are_those_of_the_test_too(tmp_path):
+    draw(tmp_path, **THREE)
+    Image.new("LA", (8, 8)).save(tmp_path / "test" / "a" / "grey.png")
+    report = once(tmp_path).report
+    assert "LA" not in report.modes and report.all_modes["LA"] == 1

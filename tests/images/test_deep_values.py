@@ -2,7 +2,9 @@
 
 import io
 import itertools
+import struct
 import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from vitreous.errors import ImageError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.images.decode import decode, probe, read_value_range
 from vitreous.images.inputs import read_pixels
+from vitreous.images.pillow import count_mode_channels
 from vitreous.images.pixels import scale_to_bytes
 
 WHOLE = PreprocessConfig(size=(2, 2), crop=1.0)
@@ -134,3 +137,34 @@ def test_grey_of_a_netpbm_may_be_written_to():
 def test_a_cut_jpeg_in_cmyk_is_incomplete():
     data = saved(Image.new("CMYK", (64, 64)), "JPEG")
     assert (probe(data).complete, probe(data[:-20]).complete) == (True, False)
+
+
+@pytest.mark.parametrize(("depth", "value"), [(1, 1), (2, 2), (4, 7), (8, 7)])
+def test_a_grey_of_few_bits_is_composited_where_it_is_the_transparent_value_alone(depth, value):
+    shades = [value] * 4 + [value - 1] * 4
+    found = decode(write_grey(depth, shades, value), DecodeConfig(background=(0, 200, 0)))[0]
+    spread = (value - 1) * 255 // (2**depth - 1)
+    assert found.tolist() == [[0, 200, 0]] * 4 + [[spread] * 3] * 4
+
+
+def write_grey(depth, shades, key):
+    """Return a PNG of one row of 8 grey values, one of which is transparent."""
+    packed = int("".join(f"{shade:0{depth}b}" for shade in shades), 2).to_bytes(depth)
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 1, depth, 0, 0, 0, 0)) + chunk(b"tRNS", struct.pack(">H", key))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"\0" + packed)) + chunk(b"IEND", b"")
+
+
+def test_a_transparent_colour_of_sixteen_bits_is_that_colour_to_its_last_bit():
+    colours = np.array([[0x1234] * 3, [0x1235] * 3, [0x3456] * 3], ">u2")
+    head = struct.pack(">IIBBBBB", 3, 1, 16, 2, 0, 0, 0), struct.pack(">HHH", *[0x1234] * 3)
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head[0]) + chunk(b"tRNS", head[1])
+    data += chunk(b"IDAT", zlib.compress(b"\0" + colours.tobytes())) + chunk(b"IEND", b"")
+    assert decode(data)[0].tolist() == [[255] * 3, [0x12] * 3, [0x34] * 3]
+
+
+def test_a_palette_with_transparency_has_four_channels():
+    grey = Image.fromarray(np.array([[0, 9]], np.uint8)).convert("P")
+    for how, channels in (({"transparency": 0}, 4), ({}, 3)):
+        data = saved(grey, "PNG", **how)
+        assert count_mode_channels(probe(data).mode) == channels
+        assert decode(data, mode=channels).shape == (1, 2, channels)

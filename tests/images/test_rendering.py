@@ -13,8 +13,9 @@ from vitreous.data.dataset import open_dataset
 from vitreous.data.stream.canvases import CanvasStream, render_batches
 from vitreous.data.stream.loader import Batch, Share, TrainStream, load_train_batches
 from vitreous.errors import ConfigError
+from vitreous.images.augment import augment
 from vitreous.images.batched_operations import BATCHED, apply_operations
-from vitreous.images.canvas import VIEW
+from vitreous.images.canvas import VIEW, draw_view
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.randaugment import FULL, OPERATIONS
 from vitreous.images.rendering import build_resampling, check_rendering, erase
@@ -191,3 +192,23 @@ def test_kernels_that_a_device_has_not_are_refused() -> None:
     for settings in ({"three_augment": True}, {"colour_jitter": 0.3}):
         with pytest.raises(ConfigError, match=f"augment.{next(iter(settings))} is carried out on the CPU alone"):
             check_rendering(AugmentConfig(on="device", **settings), PREPROCESS)
+
+
+def test_a_pad_as_large_as_the_image_is_refused_as_on_the_cpu() -> None:
+    preprocess, config = PreprocessConfig(size=(8, 8), mode="L", crop=1.0), AugmentConfig(crop="pad", crop_pad=8)
+    image, rng = np.zeros((8, 8, 1), np.uint8), np.random.default_rng(0)
+    for augmented in (augment, draw_view):
+        with pytest.raises(ConfigError, match="crop_pad is 8; it must be at least 0 and below the image's side, 8"):
+            augmented(image, config, preprocess, DecodeConfig(), rng)
+
+
+def test_windows_are_taken_from_the_same_size_as_on_the_cpu(source) -> None:
+    config, preprocess = AugmentConfig(crop="window", crop_window=0.56), PreprocessConfig(size=(21, 49), crop=1.0)
+    given, found = both(source, config, preprocess)
+    assert not apart(given, found).any()
+
+
+@pytest.mark.parametrize("settings", [{}, {"mixup": 0.8}, {"crop": "window"}])
+def test_the_bytes_of_a_canvas_are_known(settings, source) -> None:
+    stream = CanvasStream(source, 5, AugmentConfig(**settings), PREPROCESS, DecodeConfig())
+    assert stream.example_bytes == stream.example(0).pixels.nbytes == Share(stream, 8, 0, 2).example_bytes

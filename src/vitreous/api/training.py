@@ -327,7 +327,7 @@ def settle_weights(recipe: str, options: RecipeOptions, reporter: Reporter) -> t
 def set_channel_statistics(config: RunConfig, dataset: Dataset, reporter: Reporter) -> RunConfig:
     """Return a configuration with the mean and deviation of the training images' channels, if no weights state them;
     raises UserError."""
-    check_same(config.data.path, dataset.report.modes, config.preprocess.channels)
+    check_same(config.data.path, dataset.report.all_modes, config.preprocess.channels)
     channels = f"{config.preprocess.channels} channels, kept as they are"
     if config.weights is not None:
         reporter.message(

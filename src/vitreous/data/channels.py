@@ -12,7 +12,7 @@ from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.images.pillow import count_mode_channels
 from vitreous.images.preprocess import decode_whole
 
-GREY = frozenset({"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N", "2;16"})
+GREY = frozenset({"1", "L", "LA", "La", "F", "I", "I;16", "I;16B", "I;16L", "I;16N", "2;16"})
 """Modes without colours."""
 SAMPLE = 256
 """Images on which mean and deviation are measured."""

@@ -172,7 +172,7 @@ def add_test(
     decode: DecodeConfig,
 ) -> Dataset:
     """Return a dataset with its test split, for the run that is measured on it: not for trials of settings or single
-    folds.
+    folds. Raises DataError if its images have other channels.
 
     `others`: the training and the validation split, which should share no image with it.
     """
@@ -186,15 +186,17 @@ def add_test(
             *notes,
             f"the test split has classes that are not in training, so it is left out: {format_names(unknown)}",
         )
+    trial = config.tuning_holdout > 0 or (config.folds > 0 and config.fold != ALL) or config.test_split == "hidden"
+    source = build_source(test, classes, decode, test.broken) if test and not trial else None
     report = replace(
         dataset.report,
         test=len(test) if test else 0,
         test_counts={label: counts[label] for label in classes} if test else {},
+        test_modes=dict(Counter(record.mode for record in test.records if record.rows)) if test and source else {},
         leaks=tuple(pair for part in others for pair in find_same_bytes(part, test)) if test else (),
         notes=notes,
     )
-    trial = config.tuning_holdout > 0 or (config.folds > 0 and config.fold != ALL) or config.test_split == "hidden"
-    source = build_source(test, classes, decode, test.broken) if test and not trial else None
+    find_common_channels(config.path, report.all_modes)
     return replace(dataset, report=report, test=source)
 
 
@@ -288,11 +290,11 @@ def describe_multilabel(train: ScannedListing) -> str:
 
 
 def find_same_bytes(train: ScannedListing, validation: ScannedListing) -> tuple[tuple[str, str], ...]:
-    """List the validation images whose bytes are in the training data too."""
+    """List the validation images whose bytes are in the training data too; not those that are training images themselves."""
     names, others = list_split_names(train, validation)
     first = {record.digest: name for record, name in zip(train.records, names, strict=True) if record.digest}
-    pairs = zip(validation.records, others, strict=True)
-    return tuple((first[record.digest], name) for record, name in pairs if record.digest in first)
+    found = ((first.get(record.digest), name) for record, name in zip(validation.records, others, strict=True))
+    return tuple((other, name) for other, name in found if other not in (None, name))
 
 
 def find_conflicts(train: ScannedListing, validation: ScannedListing) -> tuple[tuple[str, str], ...]:

@@ -8,7 +8,7 @@ import numpy as np
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import is_built_in, open_dataset
 from vitreous.data.listing.discovery import explain_no_split
-from vitreous.data.listing.listing import Listing, Row
+from vitreous.data.listing.listing import Listing, Row, read_stamp
 from vitreous.data.listing.scan import scan
 from vitreous.data.sources.base import Relabelled, ScannedSource, Source
 from vitreous.data.sources.files import ScannedListing, build_source, keep_readable, number_classes
@@ -89,14 +89,8 @@ def open_images(paths: Iterable[Path], decode: DecodeConfig = DecodeConfig(), br
     Raises:
         DataError: images that can't be read, unless they are to be skipped.
     """
-    rows = []
-    for path in paths:
-        try:
-            status = path.stat()
-            rows.append(Row(str(path), "", status.st_size, status.st_mtime_ns))
-        except (OSError, ValueError):  # the latter for a name with a NUL
-            rows.append(Row(str(path), ""))
-    return open_listing(Listing(Path(), tuple(rows)), ("",), decode, broken)
+    rows = tuple(Row(str(path), "", *read_stamp(path)) for path in paths)
+    return open_listing(Listing(Path(), rows), ("",), decode, broken)
 
 
 def renumber_labels(found: Source, classes: tuple[str, ...], where: str) -> Source:

@@ -143,12 +143,18 @@ def window_crop(
     preprocess: PreprocessConfig,
     rng: np.random.Generator,
 ) -> Pixels[np.ndarray, "row2 col2 channel"]:
-    """Resize to the model's size divided by `crop_window`, as evaluation would, then take a random window of that size."""
+    """Resize to the size of the whole, as evaluation would, then take a random window of the model's size."""
     rows, cols = preprocess.size
-    large = (round(rows / config.crop_window), round(cols / config.crop_window))
-    whole = convert_to_pixels(pixels, replace(preprocess, size=large, crop=1.0))
-    top, left = int(rng.integers(large[0] - rows + 1)), int(rng.integers(large[1] - cols + 1))
+    large = find_window_whole(config, preprocess)
+    whole = convert_to_pixels(pixels, replace(preprocess, size=tuple(large), crop=1.0))
+    top, left = int(rng.integers(large.rows - rows + 1)), int(rng.integers(large.cols - cols + 1))
     return whole[top : top + rows, left : left + cols]
+
+
+def find_window_whole(config: AugmentConfig, preprocess: PreprocessConfig) -> Size:
+    """Return the size of the whole image that windows are taken from: the model's, divided by `crop_window`."""
+    rows, cols = preprocess.size
+    return Size(round(rows / config.crop_window), round(cols / config.crop_window))
 
 
 def pad_crop(
@@ -156,16 +162,19 @@ def pad_crop(
 ) -> Pixels[np.ndarray, "row col channel"]:
     """Shift by up to `crop_pad` pixels each way; the gap shows the image mirrored at the edge, or black."""
     (rows, cols), pad = pixels.shape[:2], config.crop_pad
-    if not 0 <= pad < min(rows, cols):
-        raise ConfigError(
-            f"augment.crop_pad is {pad}; it must be at least 0 and below the image's side, {min(rows, cols)}"
-        )
+    check_pad(pad, Size(rows, cols))
     top, left = rng.integers(2 * pad + 1, size=2)
     if config.crop_fill == "black":
         padded = np.zeros((rows + 2 * pad, cols + 2 * pad, pixels.shape[2]), pixels.dtype)
         padded[pad : pad + rows, pad : pad + cols] = pixels
         return padded[top : top + rows, left : left + cols]
     return pixels[mirror_indices(int(top) - pad, rows)][:, mirror_indices(int(left) - pad, cols)]
+
+
+def check_pad(pad: int, size: Size) -> None:
+    """Raise ConfigError unless an image of this size can be shifted by so many pixels, mirrored at its edge."""
+    if not 0 <= pad < min(size):
+        raise ConfigError(f"augment.crop_pad is {pad}; it must be at least 0 and below the image's side, {min(size)}")
 
 
 def mirror_indices(start: int, count: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from vitreous.images.augment import draw_erased_box, draw_inception_box, find_span
+from vitreous.images.augment import check_pad, draw_erased_box, draw_inception_box, find_span, find_window_whole
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.decode import decode, probe
 from vitreous.images.preprocess import convert_mode, preprocess_image
@@ -31,8 +31,10 @@ KEYS = 1 << 24
 def choose_canvas(config: AugmentConfig, preprocess: PreprocessConfig) -> Size:
     """Return the size at which images travel: as large as the crop needs, and for an inception crop `config.canvas` times the
     model's."""
+    if config.crop == "window":
+        return find_window_whole(config, preprocess)
     rows, cols = preprocess.size
-    factor = {"inception": config.canvas, "window": 1 / config.crop_window}.get(config.crop, 1.0)
+    factor = config.canvas if config.crop == "inception" else 1.0
     return Size(round(rows * factor), round(cols * factor))
 
 
@@ -58,6 +60,7 @@ def draw_view(
         if config.crop == "window":
             top, left = int(rng.integers(canvas.rows - size.rows + 1)), int(rng.integers(canvas.cols - size.cols + 1))
         elif config.crop == "pad":
+            check_pad(config.crop_pad, size)
             top, left = (int(shift) - config.crop_pad for shift in rng.integers(2 * config.crop_pad + 1, size=2))
         box = [top, left, *size]
     flipped = bool(config.flip and rng.random() < 0.5)

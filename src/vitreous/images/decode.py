@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import simplejpeg
-from jaxtyping import Float32, Num, UInt8
+from jaxtyping import Float32, Num, UInt8, UInt16
 from PIL import Image, UnidentifiedImageError
 
 from vitreous.errors import ImageError
@@ -323,11 +323,23 @@ def _decode_pillow(
     if (how := _find_band_layout(kind, survey, length, config)) is not None:
         return _decode_bands(how, survey, config, mode)
     with open_limited(kind, survey, length, config) as image:
+        key = image.info.get("transparency") if name_mode(image, kind) == "3;16" else None
+        if key is not None:
+            return _decode_transparent_colour(_decode_pillow_kept(kind, survey, length, config), key, mode, config)
         turned = find_remaining_orientation(image, kind, survey)
         image.load()
         pixels = convert_from_pillow(image, mode, config)
     del image  # before turning takes as much again
     return pixels if kind == "TIFF" else apply_orientation(pixels, turned)  # Pillow turns TIFF itself, while loading
+
+
+def _decode_transparent_colour(
+    values: UInt16[np.ndarray, "row col 3"], key: tuple[int, int, int], mode: Mode, config: DecodeConfig
+) -> UInt8[np.ndarray, "row col channel"]:
+    """Convert colours of 16 bits of which one is transparent, to its last bit, as Pillow does those without: by their upper 8 bits."""
+    visible = (values != np.array(key, np.uint16)).any(axis=2)
+    pixels = np.dstack([(values >> 8).astype(np.uint8), visible * np.uint8(255)])
+    return convert_from_pillow(Image.fromarray(pixels), mode, config)
 
 
 def _decode_jpeg(

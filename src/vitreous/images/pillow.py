@@ -21,6 +21,8 @@ from vitreous.shapes import Size
 
 DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 """Pillow's modes of more than 8 bits."""
+SPREAD = {"L;2": 85, "L;4": 17}
+"""Factors by which Pillow spreads the grey values of a PNG of 2 and 4 bits, but not its transparent value."""
 _guard = threading.Lock()
 """Held while the process's warnings or Pillow's own limit are disabled, and by a thread that forks."""
 os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_guard.release)
@@ -34,6 +36,8 @@ def open_limited(kind: str, survey: Survey, length: int, config: DecodeConfig) -
         warnings.simplefilter("ignore")
         image = open_unguarded(survey.data, kind)
     check_limits(Size(image.size[1], image.size[0]), survey, length, config)
+    if kind == "PNG" and image.tile and (step := SPREAD.get(str(image.tile[0].args))) and "transparency" in image.info:
+        image.info["transparency"] *= step
     return image
 
 
@@ -69,7 +73,9 @@ def find_remaining_orientation(image: Image.Image, kind: str, survey: Survey) ->
 
 def name_mode(image: Image.Image, kind: str) -> str:
     """Return a mode by Pillow's name; for a 16-bit PNG with several channels, which Pillow has no name for, "3;16"
-    or similar."""
+    or similar; PA for a palette with transparency."""
+    if image.mode == "P" and image.has_transparency_data:
+        return "PA"
     raw = image.tile[0].args if kind == "PNG" and image.tile else ""
     return {"RGB;16B": "3;16", "RGBA;16B": "4;16", "LA;16B": "2;16"}.get(str(raw), image.mode)
 
@@ -79,7 +85,9 @@ def count_mode_channels(mode: str) -> int:
     number, apart, _ = mode.partition(";")
     if apart and number.isdigit():
         return int(number)
-    return {"L": 1, "1": 1, "I": 1, "F": 1, "LA": 2, "La": 2, "RGBA": 4, "RGBX": 4, "CMYK": 4, "RGBa": 4}.get(number, 3)
+    return {"L": 1, "1": 1, "I": 1, "F": 1, "LA": 2, "La": 2, "RGBA": 4, "RGBX": 4, "CMYK": 4, "RGBa": 4, "PA": 4}.get(
+        number, 3
+    )
 
 
 def convert_from_pillow(image: Image.Image, mode: Mode, config: DecodeConfig) -> UInt8[np.ndarray, "row col channel"]:

@@ -174,7 +174,7 @@ def load_batches(job: Job, total: int) -> Iterator[Batch]:
     if job.config.packed:
         patch = Size(*get_patch(job.config.model))
         stream = PackedStream(**vars(job.stream), patch=patch, smallest=job.config.packed)
-    stream = Share(stream, batch, world.rank, world.size) if world.together else stream
+    stream = Share(stream, batch, world.rank, world.size, world.local_size) if world.together else stream
     own = world.divide(batch)
     batches = load_train_batches(stream, job.progress.step * own, own, total * own, workers)
     return iter(batches if augment.on == "cpu" else render_batches(batches, augment, preprocess, job.device))

@@ -192,7 +192,7 @@ def check_channels(config: RunConfig, dataset: Dataset) -> None:
             f"3-Augment and colour jitter change colours of 8 bits, but here {mode} channels are kept as they are; set "
             "--augment.no-three-augment --augment.colour-jitter 0"
         )
-    check_same(dataset.report.path, dataset.report.modes, mode)
+    check_same(dataset.report.path, dataset.report.all_modes, mode)
 
 
 def check_batch(config: RunConfig) -> None:

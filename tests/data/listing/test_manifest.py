@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+from pathlib import Path
 
 import pytest
 from tests.support.pictures import tree, write
@@ -197,3 +198,17 @@ def test_a_manifest_of_validation_rows_only(tmp_path):
     path = manifest(tmp_path, "path,label,split\na/0.png,a,val\n")
     with pytest.raises(DataError, match="lists no images for training"):
         open_dataset(DataConfig(str(path)))
+
+
+def test_all_spellings_of_the_validation_are_one(tmp_path):
+    rows = [f"{number}.png,a,{split}\n" for number, split in enumerate(["train", "val", "Validation", "valid"])]
+    train, validation = read_manifest(manifest(tmp_path, "path,label,split\n" + "".join(rows)))
+    assert (train.names, validation.names, train.notes) == (("0.png",), ("1.png", "2.png", "3.png"), ())
+
+
+def test_an_absolute_path_is_the_same_image_as_a_relative_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for first, second in (("a/0.png", tmp_path / "a" / "0.png"), (tmp_path.parent / "0.png", "../0.png")):
+        manifest(tmp_path, f"path,label\n{first},a\n{second},b\n")
+        with pytest.raises(DataError, match=r"line 3: .*0\.png is already listed in line 2"):
+            read_manifest(Path("list.csv"))

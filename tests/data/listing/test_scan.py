@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from tests.support.packs import shard
 from tests.support.pictures import BROKEN, ODD, encoded, picture, tree, write
 
 from vitreous.data.config import DataConfig
@@ -12,6 +13,7 @@ from vitreous.data.listing import scan as room
 from vitreous.data.listing.discovery import list_data
 from vitreous.data.listing.listing import Listing
 from vitreous.data.listing.scan import Record, cache_file, scan
+from vitreous.data.sources.packed_data import list_packed
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig
 
@@ -263,3 +265,15 @@ def test_nothing_but_broken_images(tmp_path):
     for broken in ("raise", "skip"):
         with pytest.raises(DataError, match=r"none of the 5 images in .* can be read"):
             open_dataset(DataConfig(str(tmp_path), broken=broken))
+
+
+def test_the_cache_of_packed_files_is_that_of_their_place(tmp_path, monkeypatch):
+    found = []
+    for name in ("one", "two"):
+        shard(tmp_path / name / "s.tar", ["a", "b"])
+        monkeypatch.chdir(tmp_path / name)
+        found += [
+            cache_file(list_packed(path).train, DecodeConfig(), "full")
+            for path in (Path("s.tar"), tmp_path / name / "s.tar")
+        ]
+    assert found[0] == found[1] != found[2] == found[3]

@@ -48,6 +48,20 @@ def test_the_images_and_splits_are_those_of_the_set(digits):
     assert [found.test.read(index) for index in range(40)] == [local.read(index) for index in range(40)]
 
 
+def test_splits_of_other_names_are_left_out_with_a_note(digits, tmp_path):
+    folder = tmp_path / "someone" / "digits"
+    (folder / "extra-00000-of-00001.parquet").write_bytes((folder / "test-00000-of-00001.parquet").read_bytes())
+    (folder / "README.md").write_text(
+        "---\nconfigs:\n- config_name: default\n  data_files:\n"
+        + "".join(f"  - split: {name}\n    path: {name}-*\n" for name in ("train", "test", "extra"))
+        + "---\n"
+    )
+    for _ in range(2):  # the second time from memory
+        found = open_dataset(DataConfig("hf:someone/digits", test_split="once"))
+        assert (len(found.train), len(found.test)) == (32, 40)
+        assert "splits that are none of train, validation and test were left out: extra" in found.report.notes
+
+
 @pytest.mark.slow
 def test_a_run_goes_on_and_is_measured_by_the_name_alone(digits, tmp_path, monkeypatch):
     done = vitreous.train("hf:someone/digits", out=tmp_path / "run", settings=SETTINGS, **HOW)

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 import vitreous
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
-from vitreous.data.sources.objects import hold
+from vitreous.data.sources.objects import hold, list_objects
 from vitreous.errors import DataError, RunError
 from vitreous.images.config import AugmentConfig
 from vitreous.settings import to_dict
@@ -70,6 +70,41 @@ def test_images_of_every_kind_are_the_same_pixels(make):
     assert sorted(found) == [f"{number:08}" for number in range(12)]
     for name, (pixels, label) in found.items():
         assert np.array_equal(pixels, PHOTOS[int(name)]) and label == NAMES[LABELS[int(name)]]
+
+
+class Several(Photos):
+    """Items with a list of labels."""
+
+    def __init__(self, each, targets=None):
+        super().__init__(targets=targets)
+        self.each = each
+
+    def __getitem__(self, number):
+        return super().__getitem__(number)[0], self.each[number % len(self.each)]
+
+
+def test_a_list_of_labels_is_several_of_an_image():
+    data = list_objects(hold(Several([[0, 1], [], [torch.tensor(2), 2, 0]]))).train
+    assert data.multilabel and data.label_lists[:3] == (("cat", "dog"), (), ("emu", "cat"))
+    datasets = pytest.importorskip("datasets")
+    table = datasets.Dataset.from_dict({"image": list(PHOTOS[:3]), "label": [["a", "a"], ["b"], ["b", "a", "b"]]})
+    found = list_objects(hold(table)).train
+    assert found.label_lists == (("a",), ("b",), ("b", "a"))
+
+
+@pytest.mark.parametrize("label", [[0, 1, 1], torch.tensor([0, 1, 1]), np.array([0, 1, 1])])
+def test_a_number_for_each_class_is_refused(label):
+    for targets in (None, torch.tensor([[0, 1, 1]] * 12), [[0, 1, 1]] * 12):
+        with pytest.raises(DataError, match=r"0: label is .*"):
+            list_objects(hold(Several([label], targets)))
+
+
+def test_tensors_of_too_few_bits_are_refused():
+    data = Photos(lambda pixels: torch.tensor(pixels).permute(2, 0, 1).to(torch.bfloat16) / 255)
+    with pytest.raises(
+        DataError, match=r"image 0 of .* is a tensor of torch.bfloat16; expected one of uint8, or of float32"
+    ):
+        opened(data)
 
 
 def test_a_data_set_is_looked_at_once_however_often_it_is_opened():

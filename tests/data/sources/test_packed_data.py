@@ -1,7 +1,10 @@
 """Shards, parquet files, IDX and CIFAR as data sets: the same images and labels, whole; and files that are wrong."""
 
 import gzip
+import json
+import os
 import struct
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -114,6 +117,60 @@ def test_folders_that_are_no_classes_are_not_taken_for_them(names: tuple[str, ..
         open_source(str(path))
 
 
+def test_a_class_folder_is_found_over_all_shards_of_a_split(tmp_path: Path) -> None:
+    def write(folder: str, **shards: str) -> dict[str, str] | None:
+        for place, (name, folders) in enumerate(shards.items()):
+            members = {f"{one}/{number}.png": encoded(picture(place)) for one in folders.split() for number in range(2)}
+            tar(tmp_path / folder / f"{name}.tar", members)
+        listing = list_packed(tmp_path / folder, optional=True).train
+        return dict(zip((name.rpartition("/")[0] for name in listing.names), listing.labels, strict=True))
+
+    assert write("one", a="p/cat/s1 p/cat/s2 p/dog/s1", b="p/fox/s1 p/fox/s2") == {
+        "a.tar/p/cat/s1": "cat", "a.tar/p/cat/s2": "cat", "a.tar/p/dog/s1": "dog", "b.tar/p/fox/s1": "fox", "b.tar/p/fox/s2": "fox"
+    }  # fmt: skip
+    assert write("each", a="cat", b="dog/old dog/new") == {
+        "a.tar/cat": "cat",
+        "b.tar/dog/old": "dog",
+        "b.tar/dog/new": "dog",
+    }
+    assert set(write("either", a="a/cat a/dog", b="b/cat b/dog").values()) == {"unlabelled"}  # a and b, or cat and dog
+    with pytest.raises(DataError, match="no labels, which are needed here"):
+        list_packed(tmp_path / "either")
+
+
+@pytest.mark.parametrize("form", ["cls", "folders"])
+def test_a_class_named_by_digits_is_not_taken_for_its_number(form: str, tmp_path: Path) -> None:
+    (tmp_path / "shards.json").write_text(json.dumps({"classes": ["1", "2", "3"]}))
+    image = encoded(picture(0))
+    if form == "cls":
+        shard(tmp_path / "train.tar", [0, 1, 2])
+    else:
+        tar(tmp_path / "train.tar", {f"{name}/x.png": image for name in (1, 2, 3)})
+    assert list_packed(tmp_path).train.labels == ("1", "2", "3")
+    shard(tmp_path / "train.tar", [3])
+    with pytest.raises(DataError, match="has class '3', but the 3 classes"):
+        list_packed(tmp_path)
+
+
+def test_images_of_class_folders_may_have_dots_in_their_names(tmp_path: Path) -> None:
+    names = [f"photos/{label}/IMG_2024.01.0{day}.png" for label in NAMES for day in (5, 6)]
+    files = {name: encoded(picture(place)) for place, name in enumerate(names)}
+    found = list_packed(tar(tmp_path / "p.tar", files)).train
+    assert found.names == tuple(f"p.tar/{name}" for name in names) and found.labels == ("cat", "cat", "dog", "dog")
+    with pytest.raises(DataError, match="a sample has one image"):  # a class beside them makes them one sample
+        list_packed(tar(tmp_path / "p.tar", files | {"photos/cat/IMG_2024.cls": b"1"}))
+
+
+def test_an_index_that_is_older_than_its_shard_is_not_read(tmp_path: Path) -> None:
+    path = shard(tmp_path / "s.tar", ["cat", "dog"])
+    index = shards.Index(["s0.png"], ["fox"], [512], [9]).to_json(path.stat().st_size)
+    path.with_name("s.tar.index.json").write_bytes(index)
+    assert shards.open_shard(path, "s").labels == ["fox"]
+    shard(path, ["dog", "cat"])
+    os.utime(path.with_name("s.tar.index.json"), ns=(0, path.stat().st_mtime_ns - 1))
+    assert shards.open_shard(path, "s").labels == ["dog", "cat"]
+
+
 def test_an_index_spares_the_walk_and_must_be_of_its_shard(tmp_path: Path, monkeypatch) -> None:
     path = shard(tmp_path / "s.tar", LABELS)
     shards.open_shard(path, "s")
@@ -126,6 +183,7 @@ def test_an_index_spares_the_walk_and_must_be_of_its_shard(tmp_path: Path, monke
         (shards.Index(["x.png"], ["1"], [512], [9]).to_json(77), "of a shard of 77 bytes"),
         (shards.Index(["x.png"], ["1"], [512], [2**40]).to_json(path.stat().st_size), "leads outside its shard"),
         (shards.Index(["x.png"], ["1"], [-1], [9]).to_json(path.stat().st_size), "leads outside its shard"),
+        (shards.Index(["x.png"], ["\ud800"], [1], [9]).to_json(path.stat().st_size), "is no index"),
         (shards.Index(["x.png"], [], [1], [9]).to_json(path.stat().st_size), "is no index"),
         (b"[" * 99_999, "is no index"),
         (b'{"vitreous_index": 1, "names": [], "labels": [], "offsets": [], "lengths": []}', "it lacks 'bytes'"),
@@ -175,6 +233,11 @@ def test_hostile_tars_get_one_line(tmp_path: Path) -> None:
     huge.type, huge.size = tarfile.GNUTYPE_LONGNAME, 2**40
     wide = tarfile.TarInfo("s.png")
     wide.size = 2**40
+    name = tarfile.TarInfo("././@LongLink")
+    name.type, name.size = tarfile.GNUTYPE_LONGNAME, 2
+    (tmp_path / "n.tar").write_bytes((name.tobuf(tarfile.GNU_FORMAT) + b"a".ljust(512, b"\0")) * 1500 + bytes(1024))
+    with pytest.raises(DataError, match="a member has hundreds of headers"):
+        open_source(str(tmp_path / "n.tar"))
     for header, complaint in ((huge, "a header of 1,099,511,627,776 bytes"), (wide, "is cut off: s.png ends")):
         (tmp_path / "h.tar").write_bytes(header.tobuf(tarfile.GNU_FORMAT) + bytes(2048))
         with pytest.raises(DataError, match=complaint):
@@ -188,6 +251,12 @@ def test_hostile_tars_get_one_line(tmp_path: Path) -> None:
         ({"x.png": b"1", "x.jpg": b"2", "x.cls": b"3"}, "a sample has one image"),
         ({"x.png": b"1", "x.cls": b"3" * 2000}, "it must hold a class"),
         ({"x.png": b"1", "x.cls": b"\xff"}, "can't be read"),
+        (
+            {"x.png": b"1", "x.json": b'{"label": "\\ud800"}'},
+            r"x\.json holds '\\ud800'; it must hold the number or the name",
+        ),
+        ({"x.png": b"1", "x.json": b'{"label": ""}'}, "it must hold the number or the name"),
+        ({"x.png": b"1", "x.json": b'{"label": "\\u001b[31m"}'}, "it must hold the number or the name"),
         ({"x.png": b"1"}, "have no labels"),
         ({"x.txt": b"1"}, r"holds no images|have no labels"),
     ],
@@ -208,6 +277,34 @@ def test_files_that_are_something_else_or_cut_off(name: str, tmp_path: Path) -> 
     path.write_bytes(content[: image + 20 if image > 0 else len(content) * 2 // 3])
     with pytest.raises(DataError, match=name):
         open_source(str(path))
+
+
+def test_a_tar_that_is_damaged_or_ends_between_its_members(tmp_path: Path) -> None:
+    path = shard(tmp_path / "train.tar", LABELS)
+    with tarfile.open(path) as file:
+        offset = file.getmembers()[9].offset
+    whole = path.read_bytes()
+    overwrite(path, offset + 150, b"\xff")
+    with pytest.raises(DataError, match=rf"is damaged behind byte {offset:,}: expected a member's header"):
+        open_source(str(path))
+    for end in (offset, offset + 100):
+        path.write_bytes(whole[:end])
+        with pytest.raises(DataError, match=rf"is cut off behind byte {offset:,}"):
+            open_source(str(path))
+    path.write_bytes(
+        whole.rstrip(b"\0")[: 512 * 999].ljust(-(-len(whole.rstrip(b"\0")) // 512) * 512, b"\0") + bytes(512)
+    )
+    assert len(open_source(str(path))) == len(LABELS)  # one block of zeros is an end
+
+
+def test_a_tar_with_sparse_members_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    with (tmp_path / "cat" / "night.bmp").open("wb") as file:
+        file.write(b"BM")
+        file.truncate(2**20)
+    subprocess.run(["tar", "cSf", tmp_path / "s.tar", "-C", tmp_path, "cat"], check=True)
+    with pytest.raises(DataError, match=r"holds cat/night\.bmp with holes; pack it anew without --sparse"):
+        open_source(str(tmp_path / "s.tar"))
 
 
 def test_a_file_that_goes_away_or_changes_is_noticed(tmp_path: Path) -> None:
@@ -252,6 +349,19 @@ def test_a_compressed_bomb_and_a_torn_one(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(struct.pack(">4I", 0x803, 4, 2, 2) + bytes(10_000_000)))
     with pytest.raises(DataError, match="holds more than the 32 bytes"):
         open_source(str(tmp_path))
+
+
+def test_more_images_than_a_file_has_bytes_for_get_no_names(tmp_path: Path) -> None:
+    idx(tmp_path, "train", np.zeros((100_001, 1, 1)), np.zeros(100_001), ".gz")
+    with pytest.raises(
+        DataError, match=r"says that it holds 100,001 images, in .* bytes; expected at least 8 bytes an image"
+    ):
+        open_source(str(tmp_path))
+
+
+def test_binary_pixels_can_be_written_to(tmp_path: Path) -> None:  # else torch warns of each
+    idx(tmp_path, "train", np.zeros((4, 2, 2)), np.arange(4))
+    assert open_source(str(tmp_path)).read(0).flags.writeable
 
 
 def test_cifar_files_that_are_wrong(tmp_path: Path) -> None:

@@ -37,6 +37,22 @@ def test_an_empty_file_among_labelled_ones_is_labelled(tmp_path: Path) -> None:
     assert len(open_source(str(tmp_path))) == len(LABELS)
 
 
+def test_names_of_classes_are_composed_and_checked(tmp_path: Path) -> None:
+    assert open_source(str(table(tmp_path / "a.parquet", LABELS, names=["cafe\u0301", "dog "]))).classes == (
+        "caf\u00e9",
+        "dog",
+    )
+    assert open_source(str(table(tmp_path / "b.parquet", ["cafe\u0301", "caf\u00e9"]))).classes == ("caf\u00e9",)
+    with pytest.raises(DataError, match=r"b\.parquet/0-0 holds '\\x1b\[31m'; it must hold the number or the name"):
+        open_source(str(table(tmp_path / "b.parquet", ["\x1b[31m", "dog"])))
+
+
+def test_more_rows_than_a_file_has_bytes_for_get_no_names(tmp_path: Path) -> None:
+    path = table(tmp_path / "t.parquet", [], rows=200_000, image=[b""] * 100_001, label=[0] * 100_001)
+    with pytest.raises(DataError, match=r"says that it holds 100,001 images, in .* expected at least 8 bytes an image"):
+        open_source(str(path))
+
+
 @pytest.mark.parametrize("gib", ["1", "0"])
 def test_a_parquet_file_that_is_replaced_by_another_order_is_noticed(gib: str, tmp_path: Path, monkeypatch) -> None:
     path = table(tmp_path / "train.parquet", LABELS)

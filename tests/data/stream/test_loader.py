@@ -239,3 +239,12 @@ def test_without_shared_memory_pipes_serve(files, monkeypatch):
     monkeypatch.setattr(room, "_fits_shared_memory", lambda need: False)
     stream = stream_of(files, MIXED, COLOUR)
     assert same(joined(load_train_batches(stream, 0, 10, 30, 2)), straight(stream, 0, 30))
+
+
+def test_all_processes_of_a_machine_share_its_memory(files, monkeypatch):
+    needs = []
+    monkeypatch.setattr(room, "_fits_shared_memory", lambda need: needs.append(need) or False)
+    share = room.Share(stream_of(files, MIXED, COLOUR), 20, 0, 4, local_size=2)
+    next(load_train_batches(share, 0, 5, 10, 1))
+    next(load_evaluation_batches(files, COLOUR, LIMITS, 5, 1, share=(0, 2)))
+    assert needs == [5 * 12 * 16 * 3 * room.AHEAD * 2] * 2

@@ -58,27 +58,25 @@ def read_splits(path: Path, multilabel: bool = False) -> Splits:
     Raises:
         DataError: a row is wrong; names the line.
     """
-    reader = Reader(path, multilabel)
+    reader, root = Reader(path, multilabel), path.parent.absolute()
     parts: dict[str, list[Row]] = {"train": []}
     seen: dict[str, int] = {}
     for line, fields in read_rows(path, reader.check):
         part, row = reader.row(line, fields)
-        if row.name in seen:
+        name = os.path.relpath(row.name, root) if Path(row.name).is_absolute() else row.name
+        if name in seen:
             raise DataError(
-                f"{path}, line {line}: {row.name} is already listed in line {seen[row.name]}; list each image once"
+                f"{path}, line {line}: {row.name} is already listed in line {seen[name]}; list each image once"
             )
-        seen[row.name] = line
+        seen[name] = line
         parts.setdefault(part, []).append(row)
     if not seen:
         raise DataError(f"{path} lists no images")
-    held = [part for part in VALIDATION if part in parts]
-    notes = [f"the {held[0]} rows are the validation: none are marked val"] if held and held[0] != "val" else []
-    notes += [f"{len(parts[part]):,} rows marked {part} were left out" for part in held[1:]]
-    every = (*notes, *reader.notes())
-    train = Listing(path.parent, tuple(parts["train"]), notes=every, manifest=path, multilabel=multilabel)
+    notes = tuple(reader.notes())
+    train = Listing(path.parent, tuple(parts["train"]), notes=notes, manifest=path, multilabel=multilabel)
     others = (
         replace(train, rows=tuple(parts[part]), notes=()) if part in parts else None
-        for part in (held[0] if held else "", TEST[0])
+        for part in (VALIDATION[0], TEST[0])
     )
     return Splits(train, *others)
 
@@ -132,7 +130,7 @@ class Reader:
         if split is None:
             raise DataError(f"{where}: {columns.split} is {said!r}; it must be one of {', '.join(SPLITS)}")
         row = Row(name, unicodedata.normalize("NFC", label), *read_stamp(self.manifest.parent / name), line)
-        return "train" if split in TRAIN else split, row
+        return "train" if split in TRAIN else VALIDATION[0] if split in VALIDATION else split, row
 
     def check(self, names: Sequence[str], where: str) -> tuple[str, str]:
         """Return which columns are the path and the label; raises DataError if that is unclear."""

@@ -22,10 +22,11 @@ from vitreous.images.pillow import count_mode_channels
 from vitreous.shapes import Pixels, Size
 from vitreous.storage.cache import name_cached, read_cached, write_cached
 from vitreous.storage.hashing import hash_bytes
+from vitreous.storage.remote import find_url
 
 __all__ = ["Progress", "Record", "ScanReport", "scan", "summarize_sizes"]
 
-CACHE_FORMAT = 5
+CACHE_FORMAT = 6
 SAMPLE = 256
 """Files that are looked at where the others are left for later."""
 CHUNK = 64
@@ -150,7 +151,8 @@ def read_row(listing: Listing, row: Row, config: DecodeConfig) -> bytes | Pixels
 
 def cache_file(listing: Listing, config: DecodeConfig, verify: str) -> Path | None:
     """Return where the scans of a folder, or of packed files, with these settings are cached."""
-    where = str(listing.root.resolve()) if listing.reader is None else listing.reader.location
+    where = str(listing.root) if listing.reader is None else listing.reader.location
+    where = where if find_url(where) else str(Path(where).resolve())
     return name_cached("scans", json.dumps([CACHE_FORMAT, where, verify, asdict(config), list_formats()]))
 
 

@@ -1,5 +1,6 @@
 """The contents of a data set, in plain text."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -29,6 +30,7 @@ class ScanReport(Shown):
     median: str = ""
     largest: str = ""
     modes: dict[str, int] = field(default_factory=dict)
+    test_modes: dict[str, int] = field(default_factory=dict)
     formats: dict[str, int] = field(default_factory=dict)
     broken: tuple[tuple[str, str], ...] = ()
     """Files that can't be read and were left out: (name, reason)."""
@@ -41,6 +43,11 @@ class ScanReport(Shown):
     ignored: dict[str, int] = field(default_factory=dict)
     """Files that are not images, by extension; hidden and system files under ignored.SYSTEM."""
     notes: tuple[str, ...] = ()
+
+    @property
+    def all_modes(self) -> dict[str, int]:
+        """The number of images of each mode, with those of the test split."""
+        return dict(Counter(self.modes) + Counter(self.test_modes))
 
     def __str__(self) -> str:
         test = f", {self.test:,} for one test at the end" if self.test else ""

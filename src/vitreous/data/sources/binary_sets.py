@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitreous.data.sources.packs import Contents, LocalFile
+from vitreous.data.sources.packs import Contents, LocalFile, check_count
 from vitreous.errors import DataError, ImageError
 from vitreous.shapes import Pixels
 
@@ -50,7 +50,7 @@ class PixelPack:
     def read(self, place: int, most: int) -> Pixels[np.ndarray, "row col channel"]:
         """Return an image's pixels; raises ImageError."""
         data = self.file.read(self.first + place * self.step, math.prod(self.shape))
-        pixels = np.frombuffer(data, np.uint8).reshape(self.shape)
+        pixels = np.frombuffer(bytearray(data), np.uint8).reshape(self.shape)
         return pixels[:, :, None] if len(self.shape) == 2 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
 
 
@@ -80,6 +80,7 @@ def _find_named(folder: Path, prefix: str, kind: str) -> Path | None:
 def open_idx(images: Path, labels: Path, name: str) -> Contents:
     """Return what a pair of IDX files holds; raises DataError for files of other sizes than they say."""
     held, (count, rows, cols) = read_idx(images, 3)
+    check_count(count, images.stat().st_size, images)
     beside, (labelled,) = read_idx(labels, 1)
     if count != labelled:
         raise DataError(f"{images} holds {count:,} images, but {labels} {labelled:,} labels")
@@ -132,7 +133,7 @@ def unpack_gzip(path: Path, size: int, whole: bool = False) -> bytes:
 
 
 def find_cifar(folder: Path) -> dict[str, list[Path]]:
-    """Return CIFAR's binary files of each split in a folder; empty without any, or without CIFAR's list of names."""
+    """Return CIFAR's binary files of each split in a folder, CIFAR-100's if its list of names is there; empty without any."""
     hundred = (folder / NAMES[1]).is_file()
     wanted = CIFAR_100 if hundred else CIFAR_10
     found: dict[str, list[Path]] = {}

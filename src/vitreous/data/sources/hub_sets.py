@@ -1,13 +1,17 @@
 """Data sets by their names on the Hugging Face Hub, through `datasets`: hf:ylecun/mnist, or hf:OWNER/NAME:CONFIGURATION."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vitreous.data.listing.listing import Splits
+from vitreous.data.listing.listing import Splits, format_names
 from vitreous.data.sources.objects import hold, is_held, list_objects
+from vitreous.data.sources.packs import read_split
 from vitreous.errors import ConfigError, DataError
 
 PREFIX = "hf:"
+_OTHERS: dict[str, list[str]] = {}
+"""The splits of each set that were left out."""
 
 
 def is_hub_set(path: str | Path) -> bool:
@@ -31,8 +35,15 @@ def list_hub_set(path: str | Path, optional: bool = False) -> Splits:
         DataError: there is no such data set, or it can't be learned from. ConfigError: `datasets` is not installed.
     """
     if not is_held(path):
-        hold(load(str(path)), str(path))
-    return list_objects(path, optional)
+        found = load(str(path))
+        known = {name: one for name, one in found.items() if read_split(name)}
+        _OTHERS[str(path)] = [name for name in found if known and name not in known]
+        hold(known or found, str(path))
+    splits = list_objects(path, optional)
+    if splits.train is None or not (others := _OTHERS.get(str(path))):
+        return splits
+    note = f"splits that are none of train, validation and test were left out: {format_names(others)}"
+    return replace(splits, train=replace(splits.train, notes=(*splits.train.notes, note)))
 
 
 def load(path: str) -> Any:

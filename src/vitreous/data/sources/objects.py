@@ -173,12 +173,14 @@ class Items:
                     f"{where} is another one when it is read again; leave out random transforms, vitreous augments "
                     "by itself (--augment)"
                 )
-        if known is None or any(known[number] != get_label(data[number]) for number in range(min(TWICE, len(data)))):
+        if known is None or any(  # compared as texts, since arrays don't say whether they are equal
+            repr(known[number]) != repr(get_label(data[number])) for number in range(min(TWICE, len(data)))
+        ):
             known, stated = [get_label(data[number]) for number in range(len(data))], None
-        if all(one is None for one in known):
-            return cls(data, name, None)
         classes = find_classes(data)
-        labels = [name_class(one, classes, f"{name}, {number}") for number, one in enumerate(known)]
+        labels = name_labels(known, classes, name)
+        if labels is None:
+            return cls(data, name, None)
         return cls(data, name, labels, stated=None if stated is None else (stated, classes))
 
     def is_current(self) -> bool:
@@ -204,8 +206,8 @@ def get_image(item: Any, name: str) -> Any:
     return item[0] if isinstance(item, tuple | list) and item else item
 
 
-def get_label(item: Any) -> int | str | None:
-    """Return the label of an item: a class's number or name; None without one."""
+def get_label(item: Any) -> int | str | list[Any] | None:
+    """Return the label of an item: a class's number or name, or a list of them; None without one."""
     if isinstance(item, Mapping):
         found = next((item[key] for key in LABELS if key in item), None)
     else:
@@ -214,7 +216,9 @@ def get_label(item: Any) -> int | str | None:
 
 
 def to_plain(label: Any) -> Any:
-    """Return a number without the array or the tensor around it; anything else as it is."""
+    """Return a number without the array or the tensor around it, also in a list; anything else as it is."""
+    if isinstance(label, list):
+        return [to_plain(one) for one in label]
     return label.item() if hasattr(label, "item") and math.prod(getattr(label, "shape", ())) == 1 else label
 
 
@@ -222,6 +226,8 @@ def find_targets(data: Any) -> list[Any] | None:
     """Return the labels that a data set keeps beside its items, as torchvision's do; None without them."""
     found = getattr(data, "targets", None)
     if found is None or getattr(data, "target_transform", None) is not None or not hasattr(found, "__len__"):
+        return None
+    if getattr(found, "ndim", 1) != 1:  # a column for each class, which is no list of classes
         return None
     listed = found.tolist() if hasattr(found, "tolist") else [to_plain(one) for one in found]
     return listed if len(listed) == len(data) else None
@@ -248,7 +254,12 @@ def to_file_or_pixels(image: Any, name: str) -> bytes | Pixels[np.ndarray, "row 
     if is_pillow(image):
         return convert_pillow(image, name)
     if hasattr(image, "detach"):
-        image = from_tensor(image.detach().cpu().numpy(), name)
+        try:
+            image = from_tensor(image.detach().cpu().numpy(), name)
+        except TypeError as error:  # bfloat16, which can't hold 256 values from 0 to 1
+            raise ImageError(
+                f"{name} is a tensor of {image.dtype}; expected one of uint8, or of float32 from 0 to 1"
+            ) from error
     if not isinstance(image, np.ndarray):
         raise ImageError(f"{name} is a {type(image).__name__}; expected a Pillow image, an array, a tensor or bytes")
     return convert_array(image, name)
@@ -329,8 +340,17 @@ def name_labels(values: Sequence[Any], classes: list[str] | None, name: str) -> 
     if lacks_labels(values):
         return None
     return [
-        [name_class(one, classes, f"{name}, {number}") for one in value]
+        name_several(value, classes, f"{name}, {number}")
         if isinstance(value, list)
         else name_class(value, classes, f"{name}, {number}")
         for number, value in enumerate(values)
     ]
+
+
+def name_several(value: list[Any], classes: list[str] | None, where: str) -> list[str]:
+    """Return the class names of a row, each once; raises DataError, also for a 0 or 1 for each class."""
+    if len(value) > 2 and all(type(one) is int and one in (0, 1) for one in value):
+        raise DataError(
+            f"{where}: label is {value[:8]}, a 0 or 1 for each class; give the numbers or names of those it has"
+        )
+    return list(dict.fromkeys(name_class(one, classes, where) for one in value))

@@ -11,7 +11,7 @@ from vitreous.data.sources.packs import Contents, list_contents, read_split
 from vitreous.data.sources.parquet_files import open_table
 from vitreous.data.sources.remote_packs import KINDS, find_remote
 from vitreous.data.sources.shard_plan import PLAN, find_class_names, read_plan
-from vitreous.data.sources.shards import open_shard
+from vitreous.data.sources.shards import label_by_folders, open_shard
 from vitreous.errors import DataError
 from vitreous.storage.presence import is_file, is_folder
 from vitreous.storage.remote import find_url
@@ -98,7 +98,7 @@ def list_packed(path: Path, optional: bool = False) -> Splits | None:
             f"{path} has packed files for {format_names(sorted(found))}, but none for train; add them, or name one to train on"
         )
     root = path if is_folder(path) or find_url(path) else path.parent
-    opened = {split: [one() for one in openers] for split, openers in found.items()}
+    opened = {split: label_by_folders([one() for one in openers]) for split, openers in found.items()}
     if lack_labels(opened.get("test", ())) and not lack_labels(opened["train"]):
         notes += (note_unlabelled(sum(len(one.names) for one in opened.pop("test"))),)
     return Splits(

@@ -1,6 +1,8 @@
 """Files that hold many images each, read in place: what their forms have in common."""
 
+import functools
 import os
+import unicodedata
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +17,13 @@ from vitreous.data.listing.listing import Listing, Row, get_split
 from vitreous.errors import DataError, ImageError
 from vitreous.shapes import Pixels
 from vitreous.storage.remote import RemoteFile
+
+MOST_NAME = 1_000
+"""Characters of a class's name."""
+UNNAMED = ("Cc", "Cs", "Zl", "Zp")
+"""Kinds of characters that no class's name has: controls, halves of characters, ends of lines."""
+FEW, FEWEST_BYTES = 100_000, 8
+"""Images that any file may hold, and bytes of a file for each that it may hold beyond: smaller ones hold nothing to learn from."""
 
 
 @runtime_checkable
@@ -40,6 +49,8 @@ class Contents:
     """When the file was last written, in nanoseconds since 1970, or another number that changes with its contents."""
     links: int = 0
     """Links in it that were left out."""
+    folders: Sequence[str] | None = None
+    """The folder of each image in a tar that states no classes: it may be one."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +117,31 @@ def check_length(length: int, most: int) -> None:
     """Refuse an image of more bytes than may be read; raises ImageError."""
     if length > most:
         raise ImageError(f"it has {length:,} bytes, more than the limit of {most:,}")
+
+
+def check_class(text: str, where: str) -> str:
+    """Return the name of a class in the form that it is compared in; raises DataError for none, one too long or one of control characters."""
+    if (name := normalise_class(text)) is None:
+        raise DataError(
+            f"{where} holds {text[:20]!a}; it must hold the number or the name of a class, in at most {MOST_NAME:,} characters"
+        )
+    return name
+
+
+@functools.lru_cache(maxsize=10_000)  # as many as rows have different ones
+def normalise_class(text: str) -> str | None:
+    """Return the name of a class without spaces around it, composed (NFC); None for what can't be one."""
+    name = unicodedata.normalize("NFC", text.strip())
+    fits = 0 < len(name) <= MOST_NAME and not any(unicodedata.category(one) in UNNAMED for one in name)
+    return name if fits else None
+
+
+def check_count(count: int, size: int, where: object) -> None:
+    """Refuse a file that says that it holds more images than its bytes can, before each gets a name; raises DataError."""
+    if count > max(FEW, size // FEWEST_BYTES):
+        raise DataError(
+            f"{where} says that it holds {count:,} images, in {size:,} bytes; expected at least {FEWEST_BYTES} bytes an image; fetch it anew"
+        )
 
 
 def list_contents(

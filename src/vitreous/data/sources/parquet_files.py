@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from vitreous.data.sources.packs import Contents, LocalFile, PackFile, check_length
+from vitreous.data.sources.packs import Contents, LocalFile, PackFile, check_class, check_count, check_length
 from vitreous.errors import ConfigError, DataError, ImageError, may_pass
 from vitreous.storage.atomic import FULL
 from vitreous.storage.cache import cache_limit, keep_file
@@ -242,6 +242,7 @@ def open_table_file(file: PackFile, name: str) -> Contents:
             about = table.metadata.row_group(group)
             expected += about.total_byte_size
             rows += about.num_rows
+            check_count(rows, file.size, name)
             ends.append(rows)
             names += [f"{name}/{group}-{row}" for row in range(about.num_rows)]
             if label is not None:
@@ -271,7 +272,7 @@ def choose_column(columns: list[str], features: Mapping[str, Any], kind: str, us
 
 def lacks_labels(values: Sequence[Any]) -> bool:
     """Return whether no row has a label: none is there, or -1, as the Hub's test splits have it."""
-    return all(value is None or value == -1 for value in values)
+    return all(value is None or (isinstance(value, int | float) and value == -1) for value in values)
 
 
 def name_class(value: Any, classes: Any, where: str) -> str:
@@ -280,8 +281,8 @@ def name_class(value: Any, classes: Any, where: str) -> str:
         if not isinstance(classes, list):
             return str(value)
         if value < len(classes) and isinstance(classes[value], str):
-            return classes[value]
+            return check_class(classes[value], where)
         raise DataError(f"{where}: label is {value}; the file names {len(classes)} classes, from 0")
-    if isinstance(value, str) and value.strip():
-        return value.strip()
+    if isinstance(value, str):
+        return check_class(value, where)
     raise DataError(f"{where}: label is {value!r}; it must be a class's number or name")

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -263,7 +264,7 @@ def join_pseudo_labelled(
     if unknown is not None:
         raise DataError(f"{path} labels {unknown}, which is not among the unlabelled images; label them again")
     if len(set(found.names)) < len(found.names):
-        twice = next(name for index, name in enumerate(found.names) if name in found.names[:index])
+        (twice, _), *_ = Counter(found.names).most_common(1)
         raise DataError(f"{path} labels {twice} twice; list each image once, with its number of copies")
     if not found.copies.any():
         raise DataError(f"{path} leaves out every image: all have 0 copies")

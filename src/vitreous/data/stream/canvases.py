@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from vitreous.data.stream.interleaving import choose_example, draw_partner
-from vitreous.data.stream.loader import MIXING, OWN, PARTNER, Batch, Example, TrainStream, read_label
+from vitreous.data.stream.loader import MIXING, OWN, PARTNER, Batch, Example, TrainStream, count_bytes, read_label
 from vitreous.data.stream.order import find_position, restart_generator, seed_generator
 from vitreous.images.canvas import MIXING as MIXED
 from vitreous.images.canvas import choose_canvas, draw_mixing, draw_view
@@ -19,6 +19,15 @@ from vitreous.shapes import Size
 @dataclass(frozen=True)
 class CanvasStream(TrainStream):
     """The same examples with the same draws as `TrainStream`'s, not yet carried out."""
+
+    @property
+    def example_bytes(self) -> int:
+        """Bytes of an example's canvas, and of its partner's, as they travel."""
+        canvas, shown = (
+            choose_canvas(self.augment, self.preprocess),
+            2 if self.augment.mixup or self.augment.cutmix else 1,
+        )
+        return shown * count_bytes(replace(self.preprocess, size=tuple(canvas)))
 
     def examples(self, samples: Iterable[int]) -> Iterator[Example]:
         """Yield the examples of these samples; raises ImageError."""

@@ -1,6 +1,7 @@
 """Batches for training and evaluation, decoded and augmented in workers, whose number never changes a bit."""
 
 import itertools
+import math
 import os
 import sys
 import warnings
@@ -94,6 +95,11 @@ class TrainStream:
         """Return the number of examples of one epoch."""
         return count_epoch(self.source)
 
+    @property
+    def example_bytes(self) -> int:
+        """Bytes of an example's pixels, as they travel."""
+        return count_bytes(self.preprocess)
+
     def example(self, sample: int) -> Example:
         """Return the sample-th example that training consumes, counted from 0 through all epochs.
 
@@ -141,11 +147,13 @@ class Share:
     """Samples of a batch, in all processes together."""
     rank: int
     size: int
+    local_size: int = 1
+    """Processes on this machine, which share its memory."""
 
     @property
-    def preprocess(self) -> PreprocessConfig:
-        """How images are prepared."""
-        return self.stream.preprocess
+    def example_bytes(self) -> int:
+        """Bytes of an example's pixels, as they travel."""
+        return self.stream.example_bytes
 
     def examples(self, samples: Iterable[int]) -> Iterator[Example]:
         """Yield the examples of these of its own samples; raises ImageError."""
@@ -166,6 +174,11 @@ class Examples:
     preprocess: PreprocessConfig
     decode: DecodeConfig
 
+    @property
+    def example_bytes(self) -> int:
+        """Bytes of an example's pixels, as they travel."""
+        return count_bytes(self.preprocess)
+
     def examples(self, samples: Iterable[int]) -> Iterator[Example]:
         """Yield the examples at these indices; raises ImageError."""
         for index in samples:
@@ -176,6 +189,11 @@ class Examples:
     def remember(self) -> "Examples":
         """Return the same, with a small source kept decoded in memory."""
         return replace(self, source=remember(self.source, self.decode, self.preprocess))
+
+
+def count_bytes(preprocess: PreprocessConfig) -> int:
+    """Return the bytes of an image at the model's size."""
+    return math.prod(preprocess.size) * preprocess.channels * preprocess.value_bytes
 
 
 def read_label(source: Source, index: int) -> Label:
@@ -263,10 +281,8 @@ def _load_batches(
 def _start_loader(
     examples: TrainStream | Share | Examples, keys: "_Ranges", count: int, device: torch.device | None
 ) -> Iterator[Any]:
-    rows, cols = examples.preprocess.size
-    shared = count > 0 and _fits_shared_memory(
-        keys.batch * rows * cols * examples.preprocess.channels * examples.preprocess.value_bytes * AHEAD * count
-    )
+    beside = examples.local_size if isinstance(examples, Share) else keys.every
+    shared = count > 0 and _fits_shared_memory(keys.batch * examples.example_bytes * AHEAD * count * beside)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*worker processes in total.*")  # the user asked for that many
         loader = DataLoader(
