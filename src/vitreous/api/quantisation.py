@@ -27,7 +27,7 @@ from vitreous.deploy.quantise import Int8, Int8Target, check_quantisable, quanti
 from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.errors import CheckpointError, ConfigError, DataError, check_path
 from vitreous.evaluation.accuracy import class_indices, outputs
-from vitreous.evaluation.overlap import Item, find_shared, items
+from vitreous.data.shared_images import Item, find_shared, items
 from vitreous.evaluation.throughput import compare_costs
 from vitreous.images.inputs import prepare
 from vitreous.predictor import Predictor
