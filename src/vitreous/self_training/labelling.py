@@ -7,6 +7,7 @@ import numpy as np
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
+from vitreous.data.shared_images import find_shared, items
 from vitreous.data.sources.base import Source
 from vitreous.data.sources.pseudo_labels import (
     ClassCount,
@@ -19,7 +20,6 @@ from vitreous.data.sources.subset import Subset
 from vitreous.data.unlabelled import list_held_out, open_unlabelled
 from vitreous.errors import CheckpointError, DataError
 from vitreous.evaluation.accuracy import outputs
-from vitreous.data.shared_images import find_shared, items
 from vitreous.metrics.classification import softmax
 from vitreous.predictor import Predictor
 from vitreous.self_training.options import SelfTrainingOptions

@@ -161,7 +161,9 @@ def open_plan(folder: Path, cells: Sequence[SweepCell]) -> SweepPlan:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, RunError):
             raise
-        raise RunError(f"{path} can't be read: {error!r:.120}; remove it, and it is written again") from error
+        raise RunError(
+            f"{path} can't be read: {error!r:.120}; restore it, or choose another folder with --out"
+        ) from error
     return plan
 
 
