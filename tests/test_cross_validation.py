@@ -188,6 +188,12 @@ def test_what_can_not_be_is_refused_before_anything_is_written(data, how, said, 
     assert not (tmp_path / "out").exists()
 
 
+def test_pseudo_labels_are_refused_since_they_may_be_of_what_is_measured():
+    data = replace(CONFIG.data, unlabelled="more", pseudo_labels="labels.csv")
+    with pytest.raises(ConfigError, match=r"leave out data\.pseudo_labels"):
+        plan_folds(replace(CONFIG, data=data), 3)
+
+
 def test_more_folds_than_the_smallest_class_has_images_names_the_class(photos, tmp_path):
     with pytest.raises(DataError, match=r"6 folds, but class 'b' has 5 images, .* at most --folds 5"):
         vitreous.train(photos, recipe="small", model="mu/4", image=(8, 8), folds=6, out=tmp_path / "out")
@@ -288,3 +294,54 @@ def test_measured_again_it_comes_to_what_it_said(crossed):
     }
     assert found.metrics.examples == len(rows) == 1797
     assert found.metrics.top1 == pytest.approx(json.loads((out / "folds.json").read_text())["pooled"]["right"] / 1797)
+
+
+@pytest.fixture
+def divided(photos, tmp_path):
+    """Return a finished cross-validation of photos that have no split of their own, and the photos."""
+    shutil.rmtree(photos / "val")
+    config = replace(
+        CONFIG, data=DataConfig(str(photos)), model=replace(CONFIG.model, classes=2), batch=4, duration="1st"
+    )
+    config = replace(config, schedule=replace(config.schedule, warmup="0st"))
+    out = tmp_path / "out"
+    begin_folds(plan_folds(config, 3), out)
+    return out, photos / "train"
+
+
+def change_plan(out, **values):
+    (out / "folds.json").write_text(json.dumps(json.loads((out / "folds.json").read_text()) | values))
+
+
+@pytest.mark.parametrize("change", ["added", "removed", "moved to another class", "replaced"])
+def test_other_images_are_noticed_since_the_folds_would_be_others(divided, change):
+    out, photos = divided
+    one = photos / "a" / "0.png"
+    if change == "removed":
+        one.unlink()
+    elif change == "moved to another class":
+        one.rename(photos / "b" / "new.png")
+    else:
+        Image.new("RGB", (9, 9)).save(photos / "a" / ("new.png" if change == "added" else "0.png"))
+    with pytest.raises(
+        RunError, match=r"the images have changed since the cross-validation in .* Restore them"
+    ) as caught:
+        vitreous.evaluate(out, speed=False)
+    assert caught.value.exit_code == 2
+    shutil.rmtree(out / "fold-3")
+    change_plan(out, reached={}, pooled={})
+    with pytest.raises(RunError, match="the images have changed"):
+        vitreous.resume(out)
+    assert not (out / "fold-3").exists()
+
+
+def test_folds_of_an_earlier_version_predict_no_images_but_their_own(divided):
+    out, photos = divided
+    change_plan(out, images="")
+    assert vitreous.evaluate(out, speed=False).metrics.examples == 12, "nothing has changed"
+    Image.new("RGB", (9, 9)).save(photos / "a" / "new.png")
+    with pytest.raises(RunError, match="the data has changed since this run began"):
+        vitreous.evaluate(out, speed=False)
+    change_plan(out, pooled={})
+    with pytest.raises(RunError, match=r"the data has changed since this run began.* or begin anew in another folder$"):
+        vitreous.resume(out)

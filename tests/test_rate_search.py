@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.support.pictures import tree
 from tests.support.training import TINY, Listener, digest
 
 import vitreous
@@ -127,6 +128,7 @@ def test_the_papers_grids():
         (TINY, (), "recipe 'custom' has no grid of learning rates; give them with --rates"),
         (TINY, (0.1, 0.1), "must be different numbers above 0"),
         (TINY, (0.1, -0.1), "must be different numbers above 0"),
+        (TINY, (0.00100000001, 0.001), "must be different numbers above 0, within their first six digits"),
         (replace(TINY, data=DataConfig(tuning_holdout=0.1)), (0.1,), "data.tuning_holdout is set by the search itself"),
     ],
 )
@@ -150,6 +152,30 @@ def test_from_python(tmp_path):
     settings = {"duration": "1st", "schedule": {"warmup": "0st"}, "workers": 0}
     result = vitreous.train("digits", model="mu/4", settings=settings, rates=(1e-3,), out=tmp_path / "out")
     assert result.run == tmp_path / "out" / "final"
+
+
+def test_other_images_are_noticed(tmp_path):
+    folder = tree(tmp_path / "photos", a=10, b=10)
+    config = replace(SEARCH.config, data=DataConfig(str(folder)), model=replace(TINY.model, classes=2), batch=4)
+    begin_search(replace(SEARCH, config=config, results={}), tmp_path / "out")
+    plan = json.loads((tmp_path / "out" / "rates.json").read_text())
+    (folder / "a" / "0.png").rename(folder / "b" / "new.png")
+    for images in (plan["images"], None):  # an earlier version recorded none
+        (tmp_path / "out" / "rates.json").write_text(json.dumps({**plan, "images": images or "", "reached": {}}))
+        words = "the images have changed since the search of rates" if images else "the data has changed since this run"
+        with pytest.raises(RunError, match=words):
+            vitreous.resume(tmp_path / "out")
+
+
+def test_pseudo_labels_of_the_images_that_a_rate_is_chosen_by_are_refused(tmp_path):
+    folder = tree(tmp_path / "photos", a=10, b=10)
+    held = open_dataset(DataConfig(str(folder), tuning_holdout=0.1)).validation.names[0]
+    (tmp_path / "labels.csv").write_text(f"path,label,confidence,copies\n{held},a,1,1\n")
+    data = DataConfig(str(folder), unlabelled=str(folder), pseudo_labels=str(tmp_path / "labels.csv"))
+    config = replace(SEARCH.config, data=data, model=replace(TINY.model, classes=2), batch=4)
+    with pytest.raises(DataError, match="1 pseudo-labelled images are among the validation or test images"):
+        begin_search(replace(SEARCH, config=config, results={}), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_too_few_images_to_hold_any_out():

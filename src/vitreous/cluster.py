@@ -223,7 +223,7 @@ def stream_parts(
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    count, cores, gpus = divide_cluster(ray.cluster_resources(), actors)
+    count, cores, gpus = divide_cluster([node["Resources"] for node in ray.nodes() if node["Alive"]], actors)
     rows = [{"part": number, "images": pickle.dumps(images)} for number, images in parts.items()]
     data = ray.data.from_items(rows, override_num_blocks=min(len(rows), MOST_BLOCKS))
     how = {"begin": begin, "folder": str(folder.absolute()), "place": str(Path.cwd()), "tries": actors.tries}
@@ -243,19 +243,34 @@ def stream_parts(
         ) from error
 
 
-def divide_cluster(resources: Mapping[str, float], actors: Actors) -> tuple[int, int, int]:
-    """Return the number of actors, and the cores and GPUs of each; raises ConfigError for more than there are."""
-    cores, gpus = max(1, int(resources.get("CPU", 1))), int(resources.get("GPU", 0))
-    if actors.device == "cuda" and not gpus:
+def divide_cluster(nodes: Sequence[Mapping[str, float]], actors: Actors) -> tuple[int, int, int]:
+    """Return the number of actors, and the cores and GPUs of each, so that all find room at once, each on one node.
+
+    Args:
+        nodes: the resources of each machine.
+        actors: how many are asked for, and where they compute.
+
+    Raises:
+        ConfigError: more actors than there is room for.
+    """
+    free = [(int(node.get("CPU", 0)), int(node.get("GPU", 0))) for node in nodes]
+    on_gpus = actors.device in ("auto", "cuda") and any(gpus for _, gpus in free)
+    if actors.device == "cuda" and not on_gpus:
         raise ConfigError("the cluster has no GPU; use --device cpu")
-    on_gpus = gpus > 0 and actors.device in ("auto", "cuda")
-    most = gpus if on_gpus else cores
-    count = actors.count or (gpus if on_gpus else max(1, cores // CORES))
-    if count > most:
+
+    def count_fitting(cores: int) -> int:
+        return sum(min(own // cores, gpus) if on_gpus else own // cores for own, gpus in free)
+
+    most = count_fitting(1)
+    count = actors.count or (most if on_gpus else sum(max(1, own // CORES) for own, _ in free if own))
+    if not 0 < count <= most:
+        asked = f"--actors {actors.count}, but " if actors.count else ""
         raise ConfigError(
-            f"--actors {count}, but the cluster has {most:,} {'GPUs' if on_gpus else 'cores'}; give at most {most}"
+            f"{asked}the machines of the cluster have {most:,} {'GPUs with a core' if on_gpus else 'cores'}; "
+            f"{f'give at most {most}' if most else 'add machines'}"
         )
-    return count, max(1, cores // count), int(on_gpus)
+    cores = max(each for each in range(1, max(own for own, _ in free) + 1) if count_fitting(each) >= count)
+    return count, cores, int(on_gpus)
 
 
 def check_ray() -> None:

@@ -33,7 +33,7 @@ from vitreous.metrics.classification import softmax, wilson_interval
 from vitreous.metrics.headline import format_interval, select_judged
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.predictor import Predictor
-from vitreous.run_folder import MODEL, is_run
+from vitreous.run_folder import MODEL, is_run, read_run
 from vitreous.runtime.display import Shown
 from vitreous.storage.atomic import write_atomically
 from vitreous.storage.presence import path_exists
@@ -42,6 +42,7 @@ from vitreous.training.config import EarlyStopConfig, RunConfig
 from vitreous.training.reporter import Reporter
 from vitreous.training.run import TrainResult
 from vitreous.training.run_group import Places, begin_group, begin_or_resume, continue_group, read_group, write_group
+from vitreous.training.run_inputs import check_same_data
 from vitreous.training.settings_check import check_ranges
 from vitreous.weights.model_folder import FOLDS as PLAN
 from vitreous.weights.model_folder import load_model, save_model
@@ -49,6 +50,7 @@ from vitreous.weights.model_folder import load_model, save_model
 LAYOUT = ("vitreous_folds", 1)
 """The key that identifies folds.json, and its version."""
 PREDICTIONS = "predictions.csv"
+RESTORE = "Restore them, or begin anew in another folder"
 
 
 @dataclass
@@ -64,6 +66,8 @@ class CrossValidation(Shown):
     """Figures from the predictions of all images, once all folds are done: images, right, low and high (95% Wilson
     interval of the accuracy), temperature."""
     places: Places = field(default_factory=dict)
+    images: str = ""
+    """Hash of the images that are divided, and of their labels; empty in files of earlier versions."""
 
     def __str__(self) -> str:
         lines = [f"fold {name:<7} accuracy {one['top1']:.2%}" for name, one in self.results.items()]
@@ -118,13 +122,17 @@ def plan_folds(config: RunConfig, folds: int) -> CrossValidation:
     check_folds(folds, config.data.path, isinstance(config.objective, ClassifyConfig))
     if config.data.folds or config.data.tuning_holdout:
         raise ConfigError("--folds divides the data itself; leave out data.folds and data.tuning_holdout")
+    if config.data.pseudo_labels is not None:
+        raise ConfigError(
+            "--folds measures every image by a model that has not seen it, which pseudo labels may be of too; leave out "
+            "data.pseudo_labels"
+        )
     config = replace(
         config, refit=False, export="last", early_stop=EarlyStopConfig(min_delta=config.early_stop.min_delta)
     )
     plan = CrossValidation(config, folds)
     check_ranges(config)
-    open_dataset(set_fold(plan, 0).data, config.decode)
-    return plan
+    return replace(plan, images=open_all(plan).fingerprint)
 
 
 def describe_plan(plan: CrossValidation) -> str:
@@ -138,6 +146,11 @@ def describe_plan(plan: CrossValidation) -> str:
     ]
     test = f"; measured once on {len(every.test):,} test images" if every.test else ""
     return "\n".join([*lines, f"final        trains on all {len(every.train):,}, each {plan.config.duration}{test}"])
+
+
+def open_all(plan: CrossValidation) -> Source:
+    """Return the images that are divided; raises DataError."""
+    return open_dataset(set_fold(plan, ALL).data, plan.config.decode).train
 
 
 def set_fold(plan: CrossValidation, fold: int) -> RunConfig:
@@ -155,9 +168,22 @@ def begin_folds(plan: CrossValidation, out: Path, reporter: Reporter | None = No
 
 
 def continue_folds(out: Path, reporter: Reporter | None = None) -> TrainResult:
-    """Continue the cross-validation in a folder; raises RunError if it can't be read, RunLocked if another process
-    runs it."""
-    return continue_group(out, "a cross-validation", read_plan, run_folds, reporter)
+    """Continue the cross-validation in a folder; raises RunError if it can't be read or its images have changed, RunLocked
+    if another process runs it."""
+
+    def check(plan: CrossValidation) -> None:
+        check_images(plan, open_all(plan), out)
+
+    return continue_group(out, "a cross-validation", read_plan, run_folds, reporter, check)
+
+
+def check_images(plan: CrossValidation, every: Source, out: Path) -> None:
+    """Refuse other images than those that were divided, whose folds would be others too; raises RunError."""
+    if plan.images and every.fingerprint != plan.images:
+        raise RunError(
+            f"the images have changed since the cross-validation in {out} began, so its folds would be others. "
+            f"{RESTORE}"
+        )
 
 
 def run_folds(plan: CrossValidation, out: Path, reporter: Reporter) -> TrainResult:
@@ -213,12 +239,13 @@ def predict_out_of_fold(out: Path) -> tuple[Source, Float32[np.ndarray, "image l
     """Return all images of a cross-validation, and the logits of the model that has not seen each, without temperature.
 
     Raises:
-        RunError: it isn't finished.
+        RunError: it isn't finished, or its images have changed.
     """
     plan = read_plan(out)
     if not plan.pooled or not is_run(out / FINAL):
         raise RunError(f"the cross-validation in {out} isn't done; go on with `vitreous resume {out}`")
-    every = open_dataset(set_fold(plan, ALL).data, plan.config.decode).train
+    every = open_all(plan)
+    check_images(plan, every, out)
     place = {name: index for index, name in enumerate(every.names)}
     parts = [predict_fold(plan, fold, out) for fold in range(plan.folds)]
     logits = np.empty((len(every), len(parts[0].classes)), np.float32)
@@ -240,10 +267,11 @@ class FoldPredictions:
 
 
 def predict_fold(plan: CrossValidation, fold: int, out: Path) -> FoldPredictions:
-    """Return one fold's predictions, by its model."""
-    config = set_fold(plan, fold)
-    folder = replace(load_model(out / f"fold-{fold + 1}"), temperature=1.0)
-    held = open_dataset(config.data, config.decode).validation
+    """Return one fold's predictions, by its model; raises RunError if the images aren't those that its run began with."""
+    config, run = set_fold(plan, fold), out / f"fold-{fold + 1}"
+    dataset = open_dataset(config.data, config.decode)
+    check_same_data(read_run(run), dataset, RESTORE)
+    folder, held = replace(load_model(run), temperature=1.0), dataset.validation
     logits = outputs(Predictor(folder, config.device), held, workers=config.workers)
     own = class_indices(held, folder.classes)
     return FoldPredictions(tuple(held.names), own[held.labels], logits, folder.classes)
@@ -251,7 +279,7 @@ def predict_fold(plan: CrossValidation, fold: int, out: Path) -> FoldPredictions
 
 def write_plan(plan: CrossValidation, out: Path) -> None:
     """Write folds.json, atomically; raises StorageError."""
-    values = {"folds": plan.folds, "reached": plan.results, "pooled": plan.pooled}
+    values = {"folds": plan.folds, "images": plan.images, "reached": plan.results, "pooled": plan.pooled}
     write_group(out / PLAN, LAYOUT, plan.config, plan.places, values)
 
 
@@ -260,6 +288,7 @@ def read_plan(out: Path) -> CrossValidation:
 
     def build(config: RunConfig, places: Places, document: dict[str, Any]) -> CrossValidation:
         reached, pooled = dict(document["reached"]), dict(document["pooled"])
-        return CrossValidation(config, int(document["folds"]), reached, pooled, places)
+        images = str(document.get("images", ""))
+        return CrossValidation(config, int(document["folds"]), reached, pooled, places, images)
 
     return read_group(out / PLAN, LAYOUT, build)

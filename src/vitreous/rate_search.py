@@ -14,13 +14,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vitreous.errors import ConfigError, NonFiniteLoss, is_number
+from vitreous.data.dataset import open_dataset
+from vitreous.errors import ConfigError, NonFiniteLoss, RunError, is_number
 from vitreous.metrics.headline import find_headline, format_named, rank_evaluation, select_judged
 from vitreous.recipes.finetune import choose_tuning_share, list_rates
 from vitreous.storage.presence import path_exists
 from vitreous.storage.run_config import FINAL
 from vitreous.training.config import RunConfig
 from vitreous.training.reporter import Reporter
+from vitreous.training.resolve import check_pseudo_labels
 from vitreous.training.run import TrainResult
 from vitreous.training.run_group import (
     Places,
@@ -31,6 +33,7 @@ from vitreous.training.run_group import (
     read_version,
     write_group,
 )
+from vitreous.training.run_inputs import hash_dataset
 from vitreous.training.settings_check import check_ranges, takes_no_steps
 
 LAYOUT = ("vitreous_rates", 1)
@@ -56,6 +59,8 @@ class RateSearch:
     places: Places = field(default_factory=dict)
     former: bool = False
     """Whether an earlier version began it, under `FORMER_PLAN`."""
+    images: str = ""
+    """Hash of the images and their labels; empty in files of earlier versions."""
 
 
 def is_search(path: Path) -> bool:
@@ -89,10 +94,16 @@ def plan_search(config: RunConfig, examples: int, given: Sequence[float] = ()) -
 
 
 def check_rates(rates: Sequence[float]) -> None:
-    """Raise ConfigError for rates to try that aren't different numbers above 0."""
+    """Raise ConfigError for rates to try that aren't different numbers above 0; six digits are what tells them apart."""
     numbers = all(map(is_number, rates))
-    if not numbers or len(set(rates)) != len(rates) or not all(0 < rate < math.inf for rate in rates):
-        raise ConfigError(f"the rates are {', '.join(map(str, rates))}; they must be different numbers above 0")
+    if (
+        not numbers
+        or len({f"{rate:g}" for rate in rates}) != len(rates)
+        or not all(0 < rate < math.inf for rate in rates)
+    ):
+        raise ConfigError(
+            f"the rates are {', '.join(map(str, rates))}; they must be different numbers above 0, within their first six digits"
+        )
 
 
 def begin_search(search: RateSearch, out: Path, reporter: Reporter | None = None) -> TrainResult:
@@ -102,13 +113,29 @@ def begin_search(search: RateSearch, out: Path, reporter: Reporter | None = None
         RunError: the folder is in use. Also raises everything that `training.run.train` raises.
     """
     check_ranges(search.config)
-    return begin_group(out, search, write_plan, run_search, reporter)
+    if search.config.data.pseudo_labels is not None:
+        for config in (search.config, set_trial(search)):
+            check_pseudo_labels(config, open_dataset(config.data, config.decode))
+    return begin_group(out, replace(search, images=hash_images(search)), write_plan, run_search, reporter)
 
 
 def continue_search(out: Path, reporter: Reporter | None = None) -> TrainResult:
-    """Continue the search in a folder; raises RunError if it can't be read, RunLocked if another process is running
-    it."""
-    return continue_group(out, "a search of rates", read_plan, run_search, reporter)
+    """Continue the search in a folder; raises RunError if it can't be read or its images have changed, RunLocked if another
+    process is running it."""
+
+    def check(search: RateSearch) -> None:
+        if search.images and hash_images(search) != search.images:
+            raise RunError(
+                f"the images have changed since the search of rates in {out} began, whose figures would be of others; restore "
+                "them, or begin anew in another folder"
+            )
+
+    return continue_group(out, "a search of rates", read_plan, run_search, reporter, check)
+
+
+def hash_images(search: RateSearch) -> str:
+    """Identify the images of the last run, among which those of the others are; raises DataError."""
+    return hash_dataset(open_dataset(search.config.data, search.config.decode))
 
 
 def run_search(search: RateSearch, out: Path, reporter: Reporter) -> TrainResult:
@@ -117,9 +144,8 @@ def run_search(search: RateSearch, out: Path, reporter: Reporter) -> TrainResult
         if f"{rate:g}" in search.results:
             continue
         reporter.message(f"learning rate {rate:g}, {len(search.results) + 1} of {len(search.rates)}")
-        trial = replace(search.config, data=replace(search.config.data, tuning_holdout=search.share), refit=False)
         try:
-            result = begin_or_resume(set_rate(trial, rate), out / f"rate-{rate:g}", reporter)
+            result = begin_or_resume(set_rate(set_trial(search), rate), out / f"rate-{rate:g}", reporter)
         except NonFiniteLoss as error:
             reporter.message(f"rate {rate:g} is too high: {error}")
             search.results[f"{rate:g}"] = {}
@@ -132,6 +158,11 @@ def run_search(search: RateSearch, out: Path, reporter: Reporter) -> TrainResult
     reporter.message(f"{format_table(search)}\nlearning rate {chosen:g} is the best; training on all training images")
     result = begin_or_resume(set_rate(search.config, chosen), out / FINAL, reporter)
     return replace(result, run=out) if result.stopped == "interrupted" else result
+
+
+def set_trial(search: RateSearch) -> RunConfig:
+    """Return the configuration by which rates are tried."""
+    return replace(search.config, data=replace(search.config.data, tuning_holdout=search.share), refit=False)
 
 
 def set_rate(config: RunConfig, rate: float) -> RunConfig:
@@ -168,7 +199,7 @@ def format_table(search: RateSearch) -> str:
 
 def write_plan(search: RateSearch, out: Path) -> None:
     """Write rates.json, atomically; raises StorageError."""
-    values = {"rates": list(search.rates), "share": search.share, "reached": search.results}
+    values = {"rates": list(search.rates), "share": search.share, "images": search.images, "reached": search.results}
     name, layout = (FORMER_PLAN, FORMER_LAYOUT) if search.former else (PLAN, LAYOUT)
     write_group(out / name, layout, search.config, search.places, values)
 
@@ -178,8 +209,8 @@ def read_plan(out: Path) -> RateSearch:
     former = is_former(out)
 
     def build(config: RunConfig, places: Places, document: dict[str, Any]) -> RateSearch:
-        return RateSearch(
-            config, tuple(document["rates"]), float(document["share"]), dict(document["reached"]), places, former
-        )
+        rates, reached = tuple(document["rates"]), dict(document["reached"])
+        images = str(document.get("images", ""))
+        return RateSearch(config, rates, float(document["share"]), reached, places, former, images)
 
     return read_group(out / FORMER_PLAN, FORMER_LAYOUT, build) if former else read_group(out / PLAN, LAYOUT, build)

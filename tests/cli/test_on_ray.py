@@ -160,15 +160,39 @@ def test_a_folder_goes_on_with_its_own_job_alone(tmp_path: Path) -> None:
         JobFolder(tmp_path / "other" / "letter.txt", facts, 2)
 
 
-def test_actors_are_given_what_the_cluster_has() -> None:
-    assert divide_cluster({"CPU": 16.0}, Actors()) == (4, 4, 0)
-    assert divide_cluster({"CPU": 2.0}, Actors(2)) == (2, 1, 0)
-    assert divide_cluster({"CPU": 32.0, "GPU": 4.0}, Actors()) == (4, 8, 1)
-    assert divide_cluster({"CPU": 32.0, "GPU": 4.0}, Actors(device="cpu")) == (8, 4, 0)
-    with pytest.raises(ConfigError, match="--actors 3, but the cluster has 2 cores"):
-        divide_cluster({"CPU": 2.0}, Actors(3))
-    with pytest.raises(ConfigError, match="the cluster has no GPU"):
-        divide_cluster({"CPU": 2.0}, Actors(device="cuda"))
+@pytest.mark.parametrize(
+    ("nodes", "actors", "found"),
+    [
+        ([{"CPU": 16.0}], Actors(), (4, 4, 0)),
+        ([{"CPU": 2.0}], Actors(2), (2, 1, 0)),
+        ([{"CPU": 32.0, "GPU": 4.0}], Actors(), (4, 8, 1)),
+        ([{"CPU": 32.0, "GPU": 4.0}], Actors(device="cpu"), (8, 4, 0)),
+        ([{"CPU": 64.0}], Actors(1), (1, 64, 0)),
+        ([{"CPU": 2.0}, {"CPU": 2.0}], Actors(), (2, 2, 0)),
+        ([{"CPU": 2.0}, {"CPU": 2.0}], Actors(1), (1, 2, 0)),
+        ([{"CPU": 2.0}, {"CPU": 2.0}], Actors(3), (3, 1, 0)),
+        ([{"CPU": 16.0}] * 4, Actors(6), (6, 8, 0)),
+        ([{"CPU": 64.0, "GPU": 4.0}, {"CPU": 8.0, "GPU": 4.0}], Actors(), (8, 2, 1)),
+        ([{"CPU": 64.0, "GPU": 4.0}, {"CPU": 8.0}, {"memory": 1e9}], Actors(), (4, 16, 1)),
+    ],
+)
+def test_each_actor_has_room_on_one_machine(nodes, actors, found) -> None:
+    assert divide_cluster(nodes, actors) == found
+
+
+@pytest.mark.parametrize(
+    ("nodes", "actors", "words"),
+    [
+        ([{"CPU": 2.0}], Actors(3), "--actors 3, but the machines of the cluster have 2 cores; give at most 2"),
+        ([{"CPU": 2.0}, {"CPU": 1.0}], Actors(4), "have 3 cores; give at most 3"),
+        ([{"CPU": 2.0}], Actors(device="cuda"), "the cluster has no GPU"),
+        ([{"GPU": 2.0}, {"CPU": 8.0}], Actors(), "have 0 GPUs with a core; add machines"),
+        ([], Actors(), "have 0 cores; add machines"),
+    ],
+)
+def test_actors_without_room_are_refused(nodes, actors, words) -> None:
+    with pytest.raises(ConfigError, match=words):
+        divide_cluster(nodes, actors)
 
 
 def test_vectors_of_a_part_are_those_of_embed(model: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Pseudo labels: a file that says exactly what was written, and nothing else is taken for one."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -8,11 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.pictures import BROKEN, tree, write
 
+import vitreous
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
 from vitreous.data.sources.pseudo_labels import PseudoLabels, format_pseudo_labels, read_pseudo_labels
 from vitreous.data.unlabelled import open_unlabelled
 from vitreous.errors import ConfigError, DataError
+from vitreous.settings import to_dict
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=6)
 NAMES = ("a cat", 'a "dog", large', "A cat")
@@ -86,6 +89,43 @@ def test_pseudo_labelled_images_are_learned_from_and_change_nothing_else(place):
     seen = {open_dataset(one).learned.fingerprint for one in others}
     seen |= {open_dataset(configure(place, text)).learned.fingerprint for text in (GOOD.replace(",a,", ",b,"), SOFT)}
     assert len(seen | {plain.learned.fingerprint}) == 5, "whatever changes an example changes the fingerprint"
+
+
+@pytest.mark.parametrize("role", ["stand-in", "once", "hidden"])
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_pseudo_labels_of_measured_images_are_refused_before_a_run(tmp_path, split, role):
+    tree(tmp_path / "labelled", **{"train/a": 6, "train/b": 6, "val/a": 2, "val/b": 2, "test/a": 2, "test/b": 2})
+    tree(tmp_path / "more", x=3)
+    shutil.copy(tmp_path / "labelled" / split / "b" / "1.png", tmp_path / "more" / "x" / "1.png")
+    for text, dry in ((GOOD.replace("0.5,0", "0.5,1"), False), (GOOD.replace("0.5,0", "0.5,1"), True)):
+        data = configure(tmp_path, text, test_split=role)
+        with pytest.raises(
+            DataError,
+            match=r"1 pseudo-labelled images are among the validation or test images: x/1\.png; take them out of",
+        ):
+            run_pseudo_labelled(data, tmp_path / "run", dry)
+        assert not (tmp_path / "run").exists()
+    run_pseudo_labelled(configure(tmp_path, test_split=role), tmp_path / "run")  # it has 0 copies
+
+
+def test_pseudo_labels_of_images_held_out_to_tune_by_are_refused(place):
+    held = open_dataset(DataConfig(str(place / "labelled"), tuning_holdout=0.3)).validation.names[0]
+    text = GOOD.splitlines()[0] + f"\n{held},a,0.9,1\n"
+    data = configure(place, text, unlabelled=str(place / "labelled"), tuning_holdout=0.3)
+    with pytest.raises(DataError, match=f"are among the validation or test images: {held}"):
+        run_pseudo_labelled(data, place / "run")
+
+
+def run_pseudo_labelled(data, out, dry=False):
+    """Train a step, or plan to."""
+    settings = {
+        "duration": "1st",
+        "batch": 4,
+        "workers": 0,
+        "device": "cpu",
+        "data": {name: value for name, value in to_dict(data).items() if name != "path"},
+    }
+    vitreous.train(data.path, recipe="small", model="mu/4", image=(8, 8), settings=settings, out=out, dry_run=dry)
 
 
 def test_wrong_unlabelled_images_are_refused(place):

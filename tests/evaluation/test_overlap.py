@@ -1,9 +1,14 @@
 """Which measured images were trained on: by path, by content under other names, and of pixels."""
 
+import io
 import json
 import shutil
+import tarfile
 from dataclasses import replace
 
+import pyarrow
+import pyarrow.parquet
+import pytest
 from tests.support.pictures import tree
 
 from vitreous.data.config import DataConfig
@@ -30,6 +35,40 @@ def test_the_folder_itself_and_copies_of_its_files(tmp_path):
     assert compare(fresh, data) == Overlap(10, expected, compare(fresh, data).held_out)
     assert expected >= 3
     assert compare(draw_subset(open_source(str(tmp_path / "data")), 15), data) == Overlap(15, 9, 6)
+
+
+def pack(folder, place, kind):
+    """Write the images of a folder of class folders into a tar or a parquet file; return its path as text."""
+    files = sorted(folder.rglob("*.png"))
+    if kind == "parquet":
+        rows = [{"image": {"bytes": file.read_bytes(), "path": file.name}, "label": file.parent.name} for file in files]
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), place / "all.parquet")
+        return str(place / "all.parquet")
+    with tarfile.open(place / "all.tar", "w") as shard:
+        for number, file in enumerate(files):
+            for ending, data in ((".png", file.read_bytes()), (".cls", file.parent.name.encode())):
+                member = tarfile.TarInfo(f"{number:06}{ending}")
+                member.size = len(data)
+                shard.addfile(member, io.BytesIO(data))
+    return str(place / "all.tar")
+
+
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize("kind", ["tar", "parquet"])
+def test_packed_images_are_the_files_of_which_they_are_made(tmp_path, kind, later):
+    folder = tree(tmp_path / "data", cat=10, dog=5)
+    (tmp_path / "packed").mkdir()
+    packed = pack(folder, tmp_path / "packed", kind)
+    config = DataConfig(holdout=0.4, scan="later" if later else "first")
+    of_files, of_packed = (open_dataset(replace(config, path=path)) for path in (str(folder), packed))
+    assert compare(open_source(packed), of_files) == compare(open_source(str(folder)), of_packed) == Overlap(15, 9, 6)
+    assert compare(open_source(packed), of_packed) == Overlap(15, 9, 6)
+    assert compare(of_packed.validation, of_packed) is None
+    (tmp_path / "again").mkdir()
+    assert compare(open_source(pack(folder, tmp_path / "again", kind)), of_packed) == Overlap(15, 9, 6)
+    if kind == "tar":  # and of the scan's hashes those of images that can't be read any more are of none
+        (tmp_path / "packed" / "all.tar").write_bytes(b"")
+        assert compare(open_source(str(folder)), of_packed) == (None if later else Overlap(15, 9, 6))
 
 
 def test_nothing_in_common_and_images_that_are_drawn(tmp_path):

@@ -106,6 +106,14 @@ def test_what_the_encoder_ends_with_is_not_the_decoders(settings: dict) -> None:
     assert all(torch.equal(tensor, plain[name]) for name, tensor in found.items())
 
 
+def test_patches_of_one_grey_pixel_are_not_normalised() -> None:
+    model = build_vit_config("mu/1", image=(4, 4), channels=1, classes=0, depth=1)
+    with pytest.raises(ConfigError, match=r"one grey pixel have no deviation .* --objective\.no-normalise-targets"):
+        made(model)
+    built = made(model, normalise_targets=False)
+    assert built(IMAGES[:, :1, :4, :4], drawn(built))[0].isfinite()
+
+
 AXIAL = replace(MODEL, block=BlockConfig(attention="axial"), class_token=False, registers=0, pool="mean")
 
 

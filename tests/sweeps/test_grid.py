@@ -50,8 +50,16 @@ def test_a_file_and_texts_combine(tmp_path):
     }
 
 
-def test_a_file_does_not_choose_what_code_is_run(tmp_path):
-    (tmp_path / "grid.json").write_text('{"optimizer.name": ["adamw", "mine:Optimizer"]}')
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"optimizer.name": ["adamw", "mine:Optimizer"]}',
+        '{"optimizer": [{"name": "mine:Optimizer", "lr": 0.1}]}',
+        '[{"optimizer": {"name": "mine:Optimizer"}}]',
+    ],
+)
+def test_a_file_does_not_choose_what_code_is_run(tmp_path, text):
+    (tmp_path / "grid.json").write_text(text)
     with pytest.raises(ConfigError, match=r"names the optimizer mine:Optimizer; if you trust it, give it with --set"):
         list_file_variants(str(tmp_path / "grid.json"))
 
@@ -64,6 +72,14 @@ def test_a_file_does_not_choose_what_code_is_run(tmp_path):
         ({"seed": [1, 2]}, ConfigError, "seed can't be varied: give --seeds"),
         ({"data": {"holdout": [0.1, 0.2]}}, ConfigError, "changes the images by which settings are compared"),
         ({"data.test_split": ["once", "stand-in"]}, ConfigError, "changes the images by which settings are compared"),
+        (
+            {"data": [{"holdout": 0.1}, {"holdout": 0.5}]},
+            ConfigError,
+            "data.holdout can't be varied: it changes the images",
+        ),
+        ({1: [2]}, UnknownName, "unknown setting '1'"),
+        ({"batch": [object()]}, ConfigError, "can't be tried; give numbers, texts"),
+        ([{"batch": np.zeros(2)}], ConfigError, "can't be tried; give numbers, texts"),
         ({"optimiser.lr": [1]}, UnknownName, "did you mean 'optimizer"),
         ({"batch": list(range(101)), "ema": list(range(100))}, ConfigError, "10,100 combinations, more than 10,000"),
         ("batch", ConfigError, "must be an object with a list of values"),
@@ -82,6 +98,10 @@ def test_what_is_no_grid_is_refused(grid, kind, words):
 def test_values_that_are_equal_are_tried_once(values):
     with pytest.raises(ConfigError, match="is tried twice"):
         combine_variants(list_variants({"optimizer.lr": values}), [{}])
+    with pytest.raises(ConfigError, match="is tried twice"):
+        combine_variants(list_variants([{"optimizer.lr": values[0]}, {"optimizer": {"lr": values[1]}}]), [{}])
+    with pytest.raises(ConfigError, match="is tried twice"):
+        combine_variants(list_variants({"optimizer": [{"lr": one} for one in values]}), [{}])
     assert len(combine_variants(list_variants({"ema": [None, True, 1, "1", 0.5]}), [{}])) == 5
 
 
@@ -111,7 +131,7 @@ def test_the_same_variant_twice_is_refused():
 
 def test_each_run_has_a_folder_of_its_own():
     configs = [
-        ({"model": name, "image": [8, 8], "data.broken": "skip"}, RunConfig(seed=5)) for name in ("S/16", "S-16")
+        ({"model": name, "image": [8, 8], "data.broken": "skip"}, RunConfig(seed=5), "") for name in ("S/16", "S-16")
     ]
     cells = build_cells(configs, 2)
     names = [cell.name for cell in cells]
@@ -119,3 +139,12 @@ def test_each_run_has_a_folder_of_its_own():
     assert [cell.config.seed for cell in cells] == [cell.seed for cell in cells] == [5, 6, 5, 6]
     assert all("/" not in name and not name.startswith(".") and len(name) < 120 for name in names)
     assert shorten_names(["model", "x.model"]) == {"model": "model", "x.model": "x.model"}
+
+
+def test_settings_whose_hashes_begin_alike_have_folders_of_their_own():
+    variants = [{"weights": "w" * 100, "optimizer.lr": n / 1e6} for n in range(1, 10_000)]
+    cells = build_cells([(one, RunConfig(), "") for one in variants], 1)
+    assert [cell.variant for cell in cells] == variants
+    assert len({cell.name for cell in cells}) == len(cells)
+    usual = [cell.name for cell in cells if len(cell.name.rpartition("-")[2]) == 6]
+    assert 0 < len(cells) - len(usual) < 10, "and folders of earlier versions keep their names"

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.support.pictures import tree
 from tests.support.training import TINY, Listener, digest
 
 import vitreous
@@ -134,7 +135,9 @@ def test_differences_are_told_only_where_the_seeds_agree():
     ("how", "words"),
     [
         ({"seeds": 0}, "--seeds is 0; it must be 1"),
+        ({"seeds": "2"}, "--seeds is '2'; it must be 1"),
         ({"jobs": 0}, "--jobs is 0; it must be 1"),
+        ({"jobs": 1.5}, "--jobs is 1.5; it must be 1"),
         ({"processes": 2000}, "--processes is 2000"),
         ({"grid": {"optimizer.lr": ["fast"]}}, "lr is 'fast'; it must be a number"),
         ({"grid": {"optimizer.lr": [-1.0]}}, "lr is -1"),
@@ -164,6 +167,24 @@ def test_a_folder_of_something_else_is_refused(swept, tmp_path):
         vitreous.sweep(grid=RATES, config=to_dict(SHORT), out=tmp_path)
     with pytest.raises(RunError, match=r"is a sweep; the command that began it goes on with it"):
         vitreous.resume(found.folder)
+
+
+def test_other_images_are_noticed(tmp_path):
+    folder = tree(tmp_path / "photos", a=10, b=10)
+    how = {
+        "recipe": "small",
+        "model": "mu/4",
+        "image": (8, 8),
+        "settings": {"duration": "2st", "batch": 4, "workers": 0},
+    }
+    vitreous.sweep(folder, {"optimizer.lr": [1e-3]}, **how, out=tmp_path / "out")
+    assert vitreous.sweep(folder, {"optimizer.lr": [1e-3, 3e-3]}, **how, out=tmp_path / "out").done == 2
+    (folder / "a" / "0.png").rename(folder / "b" / "new.png")
+    with pytest.raises(
+        RunError, match=r"the images have changed since lr=0.001,seed=0 in .* was trained; restore them, or"
+    ):
+        vitreous.sweep(folder, {"optimizer.lr": [1e-3]}, **how, seeds=2, out=tmp_path / "out")
+    assert not (tmp_path / "out" / "lr=0.001,seed=1").exists()
 
 
 def test_the_command_prints_the_table(tmp_path, capsys, monkeypatch):
@@ -199,6 +220,15 @@ def test_runs_share_the_machine(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert Sharing(2, 2).list_variables(1, 4) == {"OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": "2,3"}
     assert Sharing(4, 4).list_variables(3, 8) == {"OMP_NUM_THREADS": "1"}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,GPU-8c,7")  # as SLURM sets it
+    assert [Sharing(4).list_variables(slot, 4)["CUDA_VISIBLE_DEVICES"] for slot in range(4)] == [
+        "4",
+        "5",
+        "GPU-8c",
+        "7",
+    ]
+    assert Sharing(2, 2).list_variables(1, 4)["CUDA_VISIBLE_DEVICES"] == "GPU-8c,7"
+    assert "CUDA_VISIBLE_DEVICES" not in Sharing(4).list_variables(0, 2)
 
 
 @pytest.mark.parametrize("texts", ["image=8,16", "image=[8],[16,16]", "image=a,b", "model=1,2", "channels=a,b"])

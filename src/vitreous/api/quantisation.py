@@ -16,6 +16,7 @@ from vitreous.data.config import DataConfig
 from vitreous.data.dataset import is_built_in, open_dataset
 from vitreous.data.listing.manifest import is_multilabel
 from vitreous.data.run_data import read_data_config
+from vitreous.data.shared_images import Item, find_shared, items
 from vitreous.data.sources.base import Source, refuse_multilabel
 from vitreous.data.sources.subset import Subset
 from vitreous.data.splits import has_splits
@@ -27,7 +28,6 @@ from vitreous.deploy.quantise import Int8, Int8Target, check_quantisable, check_
 from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.errors import CheckpointError, ConfigError, DataError, check_path
 from vitreous.evaluation.accuracy import class_indices, outputs
-from vitreous.evaluation.overlap import Item, find_shared, items
 from vitreous.evaluation.throughput import compare_costs
 from vitreous.images.inputs import Ready, prepare
 from vitreous.predictor import Predictor

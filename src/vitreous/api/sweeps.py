@@ -12,20 +12,22 @@ from vitreous.api.progress import shows_progress
 from vitreous.api.training import WORDS, settle_options
 from vitreous.data.dataset import name_dataset
 from vitreous.data.sources.objects import hold, is_object
-from vitreous.errors import ConfigError
-from vitreous.settings import merge_settings
+from vitreous.errors import ConfigError, check_path
+from vitreous.settings import flatten, merge_settings
 from vitreous.storage.hashing import hash_bytes
 from vitreous.sweeps.grid import BESIDE, Variant, combine_variants, list_file_variants, list_variants, nest
 from vitreous.sweeps.plan import SweepPlan, build_cells, open_plan
 from vitreous.sweeps.processes import Sharing
 from vitreous.sweeps.result import SweepResult
 from vitreous.sweeps.run import carry_out_sweep, claim_sweep
+from vitreous.training.assembly import open_data
 from vitreous.training.callbacks import Callback, add_callbacks
 from vitreous.training.config import RunConfig
 from vitreous.training.config_file import ConfigFile, read_config_file
 from vitreous.training.distributed import join
 from vitreous.training.optimizer_class import trust_optimizers
 from vitreous.training.reporter import Reporter, Silent
+from vitreous.training.run_inputs import hash_dataset
 from vitreous.training.settings_check import check_ranges
 
 SWEEPS = Path("sweeps")
@@ -78,11 +80,17 @@ def sweep(
         FailedError: a run failed, other than by divergence, which is a result.
     """
     sharing = Sharing(jobs, processes)
-    if not 1 <= seeds <= MOST_SEEDS:
-        raise ConfigError(f"--seeds is {seeds}; it must be 1 to {MOST_SEEDS:,}")
+    if type(seeds) is not int or not 1 <= seeds <= MOST_SEEDS:
+        raise ConfigError(f"--seeds is {seeds!r}; it must be 1 to {MOST_SEEDS:,}")
+    if out is not None:
+        check_path("out", out)
     listed = list_file_variants(str(grid)) if isinstance(grid, str | Path) else list_variants(grid or {})
     variants = combine_variants(listed, [{}])
-    named = [name_optimizer(settings), name_optimizer(config), *(one.get("optimizer.name") for one in variants)]
+    named = [
+        name_optimizer(settings),
+        name_optimizer(config),
+        *(flatten(one).get("optimizer.name") for one in variants),
+    ]
     path = data if data is None else str(data) if isinstance(data, str | Path) else hold(data)
     common = RunOptions(path, recipe, recipe_options, dict(settings or {}))
     file = None if config is None else read_config_file(config)
@@ -92,7 +100,7 @@ def sweep(
             world.refuse_others("--jobs and --processes start processes")
         with world.take_turns():
             configs = [
-                (one, settle(common, one, file, Silent() if place else reporter)) for place, one in enumerate(variants)
+                (one, *settle(common, one, file, Silent() if place else reporter)) for place, one in enumerate(variants)
             ]
         if not sharing.here and (callbacks or is_object(configs[0][1].data.path)):
             raise ConfigError("callbacks and objects can't be given to other processes; leave out jobs and processes")
@@ -110,8 +118,8 @@ def sweep(
         return SweepResult.take(plan, signal)
 
 
-def settle(common: RunOptions, variant: Variant, file: ConfigFile | None, reporter: Reporter) -> RunConfig:
-    """Return the complete configuration of a variant; raises UserError."""
+def settle(common: RunOptions, variant: Variant, file: ConfigFile | None, reporter: Reporter) -> tuple[RunConfig, str]:
+    """Return the complete configuration of a variant, and the hash of its data; raises UserError."""
     start = {**common.start, **{name: variant[name] for name in BESIDE[1:] if name in variant}}
     check_kinds(common.settings, start)
     own = nest({name: value for name, value in variant.items() if name not in BESIDE})
@@ -120,9 +128,9 @@ def settle(common: RunOptions, variant: Variant, file: ConfigFile | None, report
     options = RunOptions(common.data, variant.get("recipe", common.recipe), start, settings)
     if file is not None:
         options, _ = lay_over(file, options)
-    config = settle_options(options, reporter)[1]
+    _, config, opened = settle_options(options, reporter)
     check_ranges(config)
-    return config
+    return config, hash_dataset(open_data(config, Silent(), opened))
 
 
 def name_sweep(common: RunOptions, variants: Sequence[Variant], file: ConfigFile | None, config: RunConfig) -> str:

@@ -1,10 +1,14 @@
 """Images without labels, to be labelled by a teacher and learned from."""
 
+from collections.abc import Sequence
+
 from vitreous.data.config import DataConfig
+from vitreous.data.listing.listing import format_names
 from vitreous.data.listing.scan import Progress, scan, scan_sample
+from vitreous.data.shared_images import Item, find_shared, items
 from vitreous.data.sources.base import Source, refuse_multilabel
 from vitreous.data.sources.digits import DIGITS
-from vitreous.data.sources.files import ScannedListing, build_source, keep_readable
+from vitreous.data.sources.files import ScannedListing, build_source, build_unscanned_source, keep_readable
 from vitreous.data.sources.pseudo_labels import PseudoLabelled, join_pseudo_labelled, read_pseudo_labels
 from vitreous.data.splits import list_splits
 from vitreous.data.synthetic.formula import is_formula
@@ -59,3 +63,25 @@ def open_pseudo_labelled(train: Source, config: DataConfig, decode: DecodeConfig
         f"{len(found.others):,} with their copies; of {found.every:,} examples {found.labelled_of:,} are labelled"
     )
     return found, note
+
+
+def list_held_out(validation: Source, config: DataConfig, decode: DecodeConfig) -> Sequence[Item]:
+    """Return the images that nothing may be learned from: a run's validation images, and those of the data's test split, even if
+    this run doesn't measure them."""
+    if config.path == DIGITS or is_formula(config.path):
+        return items(validation)
+    test = list_splits(expand_home(config.path), optional=True, multilabel=True).test
+    if test is None:
+        return items(validation)
+    return items(validation) + items(build_unscanned_source(test, tuple(sorted(set(test.labels))), decode))
+
+
+def refuse_held_out(found: PseudoLabelled, validation: Source, config: DataConfig, decode: DecodeConfig) -> None:
+    """Refuse to learn from the images that a run, or a test of it, is measured on; raises DataError."""
+    shared = find_shared(items(found.others), list_held_out(validation, config, decode))
+    names = sorted({name for name, held_out in zip(found.others.names, shared, strict=True) if held_out})
+    if names:
+        raise DataError(
+            f"{len(names):,} pseudo-labelled images are among the validation or test images: {format_names(names)}; take them out "
+            f"of {config.pseudo_labels}, or give them 0 copies"
+        )

@@ -1,15 +1,13 @@
 """Find the measured images that the model was trained on, by path or by content of their files."""
 
-import hashlib
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vitreous.data.dataset import Dataset
 from vitreous.data.run_data import read_data_config
-from vitreous.data.sources.base import ArraySource, FileSource, Over, PackedSource, Source
-from vitreous.data.sources.subset import Subset
+from vitreous.data.shared_images import Item, find_shared, items
+from vitreous.data.sources.base import Source
 from vitreous.errors import UserError
 from vitreous.evaluation.refit import read_refit
 from vitreous.image_paths import expand_paths
@@ -17,9 +15,6 @@ from vitreous.images.config import DecodeConfig
 from vitreous.run_folder import read_run
 from vitreous.runtime.display import Shown
 from vitreous.storage.run_config import find_own_run
-
-Item = Path | bytes
-"""An image in comparable form: its file, or its pixels."""
 
 
 @dataclass(frozen=True)
@@ -100,57 +95,3 @@ def count(mine: Sequence[Item], data: Dataset, refitted: bool) -> Overlap | None
     else:
         held_out = [other and not one for one, other in zip(trained, held_out, strict=True)]
     return Overlap(len(mine), sum(trained), sum(held_out), refitted) if any(trained) else None
-
-
-def items(source: Source) -> list[Item]:
-    """Return the comparable form of a source's images, in order; empty for images that are drawn on demand."""
-    if isinstance(source, Over):
-        return items(source.source)
-    if isinstance(source, Subset):
-        inner = items(source.source)
-        return [inner[index] for index in source.indices] if inner else []
-    if isinstance(source, PackedSource):
-        return [Path(source.reader.location, name) for name in source.names]
-    if isinstance(source, FileSource):
-        root = source.root.resolve()
-        return [root / name for name in source.names]
-    if isinstance(source, ArraySource):
-        return [pixels.tobytes() for pixels in source.pixels]
-    return []
-
-
-def find_shared(mine: Sequence[Item], theirs: Sequence[Item]) -> list[bool]:
-    """Return for each image whether it is among others: the same file, or one of the same length and bytes.
-
-    Only files as long as one of the others are read.
-    """
-    known, by_length = set(theirs), defaultdict(list)
-    lengths = {length(item) for item in mine if item not in known} - {-1}
-    for item in theirs:
-        if length(item) in lengths:
-            by_length[length(item)].append(item)
-    hashes = {size: {digest(item) for item in same} for size, same in by_length.items()}
-    return [item in known or digest_among(item, hashes.get(length(item), ())) for item in mine]
-
-
-def digest_among(item: Item, hashes: Iterable[bytes]) -> bool:
-    """Return whether an image's hash is among some; the image is read only if there are any."""
-    return bool(hashes) and digest(item) in hashes
-
-
-def length(item: Item) -> int:
-    """Return an image's size in bytes; -1 for a file that is gone."""
-    if isinstance(item, bytes):
-        return len(item)
-    try:
-        return item.stat().st_size
-    except OSError:
-        return -1
-
-
-def digest(item: Item) -> bytes:
-    """Return the hash of an image's bytes; the hash of nothing for a file that can't be read."""
-    try:
-        return hashlib.blake2b(item if isinstance(item, bytes) else item.read_bytes(), digest_size=16).digest()
-    except OSError:
-        return b""

@@ -37,7 +37,8 @@ class MaskedAutoencoder(Objective):
         seed: for the decoder's initial weights.
 
     Raises:
-        ConfigError: a model that has no patches to hide, or whose blocks need to know where patches are.
+        ConfigError: a model that has no patches to hide, or whose blocks need to know where patches are; patches of one value,
+            normalised.
     """
 
     labelled = False
@@ -56,6 +57,11 @@ class MaskedAutoencoder(Objective):
             raise ConfigError(
                 "a masked autoencoder leaves patches out, and axial attention needs whole rows and columns; "
                 "choose --model.block.attention full, or --recipe masked-patches"
+            )
+        if config.normalise_targets and made.channels * made.patch[0] * made.patch[1] == 1:
+            raise ConfigError(
+                "patches of one grey pixel have no deviation from their own mean, which is what is predicted; choose larger "
+                "patches, or give --objective.no-normalise-targets"
             )
         self.config = config
         patches = made.tokens - made.prefix

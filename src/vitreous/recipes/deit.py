@@ -73,8 +73,8 @@ def deit_iii(options: RecipeOptions) -> RunConfig:
     ViT-B/16 at 224 px, positions for patches alone, layer scale from 1e-4, batch 2048, weight decay 0.05, 5 epochs of warm-up, cosine,
     800 epochs; random area crops, 3-Augment, colour jitter 0.3, mixup 0.8 or cutmix 1.0, three views of each image in a batch,
     stochastic depth by size, no smoothing; evaluated on the whole image. The authors' optimizer is LAMB at 0.003, and they train B at 192 px
-    before 20 epochs at 224; here it is AdamW at DeiT's rate, unless another is named (--optimizer module:Class). On
-    less data the model, the optimizer and the length of recipe `small-vit`, with [class], layer scale and the sigmoids.
+    before 20 epochs at 224; here it is AdamW at DeiT's rate, unless another is named (--optimizer module:Class). In their code both
+    classes of a mixed image have the target 1, here each its share. On less data the model, the optimizer and the length of recipe `small-vit`, with [class], layer scale and the sigmoids.
 
     Reached: by the authors ViT-S 81.4%, B 83.8%, L 84.9% and H 85.2% on ImageNet (their README). Not run here.
     """

@@ -7,6 +7,7 @@ import numpy as np
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
+from vitreous.data.shared_images import find_shared, items
 from vitreous.data.sources.base import Source
 from vitreous.data.sources.pseudo_labels import (
     ClassCount,
@@ -16,10 +17,9 @@ from vitreous.data.sources.pseudo_labels import (
     read_pseudo_labels,
 )
 from vitreous.data.sources.subset import Subset
-from vitreous.data.unlabelled import open_unlabelled
+from vitreous.data.unlabelled import list_held_out, open_unlabelled
 from vitreous.errors import CheckpointError, DataError
 from vitreous.evaluation.accuracy import outputs
-from vitreous.evaluation.overlap import find_shared, items
 from vitreous.metrics.classification import softmax
 from vitreous.predictor import Predictor
 from vitreous.self_training.options import SelfTrainingOptions
@@ -102,8 +102,7 @@ def leave_out_held_out(images: Source, config: RunConfig, reporter: Reporter) ->
     """Return unlabelled images without those that are among the validation or test images, and report how many these are; raises
     DataError if none are left."""
     dataset = open_dataset(take_labelled(config.data), config.decode)
-    held_out = items(dataset.validation) + ([] if dataset.test is None else items(dataset.test))
-    shared = find_shared(items(images), held_out)
+    shared = find_shared(items(images), list_held_out(dataset.validation, config.data, config.decode))
     if not any(shared):
         return images
     said = f"{sum(shared):,} of {len(images):,} unlabelled images are among the validation or test images"

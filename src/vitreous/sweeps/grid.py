@@ -89,10 +89,8 @@ def list_file_variants(path: str) -> list[Variant]:
     """Return the variants of a file of JSON or TOML; raises what `read_grid` and `list_variants` raise."""
     found = list_variants(read_grid(path), path)
     for one in found:
-        if ":" in str(one.get("optimizer.name", "")):  # a file must not choose what code is run
-            raise ConfigError(
-                f"{path} names the optimizer {one['optimizer.name']}; if you trust it, give it with --set optimizer.name="
-            )
+        if ":" in str(name := flatten(one).get("optimizer.name")):  # a file must not choose what code is run
+            raise ConfigError(f"{path} names the optimizer {name}; if you trust it, give it with --set optimizer.name=")
     return found
 
 
@@ -114,6 +112,8 @@ def list_variants(grid: Any, where: str = "grid") -> list[Variant]:
             if not isinstance(one, list | tuple) or not one:
                 raise ConfigError(f"{where}: {name} is {one!r:.80}; it must be a list of values to try")
         check_names(values, where)
+        for name, one in values.items():  # a value may be a whole section
+            check_names(itertools.chain.from_iterable(flatten({name: choice}) for choice in one), where)
         count = 1
         for one in values.values():
             count *= len(one)
@@ -140,7 +140,7 @@ def combine_variants(first: Sequence[Variant], second: Sequence[Variant]) -> lis
     found = [{**one, **other} for one in first for other in second]
     seen: set[str] = set()
     for one in found:
-        key = json.dumps({name: unify(value) for name, value in one.items()}, sort_keys=True)
+        key = json.dumps({name: unify(value) for name, value in flatten(one).items()}, sort_keys=True)
         if key in seen:
             raise ConfigError(f"{format_values(one) or 'the setting'} is tried twice; give each value once")
         seen.add(key)
@@ -155,12 +155,17 @@ def unify(value: Any) -> Any:
 
 
 def take_plain(value: Any) -> Any:
-    """Return a value of Python as JSON has it: a path as text, a number of NumPy's as a number."""
+    """Return a value of Python as JSON has it: a path as text, a number of NumPy's as a number; raises ConfigError."""
+    if isinstance(value, Mapping):
+        return {str(name): take_plain(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
         return [take_plain(one) for one in value]
     if isinstance(value, PurePath):
         return str(value)
-    return value.item() if hasattr(value, "item") else value
+    found = value.item() if getattr(value, "shape", None) == () else value
+    if found is not None and not isinstance(found, bool | int | float | str):
+        raise ConfigError(f"{value!r:.80} can't be tried; give numbers, texts, None, True, False, or lists of these")
+    return found
 
 
 def check_names(names: Iterable[str], where: str) -> None:

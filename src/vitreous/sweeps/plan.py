@@ -18,7 +18,7 @@ from vitreous.settings import refuse_double_keys, to_dict, to_json
 from vitreous.storage.atomic import write_atomically
 from vitreous.storage.hashing import hash_bytes
 from vitreous.storage.presence import path_exists
-from vitreous.storage.run_config import is_run
+from vitreous.storage.run_config import is_run, read_config
 from vitreous.sweeps.grid import Variant, format_value
 from vitreous.training.changes import find_differences, format_differences
 from vitreous.training.config import RunConfig
@@ -27,7 +27,9 @@ PLAN, LOGS = "sweep.json", "logs"
 KEY, VERSION = "vitreous_sweep", 2
 """The key that identifies sweep.json, and its version; version 1 was a search of rates (see `rate_search.py`)."""
 LONGEST = 100
-"""Characters of a run folder's name."""
+"""Characters of a run folder's name, without its hash."""
+SHORT_HASH, LONG_HASH = 6, 32
+"""Digits of that hash: usually, and where two runs would have the same."""
 Figures = dict[str, Any]
 """Of a run that is done: its last evaluation, and under "test" that of the test split; empty where it diverged."""
 
@@ -42,6 +44,8 @@ class SweepCell:
     seed: int
     config: RunConfig
     """Complete."""
+    images: str = ""
+    """Hash of its data, as its run records it."""
 
 
 @dataclass
@@ -83,16 +87,19 @@ class SweepPlan:
         write_atomically(self.folder / PLAN, to_json({KEY: VERSION, "runs": runs}))
 
 
-def build_cells(configs: Sequence[tuple[Variant, RunConfig]], seeds: int) -> list[SweepCell]:
-    """Return the runs of variants with their configurations: each with so many seeds, from the configuration's on."""
-    short = shorten_names([name for variant, _ in configs for name in variant])
-    cells = []
-    for variant, config in configs:
+def build_cells(configs: Sequence[tuple[Variant, RunConfig, str]], seeds: int) -> list[SweepCell]:
+    """Return the runs of variants with their configurations and the hashes of their data: each with so many seeds, from the
+    configuration's on."""
+    short = shorten_names([name for variant, *_ in configs for name in variant])
+    cells: dict[str, SweepCell] = {}
+    for variant, config, images in configs:
         words = [f"{short[name]}={format_value(value)}" for name, value in variant.items()]
         for seed in range(config.seed, config.seed + seeds):
-            name = name_folder(",".join([*words, f"seed={seed}"]))
-            cells.append(SweepCell(name, variant, seed, replace(config, seed=seed)))
-    return cells
+            text = ",".join([*words, f"seed={seed}"])
+            if (name := name_folder(text)) in cells:  # once in thousands of settings
+                name = name_folder(text, LONG_HASH)
+            cells[name] = SweepCell(name, variant, seed, replace(config, seed=seed), images)
+    return list(cells.values())
 
 
 def shorten_names(names: Sequence[str]) -> dict[str, str]:
@@ -106,14 +113,14 @@ def shorten_names(names: Sequence[str]) -> dict[str, str]:
     return {name: end if last.count(end) == 1 else name for name, end in zip(every, last, strict=True)}
 
 
-def name_folder(text: str) -> str:
-    """Return a folder's name for a variant and a seed: with a hash where characters were replaced, so that no two are the same.
+def name_folder(text: str, digits: int = SHORT_HASH) -> str:
+    """Return a folder's name for a variant and a seed: with a hash where characters were replaced.
 
     >>> name_folder("lr=0.001,seed=0"), name_folder("model=S/16")
     ('lr=0.001,seed=0', 'model=S-16-8ac1f2')
     """
     plain = re.sub(r"[^\w.,=+-]", "-", text, flags=re.ASCII)[:LONGEST].strip(".-")
-    return plain if plain == text else f"{plain}-{hash_bytes(text.encode(errors='surrogateescape'))[:6]}"
+    return plain if plain == text else f"{plain}-{hash_bytes(text.encode(errors='surrogateescape'))[:digits]}"
 
 
 def is_sweep(folder: Path) -> bool:
@@ -128,7 +135,7 @@ def open_plan(folder: Path, cells: Sequence[SweepCell]) -> SweepPlan:
     """Return the runs of a sweep with what its folder says is done.
 
     Raises:
-        RunError: it holds something else, can't be read, or has one of these runs with another configuration.
+        RunError: it holds something else, can't be read, or has one of these runs with another configuration or other images.
     """
     plan = SweepPlan(folder, cells)
     path = folder / PLAN
@@ -149,9 +156,22 @@ def open_plan(folder: Path, cells: Sequence[SweepCell]) -> SweepPlan:
                     "with --out"
                 )
             if "reached" in known[cell.name] and is_run(plan.find_run(cell)):
+                check_images(plan, cell)
                 plan.results[cell.name] = dict(known[cell.name]["reached"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, RunError):
             raise
-        raise RunError(f"{path} can't be read: {error!r:.120}; remove it, and it is written again") from error
+        raise RunError(
+            f"{path} can't be read: {error!r:.120}; restore it, or choose another folder with --out"
+        ) from error
     return plan
+
+
+def check_images(plan: SweepPlan, cell: SweepCell) -> None:
+    """Refuse a run that is done with other images than there are now, to which others would be compared; raises RunError."""
+    before = read_config(plan.find_run(cell))["data"]["fingerprint"]
+    if cell.images and before != cell.images:
+        raise RunError(
+            f"the images have changed since {cell.name} in {plan.folder} was trained; restore them, or choose another folder with "
+            "--out"
+        )

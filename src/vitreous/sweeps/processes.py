@@ -37,8 +37,8 @@ class Sharing:
 
     def __post_init__(self) -> None:
         for name, value in (("jobs", self.jobs), ("processes", self.processes)):
-            if not 1 <= value <= MOST:
-                raise ConfigError(f"--{name} is {value}; it must be 1 to {MOST}")
+            if type(value) is not int or not 1 <= value <= MOST:
+                raise ConfigError(f"--{name} is {value!r}; it must be 1 to {MOST}")
 
     @property
     def here(self) -> bool:
@@ -46,15 +46,18 @@ class Sharing:
         return self.jobs == self.processes == 1
 
     def list_variables(self, slot: int, gpus: int) -> dict[str, str]:
-        """Return the environment of the run in a slot: its share of the cores and, where there are enough, its own GPUs.
+        """Return the environment of the run in a slot: its share of the cores and, where there are enough, its own GPUs of those
+        that this process may use.
 
         >>> Sharing(2, 2).list_variables(1, gpus=4)["CUDA_VISIBLE_DEVICES"]
         '2,3'
         """
         found = {"OMP_NUM_THREADS": str(max(1, count_threads() // (self.jobs * self.processes)))}
-        if gpus >= self.jobs * self.processes and "CUDA_VISIBLE_DEVICES" not in os.environ:
+        given = os.environ.get("CUDA_VISIBLE_DEVICES")
+        own = list(map(str, range(gpus))) if given is None else given.split(",")[:gpus]
+        if len(own) >= self.jobs * self.processes:
             first = slot * self.processes
-            found["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(first, first + self.processes)))
+            found["CUDA_VISIBLE_DEVICES"] = ",".join(own[first : first + self.processes])
         return found
 
 

@@ -14,6 +14,7 @@ from vitreous.data.channels import check_same
 from vitreous.data.dataset import Dataset
 from vitreous.data.sources.pseudo_labels import check_proportion
 from vitreous.data.stream.interleaving import count_epoch
+from vitreous.data.unlabelled import refuse_held_out
 from vitreous.errors import ConfigError, OutOfMemory
 from vitreous.images.rendering import check_rendering
 from vitreous.model import count
@@ -134,8 +135,8 @@ def check_kind(config: RunConfig) -> None:
 
 
 def check_pseudo_labels(config: RunConfig, dataset: Dataset) -> None:
-    """Refuse pseudo labels for an objective or a head that can't learn from them, and a batch without their exact
-    proportion; raises ConfigError."""
+    """Refuse pseudo labels for an objective or a head that can't learn from them, of images that are measured, and a batch
+    without their exact proportion; raises ConfigError, DataError."""
     if dataset.pseudo is None:
         return
     if not isinstance(config.objective, ClassifyConfig):
@@ -145,6 +146,7 @@ def check_pseudo_labels(config: RunConfig, dataset: Dataset) -> None:
             "a head by logistic regression learns from labelled images alone; leave out data.pseudo_labels"
         )
     check_proportion(config.batch, config.data.pseudo_ratio)
+    refuse_held_out(dataset.pseudo, dataset.validation, config.data, config.decode)
 
 
 def check_head(config: RunConfig, dataset: Dataset) -> None:

@@ -9,7 +9,7 @@ from vitreous.data.listing.listing import format_names
 from vitreous.data.sources.hub_sets import is_hub_set
 from vitreous.data.sources.objects import is_object
 from vitreous.errors import CheckpointError, ConfigError, DataError, RunError
-from vitreous.run_folder import Run
+from vitreous.run_folder import Run, RunRecord
 from vitreous.storage.presence import path_exists
 from vitreous.storage.relocation import locate
 from vitreous.training.assembly import open_data
@@ -59,9 +59,12 @@ def hash_samples(dataset: Dataset, seed: int) -> dict[str, dict[str, str]]:
     return {name: hash_sample(part, seed) for name, part in dataset.parts.items()}
 
 
-def check_same_data(run: Run, dataset: Dataset) -> None:
-    """Refuse to resume with data other than the run began with, by the scan, or by the contents of a few files;
-    raises RunError."""
+RESTORE = "Restore it, say where it is now (--data PATH), or start a new run with --weights"
+
+
+def check_same_data(run: Run | RunRecord, dataset: Dataset, remedy: str = RESTORE) -> None:
+    """Refuse to go on with data other than the run began with, by the scan, or by the contents of a few files;
+    raises RunError, which ends with the remedy."""
     before = run.config["data"]
     known = before.get("sample") or {}
     parts = dataset.parts
@@ -71,8 +74,7 @@ def check_same_data(run: Run, dataset: Dataset) -> None:
     if before["fingerprint"] != hash_dataset(dataset) or others:
         raise RunError(
             f"the data has changed since this run began: {before['train']:,} + {before['validation']:,} images then, "
-            f"{len(dataset.train):,} + {len(dataset.validation):,} now (or others by name, label or content){which}. "
-            "Restore it, say where it is now (--data PATH), or start a new run with --weights"
+            f"{len(dataset.train):,} + {len(dataset.validation):,} now (or others by name, label or content){which}. {remedy}"
         )
 
 

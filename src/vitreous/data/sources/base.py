@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Int32, Int64
+from jaxtyping import Bool, Int32, Int64, UInt8
 
 from vitreous.data.listing.listing import Reader
 from vitreous.errors import DataError, ImageError
@@ -99,6 +99,10 @@ class PackedSource(ScannedSource):
     reader: Reader = field(kw_only=True)
     numbers: Int64[np.ndarray, " example"] = field(kw_only=True)
     """The number by which the reader knows each."""
+    lengths: Int64[np.ndarray, " example"] = field(kw_only=True)
+    """Bytes of each; 0 where that isn't known before it is read."""
+    digests: UInt8[np.ndarray, "example 16"] | None = None
+    """Hash of each, if the scan knows all of them."""
 
     def read(self, index: int) -> bytes | Pixels[np.ndarray, "row col channel"]:
         """Return an image's bytes or pixels; raises ImageError as `FileSource.read` does."""

@@ -92,15 +92,20 @@ def build_source(
         "label_matrix": label_matrix,
         "filled": sum(record.format.endswith(FILLED) for record in records),
     }
-    return wrap_listing(listing, found)
+    return wrap_listing(listing, found, records)
 
 
-def wrap_listing(listing: Listing, found: dict[str, Any]) -> ScannedSource:
+def wrap_listing(listing: Listing, found: dict[str, Any], records: Sequence[Record] = ()) -> ScannedSource:
     """Return the source of a listing's images, read as files or from packed files; `found`: its other fields."""
     if listing.reader is None:
         return FileSource(**found, root=listing.root)
-    numbers = np.array([row.number for row in listing.rows], np.int64)
-    return PackedSource(**found, reader=listing.reader, numbers=numbers)
+    numbers, lengths = (
+        np.array([getattr(row, name) for row in listing.rows], np.int64) for name in ("number", "bytes")
+    )
+    digests = None
+    if records and all(record.digest for record in records):
+        digests = np.frombuffer(bytes.fromhex("".join(record.digest for record in records)), np.uint8).reshape(-1, 16)
+    return PackedSource(**found, reader=listing.reader, numbers=numbers, lengths=lengths, digests=digests)
 
 
 def build_unscanned_source(listing: Listing, classes: tuple[str, ...], decode: DecodeConfig) -> ScannedSource:
