@@ -10,7 +10,7 @@ from vitreous.model.positions.added import DEFAULT_RULE
 from vitreous.model.resnet_config import BIT_EPSILONS, GROUPS, ROOT, UNITS, ResNetConfig
 from vitreous.weights.families.base import HALF, Family, ForeignModel, get_shape, has_tensor
 from vitreous.weights.families.google.stem import KERNEL
-from vitreous.weights.families.timm.arguments import read_classes, read_pretrained
+from vitreous.weights.families.timm.arguments import read_classes, read_pretrained, refuse_others
 from vitreous.weights.families.timm.vit import complete_transform, name_architecture
 from vitreous.weights.families.timm.write import build_document, build_transform
 from vitreous.weights.files import Weights
@@ -50,6 +50,8 @@ UNIT = (
 TIMM_MARKS = ("stem.conv.weight", "stages.0.blocks.0.conv3.weight", "stages.0.blocks.0.norm3.weight", "norm.weight")
 ELSEWHERE = r"running_mean|^stem\.norm|downsample\.norm|\.se\."
 """Names that timm's other ResNets have."""
+READ = ("in_chans", "num_classes", "global_pool")
+"""Arguments of timm's constructor that tensors show, or that have one possible value here."""
 TIMM_NAMES = {(UNITS[layers], width): f"resnetv2_{layers}x{width}_bit" for layers in (50, 101) for width in (1, 3)}
 TIMM_NAMES |= {(UNITS[152], width): f"resnetv2_152x{width}_bit" for width in (2, 4)}
 
@@ -82,6 +84,7 @@ def interpret_timm(weights: Weights, name: str | None) -> ForeignModel:
     architecture = name_architecture(weights, name)
     if architecture and "_bit" not in architecture:
         raise CheckpointError(f"{where}: {architecture} is not one of BiT's ResNets, which alone vitreous builds")
+    refuse_others(weights, READ, "a ResNet of BiT")
     outputs, channels, *_ = get_shape(tensors, "stem.conv.weight", where)
     given = read_pretrained(weights)
     size = given.get("input_size")

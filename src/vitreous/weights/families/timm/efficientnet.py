@@ -15,6 +15,7 @@ from vitreous.weights.families.timm.arguments import (
     read_images,
     read_pretrained,
     read_size,
+    refuse_others,
 )
 from vitreous.weights.families.timm.vit import complete_transform, name_architecture
 from vitreous.weights.families.timm.write import build_document, build_transform
@@ -33,7 +34,7 @@ MARKS = (
     *("conv_stem.weight", "bn1.running_mean", "conv_head.weight", "bn2.running_mean"),
     *("blocks.0.0.conv_dw.weight", "blocks.0.0.se.conv_reduce.weight", "blocks.1.0.conv_pwl.weight"),
 )
-READ = ("in_chans", "num_classes", "global_pool", "drop_rate", "drop_path_rate")
+READ = ("in_chans", "num_classes", "global_pool")
 """Arguments that tensors show, or no output depends on."""
 
 
@@ -82,12 +83,7 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
             f"nothing beside {where} says whether it is one of timm's tf_efficientnet_* or efficientnet_*, which pad images differently; "
             "say --as timm-efficientnet:tf or --as timm-efficientnet:torch"
         )
-    unknown = [key for key in read_arguments(weights) if key not in READ]
-    if unknown:
-        raise CheckpointError(
-            f"the configuration beside {where} says {', '.join(unknown)} in model_args, which vitreous doesn't know for an EfficientNet; "
-            "its outputs might be others"
-        )
+    refuse_others(weights, READ, "an EfficientNet")
     tensorflow = name == "tf" if name in VARIANTS else match is not None and bool(match["tensorflow"])
     padding = "same" if tensorflow else "symmetric"
     side = SCALINGS[match["size"].upper()].image if match is not None and match["size"].upper() in SCALINGS else 224

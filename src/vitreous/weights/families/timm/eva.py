@@ -21,6 +21,7 @@ from vitreous.weights.families.timm.arguments import (
     read_pooling,
     read_pretrained,
 )
+from vitreous.weights.families.timm import vit
 from vitreous.weights.families.timm.vit import (
     explain_pooling,
     find_pool,
@@ -109,7 +110,8 @@ def recognise(weights: Weights) -> float:
     tensors = weights.tensors
     if "patch_embed.proj.weight" not in tensors or "blocks.0.mlp.fc2.weight" not in tensors:
         return 0.0
-    if not has_tensor(tensors, SIGNS) or has_tensor(tensors, r"relative_position|^mask_token|^storage_tokens"):
+    named = re.search(vit.EVA, str(weights.config.get("architecture", "")))
+    if not (named or has_tensor(tensors, SIGNS)) or has_tensor(tensors, r"relative_position|^mask_token|^storage_tokens"):
         return 0.0
     if "architecture" in weights.config:
         return 2.0

@@ -13,6 +13,7 @@ from vitreous.model.config import Positions, ViTConfig
 from vitreous.weights.families.base import CLASS_OFFSETS, HALF, Family, ForeignModel, find_grid, find_heads, get_shape
 from vitreous.weights.families.timm import vit
 from vitreous.weights.families.timm.arguments import (
+    check_arguments,
     read_arguments,
     read_classes,
     read_details,
@@ -100,7 +101,8 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
         norm_eps=details.get("eps", 1e-6),
         block=vit.read_block(tensors, details, width),
     )
-    assumed += explain_pooling(config, weights) + (() if architecture else (vit.PRE_NORM,))
+    assumed += check_arguments(config, given, where) + explain_pooling(config, weights)
+    assumed += (() if architecture else (vit.PRE_NORM,))
     labels = read_classes(weights, config.classes)
     return ForeignModel(
         config, preprocess(config, read_pretrained(weights), images or HALF), "geometric", tensors, assumed, labels

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.swin_config import SHAPES, SwinConfig, Windows, fit_windows
 from vitreous.weights.families.base import IMAGENET, Family, ForeignModel
@@ -24,6 +23,7 @@ from vitreous.weights.families.timm.arguments import (
     read_images,
     read_pretrained,
     read_size,
+    refuse_others,
 )
 from vitreous.weights.families.timm.vit import complete_transform, name_architecture
 from vitreous.weights.families.timm.write import build_document, build_transform
@@ -83,12 +83,7 @@ def state_shape(weights: Weights, architecture: str) -> StatedShape:
 def interpret(weights: Weights, name: str | None) -> ForeignModel:
     """Read the architecture from shapes, sizes and preprocessing from config.json or the architecture's name."""
     architecture, given = name_architecture(weights, name), read_pretrained(weights)
-    unknown = [key for key in read_arguments(weights) if key not in READ and not key.endswith("_rate")]
-    if unknown:
-        raise CheckpointError(
-            f"the configuration beside {weights.path} says {', '.join(unknown)} in model_args, which vitreous doesn't know for "
-            "a Swin Transformer; its outputs might be others"
-        )
+    refuse_others(weights, READ, "a Swin Transformer")
     stated = state_shape(weights, architecture)
     if len(stated.windows) == 1 and stated.image is not None:  # cut to each stage's map, as timm does
         stages = SwinConfig(image=stated.image, depths=(1,) * 4)

@@ -61,15 +61,18 @@ ARCHITECTURES: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
     (r"dino|mae|ijepa|deit", {}, IMAGENET),
     (r"^vit_base_patch16_gap", {"heads": 16}, IMAGENET),
     (r"^vit_small_resnet", {"heads": 8}, IMAGENET),
-    (r"^test_vit[34]", {"heads": 3}, HALF),
+    (r"^test_vit3", {"heads": 3, "prefix": True}, HALF),
+    (r"^test_vit4", {"heads": 3}, HALF),
     (r"^test_vit", {"heads": 2}, HALF),
     (r"augreg|orig_in21k|vit_", {}, HALF),
 )
 """What an architecture's name says beyond its keys: activation, epsilon, heads, normalisation. The first match
 counts."""
-OTHERS = r"_pe_|_rope"
+EVA = r"^eva(02)?_|dinov3|lingbot|rope_reg"
+"""Architectures of timm's class Eva."""
+OTHERS = rf"_pe_|_rope|{EVA}"
 """Architectures whose tensors have these names but another meaning."""
-FILES = r"(vit|deit3?|test_vit)_\w*\d"
+FILES = r"(vit|deit3?)_\w*\d|test_vit"
 """The start of file names that are timm's names of models."""
 NAMED = "activation, epsilon, mean and deviation of timm's {called}, by the file's name; --as NAME uses another's"
 CLIP_LIKE = "it is one of CLIP's towers: epsilon 1e-5, activation gelu (--as vit_clip_quickgelu takes the other one)"
@@ -125,7 +128,8 @@ def simplify_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def recognise(weights: Weights) -> float:
     """timm's names; certain if a config.json names an architecture."""
     tensors = weights.tensors
-    if not all(name in tensors for name in MARKS) or has_tensor(tensors, ELSEWHERE):
+    named = re.search(EVA, str(weights.config.get("architecture", "")))
+    if named or not all(name in tensors for name in MARKS) or has_tensor(tensors, ELSEWHERE):
         return 0.0
     return 2.0 if "architecture" in weights.config else 1.0
 
@@ -157,7 +161,7 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
         mlp_width=get_shape(tensors, "blocks.0.mlp.fc2.weight", where)[1],
         classes=get_size(tensors, "head.weight", 0),
         pool=find_pool(tensors, weights),
-        pool_prefix=bool(read_arguments(weights).get("pool_include_prefix")) and find_pool(tensors, weights) != "class",
+        pool_prefix=find_pool_prefix(tensors, weights, details),
         class_token="cls_token" in tensors,
         distillation_token="dist_token" in tensors,
         registers=get_size(tensors, "reg_token", 1),
@@ -261,16 +265,22 @@ def find_pool(tensors: Mapping[str, Tensor], weights: Weights, default: Pool | N
     said_there = read_pooling(weights)
     if said_there in POOLS:
         return POOLS[said_there]
-    if said_there:
+    if said_there is not None and (said_there or "head.weight" in tensors):
         raise CheckpointError(f"config.json names the pooling {said_there!r}, which vitreous doesn't have")
     if default is not None:
         return default
     return "class" if "cls_token" in tensors and "fc_norm.weight" not in tensors else "mean"
 
 
+def find_pool_prefix(tensors: Mapping[str, Tensor], weights: Weights, details: Mapping[str, Any]) -> bool:
+    """Return whether prefix tokens are pooled too: from config.json, else as in the architecture of that name."""
+    said = read_arguments(weights).get("pool_include_prefix", details.get("prefix", False))
+    return bool(said) and find_pool(tensors, weights) != "class"
+
+
 def explain_pooling(config: ViTConfig, weights: Weights) -> Notes:
     """Say how the model pools, if only its tensors suggest it."""
-    if read_pooling(weights) or config.pool == "map":
+    if read_pooling(weights) is not None or config.pool == "map":
         return ()
     return (
         "it pools by " + {"class": "[class]"}.get(config.pool, "the mean over the patches, prefix tokens left out"),
