@@ -202,3 +202,20 @@ def test_prefix_tokens_are_pooled_where_the_architecture_does_so(file: str, tmp_
 def test_a_head_over_tokens_that_are_not_pooled_is_refused(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="names the pooling ''"):
         load_foreign(said(saved, tmp_path, global_pool=""))
+
+
+@pytest.mark.parametrize("left_out", [("crop_pct",), ("mean", "std", "interpolation"), ()])
+def test_what_a_transform_leaves_out_is_timms_own_default(
+    left_out: tuple[str, ...], saved: Path, tmp_path: Path
+) -> None:
+    import timm
+    from timm.data import resolve_data_config
+
+    folder = said(saved, tmp_path)
+    document = json.loads((folder / "config.json").read_text())
+    kept = {key: one for key, one in document["pretrained_cfg"].items() if key not in left_out} if left_out else {}
+    (folder / "config.json").write_text(json.dumps(document | {"pretrained_cfg": kept}))
+    theirs = resolve_data_config({}, model=timm.create_model(f"local-dir:{folder}", pretrained=True))
+    ours = load_foreign(folder)[0].preprocess
+    assert (ours.crop, ours.interpolation) == (theirs["crop_pct"], theirs["interpolation"])
+    assert (ours.mean, ours.std) == (tuple(theirs["mean"]), tuple(theirs["std"]))

@@ -13,11 +13,11 @@ from vitreous.weights.families.timm.arguments import (
     read_arguments,
     read_classes,
     read_images,
-    read_pretrained,
     read_size,
     refuse_others,
 )
-from vitreous.weights.families.timm.vit import complete_transform, name_architecture
+from vitreous.weights.families.timm.transform import has_transform, read_transform
+from vitreous.weights.families.timm.vit import name_architecture
 from vitreous.weights.families.timm.write import build_document, build_transform
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Table, count_units
@@ -71,7 +71,7 @@ def recognise(weights: Weights) -> float:
 def interpret(weights: Weights, name: str | None) -> ForeignModel:
     """Read the architecture from shapes, padding and epsilon from its name, images from config.json."""
     tensors, where = weights.tensors, str(weights.path)
-    architecture, given = name_architecture(weights, None if name in VARIANTS else name), read_pretrained(weights)
+    architecture = name_architecture(weights, None if name in VARIANTS else name)
     match = ARCHITECTURE.match(architecture)
     if architecture and match is None:
         raise CheckpointError(
@@ -92,10 +92,14 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
     eps, momentum = NORMS[padding]
     stated = EfficientNetConfig(image=image, padding=padding, norm_eps=eps, norm_momentum=momentum)
     config = read_shape(tensors, NAMES, units, stated, where)
-    usual = PreprocessConfig(size=config.image, crop=0.875, interpolation="bicubic", **IMAGENET)
-    assumed = () if given else ("timm's usual transform: bicubic, crop 0.875, ImageNet's mean and deviation",)
+    usual = PreprocessConfig(size=config.image, rounding="timm", crop=0.875, interpolation="bicubic", **IMAGENET)
+    assumed = (
+        ()
+        if has_transform(weights)
+        else ("timm's usual transform: bicubic, crop 0.875, ImageNet's mean and deviation",)
+    )
     labels = read_classes(weights, config.classes)
-    return ForeignModel(config, complete_transform(given, usual), DEFAULT_RULE, tensors, assumed, labels, COUNTED)
+    return ForeignModel(config, read_transform(weights, usual), DEFAULT_RULE, tensors, assumed, labels, COUNTED)
 
 
 def explain_unwritable(config: EfficientNetConfig) -> str | None:

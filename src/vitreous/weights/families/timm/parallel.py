@@ -7,14 +7,9 @@ from vitreous.errors import CheckpointError
 from vitreous.model.config import BlockConfig, ViTConfig
 from vitreous.weights.families.base import Family, ForeignModel, find_heads, get_shape
 from vitreous.weights.families.timm import vit
-from vitreous.weights.families.timm.arguments import check_arguments, read_arguments, read_classes, read_details, read_pretrained
-from vitreous.weights.families.timm.vit import (
-    explain_pooling,
-    find_pool,
-    name_architecture,
-    preprocess,
-    settle_positions,
-)
+from vitreous.weights.families.timm.arguments import check_arguments, read_arguments, read_classes, read_details
+from vitreous.weights.families.timm.transform import read_vit_transform
+from vitreous.weights.families.timm.vit import explain_pooling, find_pool, name_architecture, settle_positions
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Rule, Table, count_blocks, dense_rules
 
@@ -99,7 +94,7 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
     config, squared = settle_positions(config, tensors, weights)
     assumed = (*usual, *squared, *check_arguments(config, given, where), *explain_pooling(config, weights))
     assumed += () if architecture else ("activation gelu, epsilon 1e-6, mean and deviation 0.5",)
-    images = preprocess(config, read_pretrained(weights), images)
+    images = read_vit_transform(weights, config, images)
     return ForeignModel(config, images, "bicubic-antialias", tensors, assumed, read_classes(weights, config.classes))
 
 

@@ -19,10 +19,10 @@ from vitreous.weights.families.timm.arguments import (
     read_details,
     read_grid,
     read_images,
-    read_pretrained,
     read_size,
 )
-from vitreous.weights.families.timm.vit import explain_pooling, find_pool, name_architecture, preprocess
+from vitreous.weights.families.timm.transform import read_vit_transform
+from vitreous.weights.families.timm.vit import explain_pooling, find_pool, name_architecture
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Rule, Table, count_blocks, dense_rules
 
@@ -102,10 +102,10 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
         block=vit.read_block(tensors, details, width),
     )
     assumed += check_arguments(config, given, where) + explain_pooling(config, weights)
-    assumed += (() if architecture else (vit.PRE_NORM,))
+    assumed += () if architecture else (vit.PRE_NORM,)
     labels = read_classes(weights, config.classes)
     return ForeignModel(
-        config, preprocess(config, read_pretrained(weights), images or HALF), "geometric", tensors, assumed, labels
+        config, read_vit_transform(weights, config, images or HALF), "geometric", tensors, assumed, labels
     )
 
 

@@ -18,17 +18,11 @@ from vitreous.weights.families.timm.arguments import (
     read_arguments,
     read_classes,
     read_details,
-    read_pretrained,
     read_size,
 )
 from vitreous.weights.families.timm.eva import read_block
-from vitreous.weights.families.timm.vit import (
-    explain_pooling,
-    find_pool,
-    name_architecture,
-    preprocess,
-    settle_positions,
-)
+from vitreous.weights.families.timm.transform import read_vit_transform
+from vitreous.weights.families.timm.vit import explain_pooling, find_pool, name_architecture, settle_positions
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Rule, Table, count_blocks, dense_rules
 
@@ -163,7 +157,7 @@ def read_architecture(weights: Weights, tensors: dict[str, Tensor], architecture
     assumed += (*usual, *squared, *check_arguments(config, given, where), *explain_pooling(config, weights))
     if named == "pe" and tuple(config.grid) == config.rotary.reference:
         assumed += (f"angles as trained on a grid of {config.grid}",)
-    images = preprocess(config, read_pretrained(weights), line.images)
+    images = read_vit_transform(weights, config, line.images)
     return ForeignModel(config, images, "bicubic-antialias", tensors, assumed, read_classes(weights, config.classes))
 
 

@@ -8,7 +8,6 @@ from typing import Any, Literal
 from torch import Tensor
 
 from vitreous.errors import CheckpointError
-from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import BlockConfig, Pool, ViTConfig
 from vitreous.shapes import Size
 from vitreous.weights.families.base import (
@@ -31,10 +30,10 @@ from vitreous.weights.families.timm.arguments import (
     read_grid,
     read_images,
     read_pooling,
-    read_pretrained,
     read_size,
 )
 from vitreous.weights.families.timm.hybrid import read_channels, read_stem, stem_rules
+from vitreous.weights.families.timm.transform import read_vit_transform
 from vitreous.weights.families.timm.write import explain_unwritable, sidecars
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Rule, Table, build_leading_layout, convolution_rules, count_blocks, dense_rules
@@ -179,7 +178,7 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
         *check_arguments(config, read_arguments(weights), where),
         *explain_pooling(config, weights),
     )
-    images = preprocess(config, read_pretrained(weights), images)
+    images = read_vit_transform(weights, config, images)
     return ForeignModel(
         config, images, "bicubic-antialias", tensors, assumed + named, read_classes(weights, config.classes)
     )
@@ -340,41 +339,6 @@ def list_kinds(config: ViTConfig, patches_only: bool | None) -> dict[int, Litera
         return {0: "patches"}
     named = config.prefix - config.registers
     return {named: "class" if config.registers else "all"} | ({0: "patches"} if named else {}) | {config.prefix: "all"}
-
-
-KERNELS = ("bicubic", "bilinear", "nearest", "lanczos")
-"""Kernels of theirs that are supported."""
-RESIZES: dict[Any, Literal["squash", "border"]] = {"squash": "squash", "border": "border"}
-"""Names of their crop_mode; anything else means center, as in timm."""
-
-
-def complete_transform(given: Mapping[str, Any], usual: PreprocessConfig) -> PreprocessConfig:
-    """Return the evaluation transform in pretrained_cfg; missing settings, and an unsupported kernel, are the usual ones."""
-    kernel = given.get("interpolation")
-    return replace(
-        usual,
-        resize=RESIZES.get(given.get("crop_mode"), "short"),
-        rounding="timm",
-        crop=float(given.get("crop_pct") or usual.crop),
-        interpolation=kernel if kernel in KERNELS else usual.interpolation,
-        mean=tuple(given.get("mean") or usual.mean),
-        std=tuple(given.get("std") or usual.std),
-    )
-
-
-def preprocess(config: ViTConfig, given: Mapping[str, Any], images: Mapping[str, Any]) -> PreprocessConfig:
-    """Return the evaluation transform: from pretrained_cfg if it is there, else the one of the name."""
-    images = dict(images)
-    interpolation = given.get("interpolation", "bicubic")
-    return PreprocessConfig(
-        size=tuple(config.image),
-        resize=RESIZES.get(given.get("crop_mode"), "short"),
-        rounding="timm",
-        crop=float(given.get("crop_pct") or images.get("crop", 0.9)),
-        interpolation=interpolation if interpolation in KERNELS else "bicubic",
-        mean=tuple(given.get("mean") or images["mean"]),
-        std=tuple(given.get("std") or images["std"]),
-    )
 
 
 FAMILY = Family(
