@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from vitreous.images.config import PreprocessConfig
-from vitreous.model.swin_config import SHAPES, SwinConfig, Windows, fit_windows
+from vitreous.model.swin_config import SHAPES, SwinConfig, Windows
 from vitreous.weights.families.base import IMAGENET, Family, ForeignModel
 from vitreous.weights.families.swin import (
     AUTHORS,
@@ -13,6 +13,7 @@ from vitreous.weights.families.swin import (
     RESIZE,
     StatedShape,
     build_table,
+    cut_windows,
     is_swin,
     read_config,
 )
@@ -85,8 +86,8 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
     refuse_others(weights, READ, "a Swin Transformer")
     stated = state_shape(weights, architecture)
     if len(stated.windows) == 1 and stated.image is not None:  # cut to each stage's map, as timm does
-        stages = SwinConfig(image=stated.image, depths=(1,) * 4)
-        stated = replace(stated, windows=fit_windows(stages, stated.windows[0]))
+        windows = cut_windows(weights.tensors, NAMES, stated.image, stated.windows[0])
+        stated = replace(stated, windows=windows)
     config, assumed = read_config(weights, NAMES, stated)
     crop = 1.0 if min(config.image) >= 384 else 0.9
     usual = PreprocessConfig(size=config.image, rounding="timm", crop=crop, interpolation="bicubic", **IMAGENET)
