@@ -19,6 +19,7 @@ FIXED = (
     "positions",
     "position_placement",
     "positioned_tokens",
+    "patch_norm",
     "rotary",
     "patch_bias",
     "embed_norm",

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from vitreous.errors import CheckpointError
@@ -36,7 +37,15 @@ from vitreous.weights.families.timm.hybrid import read_channels, read_stem, stem
 from vitreous.weights.families.timm.transform import read_vit_transform
 from vitreous.weights.families.timm.write import explain_unwritable, sidecars
 from vitreous.weights.files import Weights
-from vitreous.weights.mapping import Rule, Table, build_leading_layout, convolution_rules, count_blocks, dense_rules
+from vitreous.weights.mapping import (
+    Layout,
+    Rule,
+    Table,
+    build_leading_layout,
+    convolution_rules,
+    count_blocks,
+    dense_rules,
+)
 
 ELSEWHERE = r"^(decoder|mask_token|rope|teacher|storage_tokens|register_tokens)|^blocks\.0\.(gamma_1|attn\.q_bias)|relative_pos|rel_pos\."
 """Names that no variant of timm's ViT that is read here has."""
@@ -91,7 +100,7 @@ def table(config: ViTConfig) -> Table:
         Rule("class_token", ("cls_token",), build_leading_layout(2)),
         Rule("distillation_token", ("dist_token",), build_leading_layout(2)),
         Rule("registers", ("reg_token",), build_leading_layout(1)),
-        Rule("positions.embedding", ("pos_embed",), build_leading_layout(1)),
+        Rule("positions.embedding", ("pos_embed",), build_position_layout(config)),
         *dense_rules("embed_norm", "norm_pre"),
         *dense_rules("blocks.{i}.attention_norm", "blocks.{i}.norm1"),
         *dense_rules("blocks.{i}.attention.qkv", "blocks.{i}.attn.qkv"),
@@ -117,6 +126,18 @@ def table(config: ViTConfig) -> Table:
         *dense_rules("head", "head"),
         *dense_rules("distillation_head", "head_dist"),
     ]
+
+
+def build_position_layout(config: ViTConfig) -> Layout:
+    """Return the layout of positions; where registers have none, those written for them are zeros, which add nothing."""
+    plain, named = build_leading_layout(1), config.prefix - config.registers
+    if config.positioned_tokens != "class" or not config.registers:
+        return plain
+
+    def write(ours: Tensor) -> Tensor:
+        return plain.write(torch.cat([ours[:named], ours.new_zeros(config.registers, config.width), ours[named:]]))
+
+    return Layout(plain.read, write)
 
 
 def simplify_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
