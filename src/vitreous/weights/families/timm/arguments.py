@@ -10,6 +10,7 @@ from vitreous.shapes import Size
 from vitreous.weights.families.base import Notes, count_places
 from vitreous.weights.families.timm.write import ACTIVATIONS, build_arguments
 from vitreous.weights.files import Weights
+from vitreous.weights.labels import clean_labels
 
 READ = ("img_size", "no_embed_class", "global_pool", "num_classes")
 """Arguments that the readers use; the head's rows give its number of classes."""
@@ -67,8 +68,8 @@ def read_classes(weights: Weights, count: int) -> tuple[str, ...]:
     given = read_pretrained(weights)
     names = weights.config.get("label_names") or given.get("label_names") or given.get("labels") or ()
     if isinstance(names, Mapping):
-        names = [names.get(str(number)) for number in range(count)] if len(names) == count else ()
-    return tuple(map(str, names)) if len(names) == count and None not in names else ()
+        names = [names.get(str(number)) for number in range(len(names))]
+    return clean_labels(names, count) if isinstance(names, (list, tuple)) else ()
 
 
 def read_size(value: Any) -> tuple[int, int] | None:
@@ -76,6 +77,8 @@ def read_size(value: Any) -> tuple[int, int] | None:
     if not value:
         return None
     rows, cols = (value, value) if isinstance(value, int) else value
+    if min(int(rows), int(cols)) < 1:
+        raise CheckpointError(f"config.json names a size of {rows}x{cols}; rows and columns are at least 1 each")
     return int(rows), int(cols)
 
 
