@@ -150,6 +150,7 @@ OF_OTHER_CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
     "temperature of EVA-02": ("eva02_tiny_patch14_224", {"rope_temperature": 100.0}),
     "gate": ("aimv2_large_patch14_224", {"act_layer": "gelu"}),
     "features of a Swin": ("swin_tiny_patch4_window7_224", {"global_pool": "max"}),
+    "no pooling under a head": ("swin_tiny_patch4_window7_224", {"global_pool": ""}),
     "features of an EfficientNet": ("efficientnet_b0", {"global_pool": "max"}),
     "features of BiT": ("resnetv2_50x1_bit", {"global_pool": "max"}),
     "activation of BiT": ("resnetv2_50x1_bit", {"act_layer": "silu"}),

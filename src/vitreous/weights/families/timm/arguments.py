@@ -56,7 +56,8 @@ def refuse_others(weights: Weights, known: Collection[str], what: str) -> None:
             f"the configuration beside {weights.path} says {', '.join(unknown)} in model_args, which vitreous doesn't know for "
             f"{what}; its outputs might be others"
         )
-    if read_pooling(weights) not in (None, "avg"):
+    headed = any(name in weights.tensors for name in ("head.fc.weight", "classifier.weight"))
+    if read_pooling(weights) not in ((None, "avg") if headed else (None, "avg", "")):
         raise CheckpointError(
             f"the configuration beside {weights.path} says global_pool {read_pooling(weights)!r}, but vitreous pools {what} by the mean "
             "('avg') alone"
