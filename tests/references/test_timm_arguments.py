@@ -220,3 +220,11 @@ def test_what_a_transform_leaves_out_is_timms_own_default(
     ours = load_foreign(folder)[0].preprocess
     assert (ours.crop, ours.interpolation) == (theirs["crop_pct"], theirs["interpolation"])
     assert (ours.mean, ours.std) == (tuple(theirs["mean"]), tuple(theirs["std"]))
+
+
+def test_a_bare_file_called_as_beit3_has_its_epsilon(tmp_path: Path) -> None:
+    model = timms("beit3_base_patch16_224")
+    folder, report = load_foreign(written(model.state_dict(), tmp_path, "beit3_base_patch16_224.bin"), WIDE)
+    assert folder.model.config.norm_eps == 1e-5
+    assert difference(folder.model, model) < CLOSE
+    assert any("beit3_base_patch16_224, by the file's name" in note for note in report.assumed)
