@@ -223,7 +223,7 @@ def pool(plan: CrossValidation, out: Path) -> dict[str, float]:
     logits, labels = (np.concatenate([getattr(one, name) for one in parts]) for name in ("logits", "labels"))
     temperature = fit_held_out_temperature(logits, labels)
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text)
     writer.writerow(["path", "label", "prediction", *(f"probability of {name}" for name in classes), "fold"])
     for fold, part in enumerate(parts):
         probabilities = softmax(part.logits.astype(np.float64) / temperature)

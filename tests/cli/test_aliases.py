@@ -118,6 +118,12 @@ def test_one_side_stands_for_a_square():
     assert translate_arguments("train", ["data", "--image", "48", "64"]) == ["data", "--image", "48", "64"]
 
 
+def test_a_models_name_may_be_that_of_an_option(here):
+    (here / "run").mkdir()
+    assert translate_arguments("serve", ["batch=run", "keys=run", "queue=3"]) == ["batch=run", "keys=run", "--queue=3"]
+    assert translate_arguments("predict", ["run", "a.png", "batch=run"])[-1] == "--batch=run"
+
+
 def test_a_file_whose_name_has_an_equals_sign_is_a_file(here):
     (here / "seed=3").mkdir()
     assert translate_arguments("train", ["seed=3", "--out=a=b", "--recipe", "small=x"]) == [

@@ -101,6 +101,16 @@ def test_formats_and_the_page(vitreous, trained, images, here):
     vitreous("similar", "copy.png", "--in", "f.npz", "--out", "page").refused("page is not empty")
 
 
+def test_names_with_a_carriage_return_stay_one_cell(vitreous, trained, here, monkeypatch):
+    (here / "odd").mkdir()
+    for name in ("a\rb.png", "c.png"):
+        write(here / "odd" / name, encoded(picture(len(name), 9, 9, 1)))
+    vitreous("embed", trained, "odd", "--out", "f.npz").worked()
+    said = vitreous("similar", "odd/c.png", "--in", "f.npz", "--format", "csv").worked()
+    rows = list(csv.reader(io.StringIO(said, newline="")))
+    assert {row[0] for row in rows[1:]} <= {"odd/a\rb.png", "odd/c.png"} and {len(row) for row in rows} == {2}
+
+
 def test_from_python(trained, images):
     model = vitreous.load(trained)
     found = vitreous.embed(model, images, cache=False)

@@ -131,6 +131,7 @@ def test_below_the_threshold_is_unknown_in_every_format(vitreous, trained, image
 
 
 def test_folders_for_labels_that_no_folder_can_have():
+    assert list(name_folders([" ..", " .", "\t../up", " a "]).values()) == ["_.", "_", "_._up", "a"]
     names = name_folders(["a/b", "a_b", "..", "A_b", ".hidden", "x" * 400, "\ud800", "", "plain"])
     assert list(names.values()) == ["a_b", "a_b-2", "_.", "A_b-3", "_hidden", "x" * 200, "_", "_-2", "plain"]
 

@@ -14,6 +14,7 @@ from tests.serving.conftest import draw_image, refused
 import vitreous
 from vitreous.insight.attention import compute_attention_maps
 from vitreous.insight.explanation import open_inside
+from vitreous.serving import maps
 
 PNG = draw_image(5)
 FILES = [("images", ("a.png", PNG)), ("images", ("b.png", draw_image(6)))]
@@ -89,6 +90,32 @@ def test_a_picture_is_the_overlay(client, predictor):
 )
 def test_maps_that_there_are_not(client, options, kind, words):
     refused(client.post("/v1/explain", content=PNG, headers=KIND, params=options), 422, kind, words)
+
+
+def test_images_pass_in_batches_and_their_numbers_have_a_limit(folder, monkeypatch):
+    """As many at a time as elsewhere, with the maps of one pass."""
+    passes, compute = [], maps.look_at
+
+    def watch(ready, pixels, options):
+        passes.append(len(pixels))
+        return compute(ready, pixels, options)
+
+    monkeypatch.setattr(maps, "look_at", watch)
+    files = [("images", (f"{place}.png", PNG)) for place in range(3)]
+    found = []
+    for batch in (8, 2):
+        with vitreous.serve(folder, port=0, batch=batch) as service:
+            answer = httpx.post(service.url + "/v1/explain", files=files, params={"method": "attention"}, verify=False)
+            assert answer.status_code == 200
+            found.append([one["map"] for one in answer.json()["explanations"]])
+            with monkeypatch.context() as changed:
+                changed.setattr("vitreous.serving.maps.MOST_NUMBERS", np.size(found[0]))
+                said = httpx.post(
+                    service.url + "/v1/explain", files=files, params={"method": "attention"}, verify=False
+                )
+            refused(said, 422, "invalid-parameter", f"above the limit of {np.size(found[0])}; send fewer images")
+    assert passes == [3, 3, 2, 1, 2, 1]
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-4)
 
 
 def test_weights_of_all_patches_have_a_limit(client, predictor, monkeypatch):

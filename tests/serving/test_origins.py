@@ -48,5 +48,13 @@ def test_every_origin_may_be_allowed(folder):
     with vitreous.serve(folder, port=0, allow_origin=options.allow_origin) as service:
         answer = httpx.post(service.url + "/v1/predict", content=PNG, headers=foreign, verify=False)
         assert answer.status_code == 200 and answer.headers["access-control-allow-origin"] == "*"
-    named = parse(Serve, [str(folder), "--allow-origin", "https://a.example", "http://[::1]:80"], "serve").allow_origin
-    assert [check_origin(one) for one in named] == ["https://a.example", "http://[::1]:80"]
+    given = [
+        "https://a.example",
+        "http://[::1]:8080",
+        "HTTP://[::1]:80",
+        "https://A.example:443",
+        "https://a.example:80",
+    ]
+    named = parse(Serve, [str(folder), "--allow-origin", *given], "serve").allow_origin
+    browsers = ["https://a.example", "http://[::1]:8080", "http://[::1]", "https://a.example", "https://a.example:80"]
+    assert [check_origin(one.replace("HTTP", "http")) for one in named] == browsers

@@ -21,7 +21,7 @@ from vitreous.errors import ConfigError
 from vitreous.predictor import Predictor
 from vitreous.runtime.packages import require_packages
 from vitreous.serving.options import ModelSource, ServiceOptions
-from vitreous.serving.sockets import LOOPBACK, format_url, listen, raise_file_limit
+from vitreous.serving.sockets import format_url, is_loopback, listen, raise_file_limit
 from vitreous.storage.presence import path_exists
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}")
 NAMED = re.compile(rf"({NAME.pattern})=(.+)", re.DOTALL)
 """A model with its name before it, in text."""
 KEYS_VARIABLE = "VITREOUS_API_KEYS"
+REMARK = re.compile(r"(^|\s)#.*")
 LEAST_KEY = 16
 """Characters of an API key."""
 
@@ -152,7 +153,7 @@ def run(
 
     set_up_logs(options.log)
     raise_file_limit()
-    if options.host not in LOOPBACK and not options.keys:
+    if not is_loopback(options.host) and not options.keys:
         LOG.warning(
             "anyone who can reach this address may use the service; --keys FILE demands a key, --host 127.0.0.1 keeps it to this machine"
         )
@@ -242,7 +243,8 @@ def check_origin(origin: str) -> str:
         raise ConfigError(
             f"{origin!r} is not an origin; expected one such as https://example.com, without a path, or * for every one"
         )
-    return origin.lower()
+    scheme = origin.partition(":")[0].lower()
+    return origin.lower().removesuffix({"http": ":80", "https": ":443"}.get(scheme, ""))  # browsers leave these out
 
 
 def read_keys(keys: str | Path | Sequence[str] | None) -> tuple[str, ...]:
@@ -266,7 +268,7 @@ def read_keys(keys: str | Path | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def read_key_file(path: Path) -> list[str]:
-    """Return the keys of a file, one a line, # before remarks; raises ConfigError."""
+    """Return the keys of a file, one a line; # at a line's beginning or behind a space begins a remark. Raises ConfigError."""
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
@@ -278,7 +280,7 @@ def read_key_file(path: Path) -> list[str]:
         raise ConfigError(
             f"can't read the keys in {path}: {getattr(error, 'strerror', None) or 'it is not text'}"
         ) from error
-    found = [key for line in lines if (key := line.partition("#")[0].strip())]
+    found = [key for line in lines if (key := REMARK.sub("", line).strip())]
     if not found:
         raise ConfigError(f"{path} holds no key; write one on each line, for example from: openssl rand -hex 32")
     return found

@@ -261,7 +261,7 @@ def name_folders(labels: Sequence[str]) -> dict[str, str]:
     names: dict[str, str] = {}
     used: set[str] = set()
     for label in labels:
-        whole = NOT_IN_NAMES.sub("_", label).strip() or "_"
+        whole = NOT_IN_NAMES.sub("_", label.strip()) or "_"
         plain = os.fsdecode(os.fsencode(whole)[:STEM])
         name = next(
             name for name in (number_name(plain, number, "") for number in count(1)) if name.casefold() not in used

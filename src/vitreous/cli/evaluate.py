@@ -2,13 +2,14 @@
 
 import json
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitreous.api.names import name_model
 from vitreous.cli.load_model import open_classifier, open_model, tell_engine
 from vitreous.cli.options.evaluate import FINE_TUNE, Evaluate, check
-from vitreous.cli.output import free_or_named, result_file, write_file
+from vitreous.cli.output import choose_stream, free_or_named, result_file, write_file
 from vitreous.cli.parse import parse
 from vitreous.evaluation.probes.options import PROBES
 from vitreous.training.progress import reporter
@@ -28,7 +29,7 @@ def evaluate(arguments: list[str]) -> int:
     out = choose_folder(options)
     if options.json:
         result_file(options.json, options.overwrite, "--json")
-    display = reporter()
+    display = reporter(choose_stream(options.json))
     try:
         measure = benchmark if options.benchmark else probe if options.protocol in PROBES else accuracy
         found = measure(options, display)
@@ -37,13 +38,14 @@ def evaluate(arguments: list[str]) -> int:
     if (signal := getattr(found, "signal", None)) is not None:
         print("interrupted; the same command continues from here")
         return 128 + signal
-    print(found)
-    print(f"\nreport: {found.save(out)}")
+    say = partial(print, file=choose_stream(options.json))
+    say(found)
+    say(f"\nreport: {found.save(out)}")
     if options.json:
         write_file(options.json, json.dumps(found.to_dict(), indent=1) + "\n")
-        print(f"all {'metrics' if measure is accuracy else 'numbers'} are in {options.json}")
+        say(f"all {'metrics' if measure is accuracy else 'numbers'} are in {options.json}")
     verb = "embed" if options.protocol in PROBES else "predict"  # a probed model may have no head
-    print(f"next: vitreous {verb} {shlex.quote(options.model)} IMAGES...")
+    say(f"next: vitreous {verb} {shlex.quote(options.model)} IMAGES...")
     return 0
 
 

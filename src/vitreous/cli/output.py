@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -47,6 +47,14 @@ def result_file(named: str, overwrite: bool, option: str = "--out") -> Path:
         raise ConfigError(f"{path} is there already; name another file with {option}, or add --overwrite to replace it")
     check_writable(path, folder)
     return path
+
+
+def choose_stream(named: str | None) -> IO[str]:
+    """Return where messages go: standard output, unless that is the very file that holds the results."""
+    with suppress(OSError, ValueError):
+        if named is not None and os.path.samestat(os.fstat(sys.stdout.fileno()), Path(named).stat()):
+            return sys.stderr
+    return sys.stdout
 
 
 def free_file(stem: str, extension: str) -> Path:

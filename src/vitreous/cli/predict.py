@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vitreous.cli.cluster_job import check_place
 from vitreous.cli.load_model import open_classifier, tell_engine
 from vitreous.cli.options.predict import Predict
-from vitreous.cli.output import is_replaceable, output, result_file
+from vitreous.cli.output import choose_stream, is_replaceable, output, result_file
 from vitreous.cli.parse import parse
 from vitreous.cli.prediction_formats import WRITERS, Layout, choose_format, suggest_reading
 from vitreous.cli.prediction_job import PART, PredictionJob, describe_job, is_own
@@ -64,8 +64,8 @@ def predict(arguments: list[str]) -> int:
     report_end(options, passed, filled, (done, broken))
     if options.out:
         reading = suggest_reading(format, options.out, "labels" if predictor.folder.multilabel else "label")
-        print(f"{done:,} predictions are in {options.out}")
-        print(f"next: {reading}" if reading else f"next: vitreous explain {shlex.quote(options.model)} IMAGES...")
+        following = f"next: {reading}" if reading else f"next: vitreous explain {shlex.quote(options.model)} IMAGES..."
+        print(f"{done:,} predictions are in {options.out}\n{following}", file=choose_stream(options.out))
     if sorter is not None:
         print("\n".join(map(escape, str(sorter.result).splitlines())), file=sys.stdout if options.out else sys.stderr)
     return 1 if broken or (sorter is not None and sorter.failed) else 0

@@ -27,7 +27,7 @@ def similar(arguments: list[str]) -> int:
     if options.format == "csv":
         show = escape if sys.stdout.isatty() else str
         rows = [list(found.columns), *zip(*found.columns.values(), strict=True)]
-        csv.writer(sys.stdout, lineterminator="\n").writerows([show(str(cell)) for cell in row] for row in rows)
+        csv.writer(sys.stdout).writerows([show(str(cell)) for cell in row] for row in rows)
     elif options.format == "jsonl":
         for row in found.rows:
             print(encode_line(row, sys.stdout))

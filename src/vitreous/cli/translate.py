@@ -119,6 +119,8 @@ def split_argument(words: Words, argument: str) -> tuple[str | None, str | None]
     An existing file with a name like key=value is a file. An unknown short option is left for the command to refuse.
     """
     match = None if argument.startswith("-") or path_exists(argument) else KEY_VALUE.fullmatch(argument)
+    if match is not None and words.command in NAMING and path_exists(match["value"]):
+        return None, None
     if match is not None:
         name, value = f"--{match['key']}", match["value"]
     elif argument.startswith("--") or argument.partition("=")[0] in RENAMED:

@@ -100,6 +100,8 @@ class PageFiles(StaticFiles):
     async def get_response(self, path: str, scope: Any) -> Response:
         """Return the answer of a file; raises HTTPException: 404 where there is none, whatever the method."""
         found = await super().get_response(path, {**scope, "method": "GET"})
+        if found.status_code in range(300, 400):  # to an address that names the client's Host
+            raise HTTPException(404)
         return found if scope["method"] == "GET" else await super().get_response(path, scope)
 
 

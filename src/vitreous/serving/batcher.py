@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,7 +104,8 @@ class Batcher:
                         one.future.set_exception(error)
                 continue
             took = time.monotonic() - began
-            self.observe(len(group), took)
+            with suppress(OSError):  # what is measured is no reason to answer nobody
+                self.observe(len(group), took)
             for one, row in zip(group, rows, strict=True):
                 if not one.future.done():
                     one.future.set_result(Answer(row, began - one.arrived, took, len(group)))

@@ -19,6 +19,8 @@ TAKEN = (
     "an image as it is (image/jpeg, image/png, ..., application/octet-stream), multipart/form-data, or application/json"
 )
 LONGEST_NAME = 100
+LONGEST_PATH = 4096
+"""Characters of a name that are looked at, its last ones: a body may hold tens of millions."""
 MARKS_AN_IMAGE = 200
 """Brackets and commas of JSON that an image may take, its name's and data URI's own included."""
 DATA_URI = re.compile(r"data:[\w.+/-]*(;[\w.+-]+=[\w.+-]+)*;base64,")
@@ -62,7 +64,7 @@ def read_uploads(body: bytes, content_type: str, most: int) -> list[Upload]:
 
 def shorten_name(name: str, number: int) -> str:
     """Return a file's name without folders and control characters; "image 2" if nothing is left."""
-    last = re.split(r"[/\\]", strip_hidden(name))[-1].strip()
+    last = re.split(r"[/\\]", strip_hidden(name[-LONGEST_PATH:]))[-1].strip()
     return last[:LONGEST_NAME] if last not in ("", ".", "..") else f"image {number}"
 
 

@@ -52,7 +52,15 @@ async def read_explain_options(
 def explain_images(loaded: Loaded, images: list[Ready], wanted: ExplainOptions) -> dict[str, Any] | bytes:
     """Return what is said of the images' maps, or the bytes of one image's; raises Problem, ConfigError."""
     from vitreous.insight.methods import MapOptions
-    from vitreous.serving.maps import MOST_NUMBERS, compute_maps, describe_maps, draw_map
+    from vitreous.serving.maps import (
+        MOST_NUMBERS,
+        check_weights,
+        compute_maps,
+        count_numbers,
+        describe_maps,
+        draw_map,
+        join_maps,
+    )
     from vitreous.serving.page_contents import MOST_WEIGHTS
 
     pixels = [one.pixels for one in images if one.pixels is not None]
@@ -67,7 +75,20 @@ def explain_images(loaded: Loaded, images: list[Ready], wanted: ExplainOptions) 
         )
     options = MapOptions(wanted.method, wanted.layer, wanted.head, wanted.target)
     most = MOST_NUMBERS if wanted.format == "json" else MOST_WEIGHTS
-    found = compute_maps(loaded.predictor, np.stack(pixels), options, wanted.query, most)
+    if wanted.query == "all":
+        check_weights(loaded.predictor, len(pixels), most)
+    each = loaded.batcher.most
+    found = join_maps(
+        [
+            compute_maps(loaded.predictor, np.stack(pixels[start : start + each]), options, wanted.query, most)
+            for start in range(0, len(pixels), each)
+        ]
+    )
+    if wanted.format == "json" and wanted.query != "all" and count_numbers(found) > MOST_NUMBERS:
+        raise Problem(
+            "invalid-parameter",
+            f"these maps have {count_numbers(found):,} numbers, above the limit of {MOST_NUMBERS:,}; send fewer images, or ask for npy",
+        )
     if wanted.format == "png":
         return draw_map(loaded.predictor, pixels[0], found.maps[0])
     if wanted.format == "npy":

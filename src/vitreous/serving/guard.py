@@ -23,7 +23,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
-ID = re.compile(r"[\w.-]{1,64}")
+ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 """Request ids that are taken over from whoever asks."""
 GUARDED = ("/v1/", "/metrics")
 """What needs a key, where there are keys."""
@@ -151,10 +151,11 @@ class Guard:
         """Count and log a request to one of the service's addresses."""
         exchange.route = route
         took = time.monotonic() - exchange.began
-        self.measurements.requests.labels(exchange.route, str(exchange.status)).inc()
-        self.measurements.seconds.labels(exchange.route).observe(took)
-        if exchange.problem:
-            self.measurements.problems.labels(exchange.problem).inc()
+        with suppress(OSError):  # where others removed the files of several processes' measurements
+            self.measurements.requests.labels(exchange.route, str(exchange.status)).inc()
+            self.measurements.seconds.labels(exchange.route).observe(took)
+            if exchange.problem:
+                self.measurements.problems.labels(exchange.problem).inc()
         if self.options.log:
             LOG.info("request", extra={"facts": exchange.describe()})
 

@@ -1,5 +1,6 @@
 """Maps of where a model looks in the images of a request: by any method, or what one patch attends to."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,7 +13,6 @@ from vitreous.insight.attention import compute_attention_maps, resolve_index
 from vitreous.insight.explanation import Opened, array, look_at, open_inside
 from vitreous.insight.methods import MapOptions, settle_options
 from vitreous.insight.tokens import require_vit
-from vitreous.model.vit import ViT
 from vitreous.predictor import Predictor
 
 Query = int | Literal["all"] | None
@@ -62,15 +62,30 @@ def compute_maps(
     if settled.method != "attention":
         raise ConfigError(f"{settled.method} takes no query; it is for attention: give method=attention")
     if query == "all":
-        check_weights(require_vit(ready.model), len(pixels), most)
+        check_weights(predictor, len(pixels), most)
     scores, targets, _, _ = look_at(ready, pixels, settled)
     weights = compute_patch_attention(ready, pixels, settled, query)
     maps = weights.mean(1) if settled.head is None else weights[:, settled.head]
     return Maps(settled, scores, targets, maps, weights)
 
 
-def check_weights(model: ViT, images: int, most: int) -> None:
+def join_maps(parts: Sequence[Maps]) -> Maps:
+    """Return the maps of several batches as those of one."""
+    probabilities, targets, maps = (
+        np.concatenate([getattr(one, name) for one in parts]) for name in ("probabilities", "targets", "maps")
+    )
+    heads = [one.by_head for one in parts if one.by_head is not None]
+    return Maps(parts[0].options, probabilities, targets, maps, np.concatenate(heads) if heads else None)
+
+
+def count_numbers(found: Maps) -> int:
+    """Return how many numbers the maps have, those of heads included."""
+    return found.maps.size + (0 if found.by_head is None else found.by_head.size)
+
+
+def check_weights(predictor: Predictor, images: int, most: int) -> None:
     """Raise ConfigError if all patches of some images have more weights than an answer holds."""
+    model = require_vit(open_inside(predictor).model)
     rows, cols = model.grid
     weights = images * model.config.heads * (rows * cols) ** 2
     if weights > most:

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from importlib import import_module
 
@@ -127,14 +127,17 @@ class ServedModel:
         self.refuse_overload(images)
         self.pending += images
         loaded.busy += 1
-        gauge = self.measurements.queue.labels(self.source.name)
-        gauge.inc(images)
+        self._note_queue(images)
         try:
             yield loaded
         finally:
             self.pending -= images
             loaded.busy -= 1
-            gauge.dec(images)
+            self._note_queue(-images)
+
+    def _note_queue(self, images: int) -> None:
+        with suppress(OSError):
+            self.measurements.queue.labels(self.source.name).inc(images)
 
     def refuse_overload(self, images: int) -> None:
         """Raise Problem if the queue can't take so many more images."""

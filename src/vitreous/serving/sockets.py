@@ -1,6 +1,7 @@
 """The socket that a server listens on, and how many connections this process can hold."""
 
 import errno
+import ipaddress
 import socket
 from contextlib import suppress
 
@@ -41,6 +42,15 @@ def listen(host: str, port: int) -> socket.socket:
         raise ConfigError(said.format(host=host, port=port)) from error
     found.set_inheritable(True)
     return found
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address is reached from this machine alone."""
+    name = strip_brackets(host)
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"
 
 
 def format_url(host: str, listening: socket.socket) -> str:

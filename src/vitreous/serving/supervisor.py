@@ -2,10 +2,12 @@
 
 import logging
 import os
+import signal
 import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import Pipe, parent_process
@@ -22,6 +24,12 @@ from vitreous.serving.server import Server, set_up_logs
 
 LOG = logging.getLogger("vitreous.serving")
 Work = tuple[list[ModelSource], ServiceOptions]
+LONGEST_START = 600.0
+"""Seconds until a process that was started must tell how it is; it imports torch first, beside all others."""
+LONGEST_PAUSE = 30.0
+"""Seconds between two attempts to replace processes that end before they can answer."""
+HANGUPS = [getattr(signal, name) for name in ("SIGHUP",) if hasattr(signal, name)]
+"""Signals of a closed terminal."""
 
 
 class Worker(Process):
@@ -30,7 +38,27 @@ class Worker(Process):
     def __init__(self, config: Config, sockets: list[socket.socket], work: Work, early: bool) -> None:
         self.work, self.early = work, early
         self.receiver, self.sender = Pipe(duplex=False)
+        self.answered, self.asked, self.began = False, False, time.monotonic()
+        """Whether it has ever told how it is; whether it was asked and hasn't told; when it was started."""
+        self.ended: float | None = None
+        """When it was found to have ended."""
+        self.failures = 0
+        """How many in its place have ended in a row before they could answer."""
         super().__init__(config, sockets)
+
+    def is_well(self, timeout: float) -> bool:
+        """Return whether it answers in time, in seconds, or is still starting."""
+        if not self.process.is_alive():
+            return False
+        if self.answered:
+            return self.ping(timeout)
+        if not self.asked:
+            self.parent_conn.send(b"ping")
+            self.asked = True
+        if self.parent_conn.poll(0):
+            self.parent_conn.recv()
+            self.answered = True
+        return self.answered or time.monotonic() - self.began < LONGEST_START
 
     def pong(self) -> None:
         """Tell the supervisor whether it can answer."""
@@ -73,13 +101,28 @@ class Supervisor(Multiprocess):
 
     def __init__(self, work: Work, sockets: list[socket.socket]) -> None:
         self.work = work
+        ignored = [one for one in HANGUPS if signal.getsignal(one) == signal.SIG_IGN]
         super().__init__(Config("unused", workers=work[1].processes, log_config=None), sockets)
+        for one in ignored:  # as nohup has it
+            signal.signal(one, signal.SIG_IGN)
 
     def start_one(self) -> Worker:
-        """Start a process."""
-        worker = Worker(self.config, self.sockets, self.work, early=not self.processes)
+        """Start a process; it accepts requests at once, to refuse them, if no other one can answer."""
+        os.makedirs(os.environ[SHARED], exist_ok=True)  # noqa: PTH103  (what tidies up may have removed it)
+        alone = not any(isinstance(one, Worker) and one.answered and one.process.is_alive() for one in self.processes)
+        worker = Worker(self.config, self.sockets, self.work, early=alone)
         worker.start()
         return worker
+
+    def handle_hup(self) -> None:
+        """End, as where the terminal is closed."""
+        self.should_exit.set()
+
+    def handle_ttin(self) -> None:
+        """Start no further process: their number is given."""
+
+    def handle_ttou(self) -> None:
+        """End no process: their number is given."""
 
     def init_processes(self) -> None:
         """Start the first process, and the others once its models are loaded; raises ConfigError if they can't be."""
@@ -92,19 +135,38 @@ class Supervisor(Multiprocess):
                 return
             if not first.process.is_alive():
                 raise ConfigError(first.explain_end())
+        first.answered = True
         self.processes += [self.start_one() for _ in range(self.processes_num - 1)]
 
     def keep_subprocess_alive(self) -> None:
-        """Replace each process that has ended or doesn't answer any more."""
+        """Replace each process that has ended or doesn't answer any more; such as can't start are tried again less and less often."""
         for index, process in enumerate(self.processes):
-            if self.should_exit.is_set() or process.is_alive(self.config.timeout_worker_healthcheck):
-                continue
-            process.kill()
-            process.join()
-            if isinstance(process, Worker) and process.receiver.poll():
-                LOG.error("a process can't be replaced yet", extra={"facts": {"why": process.explain_end()}})
-            mark_process_dead(process.pid)
-            self.processes[index] = self.start_one()
+            assert isinstance(process, Worker)
+            if self.should_exit.is_set():
+                return
+            if process.ended is None:
+                if process.is_well(self.config.timeout_worker_healthcheck):
+                    continue
+                process.ended = self._note_end(process)
+                process.failures = 0 if process.answered else process.failures + 1
+            pause = min(LONGEST_PAUSE, 2 ** min(process.failures, 10)) if process.failures else 0
+            if time.monotonic() - process.ended >= pause:
+                following = self.start_one()
+                following.failures = process.failures
+                self.processes[index] = following
+
+    def _note_end(self, process: Worker) -> float:
+        """End a process that doesn't answer, if it hasn't ended by itself, and log why; return when."""
+        hangs = process.process.is_alive()
+        process.kill()
+        process.join()
+        mark_process_dead(process.pid)
+        if process.receiver.poll():
+            LOG.error("a process can't be replaced yet", extra={"facts": {"why": process.explain_end()}})
+        else:
+            why = "it didn't answer, and was killed" if hangs else f"it ended with code {process.exitcode}"
+            LOG.error("a process is replaced", extra={"facts": {"why": why}})
+        return time.monotonic()
 
 
 @contextmanager

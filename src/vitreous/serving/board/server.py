@@ -1,6 +1,5 @@
 """Serve a board until it is stopped."""
 
-import ipaddress
 import logging
 import socket
 import threading
@@ -9,7 +8,7 @@ import uvicorn
 
 from vitreous.serving.board.app import build_app
 from vitreous.serving.board.folder import Folder
-from vitreous.serving.sockets import LOOPBACK, strip_brackets
+from vitreous.serving.sockets import LOOPBACK, is_loopback, strip_brackets
 
 
 class BoardServer:
@@ -46,11 +45,3 @@ class BoardServer:
         self._server.should_exit = True
         self._thread.join()
         self._listening.close()
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether an address is reached from this machine alone."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
