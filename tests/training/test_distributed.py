@@ -26,6 +26,7 @@ from vitreous.model.config import RegularisationConfig
 from vitreous.model.efficientnet_config import EfficientNetConfig
 from vitreous.model.factory import create
 from vitreous.model.names import build_vit_config
+from vitreous.model.swin_config import SwinConfig
 from vitreous.objectives.config import MaskedPatchesConfig
 from vitreous.run_folder import list_checkpoint_steps, read_run
 from vitreous.training import distributed
@@ -54,6 +55,10 @@ NORMED = replace(
     regularisation=RegularisationConfig(dropout=0.1, drop_path=0.2),
 )  # fmt: skip
 """Batch norm's statistics are those of the whole batch, and its average has them too."""
+
+STAGED = SwinConfig(
+    image=(8, 8), channels=1, patch=(2, 2), version="v2", width=16, depths=(2, 1), heads=(2, 2), windows=((2, 2), (2, 2)), classes=10
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -104,6 +109,14 @@ def test_a_divided_model_gets_the_same_weights(
     alone = take_steps(EXACT, ALONE)
     found = in_processes(replace(EXACT, shard=shard, recompute=recompute, micro_batch=3), 4, tmp_path)
     assert found["streams"] == alone["streams"]
+    assert distance(found["weights"], alone["weights"]) < 1e-9
+    assert found["figures"] == pytest.approx(alone["figures"], rel=1e-6)
+
+
+def test_a_model_of_stages_is_divided_block_by_block(tmp_path: Path, doubled: None) -> None:
+    """Of blocks in lists of stages, which are divided from the innermost ones outwards."""
+    config = replace(EXACT, model=STAGED, regularisation=RegularisationConfig(drop_path=0.2))
+    alone, found = take_steps(config, ALONE), in_processes(replace(config, shard="all", micro_batch=3), 2, tmp_path)
     assert distance(found["weights"], alone["weights"]) < 1e-9
     assert found["figures"] == pytest.approx(alone["figures"], rel=1e-6)
 
