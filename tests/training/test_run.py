@@ -148,6 +148,13 @@ def test_what_measures_in_one_process_is_not_divided(monkeypatch):
     assert resolving.find_cuda_micro_batch(divided, dataset, Silent()) == TINY.batch
 
 
+def test_a_micro_batch_is_tried_at_the_full_resolution(monkeypatch):
+    sizes, dataset, step = [], open_dataset(TINY.data), resolving.train_step
+    monkeypatch.setattr(resolving, "train_step", lambda job, batch: sizes.append(job.resolution(0)) or step(job, batch))
+    resolving.find_cuda_micro_batch(replace(TINY, low_resolution=0.5), dataset, Silent())
+    assert sizes == [None]
+
+
 def test_minutes_become_steps(monkeypatch):
     monkeypatch.setattr(resolving, "MEASURE_SECONDS", 0.1)
     listener = Listener()

@@ -382,11 +382,12 @@ def find_micro_batch(
 def find_cuda_micro_batch(
     config: RunConfig, dataset: Dataset, reporter: Reporter, teacher: Teacher | None = None
 ) -> int:
-    """Halve the micro-batch until a training step succeeds on this process's device."""
+    """Halve the micro-batch until a training step at the full resolution succeeds on this process's device."""
     micro = config.batch
     while micro >= 1:
         try:
             trial = build_trial(replace(config, micro_batch=micro, workers=0), dataset, reporter, teacher=teacher)
+            trial.low_steps = 0
             train_step(trial, next(load_batches(trial, 1)))
             return micro
         except torch.OutOfMemoryError:
