@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,7 +36,9 @@ from vitreous.training.assembly import build_job
 from vitreous.training.changes import Changes
 from vitreous.training.config import RunConfig
 from vitreous.training.distributed import ALONE, World, get_world, join
+from vitreous.training.duration import Scale
 from vitreous.training.interrupt import Interrupt
+from vitreous.training.loop import Cadence
 from vitreous.training.reporter import Silent
 from vitreous.training.run import resume, train
 from vitreous.training.validate import validate
@@ -304,6 +307,13 @@ def test_other_versions_are_refused(tmp_path: Path) -> None:
     codes, lines = told_by(work, 2)
     assert codes == [2, 2]
     assert len(lines) == 1 and "the version of torch is 2.1 in process 1" in lines[0]
+
+
+def test_no_process_goes_by_its_own_clock_before_the_first_vote() -> None:
+    """Else one would write the checkpoint, which takes all of them, and the others the next step."""
+    cadence = Cadence("1min", Scale(100, 10, 10), SimpleNamespace(world=World(size=2)))
+    cadence.saved_at -= 61
+    assert cadence.late and not cadence.is_due(0)
 
 
 def test_a_process_alone_has_no_need_of_others() -> None:
