@@ -1,5 +1,7 @@
 """The run folder: whatever instant its writer dies, it opens, and the newest whole checkpoint is right."""
 
+import errno
+import fcntl
 import json
 import os
 import random
@@ -12,6 +14,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from vitreous import run_folder
 from vitreous.errors import RunError, RunLocked, StorageError
 from vitreous.run_folder import Run, is_run, read_run
 
@@ -113,6 +116,9 @@ def test_metrics_are_cut_back_to_the_checkpoint(run):
     assert read_run(run.path).metrics[-1] == {"step": 3}
     run.cut_metrics(0)
     assert read_run(run.path).metrics == []
+    run.log({"step": 0, "kind": "evaluation"})
+    run.cut_metrics(0)
+    assert read_run(run.path).metrics == []
 
 
 def test_the_newest_checkpoints_are_kept(run):
@@ -146,6 +152,15 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(run, name, damage):
     run.cut_metrics(1)
     run.save_checkpoint(3, tensors(3), {})
     assert run.find_latest_checkpoint().step == 3
+
+
+def test_a_damaged_checkpoint_takes_no_whole_ones_place(run):
+    for step in (10, 20):
+        run.save_checkpoint(step, tensors(step), {})
+    hurt(run.path / "checkpoints" / "step-20" / "tensors.safetensors", "flip")
+    assert run.find_latest_checkpoint().step == 10
+    run.save_checkpoint(25, tensors(25), {})
+    assert read_run(run.path).checkpoints == [10, 25]
 
 
 def hurt(path, damage):
@@ -244,6 +259,43 @@ def test_a_folder_in_use_is_refused(run, tmp_path):
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
     with pytest.raises(RunError, match="is a file"):
         Run.create(tmp_path / "photos" / "cat.jpg", CONFIG)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before the second look", "after it"])
+def test_who_comes_second_leaves_the_first_ones_run_alone(tmp_path, monkeypatch, late):
+    """On a file system without locks, where another process begins a run between our looks and our config.json."""
+
+    def refuse(*given):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    looks, check, first = [], run_folder._check_free, []
+
+    def look(path):
+        check(path)
+        looks.append(path)
+        if len(looks) == 1 + late and not first:
+            with monkeypatch.context() as then:
+                then.setattr(run_folder, "_check_free", check)
+                first.append(Run.create(path, CONFIG))
+
+    monkeypatch.setattr(run_folder, "_check_free", look)
+    with pytest.raises(RunError, match="already holds a run"):
+        Run.create(tmp_path / "run", {"config": {}})
+    first[0].log({"step": 1})
+    first[0].save_checkpoint(1, tensors(1), {})
+    record = read_run(tmp_path / "run")
+    assert (record.config, record.metrics, record.checkpoints) == (CONFIG, [{"step": 1}], [1])
+
+
+def test_every_new_folder_is_forced_to_the_disk_in_its_parent(tmp_path, monkeypatch):
+    synced, sync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_ino) or sync(handle))
+    with Run.create(tmp_path / "runs" / "run", CONFIG) as run:
+        assert {place.stat().st_ino for place in (tmp_path, run.path.parent, run.path)} <= set(synced)
+        synced.clear()
+        run.save_checkpoint(1, tensors(1), {})
+        assert run.path.stat().st_ino in synced
 
 
 def test_an_empty_folder_is_welcome(tmp_path):
