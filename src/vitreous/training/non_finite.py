@@ -63,6 +63,8 @@ def roll_back(job: Job, run: Run, record: dict, reporter: Reporter) -> bool:
     avoided = range(max(step, failed - AVOIDED + 1), failed + 1)
     progress.avoided = sorted({*before.avoided, *progress.avoided, *avoided})
     progress.rolled_back = before.rolled_back + 1
+    if progress.finished:  # the run was lengthened from here
+        progress.finished, progress.stale = False, 0
     job.whole = True
     run.cut_metrics(step)
     run.log({**record, "step": step, "failed": failed, "avoided": progress.avoided})
