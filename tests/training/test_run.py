@@ -124,6 +124,9 @@ def test_the_micro_batch_that_fits(monkeypatch):
     for images, expected in ((31.5, 16), (10.5, 8), (1.5, 1)):
         monkeypatch.setattr(resolving, "read_free_memory", lambda n=images: int((everything + n * each) / 0.6))
         assert resolved(replace(TINY, micro_batch="auto")).micro_batch == expected
+    averaged, bytes_free = replace(TINY, micro_batch="auto", ema=0.9), int((everything * 5 / 4 + 1.5 * each) / 0.6)
+    monkeypatch.setattr(resolving, "read_free_memory", lambda: bytes_free)
+    assert resolved(averaged).micro_batch == 1  # an average takes a quarter more
     monkeypatch.setattr(resolving, "read_free_memory", lambda: everything)
     with pytest.raises(OutOfMemory, match="choose a smaller --model or image size"):
         resolved(replace(TINY, micro_batch="auto"))
