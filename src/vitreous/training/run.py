@@ -1,6 +1,7 @@
 """Start or resume a run: the entry points of this storey."""
 
 import platform
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,15 @@ from vitreous.errors import ConfigError, RunError, VitreousError
 from vitreous.evaluation.final_test import read_measurements
 from vitreous.evaluation.handover import describe_handover, read_step
 from vitreous.model import count
+from vitreous.model.batch_norm import list_statistics
 from vitreous.run_folder import Checkpoint, Run, RunRecord, read_run
 from vitreous.runtime.determinism import prepare_determinism
+from vitreous.runtime.device import choose_device, computes_bf16
 from vitreous.settings import from_dict, hash_document, to_dict
 from vitreous.storage.relocation import note_places
 from vitreous.storage.run_config import CONFIG
 from vitreous.storage.versions import read_versions
-from vitreous.training.assembly import build_job, open_data
+from vitreous.training.assembly import build_job, count_low_steps, open_data
 from vitreous.training.baseline_records import note_baselines, read_baselines
 from vitreous.training.callbacks import attend
 from vitreous.training.changes import (
@@ -39,7 +42,7 @@ from vitreous.training.loop import fit
 from vitreous.training.model_export import catch_up_export, read_exported_step
 from vitreous.training.optimizer_trial import try_optimizer
 from vitreous.training.reporter import Reporter, Silent
-from vitreous.training.resolve import resolve
+from vitreous.training.resolve import check_kind, check_settings, resolve
 from vitreous.training.results import TrainResult
 from vitreous.training.rules import RULES, check_rules
 from vitreous.training.run_inputs import (
@@ -105,12 +108,9 @@ def resume(path: Path, reporter: Reporter | None = None, changes: Changes = AS_B
         edits = find_edits(run, checkpoint, changes)
         config = apply_changes(before, changes, step, state.get("seconds", 0.0))
         found = edits | find_differences(before, config)
-        # Also if it was killed right after the change, before a checkpoint recorded it.
-        relaid = "duration" in found or any(
-            one["step"] == step and "duration" in one["settings"] for one in run.config.get("changes", [])
-        )
+        relaid = is_relaid(run, checkpoint, config) or "duration" in found
         if changes:
-            check_ranges(config)
+            check_changed(config, found, run.path)
         if config.deterministic:
             prepare_determinism()
         try_optimizer(config.optimizer, config.shard != "none")
@@ -121,6 +121,8 @@ def resume(path: Path, reporter: Reporter | None = None, changes: Changes = AS_B
         with world.take_turns():
             dataset = open_located(here, run.path, reporter)
         check_same_data(run, dataset)
+        if edits:
+            check_settings(config, dataset)
         check_processes(config, dataset, world)
         if not state.get("finished") or relaid:
             check_rules(run.config, str(path))
@@ -194,6 +196,28 @@ def find_edits(run: Run, checkpoint: Checkpoint | None, changes: Changes) -> dic
     return found or {CONFIG: [None, "edited"]}
 
 
+def check_changed(config: RunConfig, found: Mapping[str, Any], run: Path) -> None:
+    """Refuse changes that a new run couldn't begin with; raises ConfigError. `found`: the settings that differ."""
+    check_ranges(config)
+    if {"micro_batch", "shard"} & found.keys():
+        check_kind(config)
+    if config.precision == "bf16" and not computes_bf16(choose_device(config.device)):
+        raise ConfigError(
+            f"{run} computes in bf16, for which this processor has no instructions; resume it where it ran before, or begin a "
+            f"new run from its weights with --weights {run} --precision fp32"
+        )
+
+
+def is_relaid(run: Run, checkpoint: Checkpoint | None, config: RunConfig) -> bool:
+    """Return whether a run was killed right after its length had changed, before a checkpoint recorded that."""
+    if checkpoint is None:
+        return False
+    if checkpoint.config is not None:
+        return "duration" in find_differences(checkpoint.config, config)
+    noted = run.config.get("changes", [])
+    return any(one["step"] == checkpoint.step and "duration" in one["settings"] for one in noted)
+
+
 def extend_run(job: Job, before: int) -> str:
     """Extend or shorten a run, even a finished one, and say what that means; raises ConfigError."""
     progress, total = job.progress, job.schedule.total
@@ -207,9 +231,11 @@ def extend_run(job: Job, before: int) -> str:
     if total == before:
         return f"the run is {total:,} steps long"
     rate = job.optimizer.config.lr * job.schedule.share(min(progress.step, total - 1))
+    left = count_low_steps(job.config, len(job.stream), before) <= progress.step < job.low_steps
+    again = f", and the resolution is low again until step {job.low_steps:,}" if left else ""
     return (
         f"the run is {total:,} steps long now, {before:,} before; the schedule is laid out over the new length from step "
-        f"{progress.step:,} on, where the learning rate is {rate:.3g}. These are not the bits of a run that began with it"
+        f"{progress.step:,} on, where the learning rate is {rate:.3g}{again}. These are not the bits of a run that began with it"
     )
 
 
@@ -221,6 +247,10 @@ def note_changes(run: Run, job: Job, dataset: Dataset, changes: Changes, found: 
     by_hand, known = run.sealed is False, dict(run.config.get("places") or {})
     document = {**run.config, "config": to_dict(job.config), "steps": job.schedule.total}
     environment, size = run.config["environment"], job.world.size
+    here = {name: value for name, value in describe_place(job).items() if not job.progress.finished}
+    for name, value in here.items():
+        if name in environment and environment[name].split(":")[0] != value.split(":")[0]:
+            found.setdefault(name, [environment[name], value])
     if changes.threads and changes.threads != environment["threads"]:
         found["threads"] = [environment["threads"], changes.threads]
     if size != environment.get("processes", 1):
@@ -239,6 +269,7 @@ def note_changes(run: Run, job: Job, dataset: Dataset, changes: Changes, found: 
         "data": {"sample": hash_samples(dataset, job.config.seed), **run.config["data"]},
         "environment": {
             **environment,
+            **here,
             "threads": torch.get_num_threads(),
             **({"processes": size} if size > 1 or "processes" in environment else {}),
         },
@@ -246,12 +277,23 @@ def note_changes(run: Run, job: Job, dataset: Dataset, changes: Changes, found: 
     if found:
         one = {"step": job.progress.step, "by_hand": by_hand, "settings": found}
         document["changes"] = [*run.config.get("changes", []), one]
-        reworded = sorted(set(found) & set(ROUNDING))
-        if reworded:
+        rounding = {name: found[name] for name in ROUNDING if name in found}
+        if rounding:
+            micro = found.get("micro_batch", [job.config.micro_batch])[0]
+            former = count_normalised(job.config.batch, micro, environment.get("processes", 1))
+            now = count_normalised(job.config.batch, job.config.micro_batch, size)
+            more = f"; batch norm normalises {now:,} examples at a time, {former:,} before, which changes more than rounding"
             run.notices.append(
-                f"from step {job.progress.step:,} on sums round differently: {', '.join(reworded)} changed"
+                f"from step {job.progress.step:,} on sums may round differently: {format_differences(rounding, len(rounding))}"
+                f"{more if now != former and list_statistics(job.model) else ''}"
             )
     run.rewrite(document)
+
+
+def count_normalised(batch: int, micro: int | str, processes: int) -> int:
+    """Return how many examples batch norm normalises together: a part of the batch in each of some processes."""
+    own = batch // processes
+    return processes * min(own, int(micro) or own)
 
 
 def carry_out_run(job: Job, run: Run, reporter: Reporter) -> TrainResult:
@@ -313,13 +355,18 @@ def describe_run(job: Job, dataset: Dataset, out: Path) -> dict[str, Any]:
         "steps": job.schedule.total,
         "parameters": count.count_parameters(job.config.model),
         "environment": {
-            "machine": f"{platform.machine()} {platform.system()}",
-            "device": str(job.device),
+            **describe_place(job),
             "threads": torch.get_num_threads(),
             **({"processes": job.world.size} if job.world.together else {}),
             **read_versions(),
         },
     }
+
+
+def describe_place(job: Job) -> dict[str, str]:
+    """Return what computes: machine, device and the version of torch."""
+    machine = f"{platform.machine()} {platform.system()}"
+    return {"machine": machine, "device": str(job.device), "torch": read_versions()["torch"]}
 
 
 def read_final_metrics(record: RunRecord) -> dict[str, float]:
