@@ -121,7 +121,9 @@ def test_what_a_new_run_could_not_begin_with_is_refused(
 def test_batch_norm_in_other_parts_is_said(tmp_path: Path) -> None:
     run = train(NORMED, tmp_path / "run").run
     said = next(one for one in go_on(run, duration="4st", micro_batch=8) if "micro_batch" in one)
-    assert said.endswith("micro_batch 0 -> 8; batch norm normalises 8 examples at a time, 32 before, which changes more than rounding")
+    assert said.endswith(
+        "micro_batch 0 -> 8; batch norm normalises 8 examples at a time, 32 before, which changes more than rounding"
+    )
 
 
 def test_a_lengthened_run_that_stopped_early_stays_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,11 +139,7 @@ def resume(path: Path, reporter: Reporter | None = None, changes: Changes = AS_B
             run.notices.append(extend_run(job, run.config["steps"]))
         run.cut_metrics(step)
         note_changes(run, job, dataset, changes, found)
-        if (later := read_exported_step(run) or 0) > step:
-            run.notices.append(
-                f"the model folder is from step {later:,}, later than the newest whole checkpoint (step "
-                f"{step:,}): one is missing"
-            )
+        note_missing(run, step)
         for notice in run.notices:
             reporter.message(notice)
         if checkpoint is None:
@@ -247,10 +243,8 @@ def note_changes(run: Run, job: Job, dataset: Dataset, changes: Changes, found: 
     by_hand, known = run.sealed is False, dict(run.config.get("places") or {})
     document = {**run.config, "config": to_dict(job.config), "steps": job.schedule.total}
     environment, size = run.config["environment"], job.world.size
-    here = {name: value for name, value in describe_place(job).items() if not job.progress.finished}
-    for name, value in here.items():
-        if name in environment and environment[name].split(":")[0] != value.split(":")[0]:
-            found.setdefault(name, [environment[name], value])
+    here = {} if job.progress.finished else describe_place(job)
+    found = find_moves(environment, here) | found
     if changes.threads and changes.threads != environment["threads"]:
         found["threads"] = [environment["threads"], changes.threads]
     if size != environment.get("processes", 1):
@@ -277,17 +271,29 @@ def note_changes(run: Run, job: Job, dataset: Dataset, changes: Changes, found: 
     if found:
         one = {"step": job.progress.step, "by_hand": by_hand, "settings": found}
         document["changes"] = [*run.config.get("changes", []), one]
-        rounding = {name: found[name] for name in ROUNDING if name in found}
-        if rounding:
-            micro = found.get("micro_batch", [job.config.micro_batch])[0]
-            former = count_normalised(job.config.batch, micro, environment.get("processes", 1))
-            now = count_normalised(job.config.batch, job.config.micro_batch, size)
-            more = f"; batch norm normalises {now:,} examples at a time, {former:,} before, which changes more than rounding"
-            run.notices.append(
-                f"from step {job.progress.step:,} on sums may round differently: {format_differences(rounding, len(rounding))}"
-                f"{more if now != former and list_statistics(job.model) else ''}"
-            )
+        if set(ROUNDING) & found.keys():
+            run.notices.append(explain_rounding(job, environment.get("processes", 1), found))
     run.rewrite(document)
+
+
+def note_missing(run: Run, step: int) -> None:
+    """Note that a checkpoint is missing, if the exported model is of a later step than the newest one."""
+    if (later := read_exported_step(run) or 0) > step:
+        run.notices.append(
+            f"the model folder is from step {later:,}, later than the newest whole checkpoint (step {step:,}): one is missing"
+        )
+
+
+def explain_rounding(job: Job, processes: int, found: dict[str, list[Any]]) -> str:
+    """Say which changes affect the bits from here on, and whether by more than rounding. `processes`: those before."""
+    config, rounding = job.config, {name: found[name] for name in ROUNDING if name in found}
+    before = count_normalised(config.batch, found.get("micro_batch", [config.micro_batch])[0], processes)
+    now = count_normalised(config.batch, config.micro_batch, job.world.size)
+    more = f"; batch norm normalises {now:,} examples at a time, {before:,} before, which changes more than rounding"
+    return (
+        f"from step {job.progress.step:,} on sums may round differently: {format_differences(rounding, len(rounding))}"
+        f"{more if now != before and list_statistics(job.model) else ''}"
+    )
 
 
 def count_normalised(batch: int, micro: int | str, processes: int) -> int:
@@ -361,6 +367,12 @@ def describe_run(job: Job, dataset: Dataset, out: Path) -> dict[str, Any]:
             **read_versions(),
         },
     }
+
+
+def find_moves(environment: Mapping[str, Any], here: Mapping[str, str]) -> dict[str, list[Any]]:
+    """Return what computes now and what did before, where they differ; a number of a device is no difference."""
+    before = {name: environment[name] for name in here if name in environment}
+    return {name: [one, here[name]] for name, one in before.items() if one.split(":")[0] != here[name].split(":")[0]}
 
 
 def describe_place(job: Job) -> dict[str, str]:
