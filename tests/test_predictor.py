@@ -135,7 +135,9 @@ def test_orientation_of_pillow_images_is_applied(predictor):
     file = io.BytesIO()
     image.save(file, "PNG", exif=exif)
     from_bytes, from_pillow = predictor(file.getvalue()), predictor(Image.open(io.BytesIO(file.getvalue())))
-    assert top(from_bytes) == top(from_pillow) == top(predictor(np.rot90(pixels(), 3)))
+    turned = dict(top(predictor(np.rot90(pixels(), 3))))  # the 8th image may be the first of packed layers
+    for one in (from_bytes, from_pillow):
+        assert dict(top(one)) == pytest.approx(turned, abs=1e-6)
 
 
 def test_alone_and_in_a_batch_are_equal(predictor):

@@ -1,12 +1,27 @@
 """Small files that claim much, and things that are no files: one line, before any work, and nobody's code runs."""
 
+import argparse
+import array
+import collections
+import cProfile
+import datetime
+import decimal
+import fractions
+import functools
 import io
+import itertools
 import json
+import logging
+import operator
 import os
 import pickle
+import random
 import re
 import shutil
 import time
+import timeit
+import types
+import uuid
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -191,8 +206,30 @@ CALLS = {
     "torch.load": Call(torch.load, ("a.pth",)),
     "nested pickles": Call(pickle.loads, (pickle.dumps(1),)),
     "bytes of storages": Call(torch.storage._load_from_bytes, (b"",)),
-    "a partial of it": Call(__import__("functools").partial, (os.system, "true")),
+    "a profile of it": Call(cProfile.run, ("1",)),
+    "its time": Call(timeit.timeit, ("1",)),
+    "a reduction by it": Call(functools.reduce, (os.system, ("true", "true"))),
+    "a call by its operator": Call(operator.call, (os.system, "true")),
+    "a file": Call(open, ("a.txt", "w")),
+    "a partial of it": Call(functools.partial, (os.system, "true")),
 }
+HONEST: dict[str, Any] = {
+    "paths": Path("/somewhere/else"),
+    "times": [datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC), datetime.timedelta(3), time.localtime()],
+    "collections": [collections.deque([1]), collections.Counter("aab"), collections.defaultdict(list)],
+    "numbers": [decimal.Decimal("1.5"), fractions.Fraction(1, 3), uuid.UUID(int=3), random.Random(1)],
+    "patterns": [re.compile("a"), logging.getLogger("a"), itertools.count(3), operator.itemgetter(1)],
+    "spaces": [argparse.Namespace(a=1), types.SimpleNamespace(a=1), functools.partial(print, 1)],
+    "arrays": [np.zeros(2), np.float64(3), array.array("d", [1.0]), np.random.RandomState(0)],
+    "torch's": [torch.device("cpu"), torch.Size([1]), torch.float16, torch.nn.Linear(1, 1)],
+}
+"""What training scripts save beside their weights."""
+
+
+@pytest.mark.parametrize("name", list(HONEST))
+def test_what_makes_data_is_data(name: str, tmp_path: Path) -> None:
+    path = pth({"model": {"a": torch.zeros(2)}, "settings": HONEST[name]}, tmp_path / "a.pth")
+    assert list(read_weights(path).tensors) == ["a"]
 
 
 @pytest.mark.parametrize("name", list(CALLS))

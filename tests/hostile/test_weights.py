@@ -84,6 +84,7 @@ INDICES = {
     "a path below": ("deep/a.safetensors", "names the shard 'deep/a.safetensors'"),
     "an absolute path": ("/etc/passwd", "names the shard '/etc/passwd'"),
     "a path of another system": ("..\\a.safetensors", r"names the shard"),
+    "a name with a zero": ("a\0.safetensors", "names the shard 'a"),
     "a pickle": ("a.bin", "names the shard 'a.bin'"),
     "a shard that isn't there": ("b.safetensors", "can't read .*b.safetensors: No such file"),
     "another shard": (
@@ -310,3 +311,44 @@ def test_a_link_that_leads_nowhere_is_called_one(target: str, tmp_path: Path) ->
     for use in (open_model, inspect, read_weights):
         with pytest.raises(UserError, match=rf"a.pth is a link that leads nowhere \(to {target}\)"):
             use(str(path))
+
+
+@pytest.mark.parametrize("settings", [
+    {"std": [1e-320] * 3}, {"std": [-1, 1, 1]}, {"mean": [True, False, True]}, {"crop_pct": 1e-300}, {"crop_pct": 1e-6},
+])  # fmt: skip
+def test_absurd_images_are_refused(settings: dict[str, Any], tmp_path: Path) -> None:
+    convert(model_folder(), tmp_path / "a", "timm")
+    document = json.loads((tmp_path / "a" / "config.json").read_text())
+    document["pretrained_cfg"] |= settings
+    (tmp_path / "a" / "config.json").write_text(json.dumps(document))
+    refused(tmp_path / "a", "; expected ")
+
+
+def test_a_negative_size_is_refused(tmp_path: Path) -> None:
+    convert(model_folder(), tmp_path / "a", "timm")
+    document = json.loads((tmp_path / "a" / "config.json").read_text())
+    document["model_args"] |= {"img_size": [-8, -12]}
+    (tmp_path / "a" / "config.json").write_text(json.dumps(document))
+    refused(tmp_path / "a", "names a size of -8x-12; rows and columns are at least 1 each")
+
+
+LABELS = {
+    "twice": (["a", "a", "b"], ("a", "a (1)", "b")),
+    "twice and once numbered": (["a", "a (1)", "a"], ("a", "a (1)", "a (2)")),
+    "control characters": (["a\nb\x1b[31m", "\u200cc", "\ud800d"], ("a b [31m", "\u200cc", "d")),
+    "nothing": (["", "b", "c"], None),
+    "lists": ([["a"], "b", "c"], None),
+    "a text": ("abc", None),
+}
+
+
+@pytest.mark.parametrize("to", ["timm", "huggingface"])
+@pytest.mark.parametrize("case", list(LABELS))
+def test_labels_of_others_are_cleaned(case: str, to: str, tmp_path: Path) -> None:
+    names, expected = LABELS[case]
+    convert(model_folder(), tmp_path / "a", to)
+    document = json.loads((tmp_path / "a" / "config.json").read_text())
+    document["label_names"] = names
+    document["id2label"] = dict(enumerate(names if isinstance(names, list) else [""] * 3))
+    (tmp_path / "a" / "config.json").write_text(json.dumps(document))
+    assert load_foreign(tmp_path / "a")[0].classes == (expected or ("class 0", "class 1", "class 2"))

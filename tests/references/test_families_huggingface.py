@@ -40,6 +40,7 @@ def projected(model: nn.Module) -> Callable[..., Tensor]:
 CASES: dict[str, tuple[str, str, dict[str, Any], Output]] = {
     "vit": ("ViTForImageClassification", "ViTConfig", WIDE | {"num_labels": 5}, logits),
     "vit-pooler": ("ViTModel", "ViTConfig", WIDE | {"qkv_bias": False, "hidden_act": "gelu_new"}, pooled),
+    "vit-pooler-narrow": ("ViTModel", "ViTConfig", WIDE | {"pooler_output_size": 24}, pooled),
     "deit": ("DeiTForImageClassification", "DeiTConfig", WIDE | {"num_labels": 5}, logits),
     "deit-teacher": ("DeiTForImageClassificationWithTeacher", "DeiTConfig", WIDE | {"num_labels": 5}, logits),
     "deit-pooler": ("DeiTModel", "DeiTConfig", WIDE, pooled),
@@ -81,6 +82,18 @@ CASES: dict[str, tuple[str, str, dict[str, Any], Output]] = {
     "clip-classes": (
         "CLIPForImageClassification",
         "CLIPConfig",
+        {"text_config": TEXT, "vision_config": WIDE, "num_labels": 5},
+        logits,
+    ),
+    "metaclip2": (
+        "MetaClip2VisionModelWithProjection",
+        "MetaClip2VisionConfig",
+        WIDE | {"projection_dim": 16},
+        embedded,
+    ),
+    "metaclip2-classes": (
+        "MetaClip2ForImageClassification",
+        "MetaClip2Config",
         {"text_config": TEXT, "vision_config": WIDE, "num_labels": 5},
         logits,
     ),
@@ -202,4 +215,12 @@ def test_another_model_type_with_the_same_names_is_refused(tmp_path: Path) -> No
     document = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(document | {"model_type": "audio-spectrogram-transformer"}))
     with pytest.raises(CheckpointError, match="no family"):
+        load_foreign(tmp_path)
+
+
+def test_a_pooler_without_tanh_is_refused(tmp_path: Path) -> None:
+    from transformers import ViTConfig, ViTModel
+
+    ViTModel(ViTConfig(**WIDE, pooler_act="relu")).save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="says pooler_act relu"):
         load_foreign(tmp_path)

@@ -334,7 +334,7 @@ def torchvision_model(image: int, classes: int = 5, **settings: Any) -> nn.Modul
     from torchvision.models.vision_transformer import VisionTransformer
 
     sizes = {"patch_size": 16, "num_layers": 2, "num_heads": 2, "hidden_dim": 128, "mlp_dim": 96}
-    model = VisionTransformer(image_size=image, num_classes=classes, **sizes, **settings)
+    model = VisionTransformer(image_size=image, num_classes=classes, **sizes | settings)
     return randomise(model)
 
 
@@ -344,6 +344,25 @@ def test_torchvision_equals_its_own_model(settings: dict[str, Any], tmp_path: Pa
     folder, report = load_foreign(written(model.state_dict(), tmp_path))
     assert report.origin.startswith("torchvision:")
     assert difference(folder.model, model) < CLOSE
+
+
+@pytest.mark.parametrize(("kind", "name"), [
+    ("ViT_H_14", "IMAGENET1K_SWAG_LINEAR_V1"), ("ViT_B_16", "IMAGENET1K_SWAG_LINEAR_V1"), ("ViT_B_16", "IMAGENET1K_V1"),
+    ("ViT_L_16", "IMAGENET1K_V1"), ("ViT_B_16", "IMAGENET1K_SWAG_E2E_V1"),
+])  # fmt: skip
+def test_torchvisions_transforms_are_those_of_its_weights(kind: str, name: str, tmp_path: Path) -> None:
+    from torchvision import models
+
+    weights = getattr(models, f"{kind}_Weights")[name]
+    theirs, patch = weights.transforms(), int(kind[-2:])
+    width = {"B": 768, "L": 1024, "H": 1280}[kind[4]]
+    (side,) = theirs.crop_size
+    model = torchvision_model(side, patch_size=patch, hidden_dim=width, num_heads=width // 64, num_layers=1, mlp_dim=64)
+    folder, report = load_foreign(written(model.state_dict(), tmp_path, weights.url.rpartition("/")[2]))
+    ours = folder.preprocess
+    assert ours.crop == pytest.approx(side / theirs.resize_size[0])
+    assert ours.interpolation == theirs.interpolation.value
+    assert any("those of SWAG" in note for note in report.assumed) == (name == "IMAGENET1K_V1")
 
 
 def test_torchvisions_published_names_and_its_resize(tmp_path: Path) -> None:

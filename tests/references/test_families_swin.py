@@ -80,6 +80,16 @@ def test_timms_windows_that_are_not_square_and_grew_after_training(tmp_path: Pat
     assert difference(folder.model, model) < CLOSE
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("window", [8, (4, 8), 3])
+def test_timms_windows_are_cut_to_the_maps_of_the_files_own_patches(version: str, window: Any, tmp_path: Path) -> None:
+    given = {"img_size": 36 if window == 3 else 32, "patch_size": 2, "window_size": window, "depths": (2, 1)}
+    model = timms(version, **given, num_heads=(2, 4))
+    config = {"architecture": model.pretrained_cfg["architecture"], "model_args": given}
+    folder, _ = load_foreign(saved(model.state_dict(), tmp_path, config))
+    assert difference(folder.model, model) < CLOSE
+
+
 def test_timms_names_say_windows_and_those_of_training(tmp_path: Path) -> None:
     folder = saved(timms("v2", depths=(1, 1, 1, 1), num_heads=(1, 2, 4, 8)).state_dict(), tmp_path)
     name = "timm-swin:swinv2_base_window12to16_192to256"
@@ -262,10 +272,35 @@ def test_what_is_no_swin_we_build_is_refused_with_the_reason(tmp_path: Path) -> 
     name = "layers.0.blocks.0.attn.relative_position_bias_table"
     with pytest.raises(CheckpointError, match="table of 48 offsets"):
         load_foreign(saved(tensors | {name: torch.zeros(48, 1)}, tmp_path / "table"))
+    (tmp_path / "stated").mkdir()
+    config = {"architecture": "swin_tiny", "model_args": {"img_size": 64, "window_size": [4, 8]}}
+    with pytest.raises(CheckpointError, match=r"table of 48 offsets .* a window of 4x8, which is stated, has 105"):
+        load_foreign(saved(tensors | {name: torch.zeros(48, 1)}, tmp_path / "stated", config))
     (tmp_path / "args").mkdir()
     with pytest.raises(CheckpointError, match="qk_norm"):
         config = {"architecture": "swin_tiny", "model_args": {"qk_norm": True}}
         load_foreign(saved(tensors, tmp_path / "args", config))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(("given", "reason"), [
+    ({"hidden_act": "quick_gelu"}, "says hidden_act quick_gelu"),
+    ({"layer_norm_eps": 1e-3}, "says layer_norm_eps 0.001"),
+    ({"qkv_bias": False}, "its q, k and v have no biases"),
+    ({"mlp_ratio": 2.5}, "MLPs are 80 wide, which is no multiple of its width, 32"),
+])  # fmt: skip
+def test_transformers_swins_that_we_do_not_build_are_refused_with_the_reason(
+    version: str, given: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    transformers(version, **given).save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=reason):
+        load_foreign(tmp_path)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_epsilon_that_transformers_has_in_some_norms_alone_is_not_written(version: str, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"its norms have epsilon 0\.001"):
+        convert(made(version, norm_eps=1e-3), tmp_path / "other", "huggingface-swin")
 
 
 @pytest.mark.slow

@@ -39,6 +39,7 @@ HUGGING_FACE: dict[str, dict[str, Any]] = {
     "tall images": {"image": (96, 64)},
     "tanh": {"block": BlockConfig(activation="gelu-tanh", qkv_bias="none"), "norm_eps": 1e-5},
     "pooler": {"classes": 0, "pre_logits": True},
+    "narrow pooler": {"classes": 0, "pre_logits": True, "pre_logits_width": 24},
     "distilled": {"distillation_token": True},
     "grey": {"channels": 1},
 }
@@ -50,12 +51,12 @@ def test_transformers_reads_what_we_write(kind: str, tmp_path: Path) -> None:
 
     folder = random_folder(**HUGGING_FACE[kind])
     assert convert(folder, tmp_path / "theirs", "huggingface").difference == 0
-    reader = {"pooler": ViTModel, "distilled": DeiTForImageClassificationWithTeacher}
+    reader = {"pooler": ViTModel, "narrow pooler": ViTModel, "distilled": DeiTForImageClassificationWithTeacher}
     model = reader.get(kind, AutoModelForImageClassification).from_pretrained(tmp_path / "theirs").eval()
 
     def theirs(pixels: Tensor) -> Tensor:
         found = model(pixels)
-        return found.pooler_output if kind == "pooler" else found.logits
+        return found.pooler_output if "pooler" in kind else found.logits
 
     assert difference(folder.model, theirs) < CLOSE
     if folder.classes:
@@ -134,6 +135,8 @@ INEXPRESSIBLE: list[dict[str, Any]] = [
     {"positioned_tokens": "patches"},
     {"positions": "relative"},
     {"block": BlockConfig(attention="axial"), "class_token": False, "pool": "mean"},
+    {"attention_head_width": 32},
+    {"patch_norm": "after"},
 ]
 
 
@@ -145,6 +148,47 @@ def test_what_a_format_cannot_express_is_refused_with_the_reason(
     with pytest.raises(CheckpointError, match="can't express this model: "):
         convert(random_folder(**settings), tmp_path / "theirs", to)
     assert not (tmp_path / "theirs").exists()
+
+
+BY_TIMM: dict[str, dict[str, Any]] = {
+    "registers without positions": {"registers": 3, "positioned_tokens": "class"},
+    "registers of patches alone": {"registers": 3, "positioned_tokens": "patches"},
+    "[class] with a position": {"positioned_tokens": "class"},
+    "mean over all tokens": {"pool": "mean", "pool_prefix": True, "registers": 2},
+    "maximum over all tokens": {"pool": "max", "pool_prefix": True},
+    "attention over all tokens": {"pool": "map", "pool_prefix": True},
+    "an MLP as wide as the blocks'": {"pool": "map", "pool_mlp_width": 96, "pool_heads": 2},
+    "heads of the usual width": {"attention_head_width": 64},
+}
+
+
+@pytest.mark.parametrize("case", list(BY_TIMM))
+def test_timm_reads_what_we_write(case: str, tmp_path: Path) -> None:
+    import timm
+
+    folder = random_folder(**BY_TIMM[case])
+    assert convert(folder, tmp_path / "theirs", "timm").difference == 0
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'theirs'}", pretrained=True).eval()
+    assert difference(folder.model, theirs) < CLOSE
+
+
+NOT_TIMMS: list[dict[str, Any]] = [
+    {"distillation_token": True, "positioned_tokens": "patches"},
+    {"pool": "map", "pool_mlp_width": 40},
+    {"pool": "map", "pool_heads": 4},
+    {"pool": "map", "pool_plain": True},
+    {"attention_head_width": 32},
+    {"patch_norm": "after"},
+    {"block": BlockConfig(norm_order="after")},
+]
+
+
+@pytest.mark.parametrize("settings", NOT_TIMMS)
+def test_what_timm_cannot_express_is_refused_before_anything_is_written(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError, match=r"^the format timm can't express this model: "):
+        convert(random_folder(**settings), tmp_path / "theirs", "timm")
 
 
 @pytest.mark.parametrize(("width", "mlp"), [(896, 488), (1152, 4304), (384, 1537)])

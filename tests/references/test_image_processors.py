@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tests.references.test_families_huggingface import made
@@ -28,7 +29,6 @@ PROCESSORS = [
 @pytest.mark.parametrize("settings", PROCESSORS)
 def test_preprocessing_follows_transformers_own_processor(settings: dict[str, Any], tmp_path: Path) -> None:
     """The same picture through theirs and ours: apart by the rounding of a resize, at most two grey levels."""
-    import numpy as np
     from PIL import Image
     from transformers import CLIPImageProcessorPil, ViTImageProcessorPil
 
@@ -44,12 +44,37 @@ def test_preprocessing_follows_transformers_own_processor(settings: dict[str, An
     assert float(grey_levels.abs().max()) <= 2
 
 
+@pytest.mark.parametrize("settings", [{"size": 32}, {"size": {"shortest_edge": 32}, "crop_pct": 0.75}, {}])
+def test_convnexts_processor_crops_a_share_or_squashes_large_images(settings: dict[str, Any], tmp_path: Path) -> None:
+    from PIL import Image
+    from transformers import ConvNextImageProcessorPil
+
+    made("vit").save_pretrained(tmp_path)
+    written = {"image_processor_type": "ConvNextImageProcessor", **settings}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(written))
+    folder, report = load_foreign(tmp_path)
+    if not settings:  # 384 pixels, which the model sees at its own size
+        assert (folder.preprocess.resize, folder.preprocess.crop) == ("squash", 1.0)
+        return
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    processor = ConvNextImageProcessorPil.from_pretrained(tmp_path)
+    theirs = torch.as_tensor(processor(Image.fromarray(pixels), return_tensors="pt")["pixel_values"][0])
+    ours = convert_to_pixels(pixels, folder.preprocess).transpose(2, 0, 1)
+    ours = normalize(torch.from_numpy(np.ascontiguousarray(ours))[None], folder.preprocess)[0]
+    assert float((ours - theirs).abs().max()) * 255 * 0.5 <= 2
+    assert not any("aspect" in note for note in report.assumed)
+
+
 UNLIKE = [
     ({"size": 32, "resample": 4}, "bilinear kernel; their processor's (Pillow's 4)"),
     ({"do_resize": False}, "keeps their size"),
     ({"size": {"shortest_edge": 32}}, "keeps their aspect"),
     ({"size": 32, "do_center_crop": True, "crop_size": 40}, "their processor cuts 40 pixels out of 32, the rest black"),
     ({"size": 32}, "resample, image_mean, image_std of the image processor, which doesn't state it: ViTImage"),
+    (
+        {"image_processor_type": "OwnImageProcessor", "size": 32},
+        "as OwnImageProcessor states size, crop, mean and deviation; anything else that this processor does",
+    ),
     (
         {"image_processor_type": "OwnImageProcessor"},
         "image_mean, image_std of the image processor, which doesn't state it",

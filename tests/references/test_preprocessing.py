@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,8 @@ from torch.nn import functional as F
 from vitreous.images.config import PreprocessConfig
 from vitreous.images.preprocess import convert_to_pixels
 from vitreous.model.config import ViTConfig
-from vitreous.model.resnet_config import ResNetConfig
-from vitreous.weights.families.google.bit import preprocess as timm_bit
-from vitreous.weights.families.timm.vit import preprocess as timm_images
+from vitreous.weights.families.timm.transform import read_vit_transform
+from vitreous.weights.files import Weights
 
 SIZES = [
     (375, 500), (500, 375), (333, 500), (500, 334), (240, 321), (321, 240), (299, 448), (427, 640), (640, 427), (481, 321),
@@ -68,9 +68,9 @@ def test_timms_transform(case: str) -> None:
     given = {"input_size": (3, 224, 224), "crop_mode": "center", "mean": (0.5,) * 3, "std": (0.5,) * 3} | TIMM[case]
     theirs = create_transform(**given, is_training=False, normalize=False)
     _, *size = given["input_size"]
-    ours = timm_images(ViTConfig(image=tuple(size), patch=(1, 1)), given, {"mean": (0.5,), "std": (0.5,)})
+    beside = Weights(Path("model.safetensors"), {}, {"architecture": "vit_tiny_patch16_224", "pretrained_cfg": given})
+    ours = read_vit_transform(beside, ViTConfig(image=tuple(size), patch=(1, 1)), {"mean": (0.5,), "std": (0.5,)})
     assert ours.rounding == "timm"
-    assert timm_bit(ResNetConfig(image=tuple(size)), given) == replace(ours, mean=given["mean"], std=given["std"])
     for sides in SIZES + EXTREME * (case == "augreg") + BY_ONE * (case == "border"):
         image = picture(*sides)
         assert apart(theirs(Image.fromarray(image)), convert_to_pixels(image, ours)) <= 1, sides

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from tests.references.test_families_originals import written
-from tests.references.test_grids import changed, saved_by_timm, timms
-from tests.support.twins import CLOSE, difference
+from tests.references.test_grids import TINY, changed, saved_by_timm, timms
+from tests.support.twins import CLOSE, difference, randomise
 
 from vitreous.errors import CheckpointError
 from vitreous.weights.foreign import load_foreign
@@ -139,3 +139,92 @@ def test_a_bare_file_tells_all_that_is_assumed_of_it(tmp_path: Path) -> None:
     assert all(f"assumed     {note}" in str(report) for note in report.assumed)
     _, report = load_foreign(written(timms(class_token=False, global_pool="avg").state_dict(), tmp_path))
     assert "it pools by the mean over the patches, prefix tokens left out" in report.assumed
+
+
+OF_OTHER_CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
+    "temperature": ("vit_small_patch16_rope_224", {"rope_temperature": 10.0}),
+    "indexing": ("vit_small_patch16_rope_224", {"rope_grid_indexing": "ij"}),
+    "offset": ("vit_pe_core_tiny_patch16_384", {"rope_grid_offset": 0.0}),
+    "reference": ("vit_pe_core_tiny_patch16_384", {"ref_feat_shape": (8, 8)}),
+    "heads of the pooling": ("vit_pe_core_tiny_patch16_384", {"attn_pool_num_heads": 4}),
+    "temperature of EVA-02": ("eva02_tiny_patch14_224", {"rope_temperature": 100.0}),
+    "gate": ("aimv2_large_patch14_224", {"act_layer": "gelu"}),
+    "features of a Swin": ("swin_tiny_patch4_window7_224", {"global_pool": "max"}),
+    "no pooling under a head": ("swin_tiny_patch4_window7_224", {"global_pool": ""}),
+    "features of an EfficientNet": ("efficientnet_b0", {"global_pool": "max"}),
+    "features of BiT": ("resnetv2_50x1_bit", {"global_pool": "max"}),
+    "activation of BiT": ("resnetv2_50x1_bit", {"act_layer": "silu"}),
+}
+
+
+@pytest.mark.parametrize("case", list(OF_OTHER_CLASSES))
+def test_arguments_of_every_class_are_refused_where_no_model_here_has_them(case: str, tmp_path: Path) -> None:
+    name, given = OF_OTHER_CLASSES[case]
+    import timm
+
+    settings = TINY if name.startswith(("vit", "eva", "aim")) else {"num_classes": 5}
+    saved_by_timm(timm.create_model(name, **settings, **given), tmp_path)
+    with pytest.raises(CheckpointError, match=rf"^the configuration beside .* says .*{next(iter(given))}") as raised:
+        load_foreign(tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+READ_ELSEWHERE: dict[str, tuple[str, dict[str, Any]]] = {
+    "prefix tokens pooled": ("vit_base_patch16_xp_224", {"pool_include_prefix": True, "global_pool": "avg"}),
+    "EVA-02 without biases": ("eva02_tiny_patch14_224", {"qkv_bias": False, "patch_size": 16}),
+    "a reference grid": ("vit_small_patch16_rope_224", {"ref_feat_shape": (4, 4)}),
+    "offsets by a table": ("vit_relpos_base_patch16_224", {"rel_pos_type": "bias"}),
+}
+
+
+@pytest.mark.parametrize("case", list(READ_ELSEWHERE))
+def test_arguments_of_other_classes_are_read(case: str, tmp_path: Path) -> None:
+    name, given = READ_ELSEWHERE[case]
+    model = timms(name, **given)
+    folder, report = load_foreign(saved_by_timm(model, tmp_path))
+    assert difference(folder.model, model) < CLOSE
+    assert not [note for note in report.assumed if "model_args" in note]
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "test_vit3.safetensors"])
+def test_prefix_tokens_are_pooled_where_the_architecture_does_so(file: str, tmp_path: Path) -> None:
+    import timm
+
+    model = randomise(timm.create_model("test_vit3", depth=2, num_classes=5))
+    saved_by_timm(model, tmp_path)
+    if file != "model.safetensors":
+        (tmp_path / "config.json").unlink()
+        (tmp_path / "model.safetensors").rename(tmp_path / file)
+    folder, _ = load_foreign(tmp_path / file)
+    assert (folder.model.config.heads, folder.model.config.pool_prefix) == (3, True)
+    assert difference(folder.model, model) < CLOSE
+
+
+def test_a_head_over_tokens_that_are_not_pooled_is_refused(saved: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="names the pooling ''"):
+        load_foreign(said(saved, tmp_path, global_pool=""))
+
+
+@pytest.mark.parametrize("left_out", [("crop_pct",), ("mean", "std", "interpolation"), ()])
+def test_what_a_transform_leaves_out_is_timms_own_default(
+    left_out: tuple[str, ...], saved: Path, tmp_path: Path
+) -> None:
+    import timm
+    from timm.data import resolve_data_config
+
+    folder = said(saved, tmp_path)
+    document = json.loads((folder / "config.json").read_text())
+    kept = {key: one for key, one in document["pretrained_cfg"].items() if key not in left_out} if left_out else {}
+    (folder / "config.json").write_text(json.dumps(document | {"pretrained_cfg": kept}))
+    theirs = resolve_data_config({}, model=timm.create_model(f"local-dir:{folder}", pretrained=True))
+    ours = load_foreign(folder)[0].preprocess
+    assert (ours.crop, ours.interpolation) == (theirs["crop_pct"], theirs["interpolation"])
+    assert (ours.mean, ours.std) == (tuple(theirs["mean"]), tuple(theirs["std"]))
+
+
+def test_a_bare_file_called_as_beit3_has_its_epsilon(tmp_path: Path) -> None:
+    model = timms("beit3_base_patch16_224")
+    folder, report = load_foreign(written(model.state_dict(), tmp_path, "beit3_base_patch16_224.bin"), WIDE)
+    assert folder.model.config.norm_eps == 1e-5
+    assert difference(folder.model, model) < CLOSE
+    assert any("beit3_base_patch16_224, by the file's name" in note for note in report.assumed)

@@ -1,6 +1,6 @@
 """`vitreous.train` and `vitreous.resume`: a recipe's configuration for a data set, and the run it leads to."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -55,14 +55,12 @@ from vitreous.training.restart import find_begun, note_folder
 from vitreous.training.results import DryRun, TrainResult
 from vitreous.training.run import resume as resume_run
 from vitreous.training.run import train as train_config
-from vitreous.training.settings_check import takes_no_steps
+from vitreous.training.settings_check import list_idle
 from vitreous.training.trial_run import dry_run as dry_run_config
 from vitreous.weights.auto_weights import resolve_weights
 
 WORDS = (("recipe", AUTO), ("weights", AUTO), ("weights", NONE))
 """Settings that are shorthand for others."""
-OF_STEPS = ("optimizer", "schedule", "early_stop", "regularisation", "ema", "batch", "micro_batch")
-"""Settings that only training steps read."""
 
 
 @overload
@@ -196,7 +194,7 @@ def train_or_plan(
         raise ConfigError("--folds and --rates both divide the data; choose the rate first, then use --folds with it")
     with world.take_turns():
         chosen, settled, opened = settle_options(options, reporter)
-    if takes_no_steps(settled) and (idle := list_idle(find_differences(chosen, settled))):
+    if idle := list_idle(settled, find_differences(chosen, settled)):
         reporter.message(
             f"note: {', '.join(idle)} {'changes' if len(idle) == 1 else 'change'} nothing here: recipe {settled.recipe} fits the head without "
             "training steps; recipes lp-ft and finetune take them"
@@ -226,11 +224,6 @@ def train_or_plan(
         return begin_search(plan_search(settled, examples, () if rates == "auto" else tuple(rates)), folder, reporter)
     finally:
         give_up_claims()
-
-
-def list_idle(changed: Iterable[str]) -> list[str]:
-    """Return those of the changed settings, by dotted name, that only training steps read."""
-    return [name for name in changed if name.partition(".")[0] in OF_STEPS]
 
 
 def settle_options(options: RunOptions, reporter: Reporter) -> tuple[RunConfig, RunConfig, OpenedData]:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -13,6 +13,8 @@ from vitreous.settings import check_size, flatten, to_dict
 from vitreous.training.config import OPTIMIZERS, TRACKERS, RunConfig
 from vitreous.training.duration import Duration
 
+OF_STEPS = ("optimizer", "schedule", "early_stop", "regularisation", "ema", "batch", "micro_batch")
+"""Settings that only training steps read."""
 RANGES = {
     "data.tuning_holdout": "[0, 1)",
     "data.folds": "[0, inf)",
@@ -197,6 +199,11 @@ def check_teacher(config: RunConfig) -> None:
 def takes_no_steps(config: RunConfig) -> bool:
     """Return whether all of a run is the fit of a head."""
     return config.head == "logistic" and not Duration.parse(config.duration).amount
+
+
+def list_idle(config: RunConfig, changed: Iterable[str]) -> list[str]:
+    """Return those of the changed settings, by dotted name, that only training steps read, in a run that takes none."""
+    return [name for name in changed if name.partition(".")[0] in OF_STEPS] if takes_no_steps(config) else []
 
 
 def check_number(name: str, value: float) -> None:

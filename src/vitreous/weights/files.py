@@ -157,7 +157,8 @@ def _read_shards(index: Path) -> tuple[dict[str, Tensor], list[FileMap]]:
     tensors: dict[str, Tensor] = {}
     maps = []
     for shard in sorted(set(places.values())):
-        if PurePosixPath(shard).name != shard or "\\" in shard or Path(shard).suffix not in _list_endings(index):
+        plain = shard.isprintable() and "\\" not in shard and PurePosixPath(shard).name == shard
+        if not plain or Path(shard).suffix not in _list_endings(index):
             raise CheckpointError(
                 f"{index} names the shard {shard!r}; shards must be {_list_endings(index)[0]} files beside it"
             )

@@ -54,6 +54,8 @@ MODULES = (
     ),
 )
 
+LEAST_DEVIATION, LEAST_CROP = 1e-6, 0.01
+"""Below these an image's pixels overflow, or nothing of it is left."""
 SENSELESS = (ArithmeticError, AttributeError, LookupError, RuntimeError, StopIteration, TypeError, ValueError)
 """Errors raised when shapes or configurations make no sense."""
 
@@ -226,18 +228,20 @@ def check_images(images: PreprocessConfig, channels: int, where: str) -> None:
     """Refuse impossible preprocessing before the weights are read.
 
     Raises:
-        CheckpointError: mean or deviation that are no finite numbers, a deviation of zero, or too few; an impossible crop.
+        CheckpointError: mean or deviation that are no finite numbers, a deviation of nearly zero or less, or too few; an impossible crop.
     """
     for name, values in (("mean", images.mean), ("deviation", images.std)):
-        sound = all(isinstance(value, (int, float)) and math.isfinite(value) for value in values)
-        if not sound or len(values) not in (1, 3, channels) or (name == "deviation" and 0 in values):
+        sound = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+        least = LEAST_DEVIATION if name == "deviation" else -math.inf
+        sound = sound and all(math.isfinite(value) and value > least for value in values)
+        if not sound or len(values) not in (1, 3, channels):
             raise CheckpointError(
                 f"the configuration beside {where} gives the {name} of images as {str(list(values))[:80]}; "
-                f"expected one finite number{' above 0' if name == 'deviation' else ''}, or one per channel"
+                f"expected one finite number{f' above {least:g}' if name == 'deviation' else ''}, or one per channel"
             )
-    if not 0 < images.crop <= 1:
+    if not LEAST_CROP <= images.crop <= 1:
         raise CheckpointError(
-            f"the configuration beside {where} keeps {images.crop:g} of an image's side; expected above 0 to 1"
+            f"the configuration beside {where} keeps {images.crop:g} of an image's side; expected {LEAST_CROP:g} to 1"
         )
 
 

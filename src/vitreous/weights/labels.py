@@ -4,11 +4,14 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 from vitreous.errors import ConfigError
 from vitreous.settings import refuse_double_keys
 from vitreous.storage.presence import is_file
 
+UNREADABLE = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode's categories of control characters, halves of characters, and ends of lines."""
 MOST_BYTES = 64 * 2**20
 """Most bytes of a file of names."""
 
@@ -31,6 +34,25 @@ def read_labels(text: str) -> tuple[str, ...]:
             f"--labels {text!r} names no class; give names separated by commas, or a file with one per line"
         )
     return found
+
+
+def clean_labels(names: Sequence[Any], count: int) -> tuple[str, ...]:
+    """Return names that lie beside somebody's weights; none unless there is one for each of the outputs.
+
+    A control character, or half of one of two, becomes a space. A name of several outputs (ImageNet has two cranes) gets the
+    number of the output appended when it is repeated.
+    """
+    if len(names) != count or not all(isinstance(name, (str, int, float)) for name in names):
+        return ()
+    found: dict[str, None] = {}
+    for number, given in enumerate(names):
+        name = "".join(" " if category(one) in UNREADABLE else one for one in str(given)).strip()
+        if not name:
+            return ()
+        while name in found:
+            name = f"{name} ({number})"
+        found[name] = None
+    return tuple(found)
 
 
 def read_label_file(path: Path) -> tuple[str, ...]:

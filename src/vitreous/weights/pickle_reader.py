@@ -2,13 +2,15 @@
 
 Classes and functions are just names. The only calls with an effect are those that describe a tensor, or make a dict or
 list; every other object becomes an `Inert` one, which records its class, its arguments and its attributes, so that
-settings, paths and numbers that training scripts save with their weights do no harm. A file that would call the
-operating system when other programs open it is refused.
+settings, paths and numbers that training scripts save with their weights do no harm. A file that would call anything in
+Python's standard library but what makes data, or what is known to run or load code elsewhere, when other programs open it
+is refused. What functions of other packages would do there, nobody can say from their names.
 """
 
 import io
 import pickletools
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -54,6 +56,8 @@ DICTS = (
 DATA = {"set", "frozenset", "dict", "list", "tuple", "int", "float", "complex", "str", "bytes", "bytearray", "bool"}
 DATA |= {"object", "type", "slice", "range", "getattr", "unicode", "long", "Ellipsis", "NotImplemented"}
 """Python's built-in names for making data; getattr is how enumerations are made."""
+GENERATORS = "numpy.random._pickle __"
+"""What makes NumPy's generators of random numbers again."""
 BUILTINS = ("builtins ", "__builtin__ ")
 HARMFUL = {
     *(
@@ -73,9 +77,38 @@ HARMFUL = {
     *("system", "popen", "eval", "exec", "execfile", "compile", "__import__", "__globals__", "__builtins__"),
     *("asyncio", "signal", "code", "codeop", "pdb", "bdb", "pip", "ensurepip", "urllib", "requests", "multiprocessing"),
     *("pickle", "_pickle", "_load_from_bytes", "commands", "popen2"),
+    *("joblib", "dill", "cloudpickle", "yaml", "jsonpickle", "cpp_extension", "codecache", "runstring"),
+    *("load_state_dict_from_url", "download_url_to_file"),
 }
 """Words in the name of a class or function that no file of weights needs."""
 LOADERS = {f"torch{module} load" for module in ("", ".serialization", ".hub", ".jit", ".package")}
+LOADERS |= {"numpy load", "torch.jit.unsupported_tensor_ops execWrapper"}
+MAKERS = {
+    "_codecs": "encode",
+    "argparse": "Namespace",
+    "array": "_array_reconstructor array",
+    "collections": "ChainMap Counter OrderedDict UserDict UserList defaultdict deque",
+    "copy_reg": "_reconstructor",
+    "copyreg": "__newobj__ __newobj_ex__ _reconstructor",
+    "datetime": "date datetime time timedelta timezone",
+    "decimal": "Context Decimal",
+    "fractions": "Fraction",
+    "functools": "partial",
+    "ipaddress": "IPv4Address IPv6Address",
+    "itertools": "chain count cycle repeat",
+    "logging": "getLogger",
+    "operator": "attrgetter getitem itemgetter methodcaller or_",
+    "pathlib": "Path PosixPath PurePath PurePosixPath PureWindowsPath WindowsPath",
+    "pathlib._local": "Path PosixPath PurePath PurePosixPath PureWindowsPath WindowsPath",
+    "platform": "uname_result",
+    "random": "Random",
+    "re": "_compile",
+    "time": "struct_time",
+    "types": "GenericAlias MappingProxyType SimpleNamespace",
+    "uuid": "UUID",
+    "zoneinfo": "ZoneInfo",
+}
+"""What is called in the standard library to make data, by module; partial and others call nothing by themselves."""
 
 
 class Storage(NamedTuple):
@@ -242,7 +275,7 @@ class Machine:
 
 def emulate_call(function: Any, arguments: Any) -> Any:
     """Return the result of a call that makes tensors, dicts or lists; for any other, an inert object."""
-    if not isinstance(function, Name) or is_harmful(function):
+    if not isinstance(function, Name) or is_harmful(function) or not makes_data(function):
         raise Harmful(f"it calls {(function.kind if isinstance(function, Inert) else str(function))[:80]!r}")
     if function in TENSORS:
         return check_description(*arguments[:4])
@@ -264,7 +297,16 @@ def is_harmful(name: str) -> bool:
     """Return whether a class or function is one that no file of weights needs."""
     if name.startswith(BUILTINS):
         return name.split(" ", 1)[1] not in DATA
+    if name.startswith(GENERATORS):
+        return False
     return name in LOADERS or not HARMFUL.isdisjoint(re.split(r"[ .]", name))
+
+
+def makes_data(name: str) -> bool:
+    """Return whether a function outside of the built-in ones is one that makes data, as far as it is the standard library's."""
+    module, _, called = name.partition(" ")
+    standard = module.partition(".")[0] in (sys.stdlib_module_names | {"copy_reg"}) and module != "builtins"
+    return not standard or called in MAKERS.get(module, "").split()
 
 
 def retype_storage(storage: Any, kind: Any) -> Storage:

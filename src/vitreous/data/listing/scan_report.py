@@ -54,7 +54,7 @@ class ScanReport(Shown):
         lines = [
             _format_line("data", self.path),
             _format_line("images", f"{self.train:,} for training, {self.validation:,} for validation{test}"),
-            _format_line("classes", f"{len(self.counts):,}: {_format_spread(self.counts)}"),
+            _format_line("classes", f"{len(self.counts):,} to train on: {_format_spread(self.counts)}"),
         ]
         if self.median:
             span = "all of them" if self.smallest == self.largest else f"median; {self.smallest} to {self.largest}"

@@ -150,6 +150,8 @@ def explain_not_plain(config: ViTConfig, names: Iterable[str], knower: str) -> s
     """Say which of these fields differs from the paper's ViT, for a format that knows only that; None if none does."""
     if config.block.attention != "full":
         return f"its attention is {config.block.attention}; {knower} knows only full attention"
+    if config.attention_width != config.width:
+        return f"its heads are {config.attention_width} wide together; {knower} knows only heads that share the width, {config.width}"
     plain = ViTConfig()
     for name in names:
         if getattr(config, name) != getattr(plain, name):

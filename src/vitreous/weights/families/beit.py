@@ -17,11 +17,11 @@ from vitreous.weights.families.timm.arguments import (
     read_arguments,
     read_classes,
     read_grid,
-    read_pretrained,
 )
 from vitreous.weights.families.timm.eva import read_block
 from vitreous.weights.families.timm.eva import table as eva_table
-from vitreous.weights.families.timm.vit import explain_pooling, find_pool, name_architecture, preprocess
+from vitreous.weights.families.timm.transform import read_vit_transform
+from vitreous.weights.families.timm.vit import explain_pooling, find_pool, name_architecture
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Rule, Table, count_blocks
 
@@ -92,7 +92,7 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
         *explain_pooling(config, weights),
         *assumed,
     )
-    preprocessing = preprocess(config, read_pretrained(weights), images)
+    preprocessing = read_vit_transform(weights, config, images)
     return ForeignModel(
         config, preprocessing, "geometric", tensors, assumed, read_classes(weights, config.classes), IGNORED
     )

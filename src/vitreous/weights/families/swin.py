@@ -1,5 +1,6 @@
 """Swin Transformers of both versions: what their files have in common, and those of microsoft/Swin-Transformer and torchvision."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -10,7 +11,7 @@ from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.positions.offset_bias import OffsetBias
 from vitreous.model.positions.relative import index_offsets
-from vitreous.model.swin_config import SwinConfig, Windows
+from vitreous.model.swin_config import SwinConfig, Windows, fit_windows
 from vitreous.shapes import Size
 from vitreous.weights.families.base import IMAGENET, Family, ForeignModel, count_places, find_square, get_shape
 from vitreous.weights.files import Weights
@@ -118,7 +119,6 @@ class StatedShape:
     windows: Windows = ()
     """Of each stage, before they are cut to the stage's map; or one for all."""
     trained: Windows = ()
-    norm_eps: float = 1e-5
 
 
 def read_config(weights: Weights, names: Names, stated: StatedShape) -> tuple[SwinConfig, list[str]]:
@@ -135,7 +135,14 @@ def read_config(weights: Weights, names: Names, stated: StatedShape) -> tuple[Sw
     second = f"{firsts[0]}.{names.scale}" in tensors
     hidden = get_shape(tensors, f"{firsts[0]}.{names.expand}.weight", where)[0]
     if hidden % width:
-        raise CheckpointError(f"{where}: its MLPs are {hidden} wide, which is no multiple of {width}")
+        raise CheckpointError(
+            f"{where}: its MLPs are {hidden} wide, which is no multiple of its width, {width}; vitreous builds Swin Transformers of a "
+            "whole mlp_ratio alone"
+        )
+    if not any(re.fullmatch(rf"{re.escape(firsts[0])}\..*(\bqkv\.|\bquery\.|\bq_)bias", name) for name in tensors):
+        raise CheckpointError(
+            f"{where}: its q, k and v have no biases (qkv_bias), and vitreous builds Swin Transformers with them alone"
+        )
     found = [
         read_window(tensors, first, names, said[place] if said else None, where) for place, first in enumerate(firsts)
     ]
@@ -159,11 +166,20 @@ def read_config(weights: Weights, names: Names, stated: StatedShape) -> tuple[Sw
         windows=tuple(windows),
         mlp_factor=hidden // width,
         classes=get_shape(tensors, f"{names.head}.weight", where)[0] if f"{names.head}.weight" in tensors else 0,
-        norm_eps=stated.norm_eps,
     )  # fmt: skip
     if second:
         config = replace(config, trained_windows=read_trained(tensors, firsts, names, stated, config))
     return config, assumed
+
+
+def cut_windows(
+    tensors: Mapping[str, Tensor], names: Names, image: tuple[int, int], window: tuple[int, int]
+) -> Windows:
+    """Return each stage's windows: this one, cut to the stage's map of images of this size, by the file's own patches."""
+    _, _, *patch = tensors[f"{names.patches}.weight"].shape
+    depths = names.count_blocks(tensors)
+    ones, windows = (1,) * len(depths), (window,) * len(depths)
+    return fit_windows(SwinConfig(image, (patch[0], patch[1]), depths=depths, heads=ones, windows=windows), window)
 
 
 def read_window(
@@ -181,7 +197,12 @@ def read_window(
             return said
         side = find_square(rows, table=True)
         if side is None:
-            raise CheckpointError(f"{where}: a table of {rows} offsets is not that of a square window")
+            stated = (
+                ""
+                if said is None
+                else f", and a window of {Size(*said)}, which is stated, has {count_places(Size(*said), table=True)}"
+            )
+            raise CheckpointError(f"{where}: a table of {rows} offsets is not that of a square window{stated}")
         return side.rows, side.cols
     offsets = tensors.get(f"{attention}.relative_coords_table")
     if offsets is not None and offsets.ndim == 4:

@@ -19,6 +19,7 @@ from vitreous.weights.families.base import (
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Rule, Table, build_leading_layout, convolution_rules, count_blocks, dense_rules
 
+ONE_OF_TWO = " that ImageNet alone made; those of SWAG with a linear head (a file's name with _lc_swag in it) have bicubic, crop 1"
 PATCHES, PLACES = "conv_proj.weight", "encoder.pos_embedding"
 
 
@@ -69,7 +70,8 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
         classes=tensors["heads.head.weight"].shape[0] if "heads.head.weight" in tensors else 0,
         pre_logits="heads.pre_logits.weight" in tensors,
     )
-    published = config.image == (224, 224)
+    swag = width == 1280 or "_lc_swag" in weights.path.name  # trained elsewhere, with a linear head on ImageNet
+    published = config.image == (224, 224) and not swag
     images = PreprocessConfig(
         size=config.image,
         rounding="torchvision",
@@ -77,7 +79,7 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
         interpolation="bilinear" if published else "bicubic",
         **IMAGENET,
     )
-    assumed = (*squared, *usual, "the transform of torchvision's weights of this size")
+    assumed = (*squared, *usual, "the transform of torchvision's weights of this size" + ONE_OF_TWO * published)
     return ForeignModel(config, images, "bicubic-corners", tensors, assumed)
 
 
@@ -97,6 +99,7 @@ FIXED = (
     "positions",
     "position_placement",
     "positioned_tokens",
+    "patch_norm",
     "rotary",
     "patch_bias",
     "embed_norm",

@@ -1,6 +1,5 @@
 """BiT's ResNets: Google's npz files (big_transfer) and timm's `resnetv2_*_bit` (timm/models/resnetv2.py)."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +9,9 @@ from vitreous.model.positions.added import DEFAULT_RULE
 from vitreous.model.resnet_config import BIT_EPSILONS, GROUPS, ROOT, UNITS, ResNetConfig
 from vitreous.weights.families.base import HALF, Family, ForeignModel, get_shape, has_tensor
 from vitreous.weights.families.google.stem import KERNEL
-from vitreous.weights.families.timm.arguments import read_classes, read_pretrained
-from vitreous.weights.families.timm.vit import complete_transform, name_architecture
+from vitreous.weights.families.timm.arguments import read_classes, read_images, refuse_others
+from vitreous.weights.families.timm.transform import has_transform, read_transform
+from vitreous.weights.families.timm.vit import name_architecture
 from vitreous.weights.families.timm.write import build_document, build_transform
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Layout, Rule, Table, count_units, dense_rules
@@ -50,6 +50,8 @@ UNIT = (
 TIMM_MARKS = ("stem.conv.weight", "stages.0.blocks.0.conv3.weight", "stages.0.blocks.0.norm3.weight", "norm.weight")
 ELSEWHERE = r"running_mean|^stem\.norm|downsample\.norm|\.se\."
 """Names that timm's other ResNets have."""
+READ = ("in_chans", "num_classes", "global_pool")
+"""Arguments of timm's constructor that tensors show, or that have one possible value here."""
 TIMM_NAMES = {(UNITS[layers], width): f"resnetv2_{layers}x{width}_bit" for layers in (50, 101) for width in (1, 3)}
 TIMM_NAMES |= {(UNITS[152], width): f"resnetv2_152x{width}_bit" for width in (2, 4)}
 
@@ -82,23 +84,16 @@ def interpret_timm(weights: Weights, name: str | None) -> ForeignModel:
     architecture = name_architecture(weights, name)
     if architecture and "_bit" not in architecture:
         raise CheckpointError(f"{where}: {architecture} is not one of BiT's ResNets, which alone vitreous builds")
+    refuse_others(weights, READ, "a ResNet of BiT")
     outputs, channels, *_ = get_shape(tensors, "stem.conv.weight", where)
-    given = read_pretrained(weights)
-    size = given.get("input_size")
     config = build_config(
         (outputs, channels),
         count_units(tensors, r"stages\.{stage}\.blocks\.{unit}\."),
         tensors["head.fc.weight"].shape[0] if "head.fc.weight" in tensors else 0,
-        (int(size[1]), int(size[2])) if size else (224, 224),
+        read_images(weights) or (224, 224),
     )
-    images = preprocess(config, given) if given else build_preprocess(config)
-    labels = read_classes(weights, config.classes)
-    return ForeignModel(config, images, DEFAULT_RULE, tensors, () if given else (SQUASHED,), labels)
-
-
-def preprocess(config: ResNetConfig, given: Mapping[str, Any]) -> PreprocessConfig:
-    """Return the evaluation transform in pretrained_cfg; missing settings are timm's for BiT."""
-    return complete_transform(given, PreprocessConfig(size=config.image, crop=0.875, interpolation="bilinear", **HALF))
+    images, assumed = read_transform(weights, build_preprocess(config)), () if has_transform(weights) else (SQUASHED,)
+    return ForeignModel(config, images, DEFAULT_RULE, tensors, assumed, read_classes(weights, config.classes))
 
 
 def explain_unwritable(config: ResNetConfig) -> str | None:

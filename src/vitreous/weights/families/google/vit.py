@@ -240,6 +240,7 @@ FIXED = (
     "registers",
     "positions",
     "position_placement",
+    "patch_norm",
     "rotary",
     "patch_bias",
     "embed_norm",

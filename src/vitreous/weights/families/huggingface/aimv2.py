@@ -23,8 +23,9 @@ from vitreous.weights.families.huggingface.config_json import (
     score_kind,
 )
 from vitreous.weights.families.huggingface.preprocessor import read_preprocess
-from vitreous.weights.families.timm.arguments import read_arguments, read_classes, read_pretrained
-from vitreous.weights.families.timm.vit import find_pool, get_size, name_architecture, preprocess, settle_positions
+from vitreous.weights.families.timm.arguments import check_arguments, read_arguments, read_classes
+from vitreous.weights.families.timm.transform import read_vit_transform
+from vitreous.weights.families.timm.vit import find_pool, get_size, name_architecture, settle_positions
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import (
     Rule,
@@ -120,7 +121,8 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
     """Read timm's or Apple's files. Without learned positions they are MAE's sines and cosines (`native`)."""
     tensors, where = timm_names(weights.tensors), str(weights.path)
     width, channels, rows, cols = get_shape(tensors, "patch_embed.proj.weight", where)
-    heads, usual = find_heads(weights, width, read_arguments(weights).get("num_heads"), max(1, width // HEAD_WIDTH))
+    given = read_arguments(weights)
+    heads, usual = find_heads(weights, width, given.get("num_heads"), max(1, width // HEAD_WIDTH))
     config = ViTConfig(
         image=(224 // rows * rows, 224 // cols * cols),
         patch=(rows, cols),
@@ -139,9 +141,9 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
     config, squared = settle_positions(config, tensors, weights)
     if config.positions == "none":
         config = replace(config, positions="sincos2d-mae")
-    assumed = usual + squared
+    assumed = usual + squared + check_arguments(config, given, where)
     assumed += () if name_architecture(weights, name) else ("epsilon 1e-5, CLIP's normalisation",)
-    images = preprocess(config, read_pretrained(weights), {**CLIP, "crop": 1.0})
+    images = read_vit_transform(weights, config, {**CLIP, "crop": 1.0})
     return ForeignModel(config, images, "bicubic-antialias", tensors, assumed, read_classes(weights, config.classes))
 
 

@@ -1,4 +1,4 @@
-"""Hugging Face's image towers of CLIP, SigLIP and SigLIP 2 (transformers/models/clip, siglip, siglip2): alone, with a
+"""Hugging Face's image towers of CLIP, MetaCLIP 2, SigLIP and SigLIP 2 (transformers/models/clip, metaclip_2, siglip, siglip2): alone, with a
 head, or in the whole model. SigLIP 2 at fixed sizes is saved as SigLIP; siglip2 is NaFlex, whose patches are cut
 beforehand.
 
@@ -31,7 +31,8 @@ from vitreous.weights.families.huggingface.preprocessor import read_preprocess
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Layout, Rule, Table, build_leading_layout, convolution_rules, dense_rules
 
-CLIP_KINDS, SIGLIP_KINDS = ("clip", "clip_vision_model"), ("siglip", "siglip_vision_model")
+CLIP_KINDS = ("clip", "clip_vision_model", "metaclip_2", "metaclip_2_vision_model")
+SIGLIP_KINDS = ("siglip", "siglip_vision_model")
 NAFLEX_KINDS = ("siglip2", "siglip2_vision_model")
 CLIP_DEFAULTS = BASE | {"layer_norm_eps": 1e-5, "hidden_act": "quick_gelu"}
 SIGLIP_DEFAULTS = BASE | {"layer_norm_eps": 1e-6, "hidden_act": "gelu_pytorch_tanh"}
@@ -223,7 +224,9 @@ def interpret_naflex(weights: Weights, name: str | None) -> ForeignModel:
     )
 
 
-CLIP_FAMILY = Family("hf-clip", "Hugging Face transformers (CLIP)", recognise_clip, interpret_clip, clip_table)
+CLIP_FAMILY = Family(
+    "hf-clip", "Hugging Face transformers (CLIP, MetaCLIP 2)", recognise_clip, interpret_clip, clip_table
+)
 SIGLIP_FAMILY = Family(
     "hf-siglip", "Hugging Face transformers (SigLIP, SigLIP 2)", recognise_siglip, interpret_siglip, siglip_table
 )

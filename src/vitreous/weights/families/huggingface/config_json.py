@@ -1,6 +1,5 @@
 """The common parts of Hugging Face's files: config.json with defaults left out, labels."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +11,7 @@ from vitreous.shapes import Size
 from vitreous.weights.families import base
 from vitreous.weights.families.base import find_grid
 from vitreous.weights.files import Weights
+from vitreous.weights.labels import clean_labels
 from vitreous.weights.limits import MOST_TOKENS
 from vitreous.weights.mapping import Rule, count_blocks
 
@@ -109,20 +109,10 @@ def read_heads(weights: Weights, said: Said, width: int) -> int:
 
 
 def read_labels(config: Mapping[str, Any], count: int) -> tuple[str, ...]:
-    """Return the labels of id2label, unless they are the placeholders LABEL_0, LABEL_1, ...
-
-    A label that names several outputs (ImageNet has two cranes) gets its number appended when it is repeated.
-    """
+    """Return the labels of id2label, unless they are the placeholders LABEL_0, LABEL_1, ..."""
     labels = config.get("id2label") or {}
-    names = [str(labels.get(str(number), labels.get(number, ""))) for number in range(count)]
-    if not count or not all(names) or all(name == f"LABEL_{number}" for number, name in enumerate(names)):
-        return ()
-    seen = Counter[str]()
-    found = []
-    for number, name in enumerate(names):
-        seen[name] += 1
-        found.append(name if seen[name] == 1 else f"{name} ({number})")
-    return tuple(found)
+    names = clean_labels([labels.get(str(number)) for number in range(count)], count)
+    return () if all(name == f"LABEL_{number}" for number, name in enumerate(names)) else names
 
 
 def either_rules(ours: str, *theirs: str, suffixes: tuple[str, ...] = ("weight", "bias")) -> list[Rule]:

@@ -23,6 +23,7 @@ PROCESSORS: dict[str, dict[str, Any]] = {
     "CLIP": CUT | OPENAI,
     "Bit": CUT | OPENAI,
     "EfficientNet": {"size": {"height": 346, "width": 346}, "resample": 3, **STANDARD},
+    "ConvNext": {"size": {"shortest_edge": 384}, "crop_pct": 224 / 256, "resample": 3, **STANDARD},
     "DINOv3ViT": {"size": 224, "resample": 2, "image_mean": IMAGENET["mean"], "image_std": IMAGENET["std"]},
 }
 """The defaults of each class of processors (transformers 5.23)."""
@@ -34,6 +35,8 @@ OF_MODELS = {
     "dinov2": "Bit",
     "dinov3_vit": "DINOv3ViT",
     "clip": "CLIP",
+    "metaclip_2": "CLIP",
+    "metaclip_2_vision_model": "CLIP",
     "siglip": "Siglip",
     "siglip2": "Siglip2",
     "siglip2_vision_model": "Siglip2",
@@ -45,8 +48,10 @@ OF_MODELS = {
     "data2vec-vision": "Beit",
 }
 """The class that `AutoImageProcessor` uses if the file doesn't name one, by the model's type in config.json."""
-SHORT = ("CLIP", "Bit", "Siglip")
+SHORT = ("CLIP", "Bit", "Siglip", "ConvNext")
 """Classes that apply a size of one number to the shorter side; the others apply it to both."""
+WHOLE = 384
+"""Sides from which ConvNextImageProcessor squashes the whole image."""
 CLASS = re.compile(r"(?P<stem>\w+?)(ImageProcessor(Fast|Pil)?|FeatureExtractor)")
 
 
@@ -102,7 +107,20 @@ def complete_settings(weights: Weights, default: PreprocessConfig, assumed: list
     whole = usual | given
     if stem in SHORT and isinstance(whole["size"], (int, float)):
         whole["size"] = {"shortest_edge": whole["size"]}
-    return whole
+    if named and stem not in PROCESSORS:
+        assumed.append(
+            f"images as {str(named)[:60]} states size, crop, mean and deviation; anything else that this processor does, such as another "
+            "order of channels, is unknown here, and left out"
+        )
+    return whole | cut_by_share(whole) if stem == "ConvNext" else whole
+
+
+def cut_by_share(whole: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the size and crop that ConvNextImageProcessor makes of its size: a share of a shorter side, or all of it from 384 pixels."""
+    edge = read_sides(whole["size"]).get("shortest_edge", WHOLE)
+    if edge >= WHOLE:
+        return {"size": {"height": edge, "width": edge}, "do_center_crop": False}
+    return {"size": {"shortest_edge": int(edge / whole["crop_pct"])}, "do_center_crop": True, "crop_size": edge}
 
 
 def scale_statistics(given: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:

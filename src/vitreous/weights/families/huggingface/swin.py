@@ -6,13 +6,14 @@ from typing import Any
 
 from torch import Tensor
 
+from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.swin_config import SwinConfig, fit_windows
 from vitreous.weights.families.base import IMAGENET, Family, ForeignModel
-from vitreous.weights.families.huggingface.config_json import Said, read_activation, read_labels, read_pair, score_kind
+from vitreous.weights.families.huggingface.config_json import Said, read_labels, read_pair, score_kind
 from vitreous.weights.families.huggingface.preprocessor import read_preprocess
 from vitreous.weights.families.huggingface.write import build_processor, describe_labels, format_side
-from vitreous.weights.families.swin import CONSTANTS, RESIZE, Names, StatedShape, build_table, read_config
+from vitreous.weights.families.swin import CONSTANTS, RESIZE, Names, StatedShape, build_table, cut_windows, read_config
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Table
 from vitreous.weights.model_folder import ModelFolder
@@ -22,6 +23,7 @@ INSIDE = ("embeddings.", "encoder.", "layernorm.", "pooler.")
 DEFAULTS = {
     "image_size": 224, "hidden_act": "gelu", "layer_norm_eps": 1e-5, "qkv_bias": True, "use_absolute_embeddings": False,
 }  # fmt: skip
+EPSILON = ", as transformers has it in its patches' and merging norms whatever is said"
 WINDOW = {"swin": 7, "swinv2": 7}
 """The default of either configuration class."""
 
@@ -100,24 +102,20 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
         build_names(root),
         StatedShape(),
     )
-    read_activation(said("hidden_act"), where)
+    for key in ("hidden_act", "layer_norm_eps"):
+        if said(key) != DEFAULTS[key]:
+            raise CheckpointError(
+                f"the configuration beside {where} says {key} {str(said(key))[:40]}; vitreous builds transformers' Swin Transformers with "
+                f"{DEFAULTS[key]} alone{EPSILON * (key == 'layer_norm_eps')}"
+            )
     if said.document:
         image, window = read_pair(said("image_size")), read_pair(said("window_size"))
-        depths = names.count_blocks(tensors)
-        patch = tensors[f"{names.patches}.weight"].shape[2:]
-        whole = SwinConfig(
-            image=image,
-            patch=(patch[0], patch[1]),
-            depths=depths,
-            heads=(1,) * len(depths),
-            windows=(window,) * len(depths),
-        )
+        windows = cut_windows(tensors, names, image, window)
         trained = weights.config.get("pretrained_window_sizes") or () if root == "swinv2" else ()
         stated = StatedShape(
             image,
-            fit_windows(whole, window),
-            tuple((int(side), int(side)) for side in trained[: len(depths)]) if any(trained) else (),
-            float(said("layer_norm_eps")),
+            windows,
+            tuple((int(side), int(side)) for side in trained[: len(windows)]) if any(trained) else (),
         )  # fmt: skip
     config, assumed = read_config(replace(weights, tensors=tensors), names, stated)
     default = PreprocessConfig(
@@ -133,6 +131,8 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
 
 def explain_unwritable(config: SwinConfig) -> str | None:
     """Say what transformers' Swin Transformers can't express, if anything."""
+    if config.norm_eps != DEFAULTS["layer_norm_eps"]:
+        return f"its norms have epsilon {config.norm_eps:g}, and some of transformers' have 1e-05 whatever config.json says"
     first = config.windows[0]
     if first[0] != first[1] or config.windows != fit_windows(config, first):
         return f"transformers' windows are squares, the same in every stage unless its map is smaller, not {config.windows}"

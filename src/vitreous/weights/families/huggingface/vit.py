@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import BlockConfig, ViTConfig
 from vitreous.weights.families.base import HALF, IMAGENET, Family, ForeignModel, get_shape, has_tensor
@@ -33,7 +34,7 @@ ROOTS = ("vit.", "deit.", "vit_mae.", "ijepa.")
 IMAGENETS = ("deit", "vit_mae", "vit_msn", "ijepa")
 """Types whose published models normalise images by ImageNet's mean and deviation."""
 INSIDE = ("embeddings.", "encoder.", "layers.", "layernorm.", "pooler.")
-DEFAULTS = BASE | {"layer_norm_eps": 1e-12}
+DEFAULTS = BASE | {"layer_norm_eps": 1e-12, "pooler_act": "tanh"}
 EPSILONS = {"vit_msn": 1e-6}
 """Types whose default differs from the others'."""
 PATCHES = "embeddings.patch_embeddings.projection"
@@ -105,6 +106,7 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
     head = "cls_classifier.weight" if distilled else "classifier.weight"
     classes = tensors[head].shape[0] if head in tensors else 0
     positions = get_shape(tensors, f"{root}.embeddings.position_embeddings", where)[1]
+    pooled = read_pooler(tensors, f"{root}.pooler.dense.weight", said, where) if token and not classes else None
     hidden = (f"{root}.encoder.layer.0.intermediate.dense.weight", f"{root}.layers.0.mlp.fc1.weight")
     config = ViTConfig(
         image=read_image(
@@ -122,7 +124,8 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
         distillation_token=distilled,
         registers=int(f"{root}.embeddings.distillation_token" in tensors and not distilled),
         norm_eps=float(said("layer_norm_eps")),
-        pre_logits=f"{root}.pooler.dense.weight" in tensors and token and not classes,
+        pre_logits=pooled is not None,
+        pre_logits_width=0 if pooled in (None, width) else pooled,
         block=read_block(tensors, said, where),
     )
     ignored = (r"mask_token$", r"^decoder\.") + ((r"\.pooler\.",) if classes or not token else ())
@@ -132,6 +135,15 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
     return ForeignModel(
         config, images, "bicubic", tensors, tuple(said.assumed), read_labels(weights.config, classes), ignored
     )
+
+
+def read_pooler(tensors: Mapping[str, Tensor], name: str, said: Said, where: str) -> int | None:
+    """Return the width of the layer after [class], of this name; None if there is none. Raises CheckpointError if no tanh follows it."""
+    if name in tensors and said("pooler_act") != "tanh":
+        raise CheckpointError(
+            f"the configuration beside {where} says pooler_act {str(said('pooler_act'))[:40]}; vitreous builds the pooler with tanh alone"
+        )
+    return tensors[name].shape[0] if name in tensors else None
 
 
 def read_block(tensors: Mapping[str, Tensor], said: Said, where: str) -> BlockConfig:

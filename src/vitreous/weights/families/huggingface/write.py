@@ -19,6 +19,7 @@ FIXED = (
     "positions",
     "position_placement",
     "positioned_tokens",
+    "patch_norm",
     "rotary",
     "patch_bias",
     "embed_norm",
@@ -68,6 +69,7 @@ def sidecars(folder: ModelFolder) -> dict[str, dict[str, Any]]:
         "num_channels": config.channels,
         "qkv_bias": config.block.qkv_bias == "all",
     }
+    document |= {"pooler_output_size": config.pre_logits_width} if config.pre_logits_width else {}
     document |= describe_labels(folder)
     return {"config.json": document, "preprocessor_config.json": build_processor(folder.preprocess, config.channels)}
 

@@ -10,8 +10,9 @@ from vitreous.shapes import Size
 from vitreous.weights.families.base import Notes, count_places
 from vitreous.weights.families.timm.write import ACTIVATIONS, build_arguments
 from vitreous.weights.files import Weights
+from vitreous.weights.labels import clean_labels
 
-READ = ("img_size", "no_embed_class", "global_pool", "pool_include_prefix", "num_classes")
+READ = ("img_size", "no_embed_class", "global_pool", "num_classes")
 """Arguments that the readers use; the head's rows give its number of classes."""
 HARMLESS = ("dynamic_img_size", "dynamic_img_pad", "strict_img_size", "weight_init", "fix_init", "head_init_scale")
 HARMLESS += ("qkv_fused", "swiglu_align_to", "attn_type", "device", "dtype")
@@ -19,6 +20,8 @@ HARMLESS += ("rope_shift_coords", "rope_jitter_coords", "rope_rescale_coords")
 """Arguments that the tensors show, or that don't affect a trained model on images of whole patches."""
 NORMS = {"layernorm": "layer", "layernormfp32": "layer", "rmsnorm": "rms"}
 """timm's names of the norms that we have; each has an epsilon of 1e-6."""
+RELATIVE = {"bias": "bias", "bias-log": "mlp", "bias-log-swin": "mlp-swin"}
+"""timm's names of relative positions, by ours."""
 NAMES = {theirs: ours for ours, theirs in ACTIVATIONS.items()} | {"swish": "silu"}
 """timm's names of activations, and ours."""
 
@@ -37,7 +40,28 @@ def read_pretrained(weights: Weights) -> Mapping[str, Any]:
 
 def read_pooling(weights: Weights) -> str | None:
     """Return timm's name of the pooling, if config.json gives it; the constructor's takes precedence."""
-    return read_arguments(weights).get("global_pool") or weights.config.get("global_pool")
+    said = read_arguments(weights).get("global_pool")
+    return weights.config.get("global_pool") if said is None else said
+
+
+def refuse_others(weights: Weights, known: Collection[str], what: str) -> None:
+    """Refuse what `check_arguments` doesn't compare, for models that aren't ViTs: arguments beyond those known, and other pooling.
+
+    Raises:
+        CheckpointError: there is such an argument, or features aren't pooled by their mean.
+    """
+    unknown = [name for name in read_arguments(weights) if name not in known and not name.endswith("_rate")]
+    if unknown:
+        raise CheckpointError(
+            f"the configuration beside {weights.path} says {', '.join(unknown)} in model_args, which vitreous doesn't know for "
+            f"{what}; its outputs might be others"
+        )
+    headed = any(name in weights.tensors for name in ("head.fc.weight", "classifier.weight"))
+    if read_pooling(weights) not in ((None, "avg") if headed else (None, "avg", "")):
+        raise CheckpointError(
+            f"the configuration beside {weights.path} says global_pool {read_pooling(weights)!r}, but vitreous pools {what} by the mean "
+            "('avg') alone"
+        )
 
 
 def read_classes(weights: Weights, count: int) -> tuple[str, ...]:
@@ -45,8 +69,8 @@ def read_classes(weights: Weights, count: int) -> tuple[str, ...]:
     given = read_pretrained(weights)
     names = weights.config.get("label_names") or given.get("label_names") or given.get("labels") or ()
     if isinstance(names, Mapping):
-        names = [names.get(str(number)) for number in range(count)] if len(names) == count else ()
-    return tuple(map(str, names)) if len(names) == count and None not in names else ()
+        names = [names.get(str(number)) for number in range(len(names))]
+    return clean_labels(names, count) if isinstance(names, (list, tuple)) else ()
 
 
 def read_size(value: Any) -> tuple[int, int] | None:
@@ -54,6 +78,8 @@ def read_size(value: Any) -> tuple[int, int] | None:
     if not value:
         return None
     rows, cols = (value, value) if isinstance(value, int) else value
+    if min(int(rows), int(cols)) < 1:
+        raise CheckpointError(f"config.json names a size of {rows}x{cols}; rows and columns are at least 1 each")
     return int(rows), int(cols)
 
 
@@ -121,15 +147,21 @@ def build_constructor_arguments(config: ViTConfig) -> dict[str, Any]:
         "use_shared_rel_pos_bias": config.positions == "bias" and config.position_placement == "shared",
         "use_rot_pos_emb": rotary.kind != "none",
         "use_fc_norm": config.final_norm == "pooled",
+        "use_post_transformer_norm": config.final_norm == "tokens",
         "use_post_norm": False,
         "use_pre_transformer_norm": config.embed_norm,
-        "rope_temperature": rotary.temperature if rotary.kind != "none" else None,
+        "rope_temperature": rotary.temperature if rotary.kind in ("cells", "centred") else None,
         "rope_rotate_half": rotary.kind == "centred",
-        "rope_type": {"cells": "cat", "centred": "dinov3"}.get(rotary.kind),
-        "rope_grid_offset": 0.0,
-        "rope_grid_indexing": "ij",
+        "rope_type": {"cells": "cat", "centred": "dinov3", "mixed": "mixed"}.get(rotary.kind),
+        "rope_grid_offset": rotary.offset,
+        "rope_grid_indexing": "xy" if rotary.columns_first or rotary.kind == "mixed" else "ij",
         "attn_only_layer_scale": False,
-        "ref_feat_shape": rotary.reference,
+        "ref_feat_shape": (rotary.reference or "no grid") if rotary.kind == "cells" else None,
+        "attn_pool_num_heads": (config.pool_heads or config.heads) if config.pool == "map" else None,
+        "pool_include_prefix": config.pool_prefix if config.pool != "class" else None,
+        "rel_pos_type": RELATIVE.get(config.positions),
+        "shared_rel_pos": config.position_placement == "shared",
+        "rel_pos_dim": config.position_mlp_width if config.positions.startswith("bias-log") else None,
     }
 
 
@@ -141,10 +173,13 @@ def check_arguments(config: ViTConfig, given: Mapping[str, Any], where: str) -> 
     """
     made, notes = build_constructor_arguments(config), []
     for name, value in given.items():
-        if name in READ or name in HARMLESS or name.endswith("_rate") or name in ("act_layer", "num_heads"):
+        if name in READ or name in HARMLESS or name.endswith("_rate"):
             continue
         if name == "norm_layer":
-            fits, ours = NORMS[value] == config.block.norm, config.block.norm
+            fits, ours = NORMS.get(value) == config.block.norm and config.norm_eps == 1e-6, config.block.norm
+            ours = f"{ours} norms of epsilon {config.norm_eps:g}"
+        elif name == "act_layer":
+            fits, ours = NAMES.get(value) == config.block.activation, config.block.activation
         elif name.endswith(("_layer", "_fn")):
             fits, ours = False, "what is usual, and can build nothing else"
         elif name in made:
@@ -156,7 +191,7 @@ def check_arguments(config: ViTConfig, given: Mapping[str, Any], where: str) -> 
         if not fits:
             raise CheckpointError(
                 f"the configuration beside {where} says {name} {str(value)[:40]}, but vitreous reads {ours} from "
-                "the weights"
+                "the weights and the architecture's name"
             )
     return tuple(notes)
 
@@ -164,7 +199,9 @@ def check_arguments(config: ViTConfig, given: Mapping[str, Any], where: str) -> 
 def agrees(name: str, value: Any, config: ViTConfig, ours: Any) -> bool:
     """Return whether an argument agrees with the tensors, in any notation."""
     if name in ("patch_size", "ref_feat_shape"):
-        return read_size(value) == read_size(ours)
+        return not isinstance(ours, str) and read_size(value) == read_size(ours)
+    if name == "num_heads":
+        return int(value) == ours
     if name == "mlp_ratio":
         return (
             config.block.mlp == "swiglu" or int(config.width * value) == config.mlp_width

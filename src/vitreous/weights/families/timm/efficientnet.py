@@ -13,10 +13,11 @@ from vitreous.weights.families.timm.arguments import (
     read_arguments,
     read_classes,
     read_images,
-    read_pretrained,
     read_size,
+    refuse_others,
 )
-from vitreous.weights.families.timm.vit import complete_transform, name_architecture
+from vitreous.weights.families.timm.transform import has_transform, read_transform
+from vitreous.weights.families.timm.vit import name_architecture
 from vitreous.weights.families.timm.write import build_document, build_transform
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Table, count_units
@@ -33,7 +34,7 @@ MARKS = (
     *("conv_stem.weight", "bn1.running_mean", "conv_head.weight", "bn2.running_mean"),
     *("blocks.0.0.conv_dw.weight", "blocks.0.0.se.conv_reduce.weight", "blocks.1.0.conv_pwl.weight"),
 )
-READ = ("in_chans", "num_classes", "global_pool", "drop_rate", "drop_path_rate")
+READ = ("in_chans", "num_classes", "global_pool")
 """Arguments that tensors show, or no output depends on."""
 
 
@@ -70,7 +71,7 @@ def recognise(weights: Weights) -> float:
 def interpret(weights: Weights, name: str | None) -> ForeignModel:
     """Read the architecture from shapes, padding and epsilon from its name, images from config.json."""
     tensors, where = weights.tensors, str(weights.path)
-    architecture, given = name_architecture(weights, None if name in VARIANTS else name), read_pretrained(weights)
+    architecture = name_architecture(weights, None if name in VARIANTS else name)
     match = ARCHITECTURE.match(architecture)
     if architecture and match is None:
         raise CheckpointError(
@@ -82,12 +83,7 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
             f"nothing beside {where} says whether it is one of timm's tf_efficientnet_* or efficientnet_*, which pad images differently; "
             "say --as timm-efficientnet:tf or --as timm-efficientnet:torch"
         )
-    unknown = [key for key in read_arguments(weights) if key not in READ]
-    if unknown:
-        raise CheckpointError(
-            f"the configuration beside {where} says {', '.join(unknown)} in model_args, which vitreous doesn't know for an EfficientNet; "
-            "its outputs might be others"
-        )
+    refuse_others(weights, READ, "an EfficientNet")
     tensorflow = name == "tf" if name in VARIANTS else match is not None and bool(match["tensorflow"])
     padding = "same" if tensorflow else "symmetric"
     side = SCALINGS[match["size"].upper()].image if match is not None and match["size"].upper() in SCALINGS else 224
@@ -96,10 +92,14 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
     eps, momentum = NORMS[padding]
     stated = EfficientNetConfig(image=image, padding=padding, norm_eps=eps, norm_momentum=momentum)
     config = read_shape(tensors, NAMES, units, stated, where)
-    usual = PreprocessConfig(size=config.image, crop=0.875, interpolation="bicubic", **IMAGENET)
-    assumed = () if given else ("timm's usual transform: bicubic, crop 0.875, ImageNet's mean and deviation",)
+    usual = PreprocessConfig(size=config.image, rounding="timm", crop=0.875, interpolation="bicubic", **IMAGENET)
+    assumed = (
+        ()
+        if has_transform(weights)
+        else ("timm's usual transform: bicubic, crop 0.875, ImageNet's mean and deviation",)
+    )
     labels = read_classes(weights, config.classes)
-    return ForeignModel(config, complete_transform(given, usual), DEFAULT_RULE, tensors, assumed, labels, COUNTED)
+    return ForeignModel(config, read_transform(weights, usual), DEFAULT_RULE, tensors, assumed, labels, COUNTED)
 
 
 def explain_unwritable(config: EfficientNetConfig) -> str | None:

@@ -10,24 +10,18 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from vitreous.errors import CheckpointError
-from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import BlockConfig, RotaryConfig, ViTConfig
 from vitreous.weights.families.base import CLIP, HALF, IMAGENET, Family, ForeignModel, find_heads, get_shape, has_tensor
+from vitreous.weights.families.timm import vit
 from vitreous.weights.families.timm.arguments import (
     check_arguments,
     read_arguments,
     read_classes,
     read_details,
     read_pooling,
-    read_pretrained,
 )
-from vitreous.weights.families.timm.vit import (
-    explain_pooling,
-    find_pool,
-    name_architecture,
-    preprocess,
-    settle_positions,
-)
+from vitreous.weights.families.timm.transform import read_vit_transform
+from vitreous.weights.families.timm.vit import explain_pooling, find_pool, name_architecture, settle_positions
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import (
     Rule,
@@ -109,7 +103,10 @@ def recognise(weights: Weights) -> float:
     tensors = weights.tensors
     if "patch_embed.proj.weight" not in tensors or "blocks.0.mlp.fc2.weight" not in tensors:
         return 0.0
-    if not has_tensor(tensors, SIGNS) or has_tensor(tensors, r"relative_position|^mask_token|^storage_tokens"):
+    named = re.search(vit.EVA, str(weights.config.get("architecture", "")))
+    if not (named or has_tensor(tensors, SIGNS)) or has_tensor(
+        tensors, r"relative_position|^mask_token|^storage_tokens"
+    ):
         return 0.0
     if "architecture" in weights.config:
         return 2.0
@@ -193,13 +190,8 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
     else:
         assumed = (*explain_pooling(config, weights), *assumed)
     assumed = (*usual, *positioned, *check_arguments(config, given, where), *assumed)
-    images = build_preprocess(config, line, weights)
+    images = read_vit_transform(weights, config, line.images)
     return ForeignModel(config, images, "bicubic-antialias", tensors, assumed, read_classes(weights, config.classes))
-
-
-def build_preprocess(config: ViTConfig, line: Kind, weights: Weights) -> PreprocessConfig:
-    """Return the evaluation transform."""
-    return preprocess(config, read_pretrained(weights), line.images)
 
 
 def read_block(tensors: Mapping[str, Tensor]) -> BlockConfig:

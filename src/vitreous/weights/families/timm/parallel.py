@@ -7,14 +7,9 @@ from vitreous.errors import CheckpointError
 from vitreous.model.config import BlockConfig, ViTConfig
 from vitreous.weights.families.base import Family, ForeignModel, find_heads, get_shape
 from vitreous.weights.families.timm import vit
-from vitreous.weights.families.timm.arguments import read_arguments, read_classes, read_details, read_pretrained
-from vitreous.weights.families.timm.vit import (
-    explain_pooling,
-    find_pool,
-    name_architecture,
-    preprocess,
-    settle_positions,
-)
+from vitreous.weights.families.timm.arguments import check_arguments, read_arguments, read_classes, read_details
+from vitreous.weights.families.timm.transform import read_vit_transform
+from vitreous.weights.families.timm.vit import explain_pooling, find_pool, name_architecture, settle_positions
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Rule, Table, count_blocks, dense_rules
 
@@ -63,7 +58,8 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
     width, channels, rows, cols = get_shape(tensors, MARKS[0], where)
     architecture = name_architecture(weights, name)
     details, images = vit.parse_architecture(architecture)
-    details |= read_details(read_arguments(weights), where)
+    given = read_arguments(weights)
+    details |= read_details(given, where)
     told = "blocks.0.q_norm.weight" in tensors
     said = width // tensors["blocks.0.q_norm.weight"].shape[0] if told else details.get("heads")
     heads, usual = find_heads(weights, width, said)
@@ -77,6 +73,7 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
         mlp_width=get_shape(tensors, "blocks.0.mlp_out_proj.weight", where)[1],
         classes=vit.get_size(tensors, "head.weight", 0),
         pool=find_pool(tensors, weights),
+        pool_prefix=vit.find_pool_prefix(tensors, weights, details),
         pool_mlp_width=vit.get_size(tensors, "attn_pool.mlp.fc2.weight", 1),
         class_token="cls_token" in tensors,
         registers=vit.get_size(tensors, "reg_token", 1),
@@ -95,9 +92,9 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
         ),
     )
     config, squared = settle_positions(config, tensors, weights)
-    assumed = (*usual, *squared, *explain_pooling(config, weights))
+    assumed = (*usual, *squared, *check_arguments(config, given, where), *explain_pooling(config, weights))
     assumed += () if architecture else ("activation gelu, epsilon 1e-6, mean and deviation 0.5",)
-    images = preprocess(config, read_pretrained(weights), images)
+    images = read_vit_transform(weights, config, images)
     return ForeignModel(config, images, "bicubic-antialias", tensors, assumed, read_classes(weights, config.classes))
 
 

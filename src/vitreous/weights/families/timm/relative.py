@@ -13,15 +13,16 @@ from vitreous.model.config import Positions, ViTConfig
 from vitreous.weights.families.base import CLASS_OFFSETS, HALF, Family, ForeignModel, find_grid, find_heads, get_shape
 from vitreous.weights.families.timm import vit
 from vitreous.weights.families.timm.arguments import (
+    check_arguments,
     read_arguments,
     read_classes,
     read_details,
     read_grid,
     read_images,
-    read_pretrained,
     read_size,
 )
-from vitreous.weights.families.timm.vit import explain_pooling, find_pool, name_architecture, preprocess
+from vitreous.weights.families.timm.transform import read_vit_transform
+from vitreous.weights.families.timm.vit import explain_pooling, find_pool, name_architecture
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Rule, Table, count_blocks, dense_rules
 
@@ -100,10 +101,11 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
         norm_eps=details.get("eps", 1e-6),
         block=vit.read_block(tensors, details, width),
     )
-    assumed += explain_pooling(config, weights) + (() if architecture else (vit.PRE_NORM,))
+    assumed += check_arguments(config, given, where) + explain_pooling(config, weights)
+    assumed += () if architecture else (vit.PRE_NORM,)
     labels = read_classes(weights, config.classes)
     return ForeignModel(
-        config, preprocess(config, read_pretrained(weights), images or HALF), "geometric", tensors, assumed, labels
+        config, read_vit_transform(weights, config, images or HALF), "geometric", tensors, assumed, labels
     )
 
 

@@ -13,15 +13,16 @@ from torch import Tensor
 from vitreous.model.config import RotaryConfig, ViTConfig
 from vitreous.weights.families.base import HALF, IMAGENET, Family, ForeignModel, find_heads, get_shape, has_tensor
 from vitreous.weights.families.timm import eva, vit
-from vitreous.weights.families.timm.arguments import read_arguments, read_classes, read_pretrained
-from vitreous.weights.families.timm.eva import read_block
-from vitreous.weights.families.timm.vit import (
-    explain_pooling,
-    find_pool,
-    name_architecture,
-    preprocess,
-    settle_positions,
+from vitreous.weights.families.timm.arguments import (
+    check_arguments,
+    read_arguments,
+    read_classes,
+    read_details,
+    read_size,
 )
+from vitreous.weights.families.timm.eva import read_block
+from vitreous.weights.families.timm.transform import read_vit_transform
+from vitreous.weights.families.timm.vit import explain_pooling, find_pool, name_architecture, settle_positions
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Rule, Table, count_blocks, dense_rules
 
@@ -116,7 +117,8 @@ def read_architecture(weights: Weights, tensors: dict[str, Tensor], architecture
     where, named = str(weights.path), find_line(tensors, architecture) or "rope"
     line = LINES[named]
     width, channels, rows, cols = get_shape(tensors, "patch_embed.proj.weight", where)
-    told = read_arguments(weights).get("num_heads")
+    given = read_arguments(weights)
+    details, told = read_details(given, where), given.get("num_heads")
     if "rope.freqs" in tensors:
         frequencies = tensors.pop("rope.freqs")
         told = frequencies.shape[2]
@@ -139,7 +141,7 @@ def read_architecture(weights: Weights, tensors: dict[str, Tensor], architecture
         patch_bias="patch_embed.proj.bias" in tensors,
         embed_norm="norm_pre.weight" in tensors,
         final_norm=vit.find_norm(tensors),
-        norm_eps=line.eps,
+        norm_eps=details.get("eps", line.eps),
         rotary=line.rotary,
         block=read_block(tensors),
     )
@@ -149,11 +151,13 @@ def read_architecture(weights: Weights, tensors: dict[str, Tensor], architecture
         side = next((side for pattern, side in TRAINED if re.search(pattern, architecture)), None)
         reference = (side, side) if side else tuple(config.grid)
         config = replace(config, rotary=replace(line.rotary, reference=reference, offset=offset))
+    elif named == "rope":
+        config = replace(config, rotary=replace(line.rotary, reference=read_size(given.get("ref_feat_shape"))))
     assumed = () if architecture else (f"it is {line.title}: epsilon {line.eps:g} and normalisation",)
-    assumed += (*usual, *squared, *explain_pooling(config, weights))
+    assumed += (*usual, *squared, *check_arguments(config, given, where), *explain_pooling(config, weights))
     if named == "pe" and tuple(config.grid) == config.rotary.reference:
         assumed += (f"angles as trained on a grid of {config.grid}",)
-    images = preprocess(config, read_pretrained(weights), line.images)
+    images = read_vit_transform(weights, config, line.images)
     return ForeignModel(config, images, "bicubic-antialias", tensors, assumed, read_classes(weights, config.classes))
 
 

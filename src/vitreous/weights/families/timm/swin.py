@@ -1,13 +1,11 @@
 """timm's `swin_*` and `swinv2_*` (timm/models/swin_transformer.py, swin_transformer_v2.py)."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from vitreous.errors import CheckpointError
 from vitreous.images.config import PreprocessConfig
-from vitreous.model.swin_config import SHAPES, SwinConfig, Windows, fit_windows
+from vitreous.model.swin_config import SHAPES, SwinConfig, Windows
 from vitreous.weights.families.base import IMAGENET, Family, ForeignModel
 from vitreous.weights.families.swin import (
     AUTHORS,
@@ -15,6 +13,7 @@ from vitreous.weights.families.swin import (
     RESIZE,
     StatedShape,
     build_table,
+    cut_windows,
     is_swin,
     read_config,
 )
@@ -22,10 +21,11 @@ from vitreous.weights.families.timm.arguments import (
     read_arguments,
     read_classes,
     read_images,
-    read_pretrained,
     read_size,
+    refuse_others,
 )
-from vitreous.weights.families.timm.vit import complete_transform, name_architecture
+from vitreous.weights.families.timm.transform import has_transform, read_transform
+from vitreous.weights.families.timm.vit import name_architecture
 from vitreous.weights.families.timm.write import build_document, build_transform
 from vitreous.weights.files import Weights
 from vitreous.weights.mapping import Table
@@ -82,31 +82,20 @@ def state_shape(weights: Weights, architecture: str) -> StatedShape:
 
 def interpret(weights: Weights, name: str | None) -> ForeignModel:
     """Read the architecture from shapes, sizes and preprocessing from config.json or the architecture's name."""
-    architecture, given = name_architecture(weights, name), read_pretrained(weights)
-    unknown = [key for key in read_arguments(weights) if key not in READ and not key.endswith("_rate")]
-    if unknown:
-        raise CheckpointError(
-            f"the configuration beside {weights.path} says {', '.join(unknown)} in model_args, which vitreous doesn't know for "
-            "a Swin Transformer; its outputs might be others"
-        )
+    architecture = name_architecture(weights, name)
+    refuse_others(weights, READ, "a Swin Transformer")
     stated = state_shape(weights, architecture)
     if len(stated.windows) == 1 and stated.image is not None:  # cut to each stage's map, as timm does
-        stages = SwinConfig(image=stated.image, depths=(1,) * 4)
-        stated = replace(stated, windows=fit_windows(stages, stated.windows[0]))
+        windows = cut_windows(weights.tensors, NAMES, stated.image, stated.windows[0])
+        stated = replace(stated, windows=windows)
     config, assumed = read_config(weights, NAMES, stated)
-    images = build_preprocess(config, given)
-    assumed += (
-        [] if given else [f"timm's usual transform: bicubic, crop {images.crop:g}, ImageNet's mean and deviation"]
-    )
-    labels = read_classes(weights, config.classes)
-    return ForeignModel(config, images, RESIZE, weights.tensors, tuple(assumed), labels, CONSTANTS)
-
-
-def build_preprocess(config: SwinConfig, given: Mapping[str, Any]) -> PreprocessConfig:
-    """Return the evaluation transform in pretrained_cfg; missing settings are timm's for Swin Transformers."""
     crop = 1.0 if min(config.image) >= 384 else 0.9
-    return complete_transform(
-        given, PreprocessConfig(size=config.image, crop=crop, interpolation="bicubic", **IMAGENET)
+    usual = PreprocessConfig(size=config.image, rounding="timm", crop=crop, interpolation="bicubic", **IMAGENET)
+    if not has_transform(weights):
+        assumed.append(f"timm's usual transform: bicubic, crop {crop:g}, ImageNet's mean and deviation")
+    labels = read_classes(weights, config.classes)
+    return ForeignModel(
+        config, read_transform(weights, usual), RESIZE, weights.tensors, tuple(assumed), labels, CONSTANTS
     )
 
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from vitreous.errors import CheckpointError
-from vitreous.images.config import PreprocessConfig
 from vitreous.model.config import BlockConfig, Pool, ViTConfig
 from vitreous.shapes import Size
 from vitreous.weights.families.base import (
@@ -31,13 +31,21 @@ from vitreous.weights.families.timm.arguments import (
     read_grid,
     read_images,
     read_pooling,
-    read_pretrained,
     read_size,
 )
 from vitreous.weights.families.timm.hybrid import read_channels, read_stem, stem_rules
+from vitreous.weights.families.timm.transform import read_vit_transform
 from vitreous.weights.families.timm.write import explain_unwritable, sidecars
 from vitreous.weights.files import Weights
-from vitreous.weights.mapping import Rule, Table, build_leading_layout, convolution_rules, count_blocks, dense_rules
+from vitreous.weights.mapping import (
+    Layout,
+    Rule,
+    Table,
+    build_leading_layout,
+    convolution_rules,
+    count_blocks,
+    dense_rules,
+)
 
 ELSEWHERE = r"^(decoder|mask_token|rope|teacher|storage_tokens|register_tokens)|^blocks\.0\.(gamma_1|attn\.q_bias)|relative_pos|rel_pos\."
 """Names that no variant of timm's ViT that is read here has."""
@@ -61,15 +69,18 @@ ARCHITECTURES: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
     (r"dino|mae|ijepa|deit", {}, IMAGENET),
     (r"^vit_base_patch16_gap", {"heads": 16}, IMAGENET),
     (r"^vit_small_resnet", {"heads": 8}, IMAGENET),
-    (r"^test_vit[34]", {"heads": 3}, HALF),
+    (r"^test_vit3", {"heads": 3, "prefix": True}, HALF),
+    (r"^test_vit4", {"heads": 3}, HALF),
     (r"^test_vit", {"heads": 2}, HALF),
     (r"augreg|orig_in21k|vit_", {}, HALF),
 )
 """What an architecture's name says beyond its keys: activation, epsilon, heads, normalisation. The first match
 counts."""
-OTHERS = r"_pe_|_rope"
+EVA = r"^eva(02)?_|dinov3|lingbot|rope_reg"
+"""Architectures of timm's class Eva."""
+OTHERS = rf"_pe_|_rope|{EVA}"
 """Architectures whose tensors have these names but another meaning."""
-FILES = r"(vit|deit3?|test_vit)_\w*\d"
+FILES = r"(vit|deit3?|beit3)_\w*\d|test_vit[2-4](\.|$)"
 """The start of file names that are timm's names of models."""
 NAMED = "activation, epsilon, mean and deviation of timm's {called}, by the file's name; --as NAME uses another's"
 CLIP_LIKE = "it is one of CLIP's towers: epsilon 1e-5, activation gelu (--as vit_clip_quickgelu takes the other one)"
@@ -89,7 +100,7 @@ def table(config: ViTConfig) -> Table:
         Rule("class_token", ("cls_token",), build_leading_layout(2)),
         Rule("distillation_token", ("dist_token",), build_leading_layout(2)),
         Rule("registers", ("reg_token",), build_leading_layout(1)),
-        Rule("positions.embedding", ("pos_embed",), build_leading_layout(1)),
+        Rule("positions.embedding", ("pos_embed",), build_position_layout(config)),
         *dense_rules("embed_norm", "norm_pre"),
         *dense_rules("blocks.{i}.attention_norm", "blocks.{i}.norm1"),
         *dense_rules("blocks.{i}.attention.qkv", "blocks.{i}.attn.qkv"),
@@ -117,6 +128,18 @@ def table(config: ViTConfig) -> Table:
     ]
 
 
+def build_position_layout(config: ViTConfig) -> Layout:
+    """Return the layout of positions; where registers have none, those written for them are zeros, which add nothing."""
+    plain, named = build_leading_layout(1), config.prefix - config.registers
+    if config.positioned_tokens != "class" or not config.registers:
+        return plain
+
+    def write(ours: Tensor) -> Tensor:
+        return plain.write(torch.cat([ours[:named], ours.new_zeros(config.registers, config.width), ours[named:]]))
+
+    return Layout(plain.read, write)
+
+
 def simplify_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Give LayerScale timm's name, in any spelling."""
     return {LAYER_SCALE.sub(r"\1.ls\2.gamma", name): tensor for name, tensor in tensors.items()}
@@ -125,7 +148,8 @@ def simplify_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def recognise(weights: Weights) -> float:
     """timm's names; certain if a config.json names an architecture."""
     tensors = weights.tensors
-    if not all(name in tensors for name in MARKS) or has_tensor(tensors, ELSEWHERE):
+    named = re.search(EVA, str(weights.config.get("architecture", "")))
+    if named or not all(name in tensors for name in MARKS) or has_tensor(tensors, ELSEWHERE):
         return 0.0
     return 2.0 if "architecture" in weights.config else 1.0
 
@@ -157,7 +181,7 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
         mlp_width=get_shape(tensors, "blocks.0.mlp.fc2.weight", where)[1],
         classes=get_size(tensors, "head.weight", 0),
         pool=find_pool(tensors, weights),
-        pool_prefix=bool(read_arguments(weights).get("pool_include_prefix")) and find_pool(tensors, weights) != "class",
+        pool_prefix=find_pool_prefix(tensors, weights, details),
         class_token="cls_token" in tensors,
         distillation_token="dist_token" in tensors,
         registers=get_size(tensors, "reg_token", 1),
@@ -175,7 +199,7 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
         *check_arguments(config, read_arguments(weights), where),
         *explain_pooling(config, weights),
     )
-    images = preprocess(config, read_pretrained(weights), images)
+    images = read_vit_transform(weights, config, images)
     return ForeignModel(
         config, images, "bicubic-antialias", tensors, assumed + named, read_classes(weights, config.classes)
     )
@@ -261,16 +285,22 @@ def find_pool(tensors: Mapping[str, Tensor], weights: Weights, default: Pool | N
     said_there = read_pooling(weights)
     if said_there in POOLS:
         return POOLS[said_there]
-    if said_there:
+    if said_there is not None and (said_there or "head.weight" in tensors):
         raise CheckpointError(f"config.json names the pooling {said_there!r}, which vitreous doesn't have")
     if default is not None:
         return default
     return "class" if "cls_token" in tensors and "fc_norm.weight" not in tensors else "mean"
 
 
+def find_pool_prefix(tensors: Mapping[str, Tensor], weights: Weights, details: Mapping[str, Any]) -> bool:
+    """Return whether prefix tokens are pooled too: from config.json, else as in the architecture of that name."""
+    said = read_arguments(weights).get("pool_include_prefix", details.get("prefix", False))
+    return bool(said) and find_pool(tensors, weights) != "class"
+
+
 def explain_pooling(config: ViTConfig, weights: Weights) -> Notes:
     """Say how the model pools, if only its tensors suggest it."""
-    if read_pooling(weights) or config.pool == "map":
+    if read_pooling(weights) is not None or config.pool == "map":
         return ()
     return (
         "it pools by " + {"class": "[class]"}.get(config.pool, "the mean over the patches, prefix tokens left out"),
@@ -330,41 +360,6 @@ def list_kinds(config: ViTConfig, patches_only: bool | None) -> dict[int, Litera
         return {0: "patches"}
     named = config.prefix - config.registers
     return {named: "class" if config.registers else "all"} | ({0: "patches"} if named else {}) | {config.prefix: "all"}
-
-
-KERNELS = ("bicubic", "bilinear", "nearest", "lanczos")
-"""Kernels of theirs that are supported."""
-RESIZES: dict[Any, Literal["squash", "border"]] = {"squash": "squash", "border": "border"}
-"""Names of their crop_mode; anything else means center, as in timm."""
-
-
-def complete_transform(given: Mapping[str, Any], usual: PreprocessConfig) -> PreprocessConfig:
-    """Return the evaluation transform in pretrained_cfg; missing settings, and an unsupported kernel, are the usual ones."""
-    kernel = given.get("interpolation")
-    return replace(
-        usual,
-        resize=RESIZES.get(given.get("crop_mode"), "short"),
-        rounding="timm",
-        crop=float(given.get("crop_pct") or usual.crop),
-        interpolation=kernel if kernel in KERNELS else usual.interpolation,
-        mean=tuple(given.get("mean") or usual.mean),
-        std=tuple(given.get("std") or usual.std),
-    )
-
-
-def preprocess(config: ViTConfig, given: Mapping[str, Any], images: Mapping[str, Any]) -> PreprocessConfig:
-    """Return the evaluation transform: from pretrained_cfg if it is there, else the one of the name."""
-    images = dict(images)
-    interpolation = given.get("interpolation", "bicubic")
-    return PreprocessConfig(
-        size=tuple(config.image),
-        resize=RESIZES.get(given.get("crop_mode"), "short"),
-        rounding="timm",
-        crop=float(given.get("crop_pct") or images.get("crop", 0.9)),
-        interpolation=interpolation if interpolation in KERNELS else "bicubic",
-        mean=tuple(given.get("mean") or images["mean"]),
-        std=tuple(given.get("std") or images["std"]),
-    )
 
 
 FAMILY = Family(

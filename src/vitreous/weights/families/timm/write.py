@@ -17,35 +17,65 @@ NAMES = {
 }  # fmt: skip
 """timm's architectures by width: model_args give all the rest, patches included."""
 DISTILLED = {192: "deit_tiny_distilled_patch16_224", 384: "deit_small_distilled_patch16_224"}
+FIXED = ("attention", "norm", "norm_order", "mlp", "mlp_inner_norm", "attention_inner_norm", "parallel", "biases")
+"""Settings of blocks with only one possible value in timm's VisionTransformer, as it is written here."""
 CROP_MODES = {"short": "center", "squash": "squash", "border": "border"}
 ACTIVATIONS = {"gelu": "gelu", "gelu-tanh": "gelu_tanh", "quick-gelu": "quick_gelu", "silu": "silu"}
 
 
 def explain_unwritable(config: ViTConfig) -> str | None:
     """Say what timm's VisionTransformer can't express, if anything."""
-    made, plain = config.block, BlockConfig()
-    for name in ("attention", "norm", "mlp", "mlp_inner_norm", "attention_inner_norm", "parallel", "biases"):
+    made, plain, learned = config.block, BlockConfig(), config.positions in ("learned", "none")
+    for name in FIXED:
         if getattr(made, name) != getattr(plain, name):
             return f"block.{name} is {getattr(made, name)!r}"
-    if made.qkv_bias == "no-key":
-        return "q and v have biases but k has none"
-    if (
-        config.positions not in ("learned", "none")
-        or config.position_placement != "input"
-        or config.rotary.kind != "none"
+    for unlike, reason in (
+        (made.qkv_bias == "no-key", "q and v have biases but k has none"),
+        (config.attention_width != config.width, "its heads don't share its width"),
+        (config.patch_norm != "none", "its patches are normalised"),
+        (
+            not learned or config.position_placement != "input" or config.rotary.kind != "none",
+            "its positions are not learned ones, added at the input",
+        ),
+        (
+            config.patch_bias == config.embed_norm,
+            "timm's patch embedding has a bias exactly when no norm comes before the first block",
+        ),
+        (
+            config.norm_eps != 1e-6,
+            f"its norms have epsilon {config.norm_eps:g}, and a config.json can't say so",
+        ),
     ):
-        return "its positions are not learned ones, added at the input"
-    if config.pool == "class+mean" or config.final_norm == "none" or not config.head_bias:
-        return "its head is of another kind"
-    if config.distillation_token and config.registers:
-        return "it has a distillation token and registers"
-    if config.patch_bias == config.embed_norm:
-        return "timm's patch embedding has a bias exactly when no norm comes before the first block"
-    if config.pre_logits:
-        return "it has a tanh layer before the head; fine-tune it first, or leave the layer out"
-    if config.norm_eps != 1e-6:
-        return f"its norms have epsilon {config.norm_eps:g}, and a config.json can't say so"
-    return explain_unwritable_stem(config)
+        if unlike:
+            return reason
+    return explain_unwritable_head(config) or explain_unwritable_stem(config)
+
+
+def explain_unwritable_head(config: ViTConfig) -> str | None:
+    """Say what of a model's tokens, pooling and head timm can't express, if anything; its pooling has the blocks' heads and MLP."""
+    heads, hidden = config.pool_heads or config.heads, config.pool_mlp_width or config.mlp_width
+    mapped = config.pool == "map"
+    for unlike, reason in (
+        (
+            config.pool == "class+mean" or config.final_norm == "none" or not config.head_bias,
+            "its head is of another kind",
+        ),
+        (config.distillation_token and config.registers, "it has a distillation token and registers"),
+        (
+            config.distillation_token and config.positioned_tokens == "patches",
+            "it has a distillation token, and positions for patches alone",
+        ),
+        (mapped and config.pool_plain, "its attention pooling has no map of the query and no MLP"),
+        (
+            mapped and (heads, hidden) != (config.heads, config.mlp_width),
+            f"its attention pooling has {heads} heads and an MLP {hidden} wide, but timm's has those of the blocks, {config.heads} and "
+            f"{config.mlp_width}",
+        ),
+        (config.pre_logits, "it has a tanh layer before the head; fine-tune it first, or leave the layer out"),
+    ):
+        if unlike:
+            return reason
+    return None
 
 
 def find_timm_name(config: ViTConfig) -> str:
@@ -89,7 +119,8 @@ def build_arguments(config: ViTConfig) -> dict[str, Any]:
         "global_pool": POOLS[config.pool],
         "class_token": config.class_token,
         "reg_tokens": config.registers,
-        "no_embed_class": config.positioned_tokens != "all",
+        "no_embed_class": config.positioned_tokens == "patches",
+        **({"pool_include_prefix": True} if config.pool_prefix and config.pool != "class" else {}),
         "init_values": config.block.layer_scale or None,
         "qkv_bias": config.block.qkv_bias == "all",
         "qk_norm": config.block.qk_norm,
