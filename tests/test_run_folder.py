@@ -113,6 +113,9 @@ def test_metrics_are_cut_back_to_the_checkpoint(run):
     assert read_run(run.path).metrics[-1] == {"step": 3}
     run.cut_metrics(0)
     assert read_run(run.path).metrics == []
+    run.log({"step": 0, "kind": "evaluation"})
+    run.cut_metrics(0)
+    assert read_run(run.path).metrics == []
 
 
 def test_the_newest_checkpoints_are_kept(run):
@@ -146,6 +149,15 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(run, name, damage):
     run.cut_metrics(1)
     run.save_checkpoint(3, tensors(3), {})
     assert run.find_latest_checkpoint().step == 3
+
+
+def test_a_damaged_checkpoint_takes_no_whole_ones_place(run):
+    for step in (10, 20):
+        run.save_checkpoint(step, tensors(step), {})
+    hurt(run.path / "checkpoints" / "step-20" / "tensors.safetensors", "flip")
+    assert run.find_latest_checkpoint().step == 10
+    run.save_checkpoint(25, tensors(25), {})
+    assert read_run(run.path).checkpoints == [10, 25]
 
 
 def hurt(path, damage):
@@ -231,37 +243,6 @@ def test_a_worker_that_outlives_its_parent_holds_nothing(tmp_path):
         Run.open(path).close()
     finally:
         os.kill(worker, signal.SIGKILL)
-
-
-def test_a_folder_in_use_is_refused(run, tmp_path):
-    run.save_checkpoint(7, tensors(7), {})
-    with pytest.raises(RunError, match=r"already holds a run, at step 7; resume it with `vitreous resume"):
-        Run.create(run.path, CONFIG)
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "cat.jpg").write_text("")
-    with pytest.raises(RunError, match=r"is not empty \(it holds cat.jpg\); choose a new folder"):
-        Run.create(tmp_path / "photos", CONFIG)
-    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
-    with pytest.raises(RunError, match="is a file"):
-        Run.create(tmp_path / "photos" / "cat.jpg", CONFIG)
-
-
-def test_an_empty_folder_is_welcome(tmp_path):
-    Run.create(tmp_path, CONFIG).close()
-    assert read_run(tmp_path).config == CONFIG
-
-
-def test_nothing_is_left_when_creating_fails(tmp_path, monkeypatch):
-    def full(handle):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StorageError, match="disk is full"):
-        Run.create(tmp_path / "a" / "b" / "run", CONFIG)
-    assert list(tmp_path.iterdir()) == []
-    with pytest.raises(StorageError, match="disk is full"):
-        Run.create(tmp_path, CONFIG)
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -29,10 +28,12 @@ from vitreous.storage.atomic import (
     check_name,
     clear_partials,
     find_settled,
+    make_folder,
     recover_all,
     remove_folder,
     translate_write_errors,
     write_atomically,
+    write_new,
 )
 from vitreous.storage.jsonl import RecordWriter, read_records
 from vitreous.storage.lock import LOCK, FolderLock, has_never_begun
@@ -115,6 +116,8 @@ class Run:
     """When `check_presence` last looked, by the monotonic clock."""
     listeners: list[Callable[[Mapping[str, Any]], None]] = field(default_factory=list)
     """Called with each record once it is written."""
+    damaged: set[int] = field(default_factory=set)
+    """Steps whose checkpoints were skipped, being damaged: the next checkpoint replaces them."""
     leads: ClassVar[bool] = True
     """Whether this process writes the folder."""
 
@@ -139,7 +142,8 @@ class Run:
             _check_free(path)
             metrics = RecordWriter(path / METRICS)
             try:
-                write_atomically(path / CONFIG, text)
+                if not write_new(path / CONFIG, text):
+                    _check_free(path)  # which refuses the run that another process has just begun
             except BaseException:
                 metrics.close()
                 raise
@@ -197,18 +201,19 @@ class Run:
         write_atomically(self.path / CONFIG, text)
         self.config, self.sealed = strip_document(json.loads(text)), True
 
-    def log(self, record: Mapping[str, Any]) -> None:
-        """Append one record, with its "step", to metrics.jsonl; it survives the process once this returns.
-
-        NaN and infinities are written as null.
+    def log(self, *records: Mapping[str, Any]) -> None:
+        """Append records, each with its "step", to metrics.jsonl, and then tell the listeners; they survive the process once this
+        returns. NaN and infinities are written as null.
 
         Raises:
-            StorageError: the disk is full or gone; the records before this one stay whole.
+            StorageError: the disk is full or gone; the records before stay whole.
         """
         self.check_presence()
-        self.metrics.append(dict(record))
-        for listen in self.listeners:
-            listen(record)
+        for record in records:
+            self.metrics.append(dict(record))
+        for record in records:
+            for listen in self.listeners:
+                listen(record)
 
     def save_checkpoint(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Write a checkpoint, durably, and only then remove older ones beyond the newest `keep`.
@@ -233,9 +238,10 @@ class Run:
         return {FORMAT_KEY: RUN_FORMAT, "step": step, **metrics, **state}
 
     def prune(self, newest: int) -> None:
-        """Remove checkpoints beyond the newest `keep`, and those of later steps, which this one replaces."""
+        """Remove checkpoints beyond the newest `keep`, those of later steps, which this one replaces, and damaged ones."""
+        self.damaged.discard(newest)
         steps = list_checkpoint_steps(self.path)
-        kept = [step for step in steps if step <= newest][-max(1, self.keep) :]
+        kept = [step for step in steps if step <= newest and step not in self.damaged][-max(1, self.keep) :]
         for step in set(steps) - set(kept):
             remove_folder(self.checkpoint_path(step))
 
@@ -253,6 +259,7 @@ class Run:
                 tensors, document = read_snapshot(self.checkpoint_path(step))
             except CheckpointError as error:
                 failures.append(f"step-{step}: {error}")
+                self.damaged.add(step)
                 continue
             self.notices += [f"skipped a damaged checkpoint and resumed from step {step} ({why})" for why in failures]
             self._hold_metrics_against(step, document)
@@ -282,20 +289,15 @@ class Run:
         )
 
     def cut_metrics(self, step: int) -> None:
-        """Cut metrics.jsonl back to its length when the checkpoint of this step was saved.
-
-        Without such a checkpoint, keep the records before the first one of a later step.
-
-        Raises:
-            StorageError: the folder can't be written.
-        """
-        end = 0
+        """Cut metrics.jsonl back to its length when the checkpoint of this step was saved; without such a checkpoint the run begins
+        anew, without records. Raises StorageError."""
+        end = most = 0
+        with suppress(CheckpointError):
+            most = read_state(self.checkpoint_path(step))["metrics_bytes"]
         for record, after in read_records(self.path / METRICS):
-            if record.get("step", 0) > step:
+            if record.get("step", 0) > step or after > most:
                 break
             end = after
-        with suppress(CheckpointError):
-            end = min(end, read_state(self.checkpoint_path(step))["metrics_bytes"])
         self.metrics.cut(end)
 
     def checkpoint_path(self, step: int) -> Path:
@@ -320,9 +322,7 @@ class Run:
     def __enter__(self) -> "Run":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *reason: object) -> None:
         self.close()
 
 
@@ -359,17 +359,19 @@ def _tidy(path: Path) -> None:
 
 @contextmanager
 def _make_folder(path: Path) -> Iterator[FolderLock]:
-    """Make a folder and lock it; an error inside the block removes everything made."""
+    """Make a folder and lock it; an error inside the block removes everything made, but no run that has begun there."""
     new = [folder for folder in (path, *path.parents) if not path_exists(folder)]
     lock = None
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         lock = FolderLock(path)
         yield lock
     except BaseException:
-        if lock is not None:
+        begun = is_run(path)
+        if lock is not None and not begun:
             (path / METRICS).unlink(missing_ok=True)
-            lock.release(remove=True)
+        if lock is not None:
+            lock.release(remove=not begun)
         for folder in new:
             with suppress(OSError):
                 folder.rmdir()

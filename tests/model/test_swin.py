@@ -186,6 +186,7 @@ def test_the_second_versions_branches_begin_at_zero_and_cosines_don_t_decay() ->
     assert not any(block.attention_norm.weight.any() for block in model.blocks)
     assert float(model.blocks[0].attention.q_norm.log_scale.detach().exp().mean()) == pytest.approx(10)
     assert not any(role.decays for name, role in known.items() if "log_scale" in name or "norm" in name)
+    assert not any(role.decays for name, role in known.items() if "relative" in name)
     assert known["stages.1.merge.reduce.weight"].matrices == 1
 
 
@@ -195,6 +196,8 @@ def test_lora_reaches_the_blocks_and_merges(version: str) -> None:
     names = list(model.state_dict())
     add_lora(model, 2)
     assert sum(name.endswith(".up") for name in model.state_dict()) == 4 * len(model.blocks)
+    model.set_resolution(Size(16, 24))
+    model.set_resolution(None)
     with torch.no_grad():
         for module in model.modules():
             if hasattr(module, "up"):

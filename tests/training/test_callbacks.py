@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.support.training import TINY, digest
+from tests.support.training import TIMED, TINY, digest
 
 import vitreous
 from vitreous.errors import ConfigError
@@ -82,6 +82,33 @@ def test_one_that_fails_ends_the_run_and_the_last_step_is_saved(tmp_path, traine
     vitreous.resume(tmp_path / "run", callbacks=[diary])
     assert diary.heard[0] == ("begin", 6) and [step for step, _ in diary.steps] == list(range(7, 13))
     assert digest(tmp_path / "run") == digest(trained_once(TINY).run)
+
+
+def test_one_that_fails_on_a_record_leaves_the_counts_right(tmp_path, trained_once):
+    class Fragile(vitreous.Callback):
+        def on_record(self, record):
+            if record["step"] == 6:
+                raise LookupError
+
+    settings = to_dict(replace(TINY, layer_statistics=True))
+    with pytest.raises(LookupError):
+        vitreous.train(config=settings, out=tmp_path / "run", callbacks=[Fragile()])
+    vitreous.resume(tmp_path / "run")
+    for name in ("train", "layers"):
+        found, expected = (
+            [strip_times(one) for one in read_run(run).metrics if one["kind"] == name]
+            for run in (tmp_path / "run", trained_once(replace(TINY, layer_statistics=True)).run)
+        )
+        assert found == expected
+    states = [
+        json.loads((run / "checkpoints" / "step-12" / "state.json").read_text())["state"]
+        for run in (tmp_path / "run", trained_once(replace(TINY, layer_statistics=True)).run)
+    ]
+    assert states[0]["recent"] == states[1]["recent"]
+
+
+def strip_times(record):
+    return {name: value for name, value in record.items() if name not in TIMED}
 
 
 def test_what_is_no_callback_is_refused_before_anything_is_written(tmp_path):

@@ -211,6 +211,7 @@ def test_a_lengthened_run_that_is_broken_off_goes_on_to_the_same_bits(run, tmp_p
         ({"duration": "5x"}, "can't read the duration"),
         ({"validation": "elsewhere"}, "this run has none"),
         ({"threads": 0}, "--threads is 0; it must be at least 1"),
+        ({"threads": 99_999_999_999}, "--threads is 99999999999; it must be at least 1 and at most 1024"),
         ({"keep_checkpoints": 1}, "keep_checkpoints is 1"),
     ],
 )

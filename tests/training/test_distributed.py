@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from vitreous.model.config import RegularisationConfig
 from vitreous.model.efficientnet_config import EfficientNetConfig
 from vitreous.model.factory import create
 from vitreous.model.names import build_vit_config
+from vitreous.model.swin_config import SwinConfig
 from vitreous.objectives.config import MaskedPatchesConfig
 from vitreous.run_folder import list_checkpoint_steps, read_run
 from vitreous.training import distributed
@@ -34,7 +36,9 @@ from vitreous.training.assembly import build_job
 from vitreous.training.changes import Changes
 from vitreous.training.config import RunConfig
 from vitreous.training.distributed import ALONE, World, get_world, join
+from vitreous.training.duration import Scale
 from vitreous.training.interrupt import Interrupt
+from vitreous.training.loop import Cadence
 from vitreous.training.reporter import Silent
 from vitreous.training.run import resume, train
 from vitreous.training.validate import validate
@@ -54,6 +58,10 @@ NORMED = replace(
     regularisation=RegularisationConfig(dropout=0.1, drop_path=0.2),
 )  # fmt: skip
 """Batch norm's statistics are those of the whole batch, and its average has them too."""
+
+STAGED = SwinConfig(
+    image=(8, 8), channels=1, patch=(2, 2), version="v2", width=16, depths=(2, 1), heads=(2, 2), windows=((2, 2), (2, 2)), classes=10
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -104,6 +112,14 @@ def test_a_divided_model_gets_the_same_weights(
     alone = take_steps(EXACT, ALONE)
     found = in_processes(replace(EXACT, shard=shard, recompute=recompute, micro_batch=3), 4, tmp_path)
     assert found["streams"] == alone["streams"]
+    assert distance(found["weights"], alone["weights"]) < 1e-9
+    assert found["figures"] == pytest.approx(alone["figures"], rel=1e-6)
+
+
+def test_a_model_of_stages_is_divided_block_by_block(tmp_path: Path, doubled: None) -> None:
+    """Of blocks in lists of stages, which are divided from the innermost ones outwards."""
+    config = replace(EXACT, model=STAGED, regularisation=RegularisationConfig(drop_path=0.2))
+    alone, found = take_steps(config, ALONE), in_processes(replace(config, shard="all", micro_batch=3), 2, tmp_path)
     assert distance(found["weights"], alone["weights"]) < 1e-9
     assert found["figures"] == pytest.approx(alone["figures"], rel=1e-6)
 
@@ -291,6 +307,13 @@ def test_other_versions_are_refused(tmp_path: Path) -> None:
     codes, lines = told_by(work, 2)
     assert codes == [2, 2]
     assert len(lines) == 1 and "the version of torch is 2.1 in process 1" in lines[0]
+
+
+def test_no_process_goes_by_its_own_clock_before_the_first_vote() -> None:
+    """Else one would write the checkpoint, which takes all of them, and the others the next step."""
+    cadence = Cadence("1min", Scale(100, 10, 10), SimpleNamespace(world=World(size=2)))
+    cadence.saved_at -= 61
+    assert cadence.late and not cadence.is_due(0)
 
 
 def test_a_process_alone_has_no_need_of_others() -> None:

@@ -6,16 +6,17 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.support.training import TINY, digest
+from tests.support.training import TINY, Listener, digest
 
 from vitreous.data.dataset import open_dataset
 from vitreous.data.stream.loader import TrainStream
 from vitreous.errors import NonFiniteLoss
 from vitreous.model.batch_norm import list_statistics
 from vitreous.model.resnet_config import ResNetConfig
-from vitreous.run_folder import read_run
+from vitreous.run_folder import Run, read_run
 from vitreous.training import loop
 from vitreous.training.assembly import build_job
+from vitreous.training.changes import Changes
 from vitreous.training.config import RunConfig
 from vitreous.training.distributed import World
 from vitreous.training.interrupt import Interrupt
@@ -137,6 +138,29 @@ def test_a_rolled_back_run_leaves_out_what_led_there(go, broken):
     for step in (24, 28, 30):
         shutil.rmtree(done.run / "checkpoints" / f"step-{step}")
     assert digest(resume(done.run).run) == before
+
+
+def test_a_damaged_checkpoint_that_is_skipped_on_the_way_back_is_told(go, broken, monkeypatch):
+    broken(10)
+    save, listener = Run.save_checkpoint, Listener()
+
+    def spoil(run, step, *given):
+        save(run, step, *given)
+        if step == 8:
+            (run.checkpoint_path(8) / "state.json").write_text("")
+
+    monkeypatch.setattr(Run, "save_checkpoint", spoil)
+    done = go(CONFIG, listener, non_finite="roll-back")
+    assert records(done.run, "non-finite")[0]["step"] == 4
+    assert any("skipped a damaged checkpoint" in one and "step-8" in one for one in listener.messages)
+
+
+def test_a_lengthened_run_that_is_rolled_back_to_its_former_end_goes_on(go, broken):
+    last = {"checkpoint_every": "100%", "evaluate_every": "100%"}
+    short = go(CONFIG, **last, duration="12st", non_finite="roll-back").run
+    broken(14)
+    done = resume(short, changes=Changes(duration="20st"))
+    assert (done.stopped, records(short, "non-finite")[0]["step"]) == ("finished", 12)
 
 
 def test_ruined_weights_are_rolled_back_too(go, monkeypatch):

@@ -35,9 +35,10 @@ UNUSUAL = {
     "positions in every layer": {"position_placement": "layers"},
     "two-dimensional in every layer": {"positions": "learned2d", "position_placement": "layers"},
     "distilled": {"distillation_token": True, "block": BlockConfig(layer_scale=0.1, qkv_bias="no-key")},
+    "positions by an MLP": {"positions": "bias-log-swin"},
     "attention pooling": {"pool": "map", "block": BlockConfig(mlp="swiglu")},
 }
-STILL = re.compile(r"bias$|norm|scale$|token$|registers|positions|table|probe")
+STILL = re.compile(r"bias$|norm|scale$|token$|registers|positions|table|relative|probe")
 """What never decays."""
 
 

@@ -9,6 +9,7 @@ from tests.support.training import TINY, digest
 
 from vitreous.errors import RunError
 from vitreous.model.config import BlockConfig
+from vitreous.model.swin_config import SwinConfig
 from vitreous.objectives.config import MaskedAutoencoderConfig
 from vitreous.run_folder import list_checkpoint_steps
 from vitreous.settings import to_dict
@@ -31,12 +32,17 @@ TOUCHED = {
         "model": replace(TINY.model, positions="bias-log", position_placement="shared"),
         "optimizer": OptimizerConfig(layer_decay=0.75),
     },
+    "decay of offsets": {"model": replace(TINY.model, positions="bias-log")},
+    "decay of Swin V2's offsets": {"model": SwinConfig(version="v2")},
     "decoder's heads": {"model": replace(TINY.model, attention_head_width=8), "objective": MaskedAutoencoderConfig()},
 }
 UNTOUCHED = {
     "AdamW": {},
     "decoder": {"objective": MaskedAutoencoderConfig()},
     "offsets of each block": {"model": replace(TINY.model, positions="bias-log"), "freeze": "trunk"},
+    "frozen offsets of Swin V2": {"model": SwinConfig(version="v2"), "lora": 2},
+    "offsets without decay": {"model": SwinConfig(version="v2"), "optimizer": OptimizerConfig(weight_decay=0)},
+    "Swin V1": {"model": SwinConfig()},
     "Muon": {"optimizer": MUON},
     "relative without decay": {
         "model": replace(TINY.model, positions="relative"),

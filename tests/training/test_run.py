@@ -124,6 +124,9 @@ def test_the_micro_batch_that_fits(monkeypatch):
     for images, expected in ((31.5, 16), (10.5, 8), (1.5, 1)):
         monkeypatch.setattr(resolving, "read_free_memory", lambda n=images: int((everything + n * each) / 0.6))
         assert resolved(replace(TINY, micro_batch="auto")).micro_batch == expected
+    averaged, bytes_free = replace(TINY, micro_batch="auto", ema=0.9), int((everything * 5 / 4 + 1.5 * each) / 0.6)
+    monkeypatch.setattr(resolving, "read_free_memory", lambda: bytes_free)
+    assert resolved(averaged).micro_batch == 1  # an average takes a quarter more
     monkeypatch.setattr(resolving, "read_free_memory", lambda: everything)
     with pytest.raises(OutOfMemory, match="choose a smaller --model or image size"):
         resolved(replace(TINY, micro_batch="auto"))
@@ -146,6 +149,13 @@ def test_what_measures_in_one_process_is_not_divided(monkeypatch):
     divided, dataset = replace(TINY, shard="all", duration="1min"), open_dataset(TINY.data)
     assert resolved(divided).duration.endswith("st")
     assert resolving.find_cuda_micro_batch(divided, dataset, Silent()) == TINY.batch
+
+
+def test_a_micro_batch_is_tried_at_the_full_resolution(monkeypatch):
+    sizes, dataset, step = [], open_dataset(TINY.data), resolving.train_step
+    monkeypatch.setattr(resolving, "train_step", lambda job, batch: sizes.append(job.resolution(0)) or step(job, batch))
+    resolving.find_cuda_micro_batch(replace(TINY, low_resolution=0.5), dataset, Silent())
+    assert sizes == [None]
 
 
 def test_minutes_become_steps(monkeypatch):

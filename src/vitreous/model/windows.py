@@ -78,7 +78,7 @@ class WindowAttention(Attention):
 
     def place(self, grid: Size) -> None:
         """Prepare for a grid of patches: its mask is kept. Other grids are accepted as well."""
-        self.placed, self.mask = grid, self._build_mask(grid, self.qkv.weight.device)
+        self.placed, self.mask = grid, self._build_mask(grid, next(self.parameters()).device)
 
     def gather(
         self, tokens: Float[Tensor, "batch token dim"], places: Places = NOWHERE

@@ -156,6 +156,32 @@ def write_atomically(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+def write_new(path: Path, data: bytes) -> bool:
+    """Write a whole file, durably, to an unused name; return whether it was free. Raises StorageError."""
+    partial = _name_partial(path)
+    with translate_write_errors(path):
+        try:
+            with partial.open("xb") as file:
+                _lock(file.fileno())
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                free = _take_name(partial, path)
+            sync(path.parent)
+            return free
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder with its parents, durably, unless it is there; raises OSError."""
+    new = [folder for folder in (path, *path.parents) if not path_exists(folder)]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in new:
+        sync(folder.parent)
+
+
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a folder to fill, which takes the name `path`, durably, at the end of the block, or leaves no trace.
@@ -167,7 +193,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """
     partial = _name_partial(path)
     with translate_write_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         recover_folder(path)
         if path.exists() and not path.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))

@@ -11,8 +11,9 @@ from vitreous.training.settings_check import check_duration
 
 SETTINGS = ("duration", "workers", "checkpoint_every", "keep_checkpoints", "micro_batch", "device", "shard")
 """Fields of `Changes` that replace the run's setting of the same name."""
-ROUNDING = ("micro_batch", "device", "threads", "processes", "shard")
+ROUNDING = ("micro_batch", "device", "threads", "processes", "shard", "machine", "torch")
 """Changes that affect the order of sums, and so the bits from here on."""
+MOST_THREADS = 1024
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Changes:
     keep_checkpoints: int | None = None
     """Checkpoints kept, newest first; at least 2. Never changes a number."""
     micro_batch: int | None = None
-    """Examples that pass through the model at once; from here on sums round differently."""
+    """Examples that pass through the model at once; from here on sums round differently, and batch norm normalises so
+    many at a time, which changes more than rounding."""
     device: Literal["auto", "cpu", "cuda", "mps"] | None = None
     """Where to train; from here on sums round differently."""
     shard: Literal["none", "all"] | int | None = None
@@ -64,11 +66,11 @@ def apply_changes(config: RunConfig, changes: Changes, step: int, seconds: float
         seconds: the time that these steps took, for converting minutes.
 
     Raises:
-        ConfigError: minutes for a run without a checkpoint, or a number of threads below 1.
+        ConfigError: minutes for a run without a checkpoint, or an impossible number of threads.
     """
     given = {name: value for name in SETTINGS if (value := getattr(changes, name)) is not None}
-    if changes.threads is not None and changes.threads < 1:
-        raise ConfigError(f"--threads is {changes.threads}; it must be at least 1")
+    if changes.threads is not None and not 1 <= changes.threads <= MOST_THREADS:
+        raise ConfigError(f"--threads is {changes.threads}; it must be at least 1 and at most {MOST_THREADS}")
     if "duration" in given:
         given["duration"] = convert_minutes(given["duration"], step, seconds)
     return replace(config, **given)

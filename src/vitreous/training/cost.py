@@ -86,9 +86,14 @@ def count_decoder(model: ViTConfig, objective: MaskedAutoencoderConfig, seen: in
 
 def estimate_memory(config: RunConfig, processes: int = 1) -> int:
     """Return the bytes that each of some processes holds at most, data aside."""
-    shards = {"none": 1, "all": processes}.get(str(config.shard), config.shard)
     own = math.ceil(config.batch / processes)
     part = min(own, config.micro_batch or own) if isinstance(config.micro_batch, int) else own
     activations = count.estimate_activation_bytes(config.model, part, training=True, recompute=config.recompute)
+    return count_state_bytes(config, processes) + activations
+
+
+def count_state_bytes(config: RunConfig, processes: int = 1) -> int:
+    """Return the bytes that each of some processes holds of parameters, gradients, optimizer and averages."""
+    shards = {"none": 1, "all": processes}.get(str(config.shard), config.shard)
     each = STATE_BYTES + 4 * bool(config.ema) + 4 * bool(config.optimizer.sam)
-    return math.ceil(count.count_parameters(config.model) * each / int(shards)) + activations
+    return math.ceil(count.count_parameters(config.model) * each / int(shards))

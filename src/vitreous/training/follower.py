@@ -29,7 +29,7 @@ class Follower(Run):
         """Assume that the new contents of config.json are written."""
         self.config, self.sealed = dict(config), True
 
-    def log(self, record: Mapping[str, Any]) -> None:
+    def log(self, *records: Mapping[str, Any]) -> None:
         """Leave that to the first process."""
 
     def save_checkpoint(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:

@@ -345,7 +345,7 @@ class Cadence:
         self.seconds = duration.amount * 60 if duration.unit == "min" else math.inf
         self.steps = 0 if duration.unit == "min" else max(1, duration.steps(scale))
         self.saved_at, self.saved_step = time.monotonic(), 0
-        self.voted: bool | None = None
+        self.voted: bool | None = False if writer.world.together else None
         """With several processes: whether the clock of any of them said so at the end of the last step."""
 
     @property

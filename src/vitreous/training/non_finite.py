@@ -3,6 +3,7 @@ are a function of the configuration, so a record can list them although nothing 
 """
 
 import math
+from typing import Any
 
 from vitreous.data.stream.interleaving import choose_example
 from vitreous.errors import NonFiniteLoss
@@ -50,8 +51,10 @@ def recover(job: Job, run: Run, failure: NonFiniteLoss, reporter: Reporter) -> b
 def roll_back(job: Job, run: Run, record: dict, reporter: Reporter) -> bool:
     """Go back to the newest checkpoint, and leave out the steps that led to the failure; return whether there is
     one."""
-    failed, before = job.progress.step, job.progress
+    failed, before, told = job.progress.step, job.progress, len(run.notices)
     checkpoint = open_checkpoint(run, job.world)
+    for notice in run.notices[told:]:
+        reporter.message(notice)
     if checkpoint is None:
         run.log(record)
         return False
@@ -60,6 +63,8 @@ def roll_back(job: Job, run: Run, record: dict, reporter: Reporter) -> bool:
     avoided = range(max(step, failed - AVOIDED + 1), failed + 1)
     progress.avoided = sorted({*before.avoided, *progress.avoided, *avoided})
     progress.rolled_back = before.rolled_back + 1
+    if progress.finished:  # the run was lengthened from here
+        progress.finished, progress.stale = False, 0
     job.whole = True
     run.cut_metrics(step)
     run.log({**record, "step": step, "failed": failed, "avoided": progress.avoided})
@@ -77,20 +82,23 @@ def pass_over(job: Job) -> bool:
     return True
 
 
-def watch_loss(job: Job, run: Run, loss: float) -> None:
-    """Record a step, just counted, whose loss is far above the running mean of those before it."""
+def watch_loss(job: Job, loss: float) -> list[dict[str, Any]]:
+    """Count the loss of a step, just taken, into the running mean; return a record if it was far above that."""
     progress, far = job.progress, job.config.loss_spike
     progress.skipped = 0
     recent, step = progress.recent, progress.step - 1
-    deviation = math.sqrt(recent["variance"])
+    deviation, records = math.sqrt(recent["variance"]), []
     if far and recent["steps"] >= SETTLED and loss > recent["mean"] + far * deviation:
         usual = {"mean": recent["mean"], "deviation": deviation}
-        run.log({"kind": "spike", "step": progress.step, "loss": loss, **usual, "examples": list_examples(job, step)})
+        records.append(
+            {"kind": "spike", "step": progress.step, "loss": loss, **usual, "examples": list_examples(job, step)}
+        )
     kept = min(KEPT, recent["steps"] / (recent["steps"] + 1))
     apart = loss - recent["mean"]
     recent["mean"] += (1 - kept) * apart
     recent["variance"] = kept * (recent["variance"] + (1 - kept) * apart * apart)
     recent["steps"] += 1
+    return records
 
 
 def list_examples(job: Job, step: int) -> list[int]:

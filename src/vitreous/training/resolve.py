@@ -29,6 +29,7 @@ from vitreous.shapes import Size
 from vitreous.storage.limits import format_bytes
 from vitreous.training.assembly import build_job, count_low_steps, plan_schedule
 from vitreous.training.config import RunConfig
+from vitreous.training.cost import count_state_bytes
 from vitreous.training.distributed import ALONE, World
 from vitreous.training.duration import Duration
 from vitreous.training.loop import load_batches, train_step
@@ -360,7 +361,7 @@ def find_micro_batch(
         micro = find_cuda_micro_batch(config, dataset, reporter, teacher)
         torch.cuda.empty_cache()
     else:
-        state = 16 * count.count_parameters(config.model)
+        state = count_state_bytes(config, world.size)
         each = count.estimate_activation_bytes(config.model, 1, training=True, recompute=config.recompute)
         if teacher is not None:
             each += count.estimate_activation_bytes(teacher.model.config, 1, training=False)
@@ -382,11 +383,12 @@ def find_micro_batch(
 def find_cuda_micro_batch(
     config: RunConfig, dataset: Dataset, reporter: Reporter, teacher: Teacher | None = None
 ) -> int:
-    """Halve the micro-batch until a training step succeeds on this process's device."""
+    """Halve the micro-batch until a training step at the full resolution succeeds on this process's device."""
     micro = config.batch
     while micro >= 1:
         try:
             trial = build_trial(replace(config, micro_batch=micro, workers=0), dataset, reporter, teacher=teacher)
+            trial.low_steps = 0
             train_step(trial, next(load_batches(trial, 1)))
             return micro
         except torch.OutOfMemoryError:

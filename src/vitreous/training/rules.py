@@ -11,11 +11,12 @@ from typing import Any
 
 from vitreous.errors import RunError
 from vitreous.model.config import ViTConfig
+from vitreous.model.swin_config import SwinConfig
 from vitreous.objectives.config import MaskedAutoencoderConfig
 from vitreous.settings import from_dict
 from vitreous.training.config import RunConfig
 
-RULES = 4
+RULES = 5
 """The number written today; a file without one has 1."""
 
 
@@ -73,6 +74,16 @@ def touches_decoder(config: RunConfig) -> bool:
     return masked and bool(config.model.attention_head_width)
 
 
+def touches_offset_decay(config: RunConfig) -> bool:
+    """Return whether weight decay reached the MLPs that compute positions from offsets, and they were trained."""
+    model = config.model
+    computed = model.version == "v2" if isinstance(model, SwinConfig) else False
+    if isinstance(model, ViTConfig):
+        computed = model.positions.startswith("bias-log")
+    still = config.lora or config.freeze in ("positions", "trunk")
+    return bool(computed and config.optimizer.weight_decay and not still)
+
+
 CHANGES = (
     Change(2, "decayed some positions and registers, and gave tables to Muon", touches_positions),
     Change(2, "passed SGD's decoupled weight decay through the momentum", touches_sgd_decay),
@@ -80,6 +91,7 @@ CHANGES = (
     Change(3, "drew dropout, drop path and patch dropout for a whole batch, and not for each example", touches_draws),
     Change(4, "froze other positions in the attention", touches_frozen_positions),
     Change(4, "gave a decoder the encoder's width of heads", touches_decoder),
+    Change(5, "decayed the MLPs of positions", touches_offset_decay),
 )
 
 

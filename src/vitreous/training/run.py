@@ -1,6 +1,7 @@
 """Start or resume a run: the entry points of this storey."""
 
 import platform
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,15 @@ from vitreous.errors import ConfigError, RunError, VitreousError
 from vitreous.evaluation.final_test import read_measurements
 from vitreous.evaluation.handover import describe_handover, read_step
 from vitreous.model import count
+from vitreous.model.batch_norm import list_statistics
 from vitreous.run_folder import Checkpoint, Run, RunRecord, read_run
 from vitreous.runtime.determinism import prepare_determinism
+from vitreous.runtime.device import choose_device, computes_bf16
 from vitreous.settings import from_dict, hash_document, to_dict
 from vitreous.storage.relocation import note_places
 from vitreous.storage.run_config import CONFIG
 from vitreous.storage.versions import read_versions
-from vitreous.training.assembly import build_job, open_data
+from vitreous.training.assembly import build_job, count_low_steps, open_data
 from vitreous.training.baseline_records import note_baselines, read_baselines
 from vitreous.training.callbacks import attend
 from vitreous.training.changes import (
@@ -39,7 +42,7 @@ from vitreous.training.loop import fit
 from vitreous.training.model_export import catch_up_export, read_exported_step
 from vitreous.training.optimizer_trial import try_optimizer
 from vitreous.training.reporter import Reporter, Silent
-from vitreous.training.resolve import resolve
+from vitreous.training.resolve import check_kind, check_settings, resolve
 from vitreous.training.results import TrainResult
 from vitreous.training.rules import RULES, check_rules
 from vitreous.training.run_inputs import (
@@ -105,12 +108,9 @@ def resume(path: Path, reporter: Reporter | None = None, changes: Changes = AS_B
         edits = find_edits(run, checkpoint, changes)
         config = apply_changes(before, changes, step, state.get("seconds", 0.0))
         found = edits | find_differences(before, config)
-        # Also if it was killed right after the change, before a checkpoint recorded it.
-        relaid = "duration" in found or any(
-            one["step"] == step and "duration" in one["settings"] for one in run.config.get("changes", [])
-        )
+        relaid = is_relaid(run, checkpoint, config) or "duration" in found
         if changes:
-            check_ranges(config)
+            check_changed(config, found, run.path)
         if config.deterministic:
             prepare_determinism()
         try_optimizer(config.optimizer, config.shard != "none")
@@ -121,6 +121,8 @@ def resume(path: Path, reporter: Reporter | None = None, changes: Changes = AS_B
         with world.take_turns():
             dataset = open_located(here, run.path, reporter)
         check_same_data(run, dataset)
+        if edits:
+            check_settings(config, dataset)
         check_processes(config, dataset, world)
         if not state.get("finished") or relaid:
             check_rules(run.config, str(path))
@@ -137,11 +139,7 @@ def resume(path: Path, reporter: Reporter | None = None, changes: Changes = AS_B
             run.notices.append(extend_run(job, run.config["steps"]))
         run.cut_metrics(step)
         note_changes(run, job, dataset, changes, found)
-        if (later := read_exported_step(run) or 0) > step:
-            run.notices.append(
-                f"the model folder is from step {later:,}, later than the newest whole checkpoint (step "
-                f"{step:,}): one is missing"
-            )
+        note_missing(run, step)
         for notice in run.notices:
             reporter.message(notice)
         if checkpoint is None:
@@ -194,6 +192,28 @@ def find_edits(run: Run, checkpoint: Checkpoint | None, changes: Changes) -> dic
     return found or {CONFIG: [None, "edited"]}
 
 
+def check_changed(config: RunConfig, found: Mapping[str, Any], run: Path) -> None:
+    """Refuse changes that a new run couldn't begin with; raises ConfigError. `found`: the settings that differ."""
+    check_ranges(config)
+    if {"micro_batch", "shard"} & found.keys():
+        check_kind(config)
+    if config.precision == "bf16" and not computes_bf16(choose_device(config.device)):
+        raise ConfigError(
+            f"{run} computes in bf16, for which this processor has no instructions; resume it where it ran before, or begin a "
+            f"new run from its weights with --weights {run} --precision fp32"
+        )
+
+
+def is_relaid(run: Run, checkpoint: Checkpoint | None, config: RunConfig) -> bool:
+    """Return whether a run was killed right after its length had changed, before a checkpoint recorded that."""
+    if checkpoint is None:
+        return False
+    if checkpoint.config is not None:
+        return "duration" in find_differences(checkpoint.config, config)
+    noted = run.config.get("changes", [])
+    return any(one["step"] == checkpoint.step and "duration" in one["settings"] for one in noted)
+
+
 def extend_run(job: Job, before: int) -> str:
     """Extend or shorten a run, even a finished one, and say what that means; raises ConfigError."""
     progress, total = job.progress, job.schedule.total
@@ -207,9 +227,11 @@ def extend_run(job: Job, before: int) -> str:
     if total == before:
         return f"the run is {total:,} steps long"
     rate = job.optimizer.config.lr * job.schedule.share(min(progress.step, total - 1))
+    left = count_low_steps(job.config, len(job.stream), before) <= progress.step < job.low_steps
+    again = f", and the resolution is low again until step {job.low_steps:,}" if left else ""
     return (
         f"the run is {total:,} steps long now, {before:,} before; the schedule is laid out over the new length from step "
-        f"{progress.step:,} on, where the learning rate is {rate:.3g}. These are not the bits of a run that began with it"
+        f"{progress.step:,} on, where the learning rate is {rate:.3g}{again}. These are not the bits of a run that began with it"
     )
 
 
@@ -221,6 +243,8 @@ def note_changes(run: Run, job: Job, dataset: Dataset, changes: Changes, found: 
     by_hand, known = run.sealed is False, dict(run.config.get("places") or {})
     document = {**run.config, "config": to_dict(job.config), "steps": job.schedule.total}
     environment, size = run.config["environment"], job.world.size
+    here = {} if job.progress.finished else describe_place(job)
+    found = find_moves(environment, here) | found
     if changes.threads and changes.threads != environment["threads"]:
         found["threads"] = [environment["threads"], changes.threads]
     if size != environment.get("processes", 1):
@@ -239,6 +263,7 @@ def note_changes(run: Run, job: Job, dataset: Dataset, changes: Changes, found: 
         "data": {"sample": hash_samples(dataset, job.config.seed), **run.config["data"]},
         "environment": {
             **environment,
+            **here,
             "threads": torch.get_num_threads(),
             **({"processes": size} if size > 1 or "processes" in environment else {}),
         },
@@ -246,12 +271,35 @@ def note_changes(run: Run, job: Job, dataset: Dataset, changes: Changes, found: 
     if found:
         one = {"step": job.progress.step, "by_hand": by_hand, "settings": found}
         document["changes"] = [*run.config.get("changes", []), one]
-        reworded = sorted(set(found) & set(ROUNDING))
-        if reworded:
-            run.notices.append(
-                f"from step {job.progress.step:,} on sums round differently: {', '.join(reworded)} changed"
-            )
+        if set(ROUNDING) & found.keys():
+            run.notices.append(explain_rounding(job, environment.get("processes", 1), found))
     run.rewrite(document)
+
+
+def note_missing(run: Run, step: int) -> None:
+    """Note that a checkpoint is missing, if the exported model is of a later step than the newest one."""
+    if (later := read_exported_step(run) or 0) > step:
+        run.notices.append(
+            f"the model folder is from step {later:,}, later than the newest whole checkpoint (step {step:,}): one is missing"
+        )
+
+
+def explain_rounding(job: Job, processes: int, found: dict[str, list[Any]]) -> str:
+    """Say which changes affect the bits from here on, and whether by more than rounding. `processes`: those before."""
+    config, rounding = job.config, {name: found[name] for name in ROUNDING if name in found}
+    before = count_normalised(config.batch, found.get("micro_batch", [config.micro_batch])[0], processes)
+    now = count_normalised(config.batch, config.micro_batch, job.world.size)
+    more = f"; batch norm normalises {now:,} examples at a time, {before:,} before, which changes more than rounding"
+    return (
+        f"from step {job.progress.step:,} on sums may round differently: {format_differences(rounding, len(rounding))}"
+        f"{more if now != before and list_statistics(job.model) else ''}"
+    )
+
+
+def count_normalised(batch: int, micro: int | str, processes: int) -> int:
+    """Return how many examples batch norm normalises together: a part of the batch in each of some processes."""
+    own = batch // processes
+    return processes * min(own, int(micro) or own)
 
 
 def carry_out_run(job: Job, run: Run, reporter: Reporter) -> TrainResult:
@@ -313,13 +361,24 @@ def describe_run(job: Job, dataset: Dataset, out: Path) -> dict[str, Any]:
         "steps": job.schedule.total,
         "parameters": count.count_parameters(job.config.model),
         "environment": {
-            "machine": f"{platform.machine()} {platform.system()}",
-            "device": str(job.device),
+            **describe_place(job),
             "threads": torch.get_num_threads(),
             **({"processes": job.world.size} if job.world.together else {}),
             **read_versions(),
         },
     }
+
+
+def find_moves(environment: Mapping[str, Any], here: Mapping[str, str]) -> dict[str, list[Any]]:
+    """Return what computes now and what did before, where they differ; a number of a device is no difference."""
+    before = {name: environment[name] for name in here if name in environment}
+    return {name: [one, here[name]] for name, one in before.items() if one.split(":")[0] != here[name].split(":")[0]}
+
+
+def describe_place(job: Job) -> dict[str, str]:
+    """Return what computes: machine, device and the version of torch."""
+    machine = f"{platform.machine()} {platform.system()}"
+    return {"machine": machine, "device": str(job.device), "torch": read_versions()["torch"]}
 
 
 def read_final_metrics(record: RunRecord) -> dict[str, float]:

@@ -51,8 +51,8 @@ def shard_objective(objective: Objective, mesh: DeviceMesh, bf16: bool) -> None:
 
 
 def shard_blocks(module: nn.Module, mesh: DeviceMesh, policy: MixedPrecisionPolicy) -> None:
-    """Divide a module's blocks, each by itself, and then the rest of it."""
-    for part in list(module.modules()):
+    """Divide a module's blocks, each by itself, those inside others first, and then the rest of it."""
+    for part in reversed(list(module.modules())):
         if isinstance(part, nn.ModuleList):
             for block in part:
                 fully_shard(block, mesh=mesh, mp_policy=policy)

@@ -46,9 +46,10 @@ def advance(job: Job, run: Run, loss: Tensor, numbers: dict[str, Tensor], time: 
     window["loss"] += float(loss) * batch
     window["samples"] += batch
     job.whole = True
+    records = []
     if is_recorded(job, progress.step):
         samples = progress.step * batch
-        run.log(
+        records.append(
             {
                 "kind": "train",
                 "step": progress.step,
@@ -64,9 +65,11 @@ def advance(job: Job, run: Run, loss: Tensor, numbers: dict[str, Tensor], time: 
             }
         )
         if job.layers is not None:
-            run.log({"kind": "layers", "step": progress.step, **job.layers})
+            records.append({"kind": "layers", "step": progress.step, **job.layers})
         window.update(dict.fromkeys(window, 0.0))
-    watch_loss(job, run, float(loss))
+    records += watch_loss(job, float(loss))
+    if records:  # last: a callback that fails here finds the step counted
+        run.log(*records)
     told = {"loss": float(loss), "gradient_norm": found["gradient_norm"], "lr": rate}
     for one in job.callbacks:
         one.on_step(progress.step, told, job.model)

@@ -8,11 +8,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.model.config import ViTConfig
+from vitreous.model.parameters import Role, XavierUniform, declare
 from vitreous.model.positions.relative import Relative, index_offsets
 from vitreous.shapes import Size
 
 GAIN, REACH = 16.0, 8.0
 """Swin v2: the largest bias, and the range to which offsets are scaled before their logarithm."""
+WEIGHTS = Role(decays=False, start=XavierUniform())
+"""Of the MLP: like every position they don't decay, as in the authors' code."""
 
 
 class OffsetBias(nn.Module):
@@ -31,8 +34,8 @@ class OffsetBias(nn.Module):
         super().__init__()
         self.swin, self.prefix, self.grid = config.positions == "bias-log-swin", config.prefix, config.grid
         self.reach = trained or self.grid
-        self.expand = nn.Linear(2, config.position_mlp_width)
-        self.contract = nn.Linear(config.position_mlp_width, config.heads, bias=not self.swin)
+        self.expand = declare(nn.Linear(2, config.position_mlp_width), weight=WEIGHTS)
+        self.contract = declare(nn.Linear(config.position_mlp_width, config.heads, bias=not self.swin), weight=WEIGHTS)
         self.register_buffer("places", None, persistent=False)
         self.register_buffer("coordinates", None, persistent=False)
         self.place(config.grid)
