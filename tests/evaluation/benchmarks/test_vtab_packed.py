@@ -9,7 +9,7 @@ from tests.support.pictures import encoded, picture
 
 from vitreous.errors import DataError
 from vitreous.evaluation.benchmarks.vtab import run_vtab
-from vitreous.evaluation.benchmarks.vtab_files import open_task, write_manifest
+from vitreous.evaluation.benchmarks.vtab_files import format_manifest, open_task
 from vitreous.evaluation.probes.features import FeatureOptions
 from vitreous.evaluation.probes.knn import knn
 
@@ -44,7 +44,7 @@ def test_a_probe_runs_on_them(kind: str, tmp_path: Path) -> None:
     score = run_vtab(imagenet_model(), tmp_path, probe, FeatureOptions(cache=False)).scores[0]
     assert (score.train, score.test) == (10, 3)
     with pytest.raises(DataError, match="unpack it"):
-        write_manifest(open_task(tmp_path, "kitti"), tmp_path / "images.csv")
+        format_manifest(open_task(tmp_path, "kitti"), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,12 +18,10 @@ from vitreous.data.sources.packs import Contents, list_contents
 from vitreous.errors import DataError
 from vitreous.evaluation.benchmarks.vtab_tasks import OTHER_NAMES, TASKS, find_task
 from vitreous.images.config import DecodeConfig
-from vitreous.storage.atomic import atomic_file, translate_write_errors
 from vitreous.storage.presence import is_folder
 
 BOTH, TRAINING, VALIDATION, TEST = "train800val200.txt", "train800.txt", "val200.txt", "test.txt"
 """Lists of "path label" lines, as in the circulating copies of VTAB-1k."""
-TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 FEW, MORE = 800, 1000
 """Images to train on, without and with those for choosing settings."""
 
@@ -140,32 +139,24 @@ def list_tasks(root: Path) -> list[str]:
     return found
 
 
-def write_manifest(task: Opened, path: Path) -> int:
-    """Write a manifest of the 1,000 images, with the test split as validation; return the number of the latter.
+def format_manifest(task: Opened, folder: Path) -> tuple[str, int]:
+    """Return a manifest of the 1,000 images, for a file in `folder`, with the test split as validation; and the number of the latter.
 
     Test images of classes that the 1,000 lack are left out, since they could not be learned.
 
     Raises:
-        DataError: the images are not in files of their own. StorageError: the manifest can't be written.
+        DataError: the images are not in files of their own.
     """
     if not (isinstance(task.both, FileSource) and isinstance(task.test, FileSource)):
         raise DataError(f"the copy of {TASKS[task.task].title} is in shards, but training needs image files; unpack it")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    learned = set(task.both.labels.tolist())
-    known = 0
-    with (
-        translate_write_errors(path),
-        atomic_file(path) as file,
-        open(file.fileno(), "w", closefd=False, **TEXT) as stream,
-    ):
-        table = csv.writer(stream)
-        table.writerow(["path", "label", "split"])
-        for source, split in ((task.both, "train"), (task.test, "val")):
-            for name, label in zip(source.names, source.labels.tolist(), strict=True):
-                if label in learned:
-                    known += split == "val"
-                    table.writerow([os.path.relpath(source.root / name, path.parent), source.classes[label], split])
-    return known
+    learned, rows = set(task.both.labels.tolist()), []
+    for source, split in ((task.both, "train"), (task.test, "val")):
+        for name, label in zip(source.names, source.labels.tolist(), strict=True):
+            if label in learned:
+                rows.append([os.path.relpath(source.root / name, folder), source.classes[label], split])
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([["path", "label", "split"], *rows])
+    return text.getvalue(), len(rows) - len(task.both)
 
 
 def task_folder(root: Path, task: str) -> Path:
