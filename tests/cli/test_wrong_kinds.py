@@ -6,7 +6,9 @@ import pytest
 import torch
 
 import vitreous
-from vitreous.errors import ConfigError
+from vitreous.data.listing.listing import Listing
+from vitreous.data.sources.files import ScannedListing, keep_readable
+from vitreous.errors import ConfigError, UnknownName
 
 LOADED: dict[str, tuple[Any, str]] = {
     "top": ("3", "top is '3'; it must be a whole number, at least 1"),
@@ -34,6 +36,25 @@ def test_load(name, run):
     value, said = LOADED[name]
     with pytest.raises(ConfigError, match=f"^{said}"):
         vitreous.load(run, **{name: value})
+
+
+MEASURED = {
+    "evaluate": lambda run, broken: vitreous.evaluate(run, "digits", broken=broken),
+    "probe": lambda run, broken: vitreous.probe(run, "digits", broken=broken),
+    "embed": lambda run, broken: vitreous.embed(run, data="digits", broken=broken),
+    "cka": lambda run, broken: vitreous.cka(run, run, "digits", broken=broken),
+    "benchmark": lambda run, broken: vitreous.benchmark(run, "vtab", ".", protocol="knn", broken=broken),
+    "quantise": lambda run, broken: vitreous.quantise(run, "digits", "new", broken=broken),
+    "keep_readable": lambda run, broken: keep_readable(ScannedListing(Listing(run, ()), []), broken),
+}
+
+
+@pytest.mark.parametrize("name", MEASURED)
+@pytest.mark.parametrize("broken", ["Skip", "error", False])
+def test_what_to_do_about_broken_files(name, broken, run):
+    """Anything but raise was taken for skip, so that images were left out that the caller wanted to hear of."""
+    with pytest.raises(UnknownName, match=rf"^unknown value of broken '{broken}'; .*Known: raise, skip$"):
+        MEASURED[name](run, broken)
 
 
 @pytest.mark.parametrize("model", [None, 5, "", torch.nn.Linear(2, 2)])

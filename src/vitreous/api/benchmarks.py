@@ -13,6 +13,7 @@ from vitreous.api.names import name_model
 from vitreous.api.probes import read_options
 from vitreous.api.progress import shows_progress
 from vitreous.api.results import Reported, add_overlap, describe_skipped, encode_overlap
+from vitreous.data.sources.files import check_broken
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.evaluation.benchmarks.imagenet import BatchOptions, Score, score
 from vitreous.evaluation.benchmarks.imagenet_sets import SETS
@@ -136,6 +137,7 @@ def benchmark(
     """
     protocol, how = protocol or "accuracy", read_options(options)
     check_request(name, protocol, tuple(tasks), steps, how)
+    check_broken(broken)
     display, root = reporter or Silent(), Path(copy)
     measured: dict[str, Any] = {"layer": how.layer}
     if protocol == FINE_TUNE:

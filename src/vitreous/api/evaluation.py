@@ -23,6 +23,7 @@ from vitreous.api.names import name_model, tell_apart
 from vitreous.api.progress import shows_progress
 from vitreous.api.results import Reported, add_overlap, encode_overlap, list_left_out
 from vitreous.data.sources.base import Source, get_label_matrix
+from vitreous.data.sources.files import check_broken
 from vitreous.errors import ConfigError, check_count
 from vitreous.evaluation.accuracy import evaluate as measure
 from vitreous.evaluation.accuracy import evaluate_multilabel, outputs
@@ -274,6 +275,7 @@ def evaluate(
     """
     display, requested = reporter or Silent(), check_corruptions(corruptions, severities)
     check_count("batch", batch)
+    check_broken(broken)
     predictor = choose_measured_model(as_classifier(model, device), data, split)
     merges = None if merge_curve is None else choose_merges(predictor, merge_curve)
     sides = None if packed is None else choose_sides(predictor, packed)

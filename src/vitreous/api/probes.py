@@ -10,6 +10,7 @@ from vitreous.api.names import name_model, tell_apart
 from vitreous.api.progress import shows_progress
 from vitreous.api.results import Reported, add_overlap, encode_overlap, list_left_out
 from vitreous.data.sources.base import Source
+from vitreous.data.sources.files import check_broken
 from vitreous.errors import UnknownName
 from vitreous.evaluation.overlap import Overlap
 from vitreous.evaluation.probes.features import Features, check_batch, features
@@ -154,6 +155,7 @@ def probe(
     """
     how, display = read_options(options), reporter or Silent()
     check_read(kind, how)
+    check_broken(broken)
     check_batch(how.features(batch, device))
     predictor = as_predictor(model, device)
     find_layer(predictor.folder.model, how.layer)
