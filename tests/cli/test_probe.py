@@ -89,12 +89,16 @@ def test_other_data_and_other_training_images(vitreous, trained, here, digit_fol
     assert run("two", "--train", "two/val") == (8, 8)
     assert run("two/val", "--train", "two") == (12, 8)
     same = vitreous("evaluate", trained, "two/val", "--train", "two/val", "--protocol=knn", "--k=1").worked("100.00%")
-    assert "note: the test images are the training images" in same
+    assert "note: all of the 8 test images are also among the training images" in same
     twin = here / "two" / "val" / "7" / "twin.png"
     twin.write_bytes((here / "two" / "train" / "7" / "0.png").read_bytes())
     vitreous("evaluate", trained, "two", "--protocol=knn", "--k=1").worked(
-        "note: 1 test images are also among the training"
+        "note: 1 of the 9 test images are also among the training images"
     )
+    shown = vitreous("evaluate", trained, "two/val", "--train", "two/train", "--protocol=knn", "--k=1", "--out=leak")
+    shown.worked("note: 1 of the 9 test images are also among the training images; the accuracy flatters the model")
+    assert stored(here / "leak")["results"]["also_learned_from"] == 1
+    assert "**Not held out:** 1 of the 9 test images" in (here / "leak/report.md").read_text()
     twin.unlink()
     assert run("--train", "digits") == (1437, 360)
 
