@@ -97,7 +97,9 @@ def train_task(start: Start, settings: dict[str, Any], place: Path, display: Rep
     elif digest.read_text() != start.digest:
         raise ConfigError(f"{run} began with other weights than {before} holds now; move {place.parent} away")
     if not manifest.is_file() or manifest.read_bytes() != start.manifest:
-        raise ConfigError(f"{run} began with other images than those of the copy ({manifest}); move {place.parent} away")
+        raise ConfigError(
+            f"{run} began with other images than those of the copy ({manifest}); move {place.parent} away"
+        )
     return resume(run, reporter=display)
 
 

@@ -163,7 +163,9 @@ def count_infinite(logits: Float[np.ndarray, "example label"]) -> int:
 def refuse_infinite(infinite: int, count: int) -> None:
     """Raise DataError if some of the examples' logits are not finite."""
     if infinite:
-        raise DataError(f"{infinite} of {count} outputs of the model are not finite, so it can't be measured; check its weights")
+        raise DataError(
+            f"{infinite} of {count} outputs of the model are not finite, so it can't be measured; check its weights"
+        )
 
 
 def evaluate_logits(

@@ -128,7 +128,7 @@ def test_each_task_is_measured_by_its_probe(tmp_path: Path) -> None:
         expected = linear_probe(both, test, held=held)
         assert score.accuracy == expected.accuracy
         assert score.interval == pytest.approx(expected.interval)
-    assert found.scores[0].accuracy > 0.5
+    assert found.scores[0].accuracy > 0.25
     assert told[-1][1:] == (12, 12)
     assert found.mean is None
     assert len(found.missing) == 17
@@ -154,7 +154,9 @@ def test_images_are_squeezed_and_not_cropped(tmp_path: Path) -> None:
         ((9,), lambda folder: None, "k is 9; each must be at least 1 and at most the 8 training images"),
         (
             (1,),
-            lambda folder: (folder / "train800val200.txt").write_text("images/train 0000.png 1\nimages/train 0001.png 1\n"),
+            lambda folder: (folder / "train800val200.txt").write_text(
+                "images/train 0000.png 1\nimages/train 0001.png 1\n"
+            ),
             "single class",
         ),
     ],

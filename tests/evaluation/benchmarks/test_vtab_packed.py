@@ -52,7 +52,9 @@ def test_images_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
     shard(tmp_path / "kitti/train/0.tar", LABELS)
     shard(tmp_path / "kitti/test/0.tar", [3, 1, 0], 50)
     whole = (tmp_path / "kitti/test/0.tar").read_bytes()
-    (tmp_path / "kitti/test/0.tar").write_bytes(whole.replace(encoded(picture(51))[8:], b"\0" * len(encoded(picture(51))[8:])))
+    (tmp_path / "kitti/test/0.tar").write_bytes(
+        whole.replace(encoded(picture(51))[8:], b"\0" * len(encoded(picture(51))[8:]))
+    )
     with pytest.raises(DataError, match="1 of 3 images can't be read"):
         open_task(tmp_path, "kitti")
     found = open_task(tmp_path, "kitti", broken="skip")
