@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -70,9 +71,51 @@ def test_train(name):
         vitreous.train("digits", dry_run=True, **{name: value})
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"corruptions": "fog", "severities": 1.5}, "severities is 1.5; it must be a whole number"),
+        ({"corruptions": "fog", "severities": (True,)}, "severities is True"),
+        ({"packed": (8.5,)}, "packed is 8.5"),
+        ({"merge_curve": "1"}, "merge_curve is '1'"),
+    ],
+)
+def test_numbers_for_evaluate(given, said, run):
+    with pytest.raises(ConfigError, match=f"^{said}"):
+        vitreous.evaluate(run, "digits", speed=False, **given)
+
+
+def test_a_single_number_is_one_of_several(run):
+    found = vitreous.evaluate(run, "digits", speed=False, corruptions="fog", severities=3, packed=8, merge_curve=1)
+    assert found.corruptions.severities == (3,)
+    assert [one.side for one in found.packing.points] == [8]
+    assert [one.merge for one in found.merging.points] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"target": 1.0}, "class is 1.0; it must be a whole number, 0 to 9"),
+        ({"target": True}, "class is True"),
+        ({"head": "0", "method": "attention"}, "head is '0'"),
+        ({"layer": 1.0, "method": "attention"}, "layer is 1.0"),
+        ({"out": "new", "page": 1.5}, "page is 1.5; it must be a whole number, at least 1"),
+        ({"out": "new", "faithful": 0.5}, "faithful is 0.5; it must be a whole number, at least 0"),
+    ],
+)
+def test_numbers_for_explain(given, said, run):
+    with pytest.raises(ConfigError, match=f"^{said}"):
+        vitreous.explain(run, [np.zeros((8, 8, 3), np.uint8)], **given)
+
+
 def test_a_batch_for_measuring_is_a_whole_number(run):
     with pytest.raises(ConfigError, match=r"^batch is '4'; it must be a whole number, at least 1$"):
         vitreous.evaluate(run, "digits", batch="4")
+
+
+def test_a_batch_for_a_review_is_checked_before_any_image_is_opened(run):
+    with pytest.raises(ConfigError, match=r"^batch is 0"):
+        vitreous.review("nowhere", run, batch=0)
 
 
 def test_what_is_no_data_nor_images(run):

@@ -3,12 +3,14 @@
 import copy
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from tests.reports.test_blocks import Reader
 
+import vitreous
 from vitreous.data.sources.base import ArraySource
 from vitreous.errors import ConfigError, DataError, UnknownName
 from vitreous.evaluation import packed_curve
@@ -165,3 +167,10 @@ def test_the_report(predictor, source):
     assert re.search(r"\| corruption \| group \| mean \| relative to clean \| 1 \| 5 \|", text)
     assert "| elastic transform | digital |" in text
     assert f"**{found.mean:.1%}**" in text
+
+
+def test_a_model_that_keeps_channels_is_refused_before_anything_is_measured(predictor):
+    """Even before the data is looked for."""
+    kept = replace(predictor.folder, preprocess=replace(PREPROCESS, mode=3))
+    with pytest.raises(ConfigError, match="corruptions need colours in 8 bits"):
+        vitreous.evaluate(Predictor(kept, device="cpu"), "nowhere", corruptions="fog")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vitreous.data.sources.base import Source
-from vitreous.errors import ConfigError
+from vitreous.errors import ConfigError, check_count
 from vitreous.evaluation.merge_curve import CurveProgress, MergeCurve, measure_merge_curve
 from vitreous.evaluation.packed_curve import PackedCurve, measure_packed_curve
 from vitreous.evaluation.robustness import Robustness, check_severities, choose_corruptions, robustness
@@ -14,8 +14,16 @@ from vitreous.predictor import Predictor
 from vitreous.training.reporter import Reporter, progress_of
 
 
+def list_numbers(name: str, given: int | Sequence[int]) -> tuple[int, ...]:
+    """Return one whole number, or several, as several; raises ConfigError for anything else."""
+    found = (given,) if isinstance(given, (int, float, str)) else tuple(given)
+    for one in found:
+        check_count(name, one, 0)
+    return found
+
+
 def check_corruptions(
-    corruptions: str | Sequence[str] | None, severities: Sequence[int] | None
+    corruptions: str | Sequence[str] | None, severities: int | Sequence[int] | None
 ) -> tuple[tuple[str, ...], tuple[int, ...]] | None:
     """Return the requested corruptions and severities, to be measured in all pairs; None if none are requested.
 
@@ -27,7 +35,9 @@ def check_corruptions(
             raise ConfigError("severities are those of corruptions; give corruptions too: all, or some by name")
         return None
     names = (corruptions,) if isinstance(corruptions, str) else corruptions
-    return choose_corruptions(names), check_severities(SEVERITIES if severities is None else severities)
+    return choose_corruptions(names), check_severities(
+        SEVERITIES if severities is None else list_numbers("severities", severities)
+    )
 
 
 def follow(display: Reporter, before: str = "") -> CurveProgress:

@@ -26,8 +26,6 @@ from vitreous.reports.evaluation import probes as shown
 from vitreous.reports.evaluation.comparison import ComparisonResult
 from vitreous.training.reporter import Reporter, Silent, progress_of
 
-MOST_SHOTS = "With the most shots, as seed 0 draws them."
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ProbeResult(Reported):
@@ -84,7 +82,7 @@ class ProbeResult(Reported):
         lines = [f"{self.lead}\n\n{shown.format_probe(self.probe)}"]
         if self.comparison is not None and self.other is not None:
             lines += ["", f"{self.comparison.names[1]}:", shown.format_probe(self.other)]
-            lines += ["", MOST_SHOTS] if self.kind == "few-shot" else []
+            lines += ["", shown.describe_compared(self.probe)] if isinstance(self.probe, FewShot) else []
             lines += comparison.format_lines(self.comparison)
         lines += [f"\nnote: {one}" for one in (self.leak, self.overlap) if one]
         return "\n".join([*lines, *(line for source in self.sources for line in list_left_out(source))])
@@ -114,7 +112,7 @@ class ProbeResult(Reported):
         if self.comparison is not None and self.other is not None:
             one = self.comparison
             first, *more = comparison.build_sections(one.figures, one.names, self.predictor.folder, self.sources[1])
-            words = [Words(MOST_SHOTS)] if self.kind == "few-shot" else []
+            words = [Words(shown.describe_compared(self.probe))] if isinstance(self.probe, FewShot) else []
             lead = "" if isinstance(self.other, FewShot) else shown.write_headline(self.other)
             alone = [*([Words(lead)] if lead else []), shown.tabulate_probe(self.other)]
             found += [Section("other", f"{one.names[1]} by itself", alone)]

@@ -207,6 +207,6 @@ def render_markdown(report: Report) -> str:
 def escape_markdown(value: object) -> str:
     """Return text that is plain text in Markdown, on one line: no tags, links or cells of its own."""
     words = " ".join(strip_hidden(value).split())
-    for sign in ("\\", "|", "<", "[", "]", "`", "*", "_"):
+    for sign in ("\\", "|", "<", "[", "]", "`", "*", "_", "&", "@"):
         words = words.replace(sign, "\\" + sign)
-    return words
+    return words.replace("://", "\\://").replace("www.", "www\\.")

@@ -76,7 +76,10 @@ def test_an_image_far_from_its_class_is_an_outlier():
 def test_copies_of_an_image_make_no_outliers_of_the_others(monkeypatch):
     """Nor do classes of a single image: neither says how far apart images of a class lie."""
     rng = np.random.default_rng(0)
-    same, ordinary = np.tile(rng.normal(size=(1, 8)), (60, 1)), rng.normal(size=(1, 8)) + 0.05 * rng.normal(size=(40, 8))
+    same, ordinary = (
+        np.tile(rng.normal(size=(1, 8)), (60, 1)),
+        rng.normal(size=(1, 8)) + 0.05 * rng.normal(size=(40, 8)),
+    )
     vectors, names = np.concatenate([same, ordinary]).astype(np.float32), tuple(map(str, range(100)))
     found = Features(vectors, np.repeat([0, 1], [60, 40]), names, ("a", "b"))
     assert len(checks.outliers(found)) < 4
