@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vitreous.data.sources.base import Source
-from vitreous.errors import ConfigError, check_count
+from vitreous.errors import ConfigError
 from vitreous.evaluation.merge_curve import CurveProgress, MergeCurve, measure_merge_curve
 from vitreous.evaluation.packed_curve import PackedCurve, measure_packed_curve
 from vitreous.evaluation.robustness import Robustness, check_severities, choose_corruptions, robustness
@@ -18,7 +18,8 @@ def list_numbers(name: str, given: int | Sequence[int]) -> tuple[int, ...]:
     """Return one whole number, or several, as several; raises ConfigError for anything else."""
     found = (given,) if isinstance(given, (int, float, str)) else tuple(given)
     for one in found:
-        check_count(name, one, 0)
+        if type(one) is not int:
+            raise ConfigError(f"{name} is {one!r}; it must be a whole number, or several")
     return found
 
 
