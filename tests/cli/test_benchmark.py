@@ -1,6 +1,7 @@
 """`vitreous evaluate --benchmark`: the user's copies of ImageNet's other test sets and of VTAB-1k."""
 
 import json
+import shutil
 
 import pytest
 from tests.support.benchmark_copies import class_tree, corrupted_copy, imagenet_model, listed
@@ -106,6 +107,26 @@ def test_vtab_by_the_papers_protocol(vitreous, model, tmp_path, here):
     other = vitreous("evaluate", tmp_path / "other" / "vit", *arguments[2:])
     assert other.code == 2
     assert "began with" in other.err
+
+
+def test_fine_tuning_goes_on_only_from_the_same_weights_and_images(vitreous, model, tmp_path, here):
+    """Other weights at the same path, and other images, are refused; the finished run stays as it is."""
+    listed(tmp_path / "vtab", "kitti", 20, 12, 4)
+    listed(tmp_path / "other", "kitti", 20, 16, 4)
+    arguments = ("--benchmark=vtab", "--protocol=fine-tune", "--steps=1")
+    vitreous("evaluate", model, tmp_path / "vtab", *arguments).worked("KITTI-Dist")
+    task = here / "runs/vtab-vit-1/kitti"
+    before = (task / "images.csv").read_bytes()
+    vitreous("evaluate", model, tmp_path / "other", *arguments).refused("other images", "move runs/vtab-vit-1 away")
+    assert (task / "images.csv").read_bytes() == before
+    changed = imagenet_model()
+    changed.model.head.weight.data += 1
+    save_model(tmp_path / "changed", changed)
+    shutil.rmtree(model)
+    (tmp_path / "changed").rename(model)
+    vitreous("evaluate", model, tmp_path / "vtab", *arguments).refused("other weights", "move runs/vtab-vit-1 away")
+    (task / "weights.sha256").unlink()  # as earlier versions wrote it
+    vitreous("evaluate", model, tmp_path / "vtab", *arguments).worked("KITTI-Dist", "is of an earlier version")
 
 
 def test_fine_tuning_from_named_weights_goes_on(vitreous, tmp_path, here):

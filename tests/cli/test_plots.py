@@ -48,6 +48,8 @@ def test_layers_that_are_alike_have_their_values_in_rows_and_columns(ax):
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["a", "b"]
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["c", "d", "e"]
     assert (ax.get_ylabel(), ax.get_xlabel()) == ("one", "two")
+    vitreous.plot_cka(vitreous.CKAResult((r"runs/a$\foo$", r"runs/$\b"), "digits", found), ax=ax)
+    ax.figure.canvas.draw()  # names of models are no mathematics
 
 
 def test_every_plot_takes_axes_and_returns_them():

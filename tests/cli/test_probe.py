@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from tests.support.pictures import encoded, tree, write
 
+import vitreous as package
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_digits
 from vitreous.evaluation.probes.features import features
 from vitreous.evaluation.probes.few_shot import few_shot
 from vitreous.evaluation.probes.knn import KNNOptions, knn
 from vitreous.evaluation.probes.linear import LinearOptions, linear_probe
+from vitreous.reports.blocks import render_markdown
 from vitreous.weights.model_folder import load_model, save_model
 
 
@@ -89,12 +91,16 @@ def test_other_data_and_other_training_images(vitreous, trained, here, digit_fol
     assert run("two", "--train", "two/val") == (8, 8)
     assert run("two/val", "--train", "two") == (12, 8)
     same = vitreous("evaluate", trained, "two/val", "--train", "two/val", "--protocol=knn", "--k=1").worked("100.00%")
-    assert "note: the test images are the training images" in same
+    assert "note: all of the 8 test images are also among the training images" in same
     twin = here / "two" / "val" / "7" / "twin.png"
     twin.write_bytes((here / "two" / "train" / "7" / "0.png").read_bytes())
     vitreous("evaluate", trained, "two", "--protocol=knn", "--k=1").worked(
-        "note: 1 test images are also among the training"
+        "note: 1 of the 9 test images are also among the training images"
     )
+    shown = vitreous("evaluate", trained, "two/val", "--train", "two/train", "--protocol=knn", "--k=1", "--out=leak")
+    shown.worked("note: 1 of the 9 test images are also among the training images; the accuracy flatters the model")
+    assert stored(here / "leak")["results"]["also_learned_from"] == 1
+    assert "**Not held out:** 1 of the 9 test images" in (here / "leak/report.md").read_text()
     twin.unlink()
     assert run("--train", "digits") == (1437, 360)
 
@@ -176,3 +182,20 @@ def test_a_layer_that_there_is_not_is_told_before_the_data_is_opened(vitreous, t
     done = vitreous("evaluate", trained, "nowhere", "--protocol", "knn", "--layer", "blok.0")
     assert "opening the data" not in done.out
     done.refused("unknown layer 'blok.0'; did you mean 'block.0'")
+
+
+def test_reports_claim_no_choice_that_was_not_made(trained):
+    """A value that is given is not chosen on any images; images that are all taken are not drawn."""
+    given = {
+        "linear": {"l2": (0.1,)},
+        "knn": {"k": (5,)},
+    }
+    for kind, options in given.items():
+        report = render_markdown(package.probe(trained, "digits", kind=kind, **options).report)
+        assert "held-out fifth" not in report and "is best on the training images" not in report
+    tried = render_markdown(package.probe(trained, "digits", kind="knn", k=(1, 5)).report)
+    assert "k is the one that is best on the training images" in tried
+    beside = package.probe(trained, "digits", kind="few-shot", shots=(1, "all"), seeds=2, compare=trained)
+    assert "\nWith all images.\n" in str(beside) and "as seed 0 draws" not in str(beside)
+    beside = package.probe(trained, "digits", kind="few-shot", shots=(1, 2), seeds=2, compare=trained)
+    assert "\nWith 2 shots, as seed 0 draws them.\n" in str(beside)

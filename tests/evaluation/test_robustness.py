@@ -1,16 +1,21 @@
 """Accuracy under corruptions: the pixels that reach the model, the figures, and the report."""
 
+import copy
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from tests.reports.test_blocks import Reader
 
+import vitreous
 from vitreous.data.sources.base import ArraySource
 from vitreous.errors import ConfigError, DataError, UnknownName
+from vitreous.evaluation import packed_curve
 from vitreous.evaluation.accuracy import evaluate
+from vitreous.evaluation.merge_curve import measure_merge_curve
 from vitreous.evaluation.robustness import Cell, Corrupted, Robustness, check_severities, choose_corruptions, robustness
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.images.corruptions.catalog import CORRUPTIONS, corrupt
@@ -69,6 +74,33 @@ def test_the_model_sees_what_corrupt_makes_of_the_preprocessed_image(predictor, 
 def test_batches_and_workers_change_nothing(predictor, source):
     one, other = (robustness(predictor, source, ("snow",), (3,), batches=batches) for batches in ((4, 0), (23, 1)))
     assert one == other
+
+
+class OnceFinite:
+    """Logits that are finite in the first pass over the images alone."""
+
+    def __init__(self, compute, calls):
+        self.compute, self.left = compute, calls
+
+    def __call__(self, *arguments):
+        self.left -= 1
+        return self.compute(*arguments) * (1.0 if self.left >= 0 else torch.nan)
+
+
+def test_outputs_that_are_not_finite_are_refused_in_every_measurement(predictor, source, monkeypatch):
+    """A NaN has an argmax, and would be scored as an answer."""
+    whole = OnceFinite(predictor.logits, 1)
+    broken = copy.copy(predictor)
+    object.__setattr__(broken, "logits", whole)
+    with pytest.raises(DataError, match="23 of 23 outputs of the model are not finite"):
+        robustness(broken, source, ("fog",), (1,))
+    labels = source.labels
+    with monkeypatch.context() as patch, pytest.raises(DataError, match="outputs of the model are not finite"):
+        patch.setattr(packed_curve, "compute_logits", OnceFinite(packed_curve.compute_logits, 0))
+        packed_curve.measure_packed_curve(predictor, source, labels, (8,))
+    with monkeypatch.context() as patch, pytest.raises(DataError, match="outputs of the model are not finite"):
+        patch.setattr(Predictor, "logits", OnceFinite(lambda pixels: torch.zeros(len(pixels), 3), 1))
+        measure_merge_curve(predictor, source, labels, (0, 1))
 
 
 def test_no_two_images_share_their_noise(source):
@@ -135,3 +167,10 @@ def test_the_report(predictor, source):
     assert re.search(r"\| corruption \| group \| mean \| relative to clean \| 1 \| 5 \|", text)
     assert "| elastic transform | digital |" in text
     assert f"**{found.mean:.1%}**" in text
+
+
+def test_a_model_that_keeps_channels_is_refused_before_anything_is_measured(predictor):
+    """Even before the data is looked for."""
+    kept = replace(predictor.folder, preprocess=replace(PREPROCESS, mode=3))
+    with pytest.raises(ConfigError, match="corruptions need colours in 8 bits"):
+        vitreous.evaluate(Predictor(kept, device="cpu"), "nowhere", corruptions="fog")

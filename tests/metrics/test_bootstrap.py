@@ -16,13 +16,11 @@ from vitreous.metrics.bootstrap import (
     average_precision_statistic,
     bootstrap,
     difference_statistic,
-    ece_statistic,
     index_statistic,
     macro_f1_statistic,
     mean_statistic,
     recall_statistic,
 )
-from vitreous.metrics.classification import evaluate_logits
 
 
 def drawn(seed, examples=40, classes=4):
@@ -36,20 +34,12 @@ def test_each_statistic_equals_the_metric_of_the_images_drawn(seed):
     labels, predicted, confidence = drawn(seed)
     right = labels == predicted
 
-    def ece(chosen):
-        logits = np.log(np.c_[confidence, 1 - confidence])[chosen]
-        sure = np.maximum(confidence, 1 - confidence)[chosen]
-        own = np.where(right[chosen], logits.argmax(1), 1 - logits.argmax(1))
-        assert sure.min() >= 0.5
-        return evaluate_logits(logits, own, ("a", "b")).ece
-
     pairs = [
         (mean_statistic(right), lambda chosen: right[chosen].mean()),
         (recall_statistic(labels, right), lambda chosen: reference.recall_score(
             labels[chosen], predicted[chosen], labels=np.unique(labels[chosen]), average="macro", zero_division=0)),
         (macro_f1_statistic(labels, predicted), lambda chosen: reference.f1_score(
             labels[chosen], predicted[chosen], labels=np.unique(labels[chosen]), average="macro", zero_division=0)),
-        (ece_statistic(np.maximum(confidence, 1 - confidence), right), ece),
         (auroc_statistic(confidence, right), lambda chosen: reference.roc_auc_score(right[chosen], confidence[chosen])),
         (average_precision_statistic(confidence, right),
          lambda chosen: reference.average_precision_score(right[chosen], confidence[chosen])),

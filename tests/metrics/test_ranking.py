@@ -65,6 +65,21 @@ def test_both_of_two_classes_have_the_binary_auroc(seed, examples, size):
     assert [one.auroc for one in found.per_class] == [pytest.approx(float(auroc(scores, positive)))] * 2
 
 
+@settings(max_examples=20, deadline=None)
+@given(seed=SEEDS, size=st.sampled_from([1.0, 60.0, 1000.0]))
+def test_a_third_class_that_never_comes_changes_nothing(seed, size):
+    """Probabilities that are rounded to 1 are told apart, as with two classes."""
+    rng = np.random.default_rng(seed)
+    labels, gap = rng.integers(2, size=60), size * rng.normal(size=60)
+    logits = np.stack([np.zeros(60), gap + size * labels, np.full(60, -1e4)], 1)
+    if len(set(labels)) == 2:
+        found = rank_classes(logits, labels, ("no", "yes", "never"))
+        sides = ((logits[:, 0] - logits[:, 1], labels == 0), (logits[:, 1] - logits[:, 0], labels == 1))
+        for one, (score, positive) in zip(found.per_class, sides, strict=False):
+            assert one.auroc == pytest.approx(reference.roc_auc_score(positive, score))
+            assert one.average_precision == pytest.approx(reference.average_precision_score(positive, score))
+
+
 def test_one_side_only():
     scores = np.array([0.1, 0.2, 0.3])
     every, none = np.ones(3, bool), np.zeros(3, bool)

@@ -126,6 +126,8 @@ def test_what_is_no_number_in_json_writes_nothing(tmp_path):
 
 def test_text_stays_text_on_one_line():
     assert escape_markdown("a\n# b\t[c](d)") == "a # b \\[c\\](d)"
+    assert escape_markdown("AT&T at 1:2, starter@0a") == "AT&T at 1:2, starter@0a"
+    assert escape_markdown("https://a.b www.a.b c@a.b &lt;") == r"https\://a.b www\.a.b c\@a.b \&lt;"
 
 
 def test_a_number_is_never_broken_and_a_sentence_is():

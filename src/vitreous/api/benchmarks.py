@@ -1,8 +1,8 @@
 """`vitreous.benchmark`: ImageNet's other test sets and VTAB-1k, on the user's own copies."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ from vitreous.api.names import name_model
 from vitreous.api.probes import read_options
 from vitreous.api.progress import shows_progress
 from vitreous.api.results import Reported, add_overlap, describe_skipped, encode_overlap
+from vitreous.data.sources.files import check_broken
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.evaluation.benchmarks.imagenet import BatchOptions, Score, score
 from vitreous.evaluation.benchmarks.imagenet_sets import SETS
 from vitreous.evaluation.benchmarks.vtab import VTAB, TaskOptions, run_vtab
-from vitreous.evaluation.benchmarks.vtab_probes import vtab_probe
+from vitreous.evaluation.benchmarks.vtab_probes import check_images, vtab_probe
 from vitreous.evaluation.benchmarks.vtab_tasks import find_task
 from vitreous.evaluation.overlap import Overlap, overlap_of_files
 from vitreous.evaluation.probes.features import check_batch
@@ -136,6 +137,7 @@ def benchmark(
     """
     protocol, how = protocol or "accuracy", read_options(options)
     check_request(name, protocol, tuple(tasks), steps, how)
+    check_broken(broken)
     display, root = reporter or Silent(), Path(copy)
     measured: dict[str, Any] = {"layer": how.layer}
     if protocol == FINE_TUNE:
@@ -175,6 +177,7 @@ def probe_tasks(
     how = probe[1].features(batch, str(predictor.device))
     find_layer(predictor.folder.model, how.layer)
     check_batch(how)
+    task_options = replace(task_options, check=partial(check_images, *probe))
     return run_vtab(predictor.folder, root, vtab_probe(*probe), how, task_options, report_work)
 
 

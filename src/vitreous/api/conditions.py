@@ -14,8 +14,17 @@ from vitreous.predictor import Predictor
 from vitreous.training.reporter import Reporter, progress_of
 
 
+def list_numbers(name: str, given: int | Sequence[int]) -> tuple[int, ...]:
+    """Return one whole number, or several, as several; raises ConfigError for anything else."""
+    found = (given,) if isinstance(given, (int, float, str)) else tuple(given)
+    for one in found:
+        if type(one) is not int:
+            raise ConfigError(f"{name} is {one!r}; it must be a whole number, or several")
+    return found
+
+
 def check_corruptions(
-    corruptions: str | Sequence[str] | None, severities: Sequence[int] | None
+    corruptions: str | Sequence[str] | None, severities: int | Sequence[int] | None
 ) -> tuple[tuple[str, ...], tuple[int, ...]] | None:
     """Return the requested corruptions and severities, to be measured in all pairs; None if none are requested.
 
@@ -27,7 +36,9 @@ def check_corruptions(
             raise ConfigError("severities are those of corruptions; give corruptions too: all, or some by name")
         return None
     names = (corruptions,) if isinstance(corruptions, str) else corruptions
-    return choose_corruptions(names), check_severities(SEVERITIES if severities is None else severities)
+    return choose_corruptions(names), check_severities(
+        SEVERITIES if severities is None else list_numbers("severities", severities)
+    )
 
 
 def follow(display: Reporter, before: str = "") -> CurveProgress:

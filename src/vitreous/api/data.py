@@ -11,6 +11,7 @@ from vitreous.data.listing.discovery import NAMES
 from vitreous.data.listing.manifest import is_multilabel
 from vitreous.data.multilabel import open_multilabel
 from vitreous.data.run_data import read_data_config
+from vitreous.data.shared_images import find_shared, items
 from vitreous.data.sources.base import Source
 from vitreous.errors import ConfigError, DataError, check_path
 from vitreous.evaluation.overlap import Overlap, overlap
@@ -124,8 +125,9 @@ def find_overlap(predictor: Predictor, source: Source, named: bool) -> Overlap |
 
 def open_probe_splits(
     train: Data | None, test: Data | OwnRun | None, predictor: Predictor, broken: str, display: Reporter
-) -> tuple[Source, Source]:
-    """Return the images that a probe learns from and those that it is measured on; see `vitreous.probe`.
+) -> tuple[tuple[Source, Source], int]:
+    """Return the images that a probe learns from and those that it is measured on, and how many of the latter are also among the
+    former; see `vitreous.probe`.
 
     Raises:
         ConfigError: only images to measure on are named. DataError: data that can't be used, or none is named and the model
@@ -145,16 +147,14 @@ def open_probe_splits(
         dataset = open_dataset(config, predictor.folder.decode, progress_of(display))
     else:
         raise ConfigError("images that are already open have no parts: give those to measure on too")
-    if dataset.report.duplicates:
-        count = len(dataset.report.duplicates)
-        display.message(f"note: {count:,} test images are also among the training images")
-    return dataset.train, dataset.validation
+    return (dataset.train, dataset.validation), len(dataset.report.duplicates)
 
 
 def open_named_splits(
     train: Data | None, test: Data | OwnRun, predictor: Predictor, broken: str, display: Reporter
-) -> tuple[Source, Source]:
-    """Return the training split of some data, and the images of other data to measure on."""
+) -> tuple[tuple[Source, Source], int]:
+    """Return the training split of some data, and the images of other data to measure on; and how many of the latter are also among
+    the former."""
     decode = predictor.folder.decode
     if train is None:
         raise ConfigError("name the images that the probe learns from too")
@@ -163,6 +163,5 @@ def open_named_splits(
         measured = open_run_data(predictor, broken, display).validation
     else:
         measured = open_source(str(test), None, decode, broken) if isinstance(test, (str, Path)) else test
-    if learned.fingerprint == measured.fingerprint:
-        display.message("note: the test images are the training images; the accuracy flatters the model")
-    return learned, measured
+    same = learned.fingerprint == measured.fingerprint  # images that are drawn on demand are told by that alone
+    return (learned, measured), len(measured) if same else sum(find_shared(items(measured), items(learned)))

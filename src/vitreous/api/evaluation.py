@@ -9,7 +9,13 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 
-from vitreous.api.conditions import check_corruptions, draw_merge_curve, draw_packed_curve, measure_corruptions
+from vitreous.api.conditions import (
+    check_corruptions,
+    draw_merge_curve,
+    draw_packed_curve,
+    list_numbers,
+    measure_corruptions,
+)
 from vitreous.api.data import Data, OwnRun, find_overlap, name_data, open_labelled, shorten_name
 from vitreous.api.measured_images import (
     choose_measured_model,
@@ -23,6 +29,7 @@ from vitreous.api.names import name_model, tell_apart
 from vitreous.api.progress import shows_progress
 from vitreous.api.results import Reported, add_overlap, encode_overlap, list_left_out
 from vitreous.data.sources.base import Source, get_label_matrix
+from vitreous.data.sources.files import check_broken
 from vitreous.errors import ConfigError, check_count
 from vitreous.evaluation.accuracy import evaluate as measure
 from vitreous.evaluation.accuracy import evaluate_multilabel, outputs
@@ -30,7 +37,7 @@ from vitreous.evaluation.details import Details, details
 from vitreous.evaluation.merge_curve import MergeCurve, choose_merges
 from vitreous.evaluation.overlap import Overlap
 from vitreous.evaluation.packed_curve import PackedCurve, choose_sides
-from vitreous.evaluation.robustness import Robustness
+from vitreous.evaluation.robustness import Robustness, check_colours
 from vitreous.evaluation.throughput import Cost, cost
 from vitreous.metrics.classification import Metrics
 from vitreous.metrics.comparison import compare as compare_logits
@@ -229,9 +236,9 @@ def evaluate(
     split: str | None = None,
     compare: ModelLike | None = None,
     corruptions: str | Sequence[str] | None = None,
-    severities: Sequence[int] | None = None,
-    merge_curve: Sequence[int] | None = None,
-    packed: Sequence[int] | None = None,
+    severities: int | Sequence[int] | None = None,
+    merge_curve: int | Sequence[int] | None = None,
+    packed: int | Sequence[int] | None = None,
     speed: bool = True,
     batch: int = 64,
     device: str = "auto",
@@ -274,9 +281,12 @@ def evaluate(
     """
     display, requested = reporter or Silent(), check_corruptions(corruptions, severities)
     check_count("batch", batch)
+    check_broken(broken)
     predictor = choose_measured_model(as_classifier(model, device), data, split)
-    merges = None if merge_curve is None else choose_merges(predictor, merge_curve)
-    sides = None if packed is None else choose_sides(predictor, packed)
+    if requested is not None:
+        check_colours(predictor)
+    merges = None if merge_curve is None else choose_merges(predictor, list_numbers("merge_curve", merge_curve))
+    sides = None if packed is None else choose_sides(predictor, list_numbers("packed", packed))
     rival = None if compare is None else load_rival(predictor, compare, device)
     display.phase("opening the data")
     multilabel = predictor.folder.multilabel

@@ -9,7 +9,7 @@ from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.names import name_model
 from vitreous.api.progress import shows_progress
 from vitreous.api.results import Result
-from vitreous.errors import ConfigError
+from vitreous.errors import check_count
 from vitreous.images.inputs import Image, is_single
 from vitreous.images.video import check_every, expand_videos
 from vitreous.insight.explanation import Explanation, open_inside
@@ -162,7 +162,5 @@ def expand(images: Image | Iterable[Image], every: float, predictor: Predictor) 
 
 def check_page(images: int, compared: int) -> None:
     """Raise ConfigError for a page of no images, or a negative number of images to compare maps on."""
-    if images < 1:
-        raise ConfigError(f"page is {images}; it must be 1 or more")
-    if compared < 0:
-        raise ConfigError(f"faithful is {compared}; it must be 0 (none) or more")
+    check_count("page", images)
+    check_count("faithful", compared, 0)

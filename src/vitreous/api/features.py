@@ -17,6 +17,7 @@ from vitreous.data.dataset import is_built_in
 from vitreous.data.labelled_images import open_images, open_splits
 from vitreous.data.listing.discovery import MANIFESTS
 from vitreous.data.sources.base import FileSource, Source
+from vitreous.data.sources.files import check_broken
 from vitreous.data.sources.packed_data import is_packed
 from vitreous.errors import ConfigError, DataError, ImageError, check_path
 from vitreous.evaluation.probes.feature_cache import model_hash
@@ -141,6 +142,7 @@ def embed(
     if target is not None:
         check_target(target)
     check_every(every)
+    check_broken(broken)
     named = name_files(images, data)
     display, predictor = reporter or Silent(), as_predictor(model, device)
     check_layer(predictor.folder, layer)

@@ -1,5 +1,6 @@
 """VTAB-1k by the paper's own protocol: the whole model trained on each task (2010.11929, appendix B.1.1)."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +8,15 @@ from vitreous.api.names import name_model
 from vitreous.api.training import RUNS, resume, train
 from vitreous.errors import ConfigError
 from vitreous.evaluation.benchmarks.vtab import VTAB, TaskScore, task_score
-from vitreous.evaluation.benchmarks.vtab_files import Opened, list_tasks, open_task, write_manifest
+from vitreous.evaluation.benchmarks.vtab_files import format_manifest, list_tasks, open_task
 from vitreous.evaluation.benchmarks.vtab_tasks import TASKS, find_task
+from vitreous.evaluation.probes.feature_cache import model_hash
 from vitreous.run_folder import is_run, read_run
+from vitreous.storage.atomic import write_atomically
 from vitreous.training.reporter import Reporter
 from vitreous.training.run import TrainResult
 from vitreous.weights.auto_weights import resolve_weights
+from vitreous.weights.loading import open_model
 
 STEPS = 2500
 BATCH, RATE, WARMUP = 512, 0.01, 500
@@ -43,13 +47,16 @@ def fine_tune(
     asked = list(dict.fromkeys(map(find_task, tasks))) or list_tasks(root)
     place = RUNS / f"vtab-{name_model(model)}-{settings['steps']}"
     weights = resolve_weights(model, display)
+    digest = hash_weights(weights)
+    opened = [open_task(root, name, broken=broken) for name in asked]
+    manifests = [format_manifest(task, place / task.task) for task in opened]
     scores: list[TaskScore] = []
     signal = None
-    for number, name in enumerate(asked, start=1):
-        display.message(f"{TASKS[name].title}, {number} of {len(asked)}: {place / name}")
-        task = open_task(root, name, broken=broken)
-        known = write_manifest(task, place / name / "images.csv")
-        result = train_task(weights, task, place / name, settings, display)
+    for task, (manifest, known) in zip(opened, manifests, strict=True):
+        folder = place / task.task
+        display.message(f"{TASKS[task.task].title}, {len(scores) + 1} of {len(asked)}: {folder}")
+        start = Start(weights, digest, manifest.encode("utf-8", "surrogateescape"))
+        result = train_task(start, build_settings(settings, len(task.both)), folder, display)
         if result.stopped == "interrupted":
             signal = result.signal or 2
             break
@@ -57,17 +64,42 @@ def fine_tune(
     return VTAB(tuple(scores), tuple(name for name in TASKS if name not in asked)), signal
 
 
-def train_task(weights: str, task: Opened, place: Path, settings: dict[str, Any], display: Reporter) -> TrainResult:
-    """Begin or continue the training on one task; `weights`: pinned, as a run notes them."""
-    run = place / "run"
+@dataclass(frozen=True)
+class Start:
+    """What the training on one task begins with."""
+
+    weights: str
+    """Pinned, as a run notes them."""
+    digest: str
+    """Hash of the weights, which tells others under the same path."""
+    manifest: bytes
+    """The images."""
+
+
+def hash_weights(weights: str) -> str:
+    """Hash the model that training begins with."""
+    return model_hash(open_model(weights)[0])
+
+
+def train_task(start: Start, settings: dict[str, Any], place: Path, display: Reporter) -> TrainResult:
+    """Begin or continue the training on one task; raises ConfigError for a run that began with other weights or images."""
+    run, manifest, digest = place / "run", place / "images.csv", place / "weights.sha256"
     if not is_run(run):
-        chosen = build_settings(settings, len(task.both))
-        return train(
-            place / "images.csv", recipe="finetune", out=run, weights=weights, settings=chosen, reporter=display
-        )
+        place.mkdir(parents=True, exist_ok=True)
+        write_atomically(manifest, start.manifest)
+        write_atomically(digest, start.digest.encode())
+        return train(manifest, recipe="finetune", out=run, weights=start.weights, settings=settings, reporter=display)
     before = read_run(run).config["config"]["weights"]
-    if before != weights:
-        raise ConfigError(f"{run} began with {before}, not with {weights}; move {place.parent} away")
+    if before != start.weights:
+        raise ConfigError(f"{run} began with {before}, not with {start.weights}; move {place.parent} away")
+    if not digest.is_file():
+        display.message(f"note: {run} is of an earlier version, which didn't note what {before} held")
+    elif digest.read_text() != start.digest:
+        raise ConfigError(f"{run} began with other weights than {before} holds now; move {place.parent} away")
+    if not manifest.is_file() or manifest.read_bytes() != start.manifest:
+        raise ConfigError(
+            f"{run} began with other images than those of the copy ({manifest}); move {place.parent} away"
+        )
     return resume(run, reporter=display)
 
 

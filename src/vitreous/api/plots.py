@@ -384,4 +384,6 @@ def plot_cka(found: CKAResult, *, ax: "Axes | None" = None) -> "Axes":
     axes.set_yticks(range(len(found.cka.rows)), found.cka.rows)
     axes.set_xticks(range(len(found.cka.cols)), found.cka.cols, rotation=90)
     axes.set(xlabel=found.names[1], ylabel=found.names[0])
+    for text in (axes.xaxis.label, axes.yaxis.label):
+        text.set_parse_math(False)
     return axes

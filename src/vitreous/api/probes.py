@@ -10,6 +10,7 @@ from vitreous.api.names import name_model, tell_apart
 from vitreous.api.progress import shows_progress
 from vitreous.api.results import Reported, add_overlap, encode_overlap, list_left_out
 from vitreous.data.sources.base import Source
+from vitreous.data.sources.files import check_broken
 from vitreous.errors import UnknownName
 from vitreous.evaluation.overlap import Overlap
 from vitreous.evaluation.probes.features import Features, check_batch, features
@@ -19,13 +20,11 @@ from vitreous.evaluation.probes.measurement import Found, check, measure, scores
 from vitreous.evaluation.probes.options import ProbeOptions, check_read
 from vitreous.metrics.comparison import compare as compare_logits
 from vitreous.predictor import Predictor
-from vitreous.reports.blocks import Report, Section, Words
+from vitreous.reports.blocks import Note, Report, Section, Words
 from vitreous.reports.evaluation import comparison
 from vitreous.reports.evaluation import probes as shown
 from vitreous.reports.evaluation.comparison import ComparisonResult
 from vitreous.training.reporter import Reporter, Silent, progress_of
-
-MOST_SHOTS = "With the most shots, as seed 0 draws them."
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -49,6 +48,8 @@ class ProbeResult(Reported):
     """The differences from another model with the same probe."""
     other: Found | None = None
     """The probe's result for that model."""
+    shared: int = 0
+    """How many of the test images are also among those that the probe learned from."""
     overlap: Overlap | None = None
     """How many of the test images the model was trained on; None if on none of them, or if unknown."""
     sources: tuple[Source, Source] = field(kw_only=True, repr=False)
@@ -70,13 +71,20 @@ class ProbeResult(Reported):
             f"{how} from {len(self.train):,} training images"
         )
 
+    @property
+    def leak(self) -> str:
+        """A line about the shared images; empty if there are none."""
+        every = "all" if self.shared == len(self.test) else f"{self.shared:,}"
+        told = f"{every} of the {len(self.test):,} test images are also among the training images; the accuracy flatters the model"
+        return told if self.shared else ""
+
     def __str__(self) -> str:
         lines = [f"{self.lead}\n\n{shown.format_probe(self.probe)}"]
         if self.comparison is not None and self.other is not None:
             lines += ["", f"{self.comparison.names[1]}:", shown.format_probe(self.other)]
-            lines += ["", MOST_SHOTS] if self.kind == "few-shot" else []
+            lines += ["", shown.describe_compared(self.probe)] if isinstance(self.probe, FewShot) else []
             lines += comparison.format_lines(self.comparison)
-        lines += [f"\nnote: {self.overlap}"] if self.overlap else []
+        lines += [f"\nnote: {one}" for one in (self.leak, self.overlap) if one]
         return "\n".join([*lines, *(line for source in self.sources for line in list_left_out(source))])
 
     def to_dict(self) -> dict[str, Any]:
@@ -84,6 +92,8 @@ class ProbeResult(Reported):
         found = shown.encode_probe(self.probe)
         if self.comparison is not None and self.other is not None:
             found["comparison"] = {**self.comparison.to_dict(), "other": shown.encode_probe(self.other)}
+        if self.shared:
+            found["also_learned_from"] = self.shared
         return found | encode_overlap(self.overlap)
 
     @cached_property
@@ -97,10 +107,12 @@ class ProbeResult(Reported):
 
     def _sections(self) -> list[Section]:
         found = shown.build_probe_sections(self.probe, self.options, self.train, self.test)
+        if self.leak:
+            found[0] = replace(found[0], blocks=[Note("Not held out:", f"{self.leak}."), *found[0].blocks])
         if self.comparison is not None and self.other is not None:
             one = self.comparison
             first, *more = comparison.build_sections(one.figures, one.names, self.predictor.folder, self.sources[1])
-            words = [Words(MOST_SHOTS)] if self.kind == "few-shot" else []
+            words = [Words(shown.describe_compared(self.probe))] if isinstance(self.probe, FewShot) else []
             lead = "" if isinstance(self.other, FewShot) else shown.write_headline(self.other)
             alone = [*([Words(lead)] if lead else []), shown.tabulate_probe(self.other)]
             found += [Section("other", f"{one.names[1]} by itself", alone)]
@@ -154,11 +166,12 @@ def probe(
     """
     how, display = read_options(options), reporter or Silent()
     check_read(kind, how)
+    check_broken(broken)
     check_batch(how.features(batch, device))
     predictor = as_predictor(model, device)
     find_layer(predictor.folder.model, how.layer)
     display.phase("opening the data")
-    sources = open_probe_splits(train, test, predictor, broken, display)
+    sources, shared = open_probe_splits(train, test, predictor, broken, display)
     rival = None if compare is None else as_predictor(compare, device)
     if rival is not None:
         find_layer(rival.folder.model, how.layer)
@@ -174,7 +187,7 @@ def probe(
     return ProbeResult(
         predictor.path, kind, name_data(test if named else train), name_data(train) if named else None, found, *parts, how,
         None if rival is None or other is None else compare_probes(predictor, rival, (found, other), parts),
-        other,
+        other, shared,
         find_overlap(predictor, sources[1], train is not None if test is None else not isinstance(test, OwnRun)),
         sources=sources, predictor=predictor,
     )  # fmt: skip

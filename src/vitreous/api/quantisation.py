@@ -18,6 +18,7 @@ from vitreous.data.listing.manifest import is_multilabel
 from vitreous.data.run_data import read_data_config
 from vitreous.data.shared_images import Item, find_shared, items
 from vitreous.data.sources.base import Source, refuse_multilabel
+from vitreous.data.sources.files import check_broken
 from vitreous.data.sources.subset import Subset
 from vitreous.data.splits import has_splits
 from vitreous.data.stream.loader import load_evaluation_batches
@@ -174,6 +175,7 @@ def quantise(
     if not most_lost >= 0:
         raise ConfigError(f"most_lost is {most_lost}; it must be points of accuracy, 0 or more")
     check_quantisable(to, dynamic, device)
+    check_broken(broken)
     out, display = Path(out), reporter or Silent()
     check_new_folder(out)
     if to == "onnx":

@@ -21,7 +21,7 @@ from vitreous.data.listing.listing import format_names
 from vitreous.data.sources.base import refuse_multilabel
 from vitreous.data.sources.files import FileSource
 from vitreous.errors import ConfigError, DataError
-from vitreous.evaluation.probes.features import FeatureOptions, Features, features
+from vitreous.evaluation.probes.features import FeatureOptions, Features, check_batch, features
 from vitreous.evaluation.review.checks import DUPLICATE, WRONG, Review, review_images
 from vitreous.evaluation.review.pictures import Look, look_at_all
 from vitreous.reports.blocks import Report
@@ -187,9 +187,10 @@ def review(
         reporter: receives the progress instead of that display.
 
     Raises:
-        DataError: no image files, several labels an image. CheckpointError: no such model.
+        ConfigError: batch below 1. DataError: no image files, several labels an image. CheckpointError: no such model.
     """
-    display = reporter or Silent()
+    how, display = FeatureOptions(batch=batch, cache=cache), reporter or Silent()
+    check_batch(how)
     display.phase("opening the images")
     sources = open_files(str(data))
     predictor = None if weights is None else as_predictor(weights, device)
@@ -202,7 +203,6 @@ def review(
     joined = None
     if predictor is not None:
         display.phase("features of all images")
-        how = FeatureOptions(batch=batch, cache=cache)
         joined = join([features(predictor, source, how, report_progress) for source in sources.values()])
     left_out = () if predictor is not None else (WITHOUT_WEIGHTS,)
     if joined is not None and len(joined.classes) < 2:

@@ -11,6 +11,7 @@ from vitreous.api.progress import shows_progress
 from vitreous.api.results import Reported
 from vitreous.data.dataset import name_dataset
 from vitreous.data.labelled_images import open_source
+from vitreous.data.sources.files import check_broken
 from vitreous.data.sources.subset import draw_subset
 from vitreous.evaluation.probes.cka import CKA, check_images
 from vitreous.evaluation.probes.cka import cka as compare_layers
@@ -104,6 +105,7 @@ def cka(
         CheckpointError: no such model.
     """
     check_images(images)
+    check_broken(broken)
     display = reporter or Silent()
     both = as_predictor(model, device), as_predictor(other, device)
     display.phase("opening the data")

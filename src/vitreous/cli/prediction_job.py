@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -63,8 +63,10 @@ def describe_job(predictor: "Predictor", paths: Sequence[str | Packed], **option
         digest, ranges, packages = folder.sha256, {}, READERS[folder.target]
     else:
         from vitreous.evaluation.probes.feature_cache import model_hash
+        from vitreous.images.config import DecodeConfig
 
-        digest, packages = model_hash(folder), ("torch",)
+        usual = replace(folder, decode=DecodeConfig())  # how images are decoded is a fact of its own
+        digest, packages = model_hash(usual), ("torch",)
         ranges = folder.ranges if predictor.engine.precision == "int8" else {}
     head = [list(folder.classes), folder.multilabel, getattr(folder, "temperature", 1.0), *([ranges] if ranges else [])]
     state = hashlib.sha256()

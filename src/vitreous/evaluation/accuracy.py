@@ -11,7 +11,7 @@ from vitreous.data.sources.base import Source, refuse_multilabel
 from vitreous.data.stream.loader import load_evaluation_batches
 from vitreous.errors import DataError
 from vitreous.images.config import PreprocessConfig
-from vitreous.metrics.classification import Metrics, evaluate_logits, find_indices
+from vitreous.metrics.classification import Metrics, count_infinite, evaluate_logits, find_indices, refuse_infinite
 from vitreous.metrics.multilabel import MultiLabelMetrics, evaluate_labels
 from vitreous.predictor import Predictor
 from vitreous.storage.scratch import BLOCK, allocate_rows, release
@@ -83,16 +83,17 @@ def outputs(
     Many are in a temporary file (see `storage/scratch.py`). `preprocess` turns the source's images into the model's pixels; None: the model's own preprocessing.
 
     Raises:
-        DataError: no examples. ImageError: a file that can't be read. StorageError: no room for them on the disk.
+        DataError: no examples, or logits that are not finite. ImageError: a file that can't be read. StorageError: no room for them on the disk.
     """
     folder = predictor.folder
     if not len(source):
         raise DataError("there are no examples to evaluate on")
     logits = allocate_rows(len(source), len(folder.classes))
-    seen, fresh = np.zeros(len(source), np.int64), 0
+    seen, fresh, infinite = np.zeros(len(source), np.int64), 0, 0
     for part in load_evaluation_batches(source, preprocess or folder.preprocess, folder.decode, batch, workers):
         places = part.indices.numpy()
         logits[places] = (predictor.logits(part.pixels) / folder.temperature).cpu().numpy()
+        infinite += count_infinite(logits[places])
         np.add.at(seen, places, 1)
         fresh += logits[0].size * len(places)
         if fresh >= BLOCK:
@@ -102,6 +103,7 @@ def outputs(
             progress(int(seen.sum()), len(source))
     if not (seen == 1).all():
         raise AssertionError(f"{int((seen != 1).sum())} of {len(source)} examples did not come exactly once")
+    refuse_infinite(infinite, len(source))
     return logits
 
 

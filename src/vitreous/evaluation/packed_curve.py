@@ -16,6 +16,7 @@ from vitreous.errors import ConfigError
 from vitreous.evaluation.accuracy import Progress
 from vitreous.images.preprocess import decode_whole, preprocess_whole
 from vitreous.images.tensors import normalize
+from vitreous.metrics.classification import count_infinite, refuse_infinite
 from vitreous.model.packing import Layout, TokenCounts, check_packing, count_length, count_packed, forward_packed
 from vitreous.model.vit import ViT
 from vitreous.predictor import Predictor
@@ -114,19 +115,21 @@ def measure_packed_curve(
         progress: called after each image.
 
     Raises:
-        ImageError: a file that can't be read.
+        ImageError: a file that can't be read. DataError: logits that are not finite.
     """
     folder = predictor.folder
     assert isinstance(folder, ModelFolder)
-    sums, totals = np.zeros((len(sides), 2)), np.zeros((len(sides), 4), np.int64)
+    sums, totals, infinite = np.zeros((len(sides), 2)), np.zeros((len(sides), 4), np.int64), 0
     decode = partial(prepare, source, folder, sides=sides)
     found = overlap(iter(range(len(source))), decode, partial(classify, predictor, sides=sides), batch)
     for index, one in enumerate(found):
+        infinite += count_infinite(np.stack(one.logits)) > 0
         for place, row in enumerate(one.logits):
             sums[place] += row.argmax() == labels[index], logsumexp(row) - row[labels[index]]
         totals += np.array(one.counts)
         if progress is not None:
             progress(index + 1, len(source))
+    refuse_infinite(infinite, len(source))
     points = [
         PackedPoint(side, right, loss, own / len(source), 1 - packed / images, 1 - packed / sequences)
         for side, (right, loss), (own, packed, images, sequences) in zip(

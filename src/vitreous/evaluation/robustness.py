@@ -133,11 +133,7 @@ def robustness(
     Raises:
         UnknownName, ConfigError: an unknown corruption or severity. DataError, ImageError: as `evaluate`.
     """
-    if predictor.folder.preprocess.keeps_channels:
-        raise ConfigError(
-            f"corruptions need colours in 8 bits, but this model sees {predictor.folder.preprocess.mode} channels "
-            "as they are; leave out --corruptions"
-        )
+    check_colours(predictor)
     kinds = [(name, severity) for name in choose_corruptions(names) for severity in check_severities(severities)]
     folder, (batch, workers) = predictor.folder, batches
     labels = class_indices(source, folder.classes)[source.labels]
@@ -162,6 +158,15 @@ def robustness(
     found = bootstrap(mean_statistic(shares), len(labels))
     cells = tuple(Cell(*kind, float(one.mean())) for kind, one in zip(kinds, every, strict=True))
     return Robustness(len(labels), float(clean.mean()), found.value, (found.low, found.high), cells)
+
+
+def check_colours(predictor: Predictor) -> None:
+    """Raise ConfigError for a model whose images can't be corrupted."""
+    if predictor.folder.preprocess.keeps_channels:
+        raise ConfigError(
+            f"corruptions need colours in 8 bits, but this model sees {predictor.folder.preprocess.mode} channels "
+            "as they are; leave out --corruptions"
+        )
 
 
 def choose_corruptions(names: Sequence[str]) -> tuple[str, ...]:

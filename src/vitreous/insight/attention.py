@@ -108,7 +108,9 @@ def pool_maps(
 
 def resolve_index(number: int, count: int, kind: str) -> int:
     """Return a number that may count from the end as one that counts from 0; raises ConfigError if it is out of
-    range."""
+    range, or no whole number."""
+    if type(number) is not int:
+        raise ConfigError(f"{kind} is {number!r}; it must be a whole number, 0 to {count - 1}")
     if not -count <= number < count:
         raise ConfigError(f"{kind} {number} is outside the model's {count}; use 0 to {count - 1}")
     return number % count

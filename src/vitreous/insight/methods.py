@@ -150,7 +150,9 @@ def find_target(target: str | int | None, folder: ModelFolder) -> int | None:
     """Return a class's number, given its name, its number, or that number as text; raises UnknownName, ConfigError."""
     if target is None or target in folder.classes:
         return None if target is None else folder.classes.index(str(target))
-    if isinstance(target, int) or (target.isdecimal() and len(target) < LONGEST_NUMBER):
+    if not isinstance(target, str):
+        return resolve_index(target, folder.model.config.classes, "class")
+    if target.isdecimal() and len(target) < LONGEST_NUMBER:
         return resolve_index(int(target), folder.model.config.classes, "class")
     raise UnknownName("class", target, folder.classes)
 

@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64, Integer
 
 from vitreous.errors import ConfigError
-from vitreous.metrics.classification import assign_bins
 from vitreous.metrics.ranking import auroc, average_precision
 
 RESAMPLES = 1000
@@ -120,12 +119,6 @@ def macro_f1_statistic(labels: Int64[np.ndarray, " example"], predicted: Int64[n
         return np.where(support > 0, f1, 0).sum(1) / (support > 0).sum(1)
 
     return statistic
-
-
-def ece_statistic(confidence: Float64[np.ndarray, " example"], right: Bool[np.ndarray, " example"]) -> Statistic:
-    """Return the expected calibration error over equal bins."""
-    sums = _sum_groups(assign_bins(confidence))
-    return lambda weights: np.abs(sums(weights * (right - confidence))).sum(1) / weights.sum(1)
 
 
 def auroc_statistic(scores: Float64[np.ndarray, " example"], positive: Bool[np.ndarray, " example"]) -> Statistic:

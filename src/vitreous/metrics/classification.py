@@ -151,9 +151,21 @@ def iterate_scores(
     for place in iterate_blocks(logits):
         scores = logits[place].astype(np.float64)
         if not np.isfinite(scores).all():
-            bad = sum(int((~np.isfinite(logits[one])).any(1).sum()) for one in iterate_blocks(logits))
-            raise DataError(f"{bad} of {len(logits)} outputs of the model are not finite")
+            refuse_infinite(sum(count_infinite(logits[one]) for one in iterate_blocks(logits)), len(logits))
         yield place, scores
+
+
+def count_infinite(logits: Float[np.ndarray, "example label"]) -> int:
+    """Return how many examples have a logit that is no finite number."""
+    return int((~np.isfinite(logits)).any(1).sum())
+
+
+def refuse_infinite(infinite: int, count: int) -> None:
+    """Raise DataError if some of the examples' logits are not finite."""
+    if infinite:
+        raise DataError(
+            f"{infinite} of {count} outputs of the model are not finite, so it can't be measured; check its weights"
+        )
 
 
 def evaluate_logits(
@@ -197,9 +209,7 @@ def check_finite(logits: Float[np.ndarray, "example label"]) -> Float64[np.ndarr
     if not len(logits):
         raise DataError("there are no examples to evaluate on")
     scores = logits.astype(np.float64)
-    if not np.isfinite(scores).all():
-        bad = int((~np.isfinite(scores)).any(1).sum())
-        raise DataError(f"{bad} of {len(scores)} outputs of the model are not finite")
+    refuse_infinite(count_infinite(scores), len(scores))
     return scores
 
 

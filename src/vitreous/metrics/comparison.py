@@ -1,4 +1,4 @@
-"""Two models side by side on the same images: every difference with its interval, and the images on which they
+"""Two models side by side on the same images: each difference with its interval, and the images on which they
 differ."""
 
 from dataclasses import asdict, dataclass
@@ -12,7 +12,6 @@ from vitreous.metrics.bootstrap import (
     Statistic,
     bootstrap_all,
     difference_statistic,
-    ece_statistic,
     macro_f1_statistic,
     mean_statistic,
     recall_statistic,
@@ -29,8 +28,10 @@ class Difference:
     first: float
     second: float
     difference: float
-    interval: tuple[float, float]
-    """95% interval of the difference, by the paired bootstrap: both models on the same resampled images."""
+    interval: tuple[float, float] | None
+    """95% interval of the difference, by the paired bootstrap: both models on the same resampled images. None for the calibration
+    error: resampling adds to each model's own, and more to that of the better calibrated one, so the interval would be of another
+    difference."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def compare(
     statistics = {
         name: difference_statistic(theirs, ours)
         for (name, ours), theirs in zip(_build_statistics(one).items(), _build_statistics(other).values(), strict=True)
-        if sure or name not in ("nll", "ece")
+        if sure or name != "nll"
     }
     found = bootstrap_all(statistics, len(labels), seed=seed)
     differences = tuple(
@@ -122,6 +123,8 @@ def compare(
         )
         for name, interval in found.items()
     )
+    if sure:
+        differences += (Difference("ece", whole[0].ece, whole[1].ece, whole[0].ece - whole[1].ece, None),)
     agreement = float((one.predicted == other.predicted).mean())
     per_class, test = _compare_classes(one, other, classes), mcnemar(one.right, other.right)
     return Comparison(*whole, differences, test, agreement, per_class, (one, other), one.labels, sure)
@@ -156,7 +159,6 @@ def _build_statistics(judged: Judged) -> dict[str, Statistic]:
         "balanced": recall_statistic(judged.labels, judged.right),
         "macro_f1": macro_f1_statistic(judged.labels, judged.predicted),
         "nll": mean_statistic(judged.loss),
-        "ece": ece_statistic(judged.confidence, judged.right),
     }
 
 

@@ -173,15 +173,33 @@ def _sum_ties(
 def rank_classes(
     logits: Float[np.ndarray, "example label"], labels: Integer[np.ndarray, " example"], classes: tuple[str, ...]
 ) -> Ranking:
-    """Rank every class against the rest. Raises DataError: no examples, or logits that are not finite."""
-    if logits.shape[1] == 2:  # in the order of the probabilities, of which many may be rounded to 1
+    """Rank every class against the rest, by its log-odds: the order of the probabilities, of which many may be rounded to 1.
+
+    Raises:
+        DataError: no examples, or logits that are not finite.
+    """
+    if logits.shape[1] == 2:
         apart = np.concatenate([scores[:, 0] - scores[:, 1] for _, scores in iterate_scores(logits)])
         return rank_columns(((apart, labels == 0), (-apart, labels == 1)), classes)
-    scale = np.concatenate([log_sum_exp(scores)[:, 0] for _, scores in iterate_scores(logits)])
+    blocks = [_sum_others(scores) for _, scores in iterate_scores(logits)]
+    top, scale, rest = (np.concatenate(side) for side in zip(*blocks, strict=True))
+
+    def log_odds(index: int, column: Float[np.ndarray, " example"]) -> Float64[np.ndarray, " example"]:
+        own = column.astype(np.float64)
+        below = np.minimum(own - scale, -np.log(2))  # no other class than the top one is more probable than 1/2
+        return np.where(top == index, own - rest, below - np.log1p(-np.exp(below)))
+
     columns = enumerate(iterate_columns(logits))
-    # The probability of a class, as softmax computes it.
-    pairs = ((np.exp(column.astype(np.float64) - scale), labels == index) for index, column in columns)
-    return rank_columns(pairs, classes)
+    return rank_columns(((log_odds(index, column), labels == index) for index, column in columns), classes)
+
+
+def _sum_others(scores: Float64[np.ndarray, "example label"]):
+    """Return the top class of some logits, and log(sum(exp)) of all of them, and of all others than the top one."""
+    top, scale = scores.argmax(1), log_sum_exp(scores)[:, 0]
+    others = scores.copy()
+    others[np.arange(len(top)), top] = -np.inf
+    with np.errstate(invalid="ignore"):  # a single class has no others
+        return top, scale, log_sum_exp(others)[:, 0]
 
 
 def iterate_columns(rows: Shaped[np.ndarray, "example label"]) -> Iterator[Shaped[np.ndarray, " example"]]:

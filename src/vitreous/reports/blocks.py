@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,6 +19,8 @@ from vitreous.storage.atomic import atomic_folder
 FORMAT = 1
 """Version of report.json's layout."""
 PAGE, DOCUMENT, MARKDOWN = "report.html", "report.json", "report.md"
+LINKS = re.compile(r"&(?=#?\w+;)|:(?=//)|(?<=www)\.|@(?=[\w-]+\.)")
+"""The sign that makes an entity of text in Markdown, or a link of an address."""
 
 
 class Block:
@@ -209,4 +212,4 @@ def escape_markdown(value: object) -> str:
     words = " ".join(strip_hidden(value).split())
     for sign in ("\\", "|", "<", "[", "]", "`", "*", "_"):
         words = words.replace(sign, "\\" + sign)
-    return words
+    return LINKS.sub(r"\\\g<0>", words)

@@ -1,6 +1,7 @@
 """ImageNet's other test sets: class maps, scores by brute force, copies that aren't as they should be."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from tests.support.pictures import write
 from vitreous.errors import ConfigError, DataError, UnknownName
 from vitreous.evaluation.benchmarks.imagenet import BatchOptions, Score, score
 from vitreous.evaluation.benchmarks.imagenet_c import ALEXNET, corruption_errors
-from vitreous.evaluation.benchmarks.imagenet_classes import find_class, find_outputs, subset, wnids
+from vitreous.evaluation.benchmarks.imagenet_classes import find_class, find_outputs, is_assumed, subset, wnids
 from vitreous.images.preprocess import preprocess_image
 from vitreous.images.tensors import normalize
 from vitreous.metrics.classification import wilson_interval
@@ -60,6 +61,14 @@ def test_outputs_are_matched_by_id_or_taken_in_order() -> None:
     assert find_outputs([str(number) for number in range(1000)]).tolist() == list(range(1000))
     assert find_outputs(["background", *map(str, range(1000))]).tolist() == list(range(1, 1001))
     assert find_outputs([*wnids()[::-1], "n99999999"]).tolist() == list(range(999, -1, -1))
+    by_name = sorted(str(number) for number in range(1000))  # as class folders are
+    assert find_outputs(by_name).tolist() == [by_name.index(str(number)) for number in range(1000)]
+    some = ["cock", *wnids()[:7], *wnids()[8:]]
+    with pytest.raises(
+        ConfigError, match=r"^999 of the model's outputs are named by WordNet ids .* their order is unknown"
+    ):
+        find_outputs(some)
+    assert [is_assumed(names) for names in (wnids(), by_name, some)] == [False, False, True]
     with pytest.raises(ConfigError, match=r"has 10 outputs.*head for ImageNet"):
         find_outputs([str(number) for number in range(10)])
 
@@ -119,7 +128,7 @@ def test_c_is_relative_to_alexnet(predictor: Predictor, tmp_path: Path) -> None:
         assert one.relative == pytest.approx(np.mean(one.errors) / ALEXNET[one.corruption])
     assert found.corrupted.mce is None
     assert len(found.corrupted.missing) == 12
-    assert "no mCE: the copy lacks shot_noise, impulse_noise" in format_lines(found)[-1]
+    assert "no mCE: the copy lacks shot_noise, impulse_noise" in format_lines(found)[-2]
 
 
 def test_alexnets_own_errors_give_a_hundred_per_cent() -> None:
@@ -175,7 +184,7 @@ def bad_real(root: Path, content: str) -> Path:
             lambda root: class_tree(class_tree(root, [6]), [0], name=lambda _: "cat"),
             "that are not classes of ImageNet: 'cat'",
         ),
-        ("imagenet-real", lambda root: class_tree(root, [6]), "no images named like ILSVRC2012_val"),
+        ("imagenet-real", lambda root: class_tree(real_copy(root, {}).parent, [6]), "no images named like"),
         ("imagenet-real", lambda root: root / "nowhere", "no such folder"),
         (
             "imagenet-real",
@@ -217,3 +226,34 @@ def test_a_copy_with_another_number_of_images_is_told() -> None:
         == "note: the copy has 40; the benchmark has 10,000."
     )
     assert describe_count(Score("imagenet-c", 40, 0.5, (0.4, 0.6), None)) == ""
+
+
+def test_names_that_say_nothing_of_the_order_are_told(predictor: Predictor, tmp_path: Path) -> None:
+    found = score(predictor, "imagenet-a", class_tree(tmp_path, [6]))
+    assert found.assumed and "taken to be in ImageNet's order" in format_lines(found)[-1]
+    named = Predictor(imagenet_model(tuple(wnids())), device="cpu")
+    assert not score(named, "imagenet-a", tmp_path).assumed
+
+
+def test_one_image_twice_is_refused(predictor: Predictor, tmp_path: Path) -> None:
+    root = real_copy(tmp_path, {3: [1], 4: [2]})
+    shutil.copy(root / "ILSVRC2012_val_00000004.JPEG", root / "n01440764")
+    with pytest.raises(
+        DataError, match=r"one of ImageNet's validation images twice: ILSVRC2012_val_00000004\.JPEG and n01440764/"
+    ):
+        score(predictor, "imagenet-real", root)
+
+
+def test_the_labels_are_looked_for_before_images_are_decoded(predictor: Predictor, tmp_path: Path, monkeypatch) -> None:
+    root = real_copy(tmp_path, {3: [1]})
+    (tmp_path / "real.json").unlink()
+    monkeypatch.setattr("vitreous.evaluation.benchmarks.imagenet_sets.scan", lambda *given: pytest.fail("decoded"))
+    with pytest.raises(DataError, match=r"real\.json"):
+        score(predictor, "imagenet-real", root)
+
+
+def test_severities_are_no_classes(predictor: Predictor, tmp_path: Path) -> None:
+    """ImageNet-C's folders 1 to 5 had been measured as the classes of these numbers."""
+    root = corrupted_copy(tmp_path, ["gaussian_noise"])
+    with pytest.raises(DataError, match="no folders that are named after ImageNet's classes"):
+        score(predictor, "imagenet-sketch", root / "gaussian_noise")

@@ -9,7 +9,7 @@ from tests.support.pictures import encoded, picture
 
 from vitreous.errors import DataError
 from vitreous.evaluation.benchmarks.vtab import run_vtab
-from vitreous.evaluation.benchmarks.vtab_files import open_task, write_manifest
+from vitreous.evaluation.benchmarks.vtab_files import format_manifest, open_task
 from vitreous.evaluation.probes.features import FeatureOptions
 from vitreous.evaluation.probes.knn import knn
 
@@ -44,7 +44,22 @@ def test_a_probe_runs_on_them(kind: str, tmp_path: Path) -> None:
     score = run_vtab(imagenet_model(), tmp_path, probe, FeatureOptions(cache=False)).scores[0]
     assert (score.train, score.test) == (10, 3)
     with pytest.raises(DataError, match="unpack it"):
-        write_manifest(open_task(tmp_path, "kitti"), tmp_path / "images.csv")
+        format_manifest(open_task(tmp_path, "kitti"), tmp_path)
+
+
+def test_images_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
+    """As in folders: they had ended in an error, skip or not."""
+    shard(tmp_path / "kitti/train/0.tar", LABELS)
+    shard(tmp_path / "kitti/test/0.tar", [3, 1, 0], 50)
+    whole = (tmp_path / "kitti/test/0.tar").read_bytes()
+    (tmp_path / "kitti/test/0.tar").write_bytes(
+        whole.replace(encoded(picture(51))[8:], b"\0" * len(encoded(picture(51))[8:]))
+    )
+    with pytest.raises(DataError, match="1 of 3 images can't be read"):
+        open_task(tmp_path, "kitti")
+    found = open_task(tmp_path, "kitti", broken="skip")
+    assert found.test.labels.tolist() == [3, 0]
+    assert "1 images that can't be read were left out" in found.notes
 
 
 @pytest.mark.parametrize(

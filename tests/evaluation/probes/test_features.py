@@ -1,6 +1,8 @@
 """Features: the very numbers that the head reads, each image once, and a cache that can only cost time."""
 
+import hashlib
 import io
+import json
 import os
 from dataclasses import replace
 from functools import partial
@@ -8,6 +10,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from tests.support.benchmark_copies import imagenet_model
 from tests.support.features import clouds
 from tests.support.processor import needs_bf16
 
@@ -16,7 +19,14 @@ from vitreous.data.dataset import open_digits
 from vitreous.errors import ConfigError, DataError, StorageError, UnknownName
 from vitreous.evaluation.probes import features as room
 from vitreous.evaluation.probes.cluster_features import write_vectors
-from vitreous.evaluation.probes.feature_cache import cache_folder, cache_key, find, keep
+from vitreous.evaluation.probes.feature_cache import (
+    cache_folder,
+    cache_key,
+    find,
+    keep,
+    model_hash,
+    weights_hash,
+)
 from vitreous.evaluation.probes.features import FeatureOptions, features
 from vitreous.evaluation.probes.few_shot import few_shot
 from vitreous.evaluation.probes.knn import knn
@@ -28,6 +38,7 @@ from vitreous.model.config import ViTConfig
 from vitreous.model.factory import create
 from vitreous.model.resnet_config import ResNetConfig
 from vitreous.predictor import Predictor
+from vitreous.settings import to_dict
 from vitreous.weights.model_folder import ModelFolder
 
 PREPROCESS = PreprocessConfig(size=(8, 8), mode="L", crop=1.0, mean=(0.5,), std=(0.5,))
@@ -293,3 +304,19 @@ def test_every_layer_of_a_resnet():
         torch.testing.assert_close(named["mean"], model.features(images))
     with pytest.raises(UnknownName, match=r"stage\.0"):
         find_layer(model, "block.0")
+
+
+def test_a_models_hash_tells_how_images_are_decoded():
+    """But for what changes no pixel; with the usual decoding it is that of earlier versions."""
+    folder = imagenet_model()
+    usual = model_hash(folder)
+    changed = lambda **given: model_hash(replace(folder, decode=replace(folder.decode, **given)))  # noqa: E731
+    assert changed(max_pixels=10**6, max_memory=10**6) == usual
+    assert len({usual, changed(at_least=(8, 8)), changed(background=(0, 0, 0)), changed(truncated="fill")}) == 4
+    facts = {
+        "kind": "vit",
+        "architecture": to_dict(folder.model.config),
+        "weights": weights_hash(folder.model),
+        "preprocess": to_dict(folder.preprocess),
+    }
+    assert usual == hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -52,6 +52,15 @@ def test_neighbours_are_the_nearest(count, asked, width, seed, metric):
     assert all(len(set(row)) == k for row in found.indices)
 
 
+@pytest.mark.parametrize("keys", [7, 64, 8192])
+def test_among_equal_ones_the_first_are_nearest(keys, monkeypatch):
+    """Whatever the size of the blocks."""
+    monkeypatch.setattr("vitreous.evaluation.probes.knn.KEYS", keys)
+    train, queries = np.eye(3)[np.random.default_rng(0).integers(3, size=600)], np.eye(3)
+    found = neighbours(train, queries, 250, "cosine")
+    np.testing.assert_array_equal(found.indices, np.argsort(-queries @ train.T, axis=1, kind="stable")[:, :250])
+
+
 def test_votes_by_temperature(small_chunks):
     train, test = clouds(seed=1, spread=6), clouds(seed=2, spread=6)
     x, z = train.vectors.astype(float), test.vectors.astype(float)

@@ -131,3 +131,20 @@ def test_what_is_small_blurred_or_of_one_colour():
     looks += [look(size=(30, 400)), look(sharpness=3.0), look(contrast=1.0, sharpness=0.0)]
     found = [(one.kind, one.index, one.leave_out) for one in find_unusable(looks)]
     assert found == [(SMALL, 9, False), (BLURRED, 10, False), (FLAT, 11, True)]
+
+
+@pytest.mark.parametrize("splits", [[""] * 10, ["train"] * 4 + ["validation"] * 6])
+def test_of_a_chain_every_other_image_stays(monkeypatch, splits):
+    """Frames of a video each resemble the next: an image is left out only for one that stays."""
+    looks = [look(digest=bytes([number])) for number in range(10)]
+    monkeypatch.setattr(
+        "vitreous.evaluation.review.checks.find_near_duplicates",
+        lambda greys, candidates: [(0.97, number, number + 1) for number in range(9)],
+    )
+    found = find_duplicates(looks, splits, [])
+    assert len(found) == 9
+    gone = {one.index for one in found if one.leave_out}
+    assert all(one.other not in gone for one in found if one.leave_out)
+    assert all({one.index, one.other} & gone for one in found)
+    assert len(gone) <= 6
+    assert all(one.index in gone for one in found if splits[one.index] != splits[one.other])

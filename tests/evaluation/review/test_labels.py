@@ -1,5 +1,7 @@
 """Wrong labels, outliers and folds, on features whose mistakes are planted."""
 
+import tracemalloc
+
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
@@ -69,3 +71,31 @@ def test_an_image_far_from_its_class_is_an_outlier():
     found = Features(vectors.astype(np.float32), labels.astype(np.int64), tuple(map(str, range(80))), ("a", "b"))
     assert checks.outliers(found)[0][1] == 17
     assert len(checks.outliers(found)) <= 4
+
+
+def test_copies_of_an_image_make_no_outliers_of_the_others(monkeypatch):
+    """Nor do classes of a single image: neither says how far apart images of a class lie."""
+    rng = np.random.default_rng(0)
+    same, ordinary = (
+        np.tile(rng.normal(size=(1, 8)), (60, 1)),
+        rng.normal(size=(1, 8)) + 0.05 * rng.normal(size=(40, 8)),
+    )
+    vectors, names = np.concatenate([same, ordinary]).astype(np.float32), tuple(map(str, range(100)))
+    found = Features(vectors, np.repeat([0, 1], [60, 40]), names, ("a", "b"))
+    assert len(checks.outliers(found)) < 4
+    alone = Features(rng.normal(size=(100, 8)).astype(np.float32), np.minimum(np.arange(100), 60), names, names[:61])
+    assert len(checks.outliers(alone)) < 4
+    assert checks.outliers(found.take(np.arange(60))) == []
+    whole, _, _ = planted(1)
+    expected = checks.outliers(whole)
+    monkeypatch.setattr(checks, "BLOCK", 7)
+    np.testing.assert_allclose(checks.outliers(whole), expected, rtol=1e-5)
+
+
+def test_outliers_of_a_large_class_take_little_memory():
+    vectors = np.random.default_rng(0).normal(size=(6000, 16)).astype(np.float32)
+    found = Features(vectors, np.zeros(6000, np.int64), tuple(map(str, range(6000))), ("a",))
+    tracemalloc.start()
+    checks.outliers(found)
+    assert tracemalloc.get_traced_memory()[1] < 80e6  # all pairs at once are 144 MB
+    tracemalloc.stop()

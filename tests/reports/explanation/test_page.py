@@ -150,6 +150,9 @@ def test_names_are_as_short_as_they_stay_different():
     assert shorten_names(["/x/a.png", "b.png"]) == ["/x/a.png", "b.png"]
     assert name_file(11, "deep/ü b/../c?.JPG", "rollout") == "0012-c-rollout.png"
     assert name_file(0, "???.png", "rollout") == "0001-image-rollout.png"
+    assert (
+        len(name_file(0, "\U0001d400" * 60 + ".png", "attention").encode()) < 200
+    )  # which had failed at the end of the work
 
 
 def test_all_images_count_and_the_first_are_shown():

@@ -11,9 +11,12 @@ from jaxtyping import Bool
 from vitreous.data.listing.listing import Listing, format_names
 from vitreous.data.listing.scan import FILLED, Record
 from vitreous.data.sources.base import MULTILABEL, FileSource, PackedSource, ScannedSource, hash_source
-from vitreous.errors import DataError
+from vitreous.errors import DataError, UnknownName
 from vitreous.images.config import DecodeConfig
 from vitreous.storage.scratch import allocate_rows, iterate_blocks
+
+BROKEN = ("raise", "skip")
+"""What can be done about files that can't be read."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,15 @@ class ScannedListing:
         return tuple((row.name, record.error) for row, record in pairs if record.error)
 
 
+def check_broken(broken: str) -> None:
+    """Raise UnknownName for what can't be done about files that can't be read."""
+    if broken not in BROKEN:
+        raise UnknownName("value of broken", broken, BROKEN)
+
+
 def keep_readable(scanned: ScannedListing, broken: str) -> ScannedListing:
     """Keep the files that can be read; raises DataError for broken ones unless they are to be skipped."""
+    check_broken(broken)
     bad = [index for index, record in enumerate(scanned.records) if record.error]
     if not bad:
         return scanned

@@ -13,7 +13,7 @@ from vitreous.data.sources.base import FileSource, Source
 from vitreous.errors import DataError
 from vitreous.evaluation.accuracy import Progress, outputs
 from vitreous.evaluation.benchmarks.imagenet_c import BaselineErrors, corruption_errors, find_folders
-from vitreous.evaluation.benchmarks.imagenet_classes import CLASSES, find_outputs, subset
+from vitreous.evaluation.benchmarks.imagenet_classes import CLASSES, find_outputs, is_assumed, subset
 from vitreous.evaluation.benchmarks.imagenet_sets import find_set, open_classes, open_validation, read_real_labels
 from vitreous.images.config import PreprocessConfig
 from vitreous.metrics.classification import wilson_interval
@@ -40,6 +40,8 @@ class Score:
     """ReaL: images without any label."""
     corrupted: BaselineErrors | None = None
     """ImageNet-C: errors by corruption."""
+    assumed: bool = False
+    """Whether the model's outputs were taken to be in ImageNet's order, since their names are neither ids nor numbers."""
     skipped: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Files that can't be read: (name, reason)."""
 
@@ -79,12 +81,12 @@ def score(predictor: Predictor, name: str, root: Path, batches: BatchOptions = B
         UnknownName: no such benchmark. ConfigError: a model with other outputs.
         DataError: the copy isn't there, or isn't laid out as it should be. ImageError: a file that can't be read.
     """
-    mark = find_set(name).mark
-    columns = find_outputs(predictor.folder.classes)
+    mark, names = find_set(name).mark, predictor.folder.classes
+    columns = find_outputs(names)
     if name == "imagenet-real":
-        return score_real(predictor, root, columns, batches)
+        return replace(score_real(predictor, root, columns, batches), assumed=is_assumed(names))
     if name == "imagenet-c":
-        return score_corrupted(predictor, root, columns, batches)
+        return replace(score_corrupted(predictor, root, columns, batches), assumed=is_assumed(names))
     chosen = subset(mark)
     source, labels = open_classes(root, predictor.folder.decode, batches.broken, chosen)
     best = rank(predictor, source, columns, chosen, batches)
@@ -97,6 +99,7 @@ def score(predictor: Predictor, name: str, root: Path, batches: BatchOptions = B
         hits / len(source),
         wilson_interval(hits, len(source)),
         top5,
+        assumed=is_assumed(names),
         skipped=getattr(source, "skipped", ()),
     )
 
@@ -111,20 +114,15 @@ def rank(
 ) -> Int64[np.ndarray, "example 5"]:
     """Return the five best classes of each image among the chosen ones, best first."""
     logits = outputs(predictor, source, batches.batch, batches.workers, batches.progress, preprocess)
-    logits = logits[:, columns[chosen]]
-    if not np.isfinite(logits).all():
-        raise DataError(
-            "the model's outputs are not finite on these images, so it can't be measured; check its weights"
-        )
-    return chosen[np.argsort(-logits, axis=1, kind="stable")[:, :5]]
+    return chosen[np.argsort(-logits[:, columns[chosen]], axis=1, kind="stable")[:, :5]]
 
 
 def score_real(
     predictor: Predictor, root: Path, columns: Int64[np.ndarray, " label"], batches: BatchOptions = BatchOptions()
 ) -> Score:
     """Measure on the reassessed labels."""
-    source, numbers = open_validation(root, predictor.folder.decode, batches.broken)
     labels = read_real_labels(root)
+    source, numbers = open_validation(root, predictor.folder.decode, batches.broken)
     labelled = np.array([bool(labels[number]) for number in numbers])
     if not labelled.any():
         raise DataError(f"none of the {len(source):,} images in {root} has a label in the reassessed list")

@@ -15,6 +15,9 @@ BACKGROUND = 1001
 """Outputs of models whose first one is "background" (TensorFlow's)."""
 
 
+NUMBERS = tuple(map(str, range(CLASSES)))
+
+
 @functools.cache
 def _table() -> tuple[tuple[str, str], ...]:
     text = (files("vitreous.evaluation.benchmarks") / "imagenet.txt").read_text("utf-8")
@@ -63,18 +66,29 @@ def find_classes(folders: Sequence[str], where: str) -> Int64[np.ndarray, " fold
 def find_outputs(names: Sequence[str]) -> Int64[np.ndarray, " label"]:
     """Return, for each class of ImageNet, the index of the model's output for it.
 
-    Outputs named by WordNet ids are matched by name. Otherwise 1000 outputs are assumed to be in ImageNet's order, as
-    in all published heads, and 1001 to begin with "background".
+    Outputs named by WordNet ids, or by numbers, are matched by name. Otherwise 1000 outputs are assumed to be in ImageNet's
+    order, as in all published heads, and 1001 to begin with "background"; see `is_assumed`.
 
     Raises:
-        ConfigError: the model has another number of outputs, and not all ids are among their names.
+        ConfigError: the model has another number of outputs, or only some of the ids are among their names.
     """
     place = {name: index for index, name in enumerate(names)}
-    if all(wnid in place for wnid in wnids()):
-        return np.array([place[wnid] for wnid in wnids()], np.int64)
+    for known in (wnids(), NUMBERS):
+        if all(name in place for name in known):
+            return np.array([place[name] for name in known], np.int64)
+    if some := sum(wnid in place for wnid in wnids()):
+        raise ConfigError(
+            f"{some:,} of the model's outputs are named by WordNet ids of ImageNet's 1,000 classes, the others are not, so their "
+            "order is unknown; name all of them by ids"
+        )
     if len(names) not in (CLASSES, BACKGROUND):
         raise ConfigError(
             f"this model has {len(names):,} outputs, and its class names aren't WordNet ids, so they can't be "
             "matched with ImageNet's 1,000 classes; use a model with a head for ImageNet"
         )
     return np.arange(CLASSES, dtype=np.int64) + (len(names) - CLASSES)
+
+
+def is_assumed(names: Sequence[str]) -> bool:
+    """Return whether outputs are taken to be in ImageNet's order without their names saying so."""
+    return not any(set(known) <= set(names) for known in (wnids(), NUMBERS))

@@ -83,6 +83,11 @@ def find_set(name: str) -> ImageSet:
     return SETS[name]
 
 
+def is_class_folder(folder: Path) -> bool:
+    """Return whether a folder is named after a class, and holds none: those of severities, 1 to 5, are no classes."""
+    return find_class(folder.name) >= 0 and not any(find_class(one.name) >= 0 for one in list_subfolders(folder))
+
+
 def class_folders(root: Path) -> Path:
     """Return the folder that holds the class folders: the one given, or the only one in it.
 
@@ -92,7 +97,7 @@ def class_folders(root: Path) -> Path:
     if not is_folder(root):
         raise DataError(f"no such folder: {root}; name your copy of the benchmark, unpacked")
     for place in (root, *(folders[:1] if len(folders := list_subfolders(root)) == 1 else [])):
-        if any(find_class(folder.name) >= 0 for folder in list_subfolders(place)):
+        if any(map(is_class_folder, list_subfolders(place))):
             return place
     listed = format_names([folder.name + "/" for folder in folders]) or "no folders"
     raise DataError(
@@ -132,16 +137,20 @@ def open_validation(root: Path, decode: DecodeConfig, broken: str) -> tuple[File
     Their names contain the numbers (ILSVRC2012_val_00000001.JPEG, and any suffix).
 
     Raises:
-        DataError: no such folder, or no images with such names.
+        DataError: no images with such names, or two of one number.
     """
-    if not is_folder(root):
-        raise DataError(f"no such folder: {root}; name the folder of ImageNet's validation images")
     rows = sorted(_validation_rows(root))
     if not rows:
         raise DataError(
             f"{root} holds no images named like ILSVRC2012_val_00000001.JPEG; name the folder of ImageNet's "
             "validation images"
         )
+    first: dict[int, str] = {}
+    for row in rows:
+        if (other := first.setdefault(read_number(row.name), row.name)) != row.name:
+            raise DataError(
+                f"{root} has one of ImageNet's validation images twice: {other} and {row.name}; leave one out"
+            )
     listing = Listing(root, tuple(rows))
     part = ScannedListing(listing, scan(listing, decode, "full"))
     source = build_source(keep_readable(part, broken), ("image",), decode, part.broken)
@@ -166,8 +175,10 @@ def read_real_labels(root: Path) -> list[frozenset[int]]:
     """Read the user's real.json, from the folder of the validation images or the one above: a set for each image.
 
     Raises:
-        DataError: it is missing, or isn't a list of 50,000 lists of classes.
+        DataError: no such folder, or the file is missing, or isn't a list of 50,000 lists of classes.
     """
+    if not is_folder(root):
+        raise DataError(f"no such folder: {root}; name the folder of ImageNet's validation images")
     path = next((place / REAL_FILE for place in (root, root.parent) if (place / REAL_FILE).is_file()), None)
     if path is None:
         raise DataError(

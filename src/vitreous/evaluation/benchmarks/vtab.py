@@ -1,7 +1,7 @@
 """Frozen features on VTAB-1k, task by task, and the benchmark's averages."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,8 @@ class TaskOptions:
     """What to do about files that can't be read: raise, or skip (they are counted)."""
     seed: int = 0
     """Seed for drawing 1,000 images, if the copy has no lists."""
+    check: Callable[[int], object] | None = None
+    """Called with each task's number of training images before any passes through the model; raises UserError if they are too few."""
 
 
 def run_vtab(
@@ -98,7 +100,8 @@ def run_vtab(
     """Measure a model's frozen features on the tasks of the user's copy: trained on 1,000 images, tested on all.
 
     This is not the benchmark's protocol, which trains the whole model on each task (2010.11929, appendix B.1.1);
-    numbers of the two are not comparable.
+    numbers of the two are not comparable. As there, images are squeezed to the model's size and not cropped, since some tasks ask
+    for positions and distances. All tasks are opened before any image passes through the model.
 
     Args:
         folder: the model; it needs no head.
@@ -113,10 +116,13 @@ def run_vtab(
         read.
     """
     names = list(dict.fromkeys(map(find_task, task_options.tasks))) or list_tasks(root)
+    folder = replace(folder, preprocess=replace(folder.preprocess, resize="squash", crop=1.0))
+    opened = [open_task(root, name, folder.decode, task_options.broken, task_options.seed) for name in names]
+    for task in opened:
+        check_task(task, task_options.check)
     scores = []
-    for number, name in enumerate(names, start=1):
-        lead = f"{TASKS[name].title} ({number} of {len(names)})"
-        task = open_task(root, name, folder.decode, task_options.broken, task_options.seed)
+    for number, task in enumerate(opened, start=1):
+        lead = f"{TASKS[task.task].title} ({number} of {len(names)})"
         found = []
         for part, source in (("training", task.both), ("test", task.test)):
             said = f"{lead}: features of {len(source):,} {part} images"
@@ -126,13 +132,19 @@ def run_vtab(
     return VTAB(tuple(scores), tuple(name for name in TASKS if name not in names))
 
 
-def score_task(task: Opened, train: Features, test: Features, probe: Probe) -> TaskScore:
-    """Measure one task; raises DataError if the training images have a single class."""
-    learned = np.unique(train.labels)
-    if len(learned) < 2:
+def check_task(task: Opened, check: Callable[[int], object] | None) -> None:
+    """Raise UserError if a probe can't learn a task: its training images have a single class, or `check` says so."""
+    if len(np.unique(task.both.labels)) < 2:
         raise DataError(
             f"the training images of {TASKS[task.task].title} have a single class; a probe needs at least two"
         )
+    if check is not None:
+        check(len(task.both))
+
+
+def score_task(task: Opened, train: Features, test: Features, probe: Probe) -> TaskScore:
+    """Measure one task."""
+    learned = np.unique(train.labels)
     known = np.flatnonzero(np.isin(test.labels, learned))
     held = np.arange(len(train)) >= len(task.train)
     accuracy, chosen = probe(train, test.take(known), held) if len(known) else (0.0, "")

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,18 +12,16 @@ from vitreous.data.listing.class_folders import list_classes, list_subfolders
 from vitreous.data.listing.listing import TRAIN, Listing, Row, format_names, read_stamp
 from vitreous.data.listing.scan import scan
 from vitreous.data.sources.base import FileSource, Source
-from vitreous.data.sources.files import ScannedListing, build_source, build_unscanned_source, keep_readable
+from vitreous.data.sources.files import ScannedListing, build_source, keep_readable
 from vitreous.data.sources.packed_data import find_packed
 from vitreous.data.sources.packs import Contents, list_contents
 from vitreous.errors import DataError
 from vitreous.evaluation.benchmarks.vtab_tasks import OTHER_NAMES, TASKS, find_task
 from vitreous.images.config import DecodeConfig
-from vitreous.storage.atomic import atomic_file, translate_write_errors
 from vitreous.storage.presence import is_folder
 
 BOTH, TRAINING, VALIDATION, TEST = "train800val200.txt", "train800.txt", "val200.txt", "test.txt"
 """Lists of "path label" lines, as in the circulating copies of VTAB-1k."""
-TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 FEW, MORE = 800, 1000
 """Images to train on, without and with those for choosing settings."""
 
@@ -67,42 +66,46 @@ def open_task(
     folder = task_folder(root, task)
     packed = {} if (folder / BOTH).is_file() else find_packed(folder)
     if packed:
-        return open_packed(folder, task, packed, decode, seed)
-    listings, notes = (
-        _from_lists(folder, task, seed) if (folder / BOTH).is_file() else _from_folders(folder, task, seed)
-    )
+        listings, notes = _from_packs(folder, packed, seed)
+    else:
+        listings, notes = (_from_lists if (folder / BOTH).is_file() else _from_folders)(folder, task, seed)
     parts = [ScannedListing(listing, scan(listing, decode, "full")) for listing in listings]
     sizes = [len(part) for part in parts]
     parts = [keep_readable(part, broken) for part in parts]
     train, validation, test = parts
-    classes = _classes(task, parts)
+    classes = _name_classes(folder, task, listings) if packed else _classes(task, parts)
     both = ScannedListing(
         replace(train.listing, rows=train.listing.rows + validation.listing.rows), train.records + validation.records
     )
     lost = sum(sizes) - sum(map(len, parts))
     notes += [f"{lost:,} images that can't be read were left out"] if lost else []
-    notes += _compare_count(task, len(test))
+    notes += [*_compare_count(task, len(test)), *_find_repeats(both, test)]
     sources = [build_source(part, classes, decode, ()) for part in (train, validation, both, test)]
     return Opened(task, *sources, tuple(notes))
 
 
-def open_packed(
-    folder: Path, task: str, found: Mapping[str, Sequence[Callable[[], Contents]]], decode: DecodeConfig, seed: int
-) -> Opened:
-    """Open a task whose images are in shards or parquet files; raises DataError."""
+def _from_packs(
+    folder: Path, found: Mapping[str, Sequence[Callable[[], Contents]]], seed: int
+) -> tuple[list[Listing], list[str]]:
+    """List the images in shards or parquet files, and draw the training images; raises DataError."""
     if "train" not in found or "test" not in found:
         raise DataError(f"{folder} has shards only for {' and '.join(found)}; it needs some for train and for test")
     pool, test = (
         list_contents([one() for name in names for one in found.get(name, ())], folder, str(folder), False)
         for names in (("train", "validation"), ("test",))
     )
-    classes = _name_classes(folder, task, (pool, test))
-    order = tuple(sorted(pool.rows, key=lambda row: _draw(seed, row.name))[:MORE])
-    first = _count_training(len(order))
-    parts = [replace(pool, rows=rows) for rows in (order[:first], order[first:], order)]
-    sources = [build_unscanned_source(part, classes, decode) for part in (*parts, test)]
-    notes = [f"{len(order):,} of {len(pool):,} training images were drawn by seed {seed}"]
-    return Opened(task, *sources, (*notes, *_compare_count(task, len(test))))
+    chosen, note = _draw_training(pool, seed)
+    return [*_divide(chosen, seed), test], [note]
+
+
+def _find_repeats(both: ScannedListing, test: ScannedListing) -> list[str]:
+    """Note test images that are also among the training images, and images that come several times, by their bytes."""
+    learned = {record.digest for record in both.records}
+    shared = sum(record.digest in learned for record in test.records)
+    repeated = sum(len(part) - len({record.digest for record in part.records}) for part in (both, test))
+    notes = [f"{shared:,} test images are also among the training images; the accuracy flatters the model"]
+    again = [f"{repeated:,} images come again within the training or the test images"]
+    return notes * bool(shared) + again * bool(repeated)
 
 
 def _name_classes(folder: Path, task: str, parts: Sequence[Listing]) -> tuple[str, ...]:
@@ -140,32 +143,24 @@ def list_tasks(root: Path) -> list[str]:
     return found
 
 
-def write_manifest(task: Opened, path: Path) -> int:
-    """Write a manifest of the 1,000 images, with the test split as validation; return the number of the latter.
+def format_manifest(task: Opened, folder: Path) -> tuple[str, int]:
+    """Return a manifest of the 1,000 images, for a file in `folder`, with the test split as validation; and the number of the latter.
 
     Test images of classes that the 1,000 lack are left out, since they could not be learned.
 
     Raises:
-        DataError: the images are not in files of their own. StorageError: the manifest can't be written.
+        DataError: the images are not in files of their own.
     """
     if not (isinstance(task.both, FileSource) and isinstance(task.test, FileSource)):
         raise DataError(f"the copy of {TASKS[task.task].title} is in shards, but training needs image files; unpack it")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    learned = set(task.both.labels.tolist())
-    known = 0
-    with (
-        translate_write_errors(path),
-        atomic_file(path) as file,
-        open(file.fileno(), "w", closefd=False, **TEXT) as stream,
-    ):
-        table = csv.writer(stream)
-        table.writerow(["path", "label", "split"])
-        for source, split in ((task.both, "train"), (task.test, "val")):
-            for name, label in zip(source.names, source.labels.tolist(), strict=True):
-                if label in learned:
-                    known += split == "val"
-                    table.writerow([os.path.relpath(source.root / name, path.parent), source.classes[label], split])
-    return known
+    learned, rows = set(task.both.labels.tolist()), []
+    for source, split in ((task.both, "train"), (task.test, "val")):
+        for name, label in zip(source.names, source.labels.tolist(), strict=True):
+            if label in learned:
+                rows.append([os.path.relpath(source.root / name, folder), source.classes[label], split])
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([["path", "label", "split"], *rows])
+    return text.getvalue(), len(rows) - len(task.both)
 
 
 def task_folder(root: Path, task: str) -> Path:
@@ -226,10 +221,14 @@ def _from_folders(folder: Path, task: str, seed: int) -> tuple[list[Listing], li
         )
     pools = [train, *(named[name] for name in ("val", "valid", "validation") if name in named)]
     rows = [row for pool in pools for row in _list_below(folder, pool)]
-    chosen = sorted(rows, key=lambda row: _draw(seed, row.name))[:MORE]
-    notes = [f"{len(chosen):,} of {len(rows):,} training images were drawn by seed {seed}"]
-    parts = _divide(Listing(folder, tuple(chosen)), seed)
-    return [*parts, Listing(folder, tuple(_list_below(folder, named["test"])))], notes
+    chosen, note = _draw_training(Listing(folder, tuple(rows)), seed)
+    return [*_divide(chosen, seed), Listing(folder, tuple(_list_below(folder, named["test"])))], [note]
+
+
+def _draw_training(pool: Listing, seed: int) -> tuple[Listing, str]:
+    """Draw 1,000 images by a hash of the seed and the names; return them with a note for the user."""
+    rows = tuple(sorted(pool.rows, key=lambda row: _draw(seed, row.name))[:MORE])
+    return replace(pool, rows=rows), f"{len(rows):,} of {len(pool.rows):,} training images were drawn by seed {seed}"
 
 
 def _list_below(folder: Path, pool: Path) -> list[Row]:

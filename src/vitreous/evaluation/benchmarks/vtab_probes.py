@@ -12,6 +12,12 @@ from vitreous.evaluation.probes.least_squares import check_l2
 from vitreous.evaluation.probes.options import ProbeOptions
 
 
+def check_images(kind: str, options: ProbeOptions, count: int) -> None:
+    """Raise ConfigError if a probe needs more training images than a task has."""
+    if kind == "knn":
+        near.check(options.knn(), count)
+
+
 def vtab_probe(kind: str, options: ProbeOptions) -> Probe:
     """Return the function that learns a task and is measured on it.
 

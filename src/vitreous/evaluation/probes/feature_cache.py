@@ -18,6 +18,7 @@ from jaxtyping import Float32
 
 from vitreous.data.sources.base import Source
 from vitreous.engines.exported_folder import ExportedFolder
+from vitreous.images.config import DecodeConfig
 from vitreous.model.factory import Model
 from vitreous.model.kinds import get_kind
 from vitreous.settings import to_dict
@@ -67,7 +68,7 @@ def weights_hash(model: Model) -> str:
 
 
 def model_hash(folder: ModelFolder | ExportedFolder) -> str:
-    """Hash everything that maps pixels to a model's output: its architecture, weights and preprocessing; of an export its files."""
+    """Hash everything that maps pixels to a model's output: its architecture, weights, decoding and preprocessing; of an export its files."""
     if isinstance(folder, ExportedFolder):
         return folder.sha256
     facts = {
@@ -76,6 +77,14 @@ def model_hash(folder: ModelFolder | ExportedFolder) -> str:
         "weights": weights_hash(folder.model),
         "preprocess": to_dict(folder.preprocess),
     }
+    usual = to_dict(DecodeConfig())
+    decode = {
+        name: value
+        for name, value in to_dict(folder.decode).items()
+        if not name.startswith("max_") and value != usual[name]  # limits change no pixel
+    }
+    if decode:  # left out where it is as usual, so that hashes of earlier versions stay valid
+        facts["decode"] = decode
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int, Int64
 from torch import Tensor
 
 from vitreous.errors import ConfigError, UnknownName
@@ -111,7 +111,7 @@ def check(options: KNNOptions, count: int) -> list[int]:
 def neighbours(
     train: np.ndarray, queries: np.ndarray, k: int, metric: str, own: Int64[np.ndarray, " query"] | None = None
 ) -> Neighbours:
-    """Find the k nearest rows of `train` for each query, in float64, a chunk of distances at a time.
+    """Find the k nearest rows of `train` for each query, in float64, a chunk of distances at a time; among equal ones the first.
 
     Args:
         train: (example features).
@@ -134,10 +134,22 @@ def neighbours(
                 here = np.flatnonzero((own[rows] >= start) & (own[rows] < start + len(keys)))
                 close[here, own[rows][here] - start] = -torch.inf
             which = torch.cat([which, torch.arange(start, start + len(keys)).expand(len(block), -1)], 1)
-            near, place = torch.cat([near, close], 1).topk(min(k, which.shape[1]), dim=1)
+            near, place = _choose_nearest(torch.cat([near, close], 1), min(k, which.shape[1]))
             which = which.gather(1, place)
         indices[rows], closeness[rows] = which.numpy(), near.numpy()
     return Neighbours(indices, closeness)
+
+
+def _choose_nearest(
+    close: Float64[Tensor, "query key"], k: int
+) -> tuple[Float64[Tensor, "query k"], Int[Tensor, "query k"]]:
+    """Return the k highest of each row and their places, the first ones among equals, which topk takes in any order."""
+    near, place = close.topk(k, dim=1)
+    tied = ((close >= near[:, -1:]).sum(1) > k) | (near[:, 1:] == near[:, :-1]).any(1)
+    if tied.any():
+        ordered, places = close[tied].sort(dim=1, descending=True, stable=True)
+        near[tied], place[tied] = ordered[:, :k], places[:, :k]
+    return near, place
 
 
 def _close(

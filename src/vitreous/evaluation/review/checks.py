@@ -2,8 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -97,7 +97,10 @@ def find_duplicates(
     looks: Sequence[Look], splits: Sequence[str], candidates: Sequence[tuple[int, int]]
 ) -> list[Finding]:
     """Return near-duplicates across splits first, then within; of a pair across splits, leave out the one for
-    training or choices."""
+    training or choices.
+
+    An image is left out for one that stays: of a chain, in which each resembles the next alone, not all but one are.
+    """
     first: dict[bytes, int] = {}
     same = [(first.setdefault(look.digest, index), index) for index, look in enumerate(looks)]
     exact = [(1.0, one, other) for one, other in same if one != other]
@@ -106,8 +109,24 @@ def find_duplicates(
     found = []
     for score, one, other in [*exact, *(pair for pair in near if pair[1:] not in known)]:
         gone, stays = (one, other) if rank_split(splits[one]) < rank_split(splits[other]) else (other, one)
-        found.append(Finding(DUPLICATE, gone, score, stays, True))
-    return sorted(found, key=lambda one: (splits[one.index] == splits[one.other], -one.score))
+        found.append(Finding(DUPLICATE, gone, score, stays))
+    found.sort(key=lambda one: (splits[one.index] == splits[one.other], -rank_split(splits[one.other]), -one.score))
+    return sorted(_leave_out(found, splits), key=lambda one: (splits[one.index] == splits[one.other], -one.score))
+
+
+def _leave_out(found: Sequence[Finding], splits: Sequence[str]) -> Iterator[Finding]:
+    """Mark what is left out, pair by pair: nothing for an image that is left out itself, and of one split rather the image for
+    which none was."""
+    lost, kept = set[int](), set[int]()
+    for one in found:
+        if one.index in lost or one.other in lost:
+            yield one
+            continue
+        if one.index in kept and one.other not in kept and splits[one.index] == splits[one.other]:
+            one = replace(one, index=one.other, other=one.index)
+        lost.add(one.index)
+        kept.add(one.other)
+        yield replace(one, leave_out=True)
 
 
 def rank_split(split: str) -> int:

@@ -19,6 +19,10 @@ FOLDS, REPEATS = 5, 4
 GRID = (1e-3, 1e-2, 1e-1, 1.0)
 """Values of l2 to try; the one with the lowest out-of-fold loss is used."""
 NEIGHBOURS = 5
+SAME = 1e-5
+"""Distance up to which an image is a copy of its neighbours, or has none: float32 tells no less apart."""
+BLOCK = 1024
+"""Images that are compared with all others at once."""
 
 
 def out_of_fold(found: Features, seed: int = 0) -> Float64[np.ndarray, "example label"]:
@@ -75,19 +79,24 @@ def outliers(found: Features) -> list[tuple[float, int]]:
     """Return (distance, index) of the images far from all others of their class, the farthest first.
 
     The distance is 1 minus the mean cosine, about the mean of all, to the nearest NEIGHBOURS of the class; far is more
-    than 5 scaled median deviations above the median.
+    than 5 scaled median deviations above the median, both over the images that have no copies in their class.
     """
     vectors = found.vectors - found.vectors.mean(0)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     distance = np.zeros(len(found))
     for label in np.unique(found.labels):
         own = np.flatnonzero(found.labels == label)
-        alike = vectors[own] @ vectors[own].T
-        np.fill_diagonal(alike, -np.inf)
-        nearest = np.sort(alike, axis=1)[:, ::-1][:, : min(NEIGHBOURS, len(own) - 1)]
-        distance[own] = 1 - nearest.mean(1) if len(own) > 1 else 0
-    middle = float(np.median(distance))
-    limit = middle + 5 * 1.4826 * float(np.median(np.abs(distance - middle)))
+        count = min(NEIGHBOURS, len(own) - 1)
+        for start in range(0, len(own) if count else 0, BLOCK):
+            rows = own[start : start + BLOCK]
+            alike = vectors[rows] @ vectors[own].T
+            alike[np.arange(len(rows)), start + np.arange(len(rows))] = -np.inf
+            distance[rows] = 1 - np.partition(alike, -count, axis=1)[:, -count:].mean(1)
+    measured = distance[distance > SAME]
+    if not len(measured):
+        return []
+    middle = float(np.median(measured))
+    limit = middle + 5 * 1.4826 * float(np.median(np.abs(measured - middle)))
     far = np.flatnonzero(distance > limit)
     return sorted(((float(distance[index]), int(index)) for index in far), reverse=True)
 
@@ -96,8 +105,8 @@ def pair_nearest(found: Features) -> list[tuple[int, int]]:
     """Return each image with the one whose features are most similar."""
     vectors = found.vectors / np.maximum(np.linalg.norm(found.vectors, axis=1, keepdims=True), 1e-12)
     pairs = []
-    for start in range(0, len(found), 1024):
-        alike = vectors[start : start + 1024] @ vectors.T
+    for start in range(0, len(found), BLOCK):
+        alike = vectors[start : start + BLOCK] @ vectors.T
         alike[np.arange(len(alike)), start + np.arange(len(alike))] = -np.inf
         pairs += [(start + row, int(col)) for row, col in enumerate(alike.argmax(1))]
     return pairs

@@ -73,18 +73,12 @@ def list_figures(found: Comparison, names: tuple[str, str]) -> Table:
     """Return every metric of both, with the interval of the difference."""
     rows = []
     for one in found.differences:
-        low, high = one.interval
-        if one.metric in SHARES:
-            values = (
-                f"{one.first:.2%}",
-                f"{one.second:.2%}",
-                format_points(one.difference),
-                f"{format_points(low)} to {format_points(high)}",
-            )
-            rows.append((SHARES[one.metric], *values))
-        else:
-            values = (f"{one.first:.4f}", f"{one.second:.4f}", f"{one.difference:+.4f}", f"{low:+.4f} to {high:+.4f}")
-            rows.append((NUMBERS[one.metric], *values))
+        share = one.metric in SHARES
+        both = [f"{value:.2%}" if share else f"{value:.4f}" for value in (one.first, one.second)]
+        difference, *span = [
+            format_points(value) if share else f"{value:+.4f}" for value in (one.difference, *(one.interval or ()))
+        ]
+        rows.append(((SHARES | NUMBERS)[one.metric], *both, difference, " to ".join(span) or "–"))
     caption = (
         "The difference is the first minus the second, in percentage points for shares; its 95% interval "
         "is from the paired bootstrap"

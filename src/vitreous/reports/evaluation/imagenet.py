@@ -7,6 +7,10 @@ from vitreous.evaluation.benchmarks.imagenet_sets import SETS
 from vitreous.metrics.headline import format_interval
 from vitreous.reports.blocks import Block, Note, Numbers, Section, Table, Words
 
+ASSUMED = (
+    "the model's outputs are taken to be in ImageNet's order, since their names are neither WordNet ids nor numbers"
+)
+
 
 def build_sections(found: Score) -> list[Section]:
     """Return the report's sections: the figures, ImageNet-C's table, what was measured."""
@@ -18,6 +22,8 @@ def build_sections(found: Score) -> list[Section]:
             blocks.append(Note("No mCE:", f"the copy lacks {format_names(found.corrupted.missing)}."))
     if describe_count(found):
         blocks.append(Note("Another number of images:", describe_count(found)))
+    if found.assumed:
+        blocks.append(Note("Assumed:", f"{ASSUMED}."))
     method = Words(f"{kind.title} (arXiv {kind.paper}). {kind.asks}")
     return [Section("results", "Results", blocks), Section("method", "Method", [method])]
 
@@ -64,4 +70,6 @@ def format_lines(found: Score) -> list[str]:
             shown.append(f"no mCE: the copy lacks {format_names(found.corrupted.missing)}")
     if describe_count(found):
         shown.append(f"note: {describe_count(found)}")
+    if found.assumed:
+        shown.append(f"note: {ASSUMED}")
     return [SETS[found.benchmark].title, *shown]

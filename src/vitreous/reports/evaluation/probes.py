@@ -24,11 +24,10 @@ FEW_SHOT_WORDS = (
     "feature of 100 for the bias, as the paper's authors measure it (big_vision, evaluators/fewshot_lsr.py), in float64."
 )
 LINEAR_WORDS = {
-    "lbfgs": "Multinomial logistic regression on whitened features, by L-BFGS to its optimum; l2 was chosen on a "
-    "held-out fifth of the training images, and the probe then trained on all of them.",
-    "sgd": "Multinomial logistic regression on whitened features, by stochastic gradient descent; the rate was "
-    "chosen on a held-out fifth of the training images, and the probe then trained on all of them.",
+    "lbfgs": "Multinomial logistic regression on whitened features, by L-BFGS to its optimum",
+    "sgd": "Multinomial logistic regression on whitened features, by stochastic gradient descent",
 }
+HELD_OUT = "was chosen on a held-out fifth of the training images, and the probe then trained on all of them"
 LIMITED = "the limit of iterations ended L-BFGS before its optimum"
 KNN_WORDS = (
     "k is the one that is best on the training images, each classified by the others; the test images were not "
@@ -74,13 +73,19 @@ def build_few_shot_sections(found: FewShot, train: Features, test: Features) -> 
     most = found.shots[-1]
     true = find_labels(train, test)
     metrics = list_decisions(most.predicted[0], true, train.classes)
-    words = Words(f"With {name_shots(most)}" + (", as seed 0 draws them." if len(most.accuracies) > 1 else "."))
+    words = Words(describe_compared(found))
     return [
         results,
         Section("seeds", "Every seed", [tabulate_few_shot(found)]),
         Section("confusion", "Confusions", [words, *build_confusions(metrics)]),
         Section("classes", "Classes", [words, tabulate_classes(metrics)]),
     ]
+
+
+def describe_compared(found: FewShot) -> str:
+    """Say with which images the decisions were made that confusions and comparisons show: the last number of shots, drawn once."""
+    most = found.shots[-1]
+    return f"With {name_shots(most)}{', as seed 0 draws them' if most.shots != 'all' else ''}."
 
 
 def name_shots(one: Shot) -> str:
@@ -139,6 +144,7 @@ def build_linear_sections(found: Linear, train: Features, test: Features) -> lis
         ("balanced accuracy", f"{metrics.balanced:.1%}", "mean recall of the classes"),
         (name, f"{found.chosen:g}", "chosen on held-out training images" if found.tried else "given"),
     ]
+    chosen = f"; {'l2' if found.solver == 'lbfgs' else 'the rate'} {HELD_OUT}" if found.tried else ""
     blocks: list[Any] = [Numbers(figures), *([Note("Not at the optimum:", f"{LIMITED}.")] if found.limited else [])]
     if found.tried:
         points = [(float(np.log10(value)), share) for value, share in found.tried]
@@ -156,7 +162,7 @@ def build_linear_sections(found: Linear, train: Features, test: Features) -> lis
         Section("confusion", "Confusions", build_confusions(metrics)),
         Section("classes", "Classes", [tabulate_classes(metrics)]),
         Section("calibration", "Calibration", build_calibration(metrics)),
-        Section("method", "Method", [Words(LINEAR_WORDS[found.solver])]),
+        Section("method", "Method", [Words(f"{LINEAR_WORDS[found.solver]}{chosen}.")]),
     ]
 
 
@@ -190,6 +196,7 @@ def build_knn_sections(found: KNN, options: KNNOptions, train: Features, test: F
         ("balanced accuracy", f"{metrics.balanced:.1%}", "mean recall of the classes"),
         ("k", str(found.chosen), "chosen on the training images" if len(found.accuracies) > 1 else "given"),
     ]
+    chosen = f" {KNN_WORDS}" if len(found.accuracies) > 1 else ""
     near = "cosine similarity" if options.metric == "cosine" else "Euclidean distance"
     voting = f"exp(similarity / {options.temperature:g})" if options.votes == "temperature" else "1"
     return [
@@ -198,7 +205,7 @@ def build_knn_sections(found: KNN, options: KNNOptions, train: Features, test: F
         ),
         Section("confusion", "Confusions", build_confusions(metrics)),
         Section("classes", "Classes", [tabulate_classes(metrics)]),
-        Section("method", "Method", [Words(f"Neighbours by {near}, each voting with weight {voting}. {KNN_WORDS}")]),
+        Section("method", "Method", [Words(f"Neighbours by {near}, each voting with weight {voting}.{chosen}")]),
     ]
 
 

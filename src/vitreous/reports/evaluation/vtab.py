@@ -12,7 +12,7 @@ WORDS = (
 )
 PROBED = (
     "The benchmark trains the whole model on each task; here a probe learns on frozen features, so these numbers "
-    "are comparable only with probes."
+    "are comparable only with probes. Images are squeezed to the model's size and not cropped, whatever the model's own preprocessing."
 )
 FINE_TUNED = (
     "The whole model was trained on each task as in the Vision Transformer's paper (2010.11929, appendix B.1.1): SGD, rate "

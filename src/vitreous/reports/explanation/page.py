@@ -25,6 +25,8 @@ from vitreous.reports.explanation.sections import (
 from vitreous.storage.atomic import atomic_folder
 
 PAGE, MAPS = "index.html", "maps"
+LONGEST = 150
+"""Bytes of an image's name in that of its overlay; file systems take 255 in all."""
 SECTIONS: tuple[tuple[str, str, Callable[[ExplanationContents], Sequence[Block]], tuple[str, ...]], ...] = (
     ("explore", "What a patch looks at", build_explorer, ("vit",)),
     ("maps", "Maps", build_maps, ()),
@@ -67,8 +69,9 @@ def write_explanation(
 
 def name_file(number: int, name: str, method: str) -> str:
     """Return the name of an image's overlay; its number distinguishes equal names."""
-    stem = re.sub(r"[^\w.-]+", "-", Path(name).stem).strip("-.")[:60] or "image"
-    return f"{number + 1:04}-{stem}-{method}.png"
+    stem = re.sub(r"[^\w.-]+", "-", Path(name).stem).strip("-.")[:60]
+    stem = stem.encode()[:LONGEST].decode(errors="ignore")
+    return f"{number + 1:04}-{stem or 'image'}-{method}.png"
 
 
 def render(found: ExplanationContents, name: str) -> bytes:

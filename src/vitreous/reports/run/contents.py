@@ -16,7 +16,7 @@ from vitreous.evaluation.accuracy import evaluate, evaluate_multilabel
 from vitreous.evaluation.refit import find_measured_model
 from vitreous.images.config import DecodeConfig
 from vitreous.metrics.calibration import Scaled, cross_fit_temperature
-from vitreous.metrics.classification import Metrics
+from vitreous.metrics.classification import Judged, Metrics, judge
 from vitreous.metrics.headline import find_headline
 from vitreous.metrics.multilabel import MultiLabelMetrics
 from vitreous.model.config import ViTConfig
@@ -37,10 +37,8 @@ class Measured:
     """The exported model on every validation example, in the order of `Dataset.validation`."""
 
     metrics: Metrics
-    probabilities: np.ndarray
-    """float64 (example, label): softmax of the logits."""
-    labels: np.ndarray
-    """int64 (example,): indices into the model's classes."""
+    judged: Judged
+    """Each example's label, most probable class and its probability."""
     scaled: Scaled | None = None
     """The effect of temperature scaling; None with fewer than two examples."""
 
@@ -51,7 +49,7 @@ class MeasuredMultilabel:
 
     metrics: MultiLabelMetrics
     probabilities: np.ndarray
-    """float64 (example, label): sigmoid of the logits."""
+    """float32 (example, label): sigmoid of the logits."""
     targets: np.ndarray
     """bool (example, label): which of the model's classes each example has."""
 
@@ -213,13 +211,11 @@ def _measure_multilabel(found: RunContents) -> MeasuredMultilabel:
     metrics, logits, targets = evaluate_multilabel(
         *_require_model_and_data(found), workers=found.settings.get("workers", 0)
     )
-    scores = torch.from_numpy(logits.astype(np.float64)).sigmoid().numpy()
-    return MeasuredMultilabel(metrics, scores, targets)
+    return MeasuredMultilabel(metrics, torch.from_numpy(np.array(logits)).sigmoid_().numpy(), targets)
 
 
 def _measure(found: RunContents) -> Measured:
     workers = found.settings.get("workers", 0)
     metrics, logits, labels = evaluate(*_require_model_and_data(found), workers=workers)
-    scores = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
     scaled = cross_fit_temperature(logits, labels) if len(labels) > 1 else None
-    return Measured(metrics, scores / scores.sum(1, keepdims=True), labels, scaled)
+    return Measured(metrics, judge(logits, labels), scaled)

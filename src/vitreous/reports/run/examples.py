@@ -13,6 +13,7 @@ from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.pixels import select_visible
 from vitreous.images.tensors import normalize
 from vitreous.insight.methods import MapOptions, compute_heat
+from vitreous.metrics.classification import Judged
 from vitreous.model.config import ViTConfig
 from vitreous.model.swin import Swin
 from vitreous.model.swin_config import SwinConfig
@@ -23,7 +24,7 @@ from vitreous.reports.mistakes import build_mistakes as mistakes_of_classes
 from vitreous.reports.mistakes import build_multilabel_mistakes, list_labels, sort_by_confidence
 from vitreous.reports.position_maps import build_position_maps
 from vitreous.reports.run import examples_multilabel
-from vitreous.reports.run.contents import Measured, MeasuredMultilabel, RunContents, is_unlabelled, read_kind
+from vitreous.reports.run.contents import MeasuredMultilabel, RunContents, is_unlabelled, read_kind
 from vitreous.reports.run.results import explain_unmeasured
 from vitreous.settings import from_dict
 from vitreous.shapes import Pixels, Size
@@ -50,8 +51,8 @@ def list_mistakes(found: RunContents) -> Sequence[Block]:
     if isinstance(measured, MeasuredMultilabel):
         every = [(slice(0, len(source)), measured.probabilities)]
         return build_multilabel_mistakes(folder, source, every, measured.targets, "validation images")
-    predicted, confidence = measured.probabilities.argmax(1), measured.probabilities.max(1)
-    return mistakes_of_classes(folder, source, predicted, confidence, measured.labels, "validation images")
+    one = measured.judged
+    return mistakes_of_classes(folder, source, one.predicted, one.confidence, one.labels, "validation images")
 
 
 def build_positions(found: RunContents) -> Sequence[Block] | None:
@@ -96,22 +97,20 @@ def choose_examples(found: RunContents) -> list[tuple[int, str, list[Line]]]:
     if found.measured_multilabel is not None:
         return examples_multilabel.choose_examples(found.measured_multilabel, names, LOOKED_AT)
     assert found.measured is not None
-    measured, chosen = found.measured, []
-    for index in pick_examples(measured, LOOKED_AT):
-        true, best = names[measured.labels[index]], int(measured.probabilities[index].argmax())
-        right = best == measured.labels[index]
-        lines = [Line(names[best], f"{measured.probabilities[index, best]:.1%}", wrong=not right)]
+    judged, chosen = found.measured.judged, []
+    for index in pick_examples(judged, LOOKED_AT):
+        true, best, right = names[judged.labels[index]], names[judged.predicted[index]], bool(judged.right[index])
+        lines = [Line(best, f"{judged.confidence[index]:.1%}", wrong=not right)]
         chosen.append((index, true, lines if right else [*lines, Line("", f"true: {true}")]))
     return chosen
 
 
-def pick_examples(measured: Measured, most: int) -> list[int]:
+def pick_examples(judged: Judged, most: int) -> list[int]:
     """Return the first correct examples of different classes, and the most confident mistake last."""
-    predicted = measured.probabilities.argmax(1)
-    right, wrong = np.flatnonzero(predicted == measured.labels), np.flatnonzero(predicted != measured.labels)
-    _, first = np.unique(measured.labels[right], return_index=True)
+    right, wrong = np.flatnonzero(judged.right), np.flatnonzero(~judged.right)
+    _, first = np.unique(judged.labels[right], return_index=True)
     spread = right[first][np.linspace(0, len(first) - 1, min(most - 1, len(first))).astype(int)] if len(first) else []
-    surest = sort_by_confidence(measured.probabilities.max(1), wrong)
+    surest = sort_by_confidence(judged.confidence, wrong)
     return [*map(int, spread), *map(int, surest[: most - len(spread) if not len(spread) else 1])]
 
 
