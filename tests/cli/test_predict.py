@@ -6,7 +6,6 @@ import json
 import os
 import stat
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -79,18 +78,6 @@ def test_other_extensions_name_formats_too(vitreous, trained, images, here):
     for name in ("o.txt", "o"):
         vitreous("predict", trained, images[0], "--out", name).worked()
         assert (here / name).read_text() == vitreous("predict", trained, images[0]).worked()
-
-
-@pytest.mark.parametrize(("command", "option"), [("predict", "--out"), ("evaluate", "--json")])
-def test_results_on_standard_output_stand_alone(trained, images, tmp_path, command, option):
-    """What is said beside them goes to standard error, whatever the format."""
-    given = images[:1] if command == "predict" else ["digits", "--out", str(tmp_path / "report")]
-    more = ["--format", "jsonl"] if command == "predict" else []
-    words = [sys.executable, "-m", "vitreous", command, str(trained), *given, *more, option, "/dev/stdout"]
-    with (tmp_path / "out").open("wb") as file:
-        done = subprocess.run(words, stdout=file, stderr=subprocess.PIPE, text=True, check=True)
-    json.loads((tmp_path / "out").read_text())
-    assert "are in /dev/stdout" in done.stderr and "next: " in done.stderr
 
 
 def test_an_image_on_standard_input_is_no_list_of_paths(vitreous, trained, images):

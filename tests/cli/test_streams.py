@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from tests.cli.conftest import TINY
 from tests.support import forked
 
@@ -170,3 +171,16 @@ def test_a_run_whose_reader_has_gone_is_whole(tmp_path):
     assert read_run(tmp_path / "run").checkpoints[-1] == 6
     assert (tmp_path / "run" / "report.html").exists()
     assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 6
+
+
+@pytest.mark.parametrize(("command", "option"), [("predict", "--out"), ("evaluate", "--json")])
+def test_results_on_standard_output_stand_alone(trained, tmp_path, command, option):
+    """What is said beside them goes to standard error, whatever the format."""
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    given = [str(tmp_path / "a.png")] if command == "predict" else ["digits", "--out", str(tmp_path / "report")]
+    more = ["--format", "jsonl"] if command == "predict" else []
+    words = [sys.executable, "-m", "vitreous", command, str(trained), *given, *more, option, "/dev/stdout"]
+    with (tmp_path / "out").open("wb") as file:
+        done = subprocess.run(words, stdout=file, stderr=subprocess.PIPE, text=True, check=True)
+    json.loads((tmp_path / "out").read_text())
+    assert "are in /dev/stdout" in done.stderr and "next: " in done.stderr

@@ -21,7 +21,6 @@ from vitreous.cli.main import main
 from vitreous.engines.selection import SETTLED
 from vitreous.errors import CheckpointError, ConfigError
 from vitreous.predictor import Predictor
-from vitreous.serving.bodies import shorten_name
 from vitreous.serving.sockets import format_url, listen
 
 PNG, KIND = draw_image(1), {"Content-Type": "image/png"}
@@ -77,33 +76,6 @@ def test_a_key_file_is_refused_before_anything_is_loaded(tmp_path, capfd, mode, 
     assert main(["serve", "nowhere", "--keys", str(path)]) == 2
     lines = capfd.readouterr().err.splitlines()
     assert sum(line.startswith("vitreous: error: ") for line in lines) == 1 and words in lines[-1], lines
-
-
-def test_keys_of_the_environment(monkeypatch):
-    from vitreous.api.serving import read_keys
-
-    monkeypatch.setenv("VITREOUS_API_KEYS", f"{KEY},{KEY[::-1]}")
-    assert read_keys(None) == (KEY, KEY[::-1])
-    monkeypatch.setenv("VITREOUS_API_KEYS", "")  # a secret that is missing
-    with pytest.raises(ConfigError, match="VITREOUS_API_KEYS is empty; unset it"):
-        read_keys(None)
-
-
-def test_a_key_may_have_a_number_sign(tmp_path):
-    from vitreous.api.serving import read_keys
-
-    path = tmp_path / "keys"
-    path.write_text(f"# those of May\n{KEY}#42xyz  # of the board\n\n  # none\n{KEY[::-1]}\t#\n")
-    path.chmod(0o600)
-    assert read_keys(path) == (f"{KEY}#42xyz", KEY[::-1])
-
-
-def test_only_the_end_of_a_long_name_is_looked_at():
-    """A body may hold tens of millions of slashes, and they would be taken apart while nobody is answered."""
-    began = time.monotonic()
-    assert shorten_name("/" * 30_000_000 + "a.png", 1) == "a.png"
-    assert shorten_name("b" * 10_000, 1) == "b" * 100
-    assert time.monotonic() - began < 1
 
 
 def test_a_taken_port_an_unknown_model_and_an_unknown_address_are_one_line_each(folder, tmp_path, capfd):
