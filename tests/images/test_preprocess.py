@@ -122,3 +122,15 @@ def test_a_kernel_that_does_not_exist_is_refused_for_any_shape(shape):
     for resizer in ("torch", "pillow"):
         with pytest.raises(ConfigError, match=r"lanczos needs preprocess\.antialias"):
             convert_to_pixels(np.zeros(shape, np.uint8), config, resizer)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize("kind", ["uint8", "precise", "kept"])
+def test_a_single_column_is_resized_as_a_single_row_is(interpolation: str, kind: str) -> None:
+    """torch 2.13 fills it with its first value; Pillow is the reference."""
+    ramp = np.repeat(np.linspace(0, 250, 80).astype(np.uint8)[:, None], 7, 1)
+    given = ramp.astype(np.float32) if kind == "kept" else ramp
+    found = resize(given[:, :, None], Size(10, 1), interpolation, precise=kind == "precise")[:, 0, 0]
+    pillow = Image.fromarray(ramp).resize((1, 10), getattr(Image.Resampling, interpolation.upper()))
+    assert np.abs(found.astype(float) - np.asarray(pillow)[:, 0].astype(float)).max() <= 1
+    assert np.abs(found.astype(float) - resize(given.T[:, :, None], Size(1, 10), interpolation)[0, :, 0]).max() <= 1

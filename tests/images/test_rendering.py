@@ -189,6 +189,11 @@ def test_workers_change_no_bit_of_a_canvas(source) -> None:
 def test_kernels_that_a_device_has_not_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"interpolation is lanczos, but crops on the device.*--augment.on cpu"):
         check_rendering(AugmentConfig(on="device"), PreprocessConfig(interpolation="lanczos"))
+    with pytest.raises(
+        ConfigError, match=r"antialias is off, but crops on the device are resized with it; set --augment\.on cpu"
+    ):
+        check_rendering(AugmentConfig(on="device"), replace(PREPROCESS, antialias=False))
+    check_rendering(AugmentConfig(on="device", crop="pad"), replace(PREPROCESS, antialias=False))
     for settings in ({"three_augment": True}, {"colour_jitter": 0.3}):
         with pytest.raises(ConfigError, match=f"augment.{next(iter(settings))} is carried out on the CPU alone"):
             check_rendering(AugmentConfig(on="device", **settings), PREPROCESS)

@@ -67,6 +67,12 @@ def test_white_is_the_last_colour_and_black_the_first() -> None:
     assert quantise_colours(pixels, Size(2, 2), Size(1, 1)).flatten().tolist() == [0, 511]
 
 
+def test_channels_that_are_kept_may_reach_beyond_black_and_white() -> None:
+    """As bicubic kernels overshoot at edges: each channel stays within its own shades."""
+    pixels = torch.tensor([260.0, -3.0, 255.99, 0.0]).view(1, 2, 1, 2)
+    assert quantise_colours(pixels, Size(1, 1), Size(1, 1)).flatten().tolist() == [8 * 7 + 7, 0]
+
+
 def test_half_are_corrupted_by_eighty_ten_ten() -> None:
     built = made(build_vit_config("mu/1", image=(16, 16), classes=0))
     assert built.corrupted == 128

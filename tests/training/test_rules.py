@@ -34,10 +34,12 @@ TOUCHED = {
     },
     "decay of offsets": {"model": replace(TINY.model, positions="bias-log")},
     "decay of Swin V2's offsets": {"model": SwinConfig(version="v2")},
+    "a teacher of rendered views": {"teacher": "runs/a", "augment": replace(TINY.augment, on="device")},
     "decoder's heads": {"model": replace(TINY.model, attention_head_width=8), "objective": MaskedAutoencoderConfig()},
 }
 UNTOUCHED = {
     "AdamW": {},
+    "a teacher": {"teacher": "runs/a"},
     "decoder": {"objective": MaskedAutoencoderConfig()},
     "offsets of each block": {"model": replace(TINY.model, positions="bias-log"), "freeze": "trunk"},
     "frozen offsets of Swin V2": {"model": SwinConfig(version="v2"), "lora": 2},

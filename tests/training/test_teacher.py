@@ -24,7 +24,7 @@ from vitreous.training.changes import Changes
 from vitreous.training.loop import load_batches, train_step
 from vitreous.training.reporter import Silent
 from vitreous.training.run import resume, train
-from vitreous.training.teacher import open_teacher
+from vitreous.training.teacher import convert_channels, open_teacher, resize_view
 from vitreous.training.trial_run import dry_run
 from vitreous.weights.model_folder import ModelFolder, load_model, save_model
 
@@ -80,6 +80,16 @@ def test_a_teacher_sees_the_students_views_as_it_was_trained_to_see_images(stran
         logits = folder.model.eval()(torch.from_numpy(images)) / 2.0
     torch.testing.assert_close(found, logits[:, [list(folder.classes).index(name) for name in DIGITS]])
     assert not found.requires_grad and not any(one.requires_grad for one in job.teacher.model.parameters())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_device_s_views_are_seen_as_the_cpu_s(channels: int) -> None:
+    """Whole levels in float32, which kernels overshoot at edges, and colours to be weighed into grey."""
+    edge = torch.randint(0, 2, (2, 3, 8, 12), generator=torch.Generator().manual_seed(0), dtype=torch.uint8) * 255
+    preprocess = PreprocessConfig(size=(20, 18), mode="RGB" if channels == 3 else "L", interpolation="bicubic")
+    seen = [resize_view(convert_channels(views, channels), preprocess) for views in (edge, edge.float())]
+    assert torch.equal(*seen) and seen[0].shape == (2, channels, 20, 18)
+    assert float(seen[0].min()) >= 0 and float(seen[0].max()) <= 255
 
 
 def test_the_teacher_is_no_part_of_what_is_saved(teacher: str, tmp_path: Path) -> None:

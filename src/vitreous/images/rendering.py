@@ -27,6 +27,10 @@ def check_rendering(config: AugmentConfig, preprocess: PreprocessConfig) -> None
     for name in ("three_augment", "colour_jitter"):
         if getattr(config, name):
             raise ConfigError(f"augment.{name} is carried out on the CPU alone; set --augment.on cpu, or leave it out")
+    if config.crop == "inception" and not preprocess.antialias:
+        raise ConfigError(
+            "preprocess.antialias is off, but crops on the device are resized with it; set --augment.on cpu, or --preprocess.antialias"
+        )
     if config.crop == "inception" and preprocess.interpolation not in KERNELS:
         raise ConfigError(
             f"preprocess.interpolation is {preprocess.interpolation}, but crops on the device are resized by {' or '.join(KERNELS)}; choose one, or "

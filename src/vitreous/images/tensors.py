@@ -31,14 +31,11 @@ def resize(
         raise ConfigError(NO_KERNEL)
     tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).unsqueeze(0)
     if image.dtype == np.float32:
-        mode, how = ("nearest-exact", {}) if interpolation == "nearest" else (interpolation, {"antialias": antialias})
-        resized = F.interpolate(tensor, size=tuple(size), mode=mode, **how)
+        resized = interpolate(tensor, size, interpolation, antialias=antialias)
     elif precise and interpolation != "nearest" and (interpolation in ("bicubic", "lanczos") or not antialias):
         resized = resize_levels(tensor, size, interpolation, antialias=antialias).to(torch.uint8)
-    elif interpolation == "nearest":
-        resized = F.interpolate(tensor, size=tuple(size), mode="nearest-exact")
     else:
-        resized = F.interpolate(tensor, size=tuple(size), mode=interpolation, antialias=antialias)
+        resized = interpolate(tensor, size, interpolation, antialias=antialias)
     return resized[0].permute(1, 2, 0).numpy()
 
 
@@ -52,10 +49,25 @@ def resize_levels(
     """Resize a batch of 8-bit pixels on its device, in float32 as `resize` does if it is to be precise: rounded to whole
     grey levels, 0 to 255."""
     if interpolation == "nearest":
-        return F.interpolate(pixels.float(), tuple(size), mode="nearest-exact")
-    for part in ((pixels.shape[2], size.cols), tuple(size)):  # Pillow cuts off what overshoots after either
-        pixels = F.interpolate(pixels.float(), part, mode=interpolation, antialias=antialias).clamp_(0, 255)
+        return interpolate(pixels.float(), size, interpolation)
+    for part in (Size(pixels.shape[2], size.cols), size):  # Pillow cuts off what overshoots after either
+        pixels = interpolate(pixels.float(), part, interpolation, antialias=antialias).clamp_(0, 255)
     return pixels.round_()
+
+
+def interpolate(
+    pixels: Pixels[Tensor, "batch channel row col"],
+    size: Size,
+    interpolation: Interpolation,
+    *,
+    antialias: bool = True,
+) -> Pixels[Tensor, "batch channel row2 col2"]:
+    """Resize by torch's own kernels, neither clipped nor rounded but where the pixels are uint8."""
+    if interpolation == "nearest":
+        return F.interpolate(pixels, tuple(size), mode="nearest-exact")
+    if size.cols == 1 and antialias:  # torch 2.13 fills such a column with its first value; a row is right
+        return F.interpolate(pixels.mT, (1, size.rows), mode=interpolation, antialias=True).mT
+    return F.interpolate(pixels, tuple(size), mode=interpolation, antialias=antialias)
 
 
 class Normalization:

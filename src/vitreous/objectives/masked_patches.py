@@ -17,7 +17,7 @@ from vitreous.model.patches import cut_patches
 from vitreous.model.vit import ViT
 from vitreous.objectives.base import Objective, count_share, require_trunk
 from vitreous.objectives.config import MaskedPatchesConfig
-from vitreous.shapes import Size
+from vitreous.shapes import Pixels, Size
 
 LEVELS = 8
 """Shades of each channel: 3 bits."""
@@ -141,7 +141,7 @@ def count_outputs(config: MaskedPatchesConfig, model: ViT) -> int:
 
 
 def quantise_colours(
-    pixels: UInt8[Tensor, "batch channel row col"], patch: Size, size: Size
+    pixels: Pixels[Tensor, "batch channel row col"], patch: Size, size: Size
 ) -> Int64[Tensor, "batch token cell"]:
     """Return the colours of each patch, reduced to `size` by area averaging, as classes.
 
@@ -151,7 +151,8 @@ def quantise_colours(
     patches = rearrange(
         pixels.float(), f"{axes} -> (batch grid_row grid_col) channel row col", row=patch.rows, col=patch.cols
     )
-    shades = (F.adaptive_avg_pool2d(patches, tuple(size)) * (LEVELS / 256)).floor().long()
+    shades = (F.adaptive_avg_pool2d(patches, tuple(size)) * (LEVELS / 256)).floor()
+    shades = shades.clamp_(0, LEVELS - 1).long()  # channels that are kept reach beyond black and white
     number = torch.zeros_like(shades[:, 0])
     for shade in shades.unbind(1):
         number = number * LEVELS + shade

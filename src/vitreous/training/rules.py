@@ -84,6 +84,11 @@ def touches_offset_decay(config: RunConfig) -> bool:
     return bool(computed and config.optimizer.weight_decay and not still)
 
 
+def touches_rendered_teacher(config: RunConfig) -> bool:
+    """Return whether a teacher saw views that a device had rendered, and that it resizes to its own size."""
+    return config.teacher is not None and config.augment.on == "device" and not config.preprocess.keeps_channels
+
+
 CHANGES = (
     Change(2, "decayed some positions and registers, and gave tables to Muon", touches_positions),
     Change(2, "passed SGD's decoupled weight decay through the momentum", touches_sgd_decay),
@@ -92,6 +97,7 @@ CHANGES = (
     Change(4, "froze other positions in the attention", touches_frozen_positions),
     Change(4, "gave a decoder the encoder's width of heads", touches_decoder),
     Change(5, "decayed the MLPs of positions", touches_offset_decay),
+    Change(5, "let what a device rendered overshoot where a teacher resized it", touches_rendered_teacher),
 )
 
 

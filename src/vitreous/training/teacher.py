@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn import functional as F
 
 from vitreous.data.dataset import Dataset
 from vitreous.data.stream.loader import load_evaluation_batches
@@ -18,7 +17,7 @@ from vitreous.errors import ConfigError
 from vitreous.evaluation.benchmarks.imagenet_classes import BACKGROUND, CLASSES, find_outputs, wnids
 from vitreous.evaluation.probes.feature_cache import model_hash
 from vitreous.images.config import AugmentConfig, PreprocessConfig
-from vitreous.images.tensors import normalize, resize_levels
+from vitreous.images.tensors import interpolate, normalize, resize_levels
 from vitreous.model.factory import Model
 from vitreous.runtime.device import choose_device
 from vitreous.runtime.memory import read_memory
@@ -146,7 +145,8 @@ def convert_channels(
     if channels == 3:
         return pixels.expand(-1, 3, -1, -1)
     weights = torch.tensor(LUMA, device=pixels.device).view(1, 3, 1, 1)
-    return ((pixels * weights).sum(1, keepdim=True) + 0x8000 >> 16).to(torch.uint8)
+    weighted = (pixels * weights).sum(1, keepdim=True) + 0x8000  # exact in float32 too, as a device renders
+    return weighted.div_(0x10000).floor_() if weighted.is_floating_point() else (weighted >> 16).to(torch.uint8)
 
 
 def resize_view(pixels: Pixels[Tensor, "batch channel row col"], preprocess: PreprocessConfig) -> Tensor:
@@ -155,10 +155,9 @@ def resize_view(pixels: Pixels[Tensor, "batch channel row col"], preprocess: Pre
     antialias = preprocess.antialias or kernel == "lanczos"
     if pixels.shape[2:] == tuple(size):
         return pixels
-    if pixels.dtype == torch.uint8:
-        return resize_levels(pixels, size, kernel, antialias=antialias)
-    mode, how = ("nearest-exact", {}) if kernel == "nearest" else (kernel, {"antialias": antialias})
-    return F.interpolate(pixels, tuple(size), mode=mode, **how)
+    if preprocess.keeps_channels:
+        return interpolate(pixels, size, kernel, antialias=antialias)
+    return resize_levels(pixels, size, kernel, antialias=antialias)
 
 
 def has_fixed_views(augment: AugmentConfig) -> bool:
