@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -73,7 +73,7 @@ class MaskedPatches(Objective):
     def forward(
         self,
         images: Float[Tensor, "batch channel row col"],
-        pixels: UInt8[Tensor, "batch channel row col"],
+        pixels: Pixels[Tensor, "batch channel row col"],
         noise: Float[Tensor, "batch draw token"],
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """Return the mean loss over the corrupted patches, and no other numbers."""
