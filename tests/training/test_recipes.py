@@ -223,11 +223,31 @@ def test_resnets_by_name():
     assert (hybrid.stem.units, hybrid.grid) == ((2, 2, 2, 2), (4, 4))
 
 
+@pytest.mark.parametrize(
+    ("recipe", "model", "rate", "images"),
+    [
+        ("pretrain", "R50x1", 0.03, 256),
+        ("pretrain", "EfficientNet-B0", 0.1, 256),
+        ("pretrain", "Swin-T", 1e-3, 1024),
+        ("mae", "B/16", 1.5e-4, 256),
+        ("noisy-student", "EfficientNet-B7", 0.1, 256 * 15),
+        ("bit", "R50x1", 0.03, 256),
+    ],
+)
+def test_rates_for_so_many_images_follow_a_batch_that_is_given(recipe, model, rate, images):
+    """The recipe's own batch has the papers' rate; another one, set by --batch, a rate in proportion."""
+    config = configure(
+        recipe, RecipeOptions(KINDS["ImageNet"], model=model, teacher="runs/a" if "noisy" in recipe else None)
+    )
+    for batch in (config.batch, 240):
+        assert replace(config, batch=batch).optimizer.scale_to(batch).lr == pytest.approx(rate * batch / images)
+
+
 def test_pretraining_a_resnet_is_bits():
     config = configure("pretrain", RecipeOptions(KINDS["ImageNet"], model="R101x3"))
     check_complete(config, KINDS["ImageNet"])
     assert config.model == build_resnet_config("R101x3")
-    made = config.optimizer
+    made = config.optimizer.scale_to(config.batch)
     assert (made.name, made.lr, made.momentum, made.weight_decay) == ("sgd", pytest.approx(0.48), 0.9, 1e-4)
     schedule = plan_schedule(config, 1_281_167)
     assert (schedule.total, schedule.warmup) == (28151, 5000)
@@ -251,7 +271,7 @@ def test_the_masked_autoencoder_is_the_authors():
     assert config.model == ViTConfig(classes=0, positions="sincos2d-mae", init="mae")
     assert (config.preprocess.mean, config.preprocess.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert config.objective == MaskedAutoencoderConfig(0.75, 512, 8, 16, normalise_targets=True)
-    made = config.optimizer
+    made = config.optimizer.scale_to(config.batch)
     assert (made.lr, made.betas, made.weight_decay) == (pytest.approx(2.4e-3), (0.9, 0.95), 0.05)
     assert (config.batch, config.duration, config.schedule.warmup) == (4096, "800ep", "40ep,5%")
     assert (config.augment.crop, config.augment.crop_area, config.augment.flip) == ("inception", (0.2, 1.0), True)

@@ -39,7 +39,14 @@ def mae(options: RecipeOptions) -> RunConfig:
         model=model,
         objective=MaskedAutoencoderConfig(),
         optimizer=OptimizerConfig(
-            name="adamw", lr=1.5e-4 * 4096 / 256, betas=(0.9, 0.95), weight_decay=0.05, decoupled=False, clip=0.0
+            name="adamw",
+            lr=1.5e-4,
+            batch_rule="linear",
+            base_batch=256,
+            betas=(0.9, 0.95),
+            weight_decay=0.05,
+            decoupled=False,
+            clip=0.0,
         ),
         schedule=ScheduleConfig(kind="cosine", warmup="40ep,5%"),
         duration=f"{options.minutes:g}min" if options.minutes else "800ep",

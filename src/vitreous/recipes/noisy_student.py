@@ -10,7 +10,7 @@ from vitreous.recipes.options import RecipeOptions
 from vitreous.recipes.pretrain import pretrain
 from vitreous.recipes.small import TINY, small
 from vitreous.recipes.unlabelled import MANY
-from vitreous.training.config import RunConfig
+from vitreous.training.config import OptimizerConfig, RunConfig
 
 RATIO, PAPER_RATIO = 3.0, 14.0
 """Pseudo-labelled images for each labelled one in a batch."""
@@ -51,6 +51,14 @@ def noisy_student(options: RecipeOptions) -> RunConfig:
     )
 
 
+def count_labelled_alone(config: RunConfig, period: int) -> OptimizerConfig:
+    """Return the optimizer of a configuration whose rate follows the labelled images of a batch, one in each `period`."""
+    optimizer = config.optimizer
+    if optimizer.batch_rule == "linear":
+        return replace(optimizer, base_batch=optimizer.base_batch * period)
+    return replace(optimizer, lr=optimizer.lr * BATCH / config.batch)
+
+
 def configure_paper(options: RecipeOptions) -> RunConfig:
     """Configure the paper's model, noise and lengths."""
     name = options.model or MODEL
@@ -67,7 +75,7 @@ def configure_paper(options: RecipeOptions) -> RunConfig:
         regularisation=RegularisationConfig(
             dropout=0.5 if isinstance(config.model, HEAD_ALONE) else 0.1, drop_path=0.2
         ),
-        optimizer=replace(config.optimizer, lr=config.optimizer.lr * BATCH / config.batch),
+        optimizer=count_labelled_alone(config, period),
         duration=f"{options.minutes:g}min" if options.minutes else f"{epochs}ep",
         batch=BATCH * period,
     )

@@ -74,7 +74,9 @@ def pretrain_resnet(options: RecipeOptions, name: str) -> RunConfig:
         augment=AugmentConfig(crop="inception", flip=True),
         model=build_resnet_config(name, image=size, channels=options.planes, classes=len(options.facts.classes)),
         objective=ClassifyConfig(),
-        optimizer=OptimizerConfig(name="sgd", lr=0.03 * batch / 256, weight_decay=1e-4, decoupled=False, clip=0.0),
+        optimizer=OptimizerConfig(
+            name="sgd", lr=0.03, batch_rule="linear", base_batch=256, weight_decay=1e-4, decoupled=False, clip=0.0
+        ),
         schedule=ScheduleConfig(kind="steps", warmup="5000st,18%", milestones=("33.3333%", "66.6667%", "88.8889%")),
         duration=f"{options.minutes:g}min" if options.minutes else "90ep",
         batch=batch,
@@ -106,7 +108,9 @@ def pretrain_efficientnet(options: RecipeOptions, name: str) -> RunConfig:
         ),
         regularisation=RegularisationConfig(dropout=SCALINGS[name.partition("-")[2]].dropout, drop_path=0.2),
         objective=ClassifyConfig(smoothing=0.1),
-        optimizer=OptimizerConfig(name="sgd", lr=0.1 * batch / 256, weight_decay=1e-5, decoupled=False, clip=0.0),
+        optimizer=OptimizerConfig(
+            name="sgd", lr=0.1, batch_rule="linear", base_batch=256, weight_decay=1e-5, decoupled=False, clip=0.0
+        ),
         schedule=ScheduleConfig(kind="cosine", warmup="5ep,11%"),
         ema=0.9999,
         duration=f"{options.minutes:g}min" if options.minutes else "350ep",
@@ -143,7 +147,9 @@ def pretrain_swin(options: RecipeOptions, name: str) -> RunConfig:
         model=build_swin_config(name, image=tuple(size), channels=options.planes, classes=len(options.facts.classes)),
         regularisation=RegularisationConfig(drop_path=DEPTHS[name[-1]]),
         objective=ClassifyConfig(smoothing=0.1),
-        optimizer=OptimizerConfig(name="adamw", lr=1e-3 * batch / 1024, weight_decay=0.05, decoupled=False, clip=5.0),
+        optimizer=OptimizerConfig(
+            name="adamw", lr=1e-3, batch_rule="linear", base_batch=1024, weight_decay=0.05, decoupled=False, clip=5.0
+        ),
         schedule=ScheduleConfig(kind="cosine", warmup="20ep,11%"),
         duration=f"{options.minutes:g}min" if options.minutes else "300ep",
         batch=batch,

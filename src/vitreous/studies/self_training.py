@@ -106,8 +106,7 @@ def configure_base(setting: Setting) -> RunConfig:
     chosen = setting.choose(smoke={}, laptop={"minutes": 1.0}, gpu={}, paper={"model": "EfficientNet-B0"})
     base = configure("noisy-student", few.make_recipe_options(**chosen))
     if setting.scale == "paper":
-        rate = replace(base.optimizer, lr=base.optimizer.lr / 4)
-        base = replace(base, batch=base.batch // 4, optimizer=rate)
+        base = replace(base, batch=base.batch // 4)  # the rate follows
     return replace(base, evaluate_every="100%", checkpoint_every="1min", workers=base_runs.choose_workers(setting))
 
 
