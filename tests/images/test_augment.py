@@ -1,4 +1,6 @@
 import io
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,16 +11,18 @@ from PIL import Image
 from vitreous.errors import ConfigError
 from vitreous.images.augment import (
     augment,
+    crop,
     cutmix,
     draw_inception_box,
     draw_scaled_box,
     erase,
+    find_window_whole,
     mirror_indices,
     mixup,
     pad_crop,
 )
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
-from vitreous.images.preprocess import convert_to_pixels
+from vitreous.images.preprocess import convert_to_pixels, preprocess_image
 from vitreous.images.randaugment import FULL, OPERATIONS, randaugment
 from vitreous.images.tensors import resize
 from vitreous.shapes import Size
@@ -170,3 +174,29 @@ def test_mixup_is_the_rounded_blend(seed: int) -> None:
     pixels, share = mixup(first, second, 0.4, rng(seed))
     exact = first.astype(float) * share + second.astype(float) * (1 - share)
     assert np.abs(pixels - exact).max() <= 0.5 + 1e-3
+
+
+@pytest.mark.parametrize("settings", [{"crop": "eval"}, {"crop": "pad", "crop_pad": 4}, {"crop": "window"}])
+def test_whole_images_at_reduced_scale_are_those_of_evaluation(settings: dict[str, Any]) -> None:
+    """A JPEG's size at 1/4 or 1/8 is rounded up; the pixels that are lacking aren't stretched into the picture."""
+    smooth = Image.fromarray(rng().integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize(
+        (403, 301), Image.Resampling.BICUBIC
+    )
+    file = io.BytesIO()
+    smooth.save(file, "JPEG", quality=95)
+    decoding = DecodeConfig(at_least=(64, 64))
+    config, preprocess = AugmentConfig(flip=False, **settings), PreprocessConfig(size=(32, 32))
+    seen = preprocess
+    if config.crop == "window":
+        seen = replace(preprocess, size=tuple(find_window_whole(config, preprocess)), crop=1.0)
+    whole = preprocess_image(file.getvalue(), decoding, seen)
+    found = crop(file.getvalue(), config, preprocess, decoding, np.random.default_rng(1), "a.jpg")
+    if config.crop == "pad":
+        expected = pad_crop(whole, config, np.random.default_rng(1))
+    else:
+        draws = np.random.default_rng(1)
+        top, left = (int(draws.integers(side - 31)) for side in whole.shape[:2])
+        expected = whole[top : top + 32, left : left + 32]
+    assert np.array_equal(found, expected)
+    exact = preprocess_image(file.getvalue(), DecodeConfig(), seen)
+    assert np.abs(whole.astype(int) - exact).mean() < 2

@@ -34,6 +34,10 @@ TOUCHED = {
     },
     "decay of offsets": {"model": replace(TINY.model, positions="bias-log")},
     "decay of Swin V2's offsets": {"model": SwinConfig(version="v2")},
+    "whole images at reduced scale": {
+        "decode": replace(TINY.decode, at_least=(16, 16)),
+        "augment": replace(TINY.augment, crop="pad"),
+    },
     "a teacher of rendered views": {"teacher": "runs/a", "augment": replace(TINY.augment, on="device")},
     "decoder's heads": {"model": replace(TINY.model, attention_head_width=8), "objective": MaskedAutoencoderConfig()},
 }

@@ -9,7 +9,7 @@ import torch
 from vitreous.errors import ConfigError
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.decode import decode, probe
-from vitreous.images.preprocess import convert_mode, convert_to_pixels, fit_patches
+from vitreous.images.preprocess import convert_mode, fit_patches, preprocess_image
 from vitreous.images.randaugment import randaugment
 from vitreous.images.tensors import resize
 from vitreous.images.three_augment import jitter_colours, three_augment
@@ -89,10 +89,10 @@ def crop(
 ) -> Pixels[np.ndarray, "row2 col2 channel2"]:
     """Take the configured crop, resized to `preprocess.size`."""
     if config.crop != "inception":
-        decoded = decode(image, decoding, preprocess.mode, name=name) if isinstance(image, bytes) else image
         if config.crop == "window":
-            return window_crop(convert_mode(decoded, preprocess), config, preprocess, rng)
-        whole = convert_to_pixels(convert_mode(decoded, preprocess), preprocess)
+            large = replace(preprocess, size=tuple(find_window_whole(config, preprocess)), crop=1.0)
+            return take_window(preprocess_image(image, decoding, large, name), Size(*preprocess.size), rng)
+        whole = preprocess_image(image, decoding, preprocess, name)
         return pad_crop(whole, config, rng) if config.crop == "pad" else whole
     target = Size(*preprocess.size)
     if not isinstance(image, bytes):
@@ -137,18 +137,13 @@ def draw_scaled_box(box: Box, full: Size, reduced: Size) -> Box:
     return Box(top, left, rows, cols)
 
 
-def window_crop(
-    pixels: Pixels[np.ndarray, "row col channel"],
-    config: AugmentConfig,
-    preprocess: PreprocessConfig,
-    rng: np.random.Generator,
+def take_window(
+    whole: Pixels[np.ndarray, "row col channel"], size: Size, rng: np.random.Generator
 ) -> Pixels[np.ndarray, "row2 col2 channel"]:
-    """Resize to the size of the whole, as evaluation would, then take a random window of the model's size."""
-    rows, cols = preprocess.size
-    large = find_window_whole(config, preprocess)
-    whole = convert_to_pixels(pixels, replace(preprocess, size=tuple(large), crop=1.0))
-    top, left = int(rng.integers(large.rows - rows + 1)), int(rng.integers(large.cols - cols + 1))
-    return whole[top : top + rows, left : left + cols]
+    """Take a random window of an image that was resized to the size of the whole, as evaluation would."""
+    rows, cols = (length - side + 1 for length, side in zip(whole.shape[:2], size, strict=True))
+    top, left = int(rng.integers(rows)), int(rng.integers(cols))
+    return whole[top : top + size.rows, left : left + size.cols]
 
 
 def find_window_whole(config: AugmentConfig, preprocess: PreprocessConfig) -> Size:

@@ -89,6 +89,11 @@ def touches_rendered_teacher(config: RunConfig) -> bool:
     return config.teacher is not None and config.augment.on == "device" and not config.preprocess.keeps_channels
 
 
+def touches_reduced_crops(config: RunConfig) -> bool:
+    """Return whether whole images that were decoded at reduced scale were stretched by the pixels that they lack."""
+    return config.decode.at_least is not None and config.augment.crop != "inception"
+
+
 CHANGES = (
     Change(2, "decayed some positions and registers, and gave tables to Muon", touches_positions),
     Change(2, "passed SGD's decoupled weight decay through the momentum", touches_sgd_decay),
@@ -98,6 +103,7 @@ CHANGES = (
     Change(4, "gave a decoder the encoder's width of heads", touches_decoder),
     Change(5, "decayed the MLPs of positions", touches_offset_decay),
     Change(5, "let what a device rendered overshoot where a teacher resized it", touches_rendered_teacher),
+    Change(5, "stretched whole images that were decoded at reduced scale", touches_reduced_crops),
 )
 
 
