@@ -115,7 +115,8 @@ def test_one_side_stands_for_a_square():
         assert translate_arguments("train", ["data", *typed.split(), "--seed", "1"]) == [
             "data", "--image", "48", "48", "--seed", "1",
         ]  # fmt: skip
-    assert translate_arguments("train", ["data", "--image", "48", "64"]) == ["data", "--image", "48", "64"]
+    for typed in ("--image 48 64", "--image=48 64", "image=48,64"):
+        assert translate_arguments("train", ["data", *typed.split()]) == ["data", "--image", "48", "64"]
 
 
 def test_a_models_name_may_be_that_of_an_option(here):

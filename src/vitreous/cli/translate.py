@@ -159,10 +159,10 @@ def keep_option(words: Words, name: str, value: str | None, rest: list[str]) -> 
         if rest and not rest[0].startswith("-"):
             value = rest.pop(0)
             words.out.append(translate_device(value) if name == "--device" else value)
-            if name == "--image" and value.isdecimal() and not (rest and rest[0].isdecimal()):
-                words.out.append(value)
+            words.out += repeat_side(name, [value], rest)
     elif name == "--image":
-        words.out += [name, *square(split_numbers(value))]
+        sides = split_numbers(value)
+        words.out += [name, *sides, *repeat_side(name, sides, rest)]
     else:
         words.out.append(f"{name}={translate_device(value) if name == '--device' else value}")
 
@@ -203,9 +203,10 @@ def split_numbers(value: str) -> list[str]:
     return re.split(r"[,\sx]+", value.strip("[]() "))
 
 
-def square(sides: list[str]) -> list[str]:
-    """Return rows and columns; a single number stands for both."""
-    return sides * 2 if len(sides) == 1 else sides
+def repeat_side(name: str, sides: list[str], rest: list[str]) -> list[str]:
+    """Return the columns that a single number of --image stands for too, unless they follow."""
+    alone = name == "--image" and len(sides) == 1 and sides[0].isdecimal() and not (rest and rest[0].isdecimal())
+    return sides if alone else []
 
 
 def refuse_doubles(words: Words) -> None:
