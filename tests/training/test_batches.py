@@ -62,4 +62,25 @@ def test_recipes_take_no_batch_larger_than_the_data(recipe, model):
     config = configure(recipe, RecipeOptions(facts(7, classes=2), model=model))
     assert config.batch == 7
     if recipe == "pretrain" and model:
-        assert config.optimizer.lr == pytest.approx(0.03 * 7 / 256)
+        assert config.optimizer.scale_to(7).lr == pytest.approx(0.03 * 7 / 256)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "model", "rate", "images"),
+    [
+        ("pretrain", "R50x1", 0.03, 256),
+        ("pretrain", "EfficientNet-B0", 0.1, 256),
+        ("pretrain", "Swin-T", 1e-3, 1024),
+        ("mae", "B/16", 1.5e-4, 256),
+        ("noisy-student", "EfficientNet-B7", 0.1, 256 * 15),
+        ("bit", "R50x1", 0.03, 256),
+    ],
+)
+def test_rates_for_so_many_images_follow_a_batch_that_is_given(recipe, model, rate, images):
+    """The recipe's own batch has the papers' rate; another one, set by --batch, a rate in proportion."""
+    config = configure(
+        recipe,
+        RecipeOptions(facts(1_281_167, classes=1000), model=model, teacher="runs/a" if "noisy" in recipe else None),
+    )
+    for batch in (config.batch, 240):
+        assert replace(config, batch=batch).optimizer.scale_to(batch).lr == pytest.approx(rate * batch / images)

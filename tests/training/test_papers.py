@@ -184,7 +184,7 @@ def test_a_masked_autoencoder_at_full_scale() -> None:
     for epochs in (800, 1600):
         schedule = plan_schedule(replace(config, duration=f"{epochs}ep"), IMAGENET.train)
         assert (schedule.total, schedule.warmup) == (round(epochs * 1_281_167 / 4096), round(40 * 1_281_167 / 4096))
-    assert config.batch == 4096 and config.optimizer.lr == pytest.approx(1.5e-4 * 16)
+    assert config.batch == 4096 and config.optimizer.scale_to(4096).lr == pytest.approx(1.5e-4 * 16)
     cost = estimate_cost(config, plan_schedule(config, IMAGENET.train), 0, None)
     encoder, block = config.model, 2 * (12 * 512 * 512 * 197 + 2 * 197 * 197 * 512)
     seen = 12 * 2 * (12 * 768 * 768 * 50 + 2 * 50 * 50 * 768) + 2 * 196 * 768 * 768

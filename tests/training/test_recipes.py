@@ -223,26 +223,6 @@ def test_resnets_by_name():
     assert (hybrid.stem.units, hybrid.grid) == ((2, 2, 2, 2), (4, 4))
 
 
-@pytest.mark.parametrize(
-    ("recipe", "model", "rate", "images"),
-    [
-        ("pretrain", "R50x1", 0.03, 256),
-        ("pretrain", "EfficientNet-B0", 0.1, 256),
-        ("pretrain", "Swin-T", 1e-3, 1024),
-        ("mae", "B/16", 1.5e-4, 256),
-        ("noisy-student", "EfficientNet-B7", 0.1, 256 * 15),
-        ("bit", "R50x1", 0.03, 256),
-    ],
-)
-def test_rates_for_so_many_images_follow_a_batch_that_is_given(recipe, model, rate, images):
-    """The recipe's own batch has the papers' rate; another one, set by --batch, a rate in proportion."""
-    config = configure(
-        recipe, RecipeOptions(KINDS["ImageNet"], model=model, teacher="runs/a" if "noisy" in recipe else None)
-    )
-    for batch in (config.batch, 240):
-        assert replace(config, batch=batch).optimizer.scale_to(batch).lr == pytest.approx(rate * batch / images)
-
-
 def test_pretraining_a_resnet_is_bits():
     config = configure("pretrain", RecipeOptions(KINDS["ImageNet"], model="R101x3"))
     check_complete(config, KINDS["ImageNet"])
