@@ -29,7 +29,8 @@ def evaluate(arguments: list[str]) -> int:
     out = choose_folder(options)
     if options.json:
         result_file(options.json, options.overwrite, "--json")
-    display = reporter(choose_stream(options.json))
+    stream = choose_stream(options.json)
+    display = reporter(stream)
     try:
         measure = benchmark if options.benchmark else probe if options.protocol in PROBES else accuracy
         found = measure(options, display)
@@ -38,7 +39,7 @@ def evaluate(arguments: list[str]) -> int:
     if (signal := getattr(found, "signal", None)) is not None:
         print("interrupted; the same command continues from here")
         return 128 + signal
-    say = partial(print, file=choose_stream(options.json))
+    say = partial(print, file=stream)
     say(found)
     say(f"\nreport: {found.save(out)}")
     if options.json:

@@ -1,11 +1,8 @@
 """Writers of the formats: a graph to files in a folder."""
 
 import json
-import logging
 import os
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from shutil import which
 from tempfile import TemporaryDirectory
@@ -17,6 +14,7 @@ from vitreous.deploy.graph import OPSET, Graph
 from vitreous.engines.exported_folder import Target
 from vitreous.errors import ConfigError
 from vitreous.runtime.packages import require_packages
+from vitreous.runtime.silence import silence
 
 NEEDED = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
@@ -25,6 +23,8 @@ NEEDED = {
     "aotinductor": (),
 }
 """Packages that writing and running a target needs."""
+LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
+"""What exporters log their own insides to."""
 LARGEST_FILE = 1_900_000_000
 """Most bytes of weights in the ONNX file itself: protobuf ends at 2 GiB."""
 
@@ -51,7 +51,7 @@ def trace(graph: Graph) -> torch.export.ExportedProgram:
         first = 1 if graph.config.inputs == "pixels" else 2
         open_axes |= {first: torch.export.Dim.AUTO, first + 1: torch.export.Dim.AUTO}
     try:
-        with torch.no_grad(), silence_exporters():
+        with torch.no_grad(), silence(LOGGERS):
             return torch.export.export(graph, (example,), dynamic_shapes=(open_axes,))
     except Exception as error:
         raise ConfigError(f"this model can't be traced: {_shorten(error)}") from error
@@ -65,7 +65,7 @@ def write_onnx(
     import onnxscript
 
     facts = {**facts, "versions": {**facts["versions"], "onnx": onnx.__version__, "onnxscript": onnxscript.__version__}}
-    with silence_exporters():
+    with silence(LOGGERS):
         try:
             written = torch.onnx.export(
                 program,
@@ -107,7 +107,7 @@ def write_program(
     program: torch.export.ExportedProgram, graph: Graph, folder: Path, facts: Mapping[str, Any]
 ) -> list[str]:
     """Write model.pt2, torch.export's own format, with vitreous.json inside."""
-    with silence_exporters():
+    with silence(LOGGERS):
         torch.export.save(program, folder / "model.pt2", extra_files={"vitreous.json": json.dumps(facts)})
     return ["model.pt2"]
 
@@ -119,7 +119,7 @@ def write_package(
     options = {"aot_inductor.metadata": {"vitreous": json.dumps(facts)}}
     path = folder / "model.pt2"
     try:
-        with silence_exporters():
+        with silence(LOGGERS):
             torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=options)
     except Exception as error:
         raise ConfigError(f"AOTInductor can't compile this model: {_shorten(error)}") from error
@@ -138,19 +138,3 @@ WRITERS: dict[str, Callable[[torch.export.ExportedProgram, Graph, Path, Mapping[
 def _shorten(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:300]
-
-
-@contextmanager
-def silence_exporters() -> Iterator[None]:
-    """Keep what exporters log and warn about their own insides from the user."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
-    levels = [one.level for one in loggers]
-    try:
-        for one in loggers:
-            one.setLevel(logging.CRITICAL)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for one, level in zip(loggers, levels, strict=True):
-            one.setLevel(level)

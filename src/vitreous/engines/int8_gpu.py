@@ -4,14 +4,12 @@ pass, with one scale a token, since a GPU finds a token's largest value on the w
 torchao's products run on a CPU too, slowly, which is how the tests see them.
 """
 
-import logging
-import warnings
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 
 from torch import nn
 
 from vitreous.runtime.packages import require_packages
+from vitreous.runtime.silence import silence
 
 MULTIPLE = 8
 """Of both sizes of a layer: in int8 cuBLAS multiplies no others."""
@@ -45,25 +43,9 @@ def round_layers(model: nn.Module, names: Collection[str]) -> tuple[str, ...]:
     )
     for name in fitting:
         layers[name]._parameters = dict(layers[name]._parameters)
-    with silence_torchao():
+    with silence(LOGGERS):
         from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
 
         how = Int8DynamicActivationInt8WeightConfig(set_inductor_config=False)
         quantize_(model, how, filter_fn=lambda _, name: name in fitting)
     return fitting
-
-
-@contextmanager
-def silence_torchao() -> Iterator[None]:
-    """Keep from the user what torchao logs and warns of its own insides."""
-    loggers = [logging.getLogger(name) for name in LOGGERS]
-    levels = [one.level for one in loggers]
-    try:
-        for one in loggers:
-            one.setLevel(logging.CRITICAL)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for one, level in zip(loggers, levels, strict=True):
-            one.setLevel(level)

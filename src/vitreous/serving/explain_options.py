@@ -74,13 +74,12 @@ def explain_images(loaded: Loaded, images: list[Ready], wanted: ExplainOptions) 
             "invalid-parameter", "png shows one map, but query=all asks for every patch's; ask for json or npy"
         )
     options = MapOptions(wanted.method, wanted.layer, wanted.head, wanted.target)
-    most = MOST_NUMBERS if wanted.format == "json" else MOST_WEIGHTS
     if wanted.query == "all":
-        check_weights(loaded.predictor, len(pixels), most)
+        check_weights(loaded.predictor, len(pixels), MOST_NUMBERS if wanted.format == "json" else MOST_WEIGHTS)
     each = loaded.batcher.most
     found = join_maps(
         [
-            compute_maps(loaded.predictor, np.stack(pixels[start : start + each]), options, wanted.query, most)
+            compute_maps(loaded.predictor, np.stack(pixels[start : start + each]), options, wanted.query)
             for start in range(0, len(pixels), each)
         ]
     )

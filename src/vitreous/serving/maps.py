@@ -39,9 +39,7 @@ class Maps:
     """(image, head, row, col), where the method has heads; with every patch's map (image, head, patch, row, col)."""
 
 
-def compute_maps(
-    predictor: Predictor, pixels: np.ndarray, options: MapOptions, query: Query, most: int = MOST_NUMBERS
-) -> Maps:
+def compute_maps(predictor: Predictor, pixels: np.ndarray, options: MapOptions, query: Query) -> Maps:
     """Return the maps of some images.
 
     Args:
@@ -49,11 +47,9 @@ def compute_maps(
         pixels: (image, row, col, channel), prepared.
         options: method, layer, head and target, as the client gave them.
         query: for attention: the patch whose weights are returned.
-        most: weights that all patches of the images may have together.
 
     Raises:
-        ConfigError: the model is exported, or has no such layer, head or class; the method takes no query, or all patches have
-            more weights.
+        ConfigError: the model is exported, or has no such layer, head or class; the method takes no query.
     """
     ready = open_inside(predictor)
     settled = settle_options(options, ready.folder)
@@ -61,8 +57,6 @@ def compute_maps(
         return Maps(settled, *look_at(ready, pixels, settled))
     if settled.method != "attention":
         raise ConfigError(f"{settled.method} takes no query; it is for attention: give method=attention")
-    if query == "all":
-        check_weights(predictor, len(pixels), most)
     scores, targets, _, _ = look_at(ready, pixels, settled)
     weights = compute_patch_attention(ready, pixels, settled, query)
     maps = weights.mean(1) if settled.head is None else weights[:, settled.head]

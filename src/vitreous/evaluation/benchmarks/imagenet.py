@@ -84,24 +84,29 @@ def score(predictor: Predictor, name: str, root: Path, batches: BatchOptions = B
     mark, names = find_set(name).mark, predictor.folder.classes
     columns = find_outputs(names)
     if name == "imagenet-real":
-        return replace(score_real(predictor, root, columns, batches), assumed=is_assumed(names))
-    if name == "imagenet-c":
-        return replace(score_corrupted(predictor, root, columns, batches), assumed=is_assumed(names))
-    chosen = subset(mark)
+        found = score_real(predictor, root, columns, batches)
+    elif name == "imagenet-c":
+        found = score_corrupted(predictor, root, columns, batches)
+    else:
+        found = score_classes(predictor, name, root, columns, subset(mark), batches)
+    return replace(found, assumed=is_assumed(names))
+
+
+def score_classes(
+    predictor: Predictor,
+    name: str,
+    root: Path,
+    columns: Int64[np.ndarray, " label"],
+    chosen: Int64[np.ndarray, " chosen"],
+    batches: BatchOptions = BatchOptions(),
+) -> Score:
+    """Measure on folders of classes: the best class, and the five best, among the chosen ones."""
     source, labels = open_classes(root, predictor.folder.decode, batches.broken, chosen)
-    best = rank(predictor, source, columns, chosen, batches)
-    right = best == labels[:, None]
+    right = rank(predictor, source, columns, chosen, batches) == labels[:, None]
     hits = int(right[:, 0].sum())
-    top5 = float(right.any(1).mean())
-    return Score(
-        name,
-        len(source),
-        hits / len(source),
-        wilson_interval(hits, len(source)),
-        top5,
-        assumed=is_assumed(names),
-        skipped=getattr(source, "skipped", ()),
-    )
+    top1, top5 = hits / len(source), float(right.any(1).mean())
+    skipped = getattr(source, "skipped", ())
+    return Score(name, len(source), top1, wilson_interval(hits, len(source)), top5, skipped=skipped)
 
 
 def rank(
