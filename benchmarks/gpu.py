@@ -12,14 +12,13 @@ product of 8192 x 8192 matrices, measured in the same run. `--dry` goes the same
 import argparse
 import gc
 import json
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from photographs import measure_products
+from limits import measure_int8, measure_products
 from speed import Cell, folder_of, forward, interleaved, own_step, timm_step
 from tables import show
 from timm_peer import timm_model
@@ -76,19 +75,6 @@ def race_training(cell: Cell, device: torch.device) -> tuple[dict[str, Callable[
     return runs, []
 
 
-def measure_int8(side: int, device: torch.device, wait: Callable[[], None]) -> float:
-    """Return the operations a second of the fastest of several products of large int8 matrices."""
-    one, other = torch.randint(-128, 128, (2, side, side), dtype=torch.int8, device=device)
-    best = float("inf")
-    for _ in range(8):
-        wait()
-        started = time.perf_counter()
-        torch._int_mm(one, other.t())
-        wait()
-        best = min(best, time.perf_counter() - started)
-    return 2 * side**3 / best
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=("inference", "training"), default=("inference", "training"))
@@ -103,7 +89,7 @@ def main() -> None:
     machine = "a dry run on a CPU" if given.dry else torch.cuda.get_device_name()
     print(f"torch {torch.__version__}, {machine}", flush=True)
     side = 256 if given.dry else 8192
-    limits = {"bf16": measure_products(torch.bfloat16, side, device.type), "int8": measure_int8(side, device, wait)}
+    limits = {"bf16": measure_products(torch.bfloat16, side, device), "int8": measure_int8(side, device)}
     found = []
     for part, race, shapes in (("inference", race_inference, INFERENCE), ("training", race_training, TRAINING)):
         for cell in list_cells(shapes, given.dry) if part in given.parts else ():

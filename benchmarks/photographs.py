@@ -29,11 +29,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import simplejpeg
 import torch
+from limits import find_precision, measure_int8, measure_products
 from PIL import Image, ImageOps
 
 import vitreous
+from vitreous.api.quantisation import gather_named
+from vitreous.deploy.int8_torch import TorchInt8
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.images.decode import decode
 from vitreous.model.count import count_flops
@@ -47,6 +51,8 @@ COMPILED = {key: value for key, value in os.environ.items() if key != "PYTHONDON
 """The environment of processes that are timed: Python keeps what it compiled, as it does where pip installs."""
 CLASSES = tuple(f"class {number}" for number in range(1000))
 PREPROCESS = PreprocessConfig(resize="squash", crop=1.0)
+CALIBRATION = 64
+"""Photographs that int8 is calibrated on."""
 TIMM = """
 import csv, sys
 sys.path.insert(0, sys.argv[1])
@@ -128,33 +134,39 @@ def write_photographs(source: Path, folder: Path, cell: Cell, count: int) -> lis
     return sorted(folder.iterdir())
 
 
-def write_models(folder: Path, name: str) -> None:
-    """Write one model as vitreous, timm and transformers read it; its head tells photographs apart."""
+def write_models(folder: Path, name: str, images: Path) -> None:
+    """Write one model as vitreous, timm and transformers read it, and in int8, calibrated on images; its head tells photographs apart."""
     model = create(build_vit_config(name, classes=len(CLASSES)))
     with torch.no_grad():
         model.head.weight.normal_(generator=torch.Generator().manual_seed(0))
-    save_model(folder / "vitreous", ModelFolder(model, PREPROCESS, DecodeConfig(), CLASSES, {}))
+    own = ModelFolder(model, PREPROCESS, DecodeConfig(), CLASSES, {})
+    save_model(folder / "vitreous", own)
+    small = TorchInt8(own, np.stack(gather_named(str(images), own, CALIBRATION)[0]))
+    small.write(folder / "int8", ())
+    small.finish(folder / "int8", {})
     for kind in ("timm", "huggingface"):
         vitreous.convert(folder / "vitreous", folder / kind, to=kind)
 
 
 def list_contenders(cell: Cell, models: Path, images: Path, out: Path, bf16: bool) -> dict[str, list[str]]:
     """Return the command of each contender by its name; each writes <out>/<name>.csv."""
-    python, own = sys.executable, str(models / "vitreous")
+    python = sys.executable
     timm = [python, "-c", TIMM, str(HERE), str(models / "timm" / "model.safetensors"), cell.model, str(images)]
 
-    def predict(name: str, *options: str) -> list[str]:
-        return [python, "-m", "vitreous", "predict", own, str(images), "--out", str(out / f"{name}.csv"), *options]
+    def predict(name: str, precision: str, *options: str) -> list[str]:
+        own = str(models / ("int8" if precision == "int8" else "vitreous"))
+        told = ["--out", str(out / f"{name}.csv"), "--precision", precision]
+        return [python, "-m", "vitreous", "predict", own, str(images), *told, *options]
 
     large = cell.share < 1
     found = {"timm fp32": [*timm, str(out / "timm fp32.csv"), "whole", "fp32"]}
     found |= {"timm fp32, draft": [*timm, str(out / "timm fp32, draft.csv"), "draft", "fp32"]} if large else {}
     hub = [python, "-c", TRANSFORMERS, str(HERE), str(models / "huggingface"), str(images)]
     found["transformers fp32"] = [*hub, str(out / "transformers fp32.csv")]
-    for precision in ("fp32", *["bf16"] * bf16):
+    for precision in ("fp32", *["bf16"] * bf16, "int8"):
         for name, more in {"": (), **({", reduced": ("--decode", "reduced")} if large else {})}.items():
             said = f"vitreous {precision}{name}"
-            found[said] = predict(said, "--precision", precision, *more)
+            found[said] = predict(said, precision, *more)
     return found | (
         {"timm bf16": [*timm, str(out / "timm bf16.csv"), "draft" if large else "whole", "bf16"]} if bf16 else {}
     )
@@ -182,31 +194,12 @@ def measure_decoding(files: list[Path], decoder: Callable[[bytes], object]) -> f
         return len(files) / (time.perf_counter() - started)
 
 
-def measure_products(
-    dtype: torch.dtype, side: int = 2048, device: str = "cpu", clock: Callable[[], float] = time.perf_counter
-) -> float:
-    """Return the floating-point operations a second of the fastest product of large matrices."""
-    one, other = torch.randn(2, side, side, device=device).to(dtype)
-    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
-    best, before = float("inf"), torch.get_float32_matmul_precision()
-    for how in ("highest", "medium"):  # of float32 on a GPU the second is TensorFloat-32
-        torch.set_float32_matmul_precision(how)
-        for _ in range(4):
-            wait()
-            started = clock()
-            one @ other
-            wait()
-            best = min(best, clock() - started)
-    torch.set_float32_matmul_precision(before)
-    return 2 * side**3 / best
-
-
 def measure(cell: Cell, source: Path, count: int, rounds: int, bf16: bool) -> dict[str, object]:
     """Run all contenders in turn, and print and return what they took."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = write_photographs(source, folder / "images", cell, round(count * cell.share))
-        write_models(folder / "models", cell.model)
+        write_models(folder / "models", cell.model, folder / "images")
         (folder / "out").mkdir()
         write_photographs(source, folder / "first", cell, 2)
         for one, command in list_contenders(
@@ -215,7 +208,7 @@ def measure(cell: Cell, source: Path, count: int, rounds: int, bf16: bool) -> di
             run(command, folder / "out" / f"{one}.csv")
         runs = list_contenders(cell, folder / "models", folder / "images", folder / "out", bf16)
         times: dict[str, list[float]] = {one: [] for one in runs}
-        limits: dict[str, list[float]] = {"decoding": [], "decoding reduced": [], "fp32": [], "bf16": []}
+        limits: dict[str, list[float]] = {"decoding": [], "decoding reduced": [], "fp32": [], "bf16": [], "int8": []}
         flops = count_flops(build_vit_config(cell.model, classes=len(CLASSES)))
         for _ in range(rounds):
             for one, command in runs.items():
@@ -227,6 +220,7 @@ def measure(cell: Cell, source: Path, count: int, rounds: int, bf16: bool) -> di
             for precision in ("fp32", *["bf16"] * bf16):
                 kind = torch.float32 if precision == "fp32" else torch.bfloat16
                 limits[precision].append(measure_products(kind) / flops)
+            limits["int8"].append(measure_int8() / flops)
         labels = {one: read_labels(folder / "out" / f"{one}.csv") for one in runs}
         return show(
             cell, len(files), times, {key: statistics.median(each) for key, each in limits.items() if each}, labels
@@ -245,7 +239,7 @@ def show(
     for name, own in times.items():
         rate = count / statistics.median(own)
         reduced = "reduced" in name or "draft" in name
-        lower = min(limits["decoding reduced" if reduced else "decoding"], limits["bf16" if "bf16" in name else "fp32"])
+        lower = min(limits["decoding reduced" if reduced else "decoding"], limits[find_precision(name)])
         ratio = statistics.median(base / mine for base, mine in zip(times["timm fp32"], own, strict=True))
         same = sum(one == two for one, two in zip(labels[name], labels["timm fp32"], strict=True)) / count
         print(f"| {name} | {ratio:.2f} | {rate:.1f} | {rate / lower:.0%} | {same:.1%} |", flush=True)

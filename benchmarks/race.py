@@ -34,7 +34,7 @@ from typing import Any
 
 import openvino
 import torch
-from photographs import measure_products
+from limits import CPU, Clock, measure_int8, measure_products
 from speed import INFERENCE, PRECISIONS, TRAINING, Cell, folder_of, forward, inference_runs, interleaved, training_runs
 from tables import BASELINE, show
 from timm_peer import let_torchvision_load, timm_model
@@ -46,7 +46,6 @@ from vitreous.deploy.int8_onnx import OnnxInt8
 from vitreous.deploy.int8_openvino import OpenVinoInt8
 from vitreous.deploy.int8_torch import TorchInt8
 from vitreous.engines.exported_folder import ExportedFolder, load_export
-from vitreous.engines.int8_linear import Int8Linear
 from vitreous.engines.selection import choose_engine
 from vitreous.engines.torch_engine import TorchEngine
 from vitreous.runtime.device import has_fast_bf16
@@ -54,7 +53,6 @@ from vitreous.runtime.processor import read_cpu_model
 from vitreous.runtime.signal_stack import keep_signal_stack
 from vitreous.weights.model_folder import ModelFolder, load_model, save_model
 
-CPU = torch.device("cpu")
 CALIBRATION = 16
 """Images that int8 is calibrated on."""
 FLIGHT = 8
@@ -78,9 +76,6 @@ with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=sys.a
         model(images)
         print("seconds", time.perf_counter() - started, flush=True)
 """
-
-
-Clock = Callable[[], float]
 
 
 def run_openvino(file: Path, inputs: Any, hint: str, precision: str, clock: Clock) -> Callable[[], float | None]:
@@ -239,23 +234,11 @@ def race_int8(cell: Cell, rounds: int, clock: Clock, models: Path | None) -> dic
         return interleaved(runs, rounds, lambda: None, clock)
 
 
-def measure_int8(clock: Clock, side: int = 2048) -> float:
-    """Return the operations a second of the fastest int8 product of large matrices."""
-    gives = torch.bfloat16 if has_fast_bf16(CPU) else torch.float32
-    layer = Int8Linear(torch.randn(side, side), None, (-4.0, 4.0), gives=gives, rows=side)
-    values, best = torch.randint(256, (side, side), dtype=torch.uint8), float("inf")
-    for _ in range(6):
-        started = clock()
-        layer(values)
-        best = min(best, clock() - started)
-    return 2 * side**3 / best
-
-
 def measure_limits(clock: Clock) -> dict[str, float]:
     """Return the operations a second of the fastest product by precision."""
     dtypes = {name: dtype for name, dtype in PRECISIONS.items() if name == "fp32" or has_fast_bf16(CPU)}
     found = {name: measure_products(dtype, clock=clock) for name, dtype in dtypes.items()}
-    return found | {"int8": measure_int8(clock)}
+    return found | {"int8": measure_int8(clock=clock)}
 
 
 def main() -> None:

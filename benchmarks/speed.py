@@ -32,7 +32,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from photographs import COMPILED, measure_products
+from limits import measure_products
+from photographs import COMPILED
 from PIL import Image
 from safetensors.torch import save_file
 from sklearn.datasets import load_sample_images

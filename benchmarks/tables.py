@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from limits import find_precision
 from speed import Cell
 
 from vitreous.model.count import count_flops
@@ -30,7 +31,7 @@ def show(
     for name, own in times.items():
         ratio = statistics.median(base / mine for base, mine in zip(times[baseline], own, strict=True))
         seconds = statistics.median(own)
-        share = work / seconds / limits[next(one for one in ("int8", "bf16", "fp32") if one in name)]
+        share = work / seconds / limits[find_precision(name)]
         print(f"| {name} | {ratio:.2f} | {cell.batch / seconds:.1f} | {share:.0%} |", flush=True)
         found[name] = {"ratio": ratio, "images_per_second": cell.batch / seconds, "of_limit": share, "seconds": own}
     return {"part": title, "cell": cell.name, "model": asdict(cell.model), "limits": limits, "contenders": found}
