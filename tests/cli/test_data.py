@@ -18,7 +18,10 @@ REFUSED = {
     ),
     "empty folder": (empty, "is empty; it should hold one folder of images for each class"),
     "a single class": (lambda root: tree(root, cat=3), "has a single class, 'cat'"),
-    "a class called \\n": (lambda root: tree(root, **{"a\nb": 3}), "has a single class, 'a\\nb'"),
+    "a class called \\n": (
+        lambda root: tree(root, **{"a\nb": 3}),
+        "the class folder 'a\\nb' has a line break or another control",
+    ),
     "a class with one image": (lambda root: tree(root, cat=3, dog=1), "class 'dog' has a single image"),
     "images without folders": (lambda root: write(root / "a.png"), "no class folders"),
     "a text file": (lambda root: write(root, b"dear grandmother"), "is a file, but not a manifest"),

@@ -93,6 +93,9 @@ def test_a_list_of_numbers(images):
     path = manifest(images, '{"path": "a/0.png", "labels": [1]}', "sets.jsonl")
     with pytest.raises(DataError, match=r"line 1: labels is \[1\]; it must be a text such as cat;dog"):
         open_multilabel(path, CLASSES)
+    path = manifest(images, '{"path": "a/0.png", "labels": ["cat", "\\u001b[1m"]}', "sets.jsonl")
+    with pytest.raises(DataError, match=r"line 1: labels is '\\x1b\[1m'; it must be without line breaks"):
+        open_multilabel(path, CLASSES)
     path = manifest(images, '{"path": "a/0.png", "labels": "cat"}\n{"path": "a/1.png"}', "sets.jsonl")
     with pytest.raises(DataError, match="line 2: no column 'labels'"):
         open_multilabel(path, CLASSES)

@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from vitreous.characters import escape
 from vitreous.cli.load_model import keywords
 from vitreous.cli.prediction_formats import Layout, write_parquet
 from vitreous.cli.prediction_job import PART, describe_job
 from vitreous.cluster import Actors, ClusterResult, JobFolder, Make, check_ray, run_parts
-from vitreous.data.listing.scan_report import escape
 from vitreous.errors import ConfigError
 from vitreous.images.inputs import Packed
 from vitreous.images.video import is_video

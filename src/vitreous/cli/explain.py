@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitreous.api.names import name_model
+from vitreous.characters import escape
 from vitreous.cli.load_model import open_model
 from vitreous.cli.options.explain import Explain
 from vitreous.cli.output import free_or_named
 from vitreous.cli.parse import parse
-from vitreous.data.listing.scan_report import escape
 from vitreous.errors import ConfigError
 from vitreous.training.progress import reporter
 

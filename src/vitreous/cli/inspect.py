@@ -2,12 +2,12 @@
 
 import sys
 
+from vitreous.characters import escape
 from vitreous.cli.load_model import keywords, open_model
 from vitreous.cli.options.data import Inspect
 from vitreous.cli.options.runs import Report
 from vitreous.cli.output import free_or_named
 from vitreous.cli.parse import parse
-from vitreous.data.listing.scan_report import escape
 from vitreous.errors import ConfigError
 from vitreous.training.progress import reporter
 

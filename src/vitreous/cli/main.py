@@ -110,7 +110,7 @@ def run_to_code(arguments: list[str]) -> int:
 
 def report_error(error: VitreousError) -> int:
     """Report an error in one line; return its exit code."""
-    from vitreous.data.listing.scan_report import escape
+    from vitreous.characters import escape
 
     if not isinstance(error, ReportedElsewhere):
         print(f"vitreous: error: {escape(str(error))}", file=sys.stderr)

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vitreous.characters import escape
 from vitreous.cli.cluster_job import check_place
 from vitreous.cli.load_model import open_classifier, tell_engine
 from vitreous.cli.options.predict import Predict
@@ -17,7 +18,6 @@ from vitreous.cli.prediction_formats import WRITERS, Layout, choose_format, sugg
 from vitreous.cli.prediction_job import PART, PredictionJob, describe_job, is_own
 from vitreous.cli.streams import endure
 from vitreous.data.listing.ignored_files import describe_ignored
-from vitreous.data.listing.scan_report import escape
 from vitreous.errors import ConfigError
 from vitreous.image_paths import expand_images, expand_paths
 from vitreous.images.formats import VIDEO_SUFFIXES, is_video

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
-from vitreous.data.listing.scan_report import escape
+from vitreous.characters import escape
 from vitreous.errors import ConfigError
 from vitreous.storage.parquet import check_parquet, replace_bytes
 

@@ -3,12 +3,12 @@
 import csv
 import sys
 
+from vitreous.characters import escape
 from vitreous.cli.load_model import keywords, open_model
 from vitreous.cli.options.probes import Similar
 from vitreous.cli.output import result_folder
 from vitreous.cli.parse import parse
 from vitreous.cli.prediction_formats import encode_line
-from vitreous.data.listing.scan_report import escape
 from vitreous.errors import ConfigError
 
 

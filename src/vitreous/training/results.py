@@ -5,8 +5,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from vitreous.characters import escape
 from vitreous.data.dataset import Facts
-from vitreous.data.listing.scan_report import escape
 from vitreous.evaluation.baselines import Baselines
 from vitreous.evaluation.final_test import TestMeasurement
 from vitreous.evaluation.handover import Handover

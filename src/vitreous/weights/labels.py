@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 from unicodedata import category
 
+from vitreous.characters import UNREADABLE
 from vitreous.errors import ConfigError
 from vitreous.settings import refuse_double_keys
 from vitreous.storage.presence import is_file
 
-UNREADABLE = ("Cc", "Cs", "Zl", "Zp")
-"""Unicode's categories of control characters, halves of characters, and ends of lines."""
 MOST_BYTES = 64 * 2**20
 """Most bytes of a file of names."""
 

@@ -160,6 +160,26 @@ def test_names_are_compared_composed(tmp_path):
 JUNK = ("__MACOSX", "@eaDir", "#recycle", ".ipynb_checkpoints", ".thumbnails", ".git", "$RECYCLE.BIN", "lost+found")
 
 
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[2J", "a\u2028b", "tab\tname"])
+def test_a_class_with_control_characters_is_refused(tmp_path, name):
+    tree(tmp_path, cat=1, dog=1)
+    (tmp_path / name).mkdir()
+    assert len(listed(tmp_path)) == 2, "an empty one is no class"
+    (tmp_path / "dog" / "0.png").rename(tmp_path / name / "0.png")
+    with pytest.raises(DataError, match="has a line break or another control character in its name; rename it") as told:
+        listed(tmp_path)
+    assert str(told.value).isprintable()
+
+
+def test_classes_of_any_script_and_bytes_that_are_not_text(tmp_path):
+    tree(tmp_path, cat=1)
+    for name in (b"caf\xe9", "猫".encode(), "👩‍🔬".encode(), "no\u00a0break".encode()):
+        folder = os.fsencode(tmp_path) + b"/" + name
+        os.mkdir(folder)  # noqa: PTH102 (a name in bytes)
+        write(tmp_path / os.fsdecode(name) / "0.png")
+    assert len({label for _, label in listed(tmp_path)}) == 5
+
+
 def test_what_systems_leave_behind_is_neither_class_nor_image(tmp_path):
     tree(tmp_path, cat=2, dog=2)
     for folder in JUNK:

@@ -144,6 +144,11 @@ WRONG = {
     "a key twice": ("list.jsonl", '{"path": "a", "label": "b", "path": "c"}', "line 1: 'path' is given twice"),
     "a key twice, in other case": ("list.jsonl", '{"path": "a", "label": "b", "PATH ": "c"}', "'path' is given twice"),
     "a NUL in JSON": ("list.jsonl", '{"path": "a\\u0000.png", "label": "b"}', "line 1: path has a NUL character"),
+    "a line break in a label": (
+        "list.jsonl",
+        '{"path": "a.png", "label": "b\\nc"}',
+        r"line 1: label is 'b\\nc'; it must be without",
+    ),
     "half a character": ("list.jsonl", '{"path": "\\ud800.png", "label": "b"}', r"line 1: path has \\ud800, half of a"),
     "half a label": ("list.jsonl", '{"path": "a.png", "label": "\\ud800"}', r"line 1: label has \\ud800, half of a"),
     "a NUL": ("list.csv", "path,label\na.png,b\0\n", "line 2: has a NUL character"),

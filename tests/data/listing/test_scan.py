@@ -226,7 +226,9 @@ def test_the_same_image_under_two_labels_is_reported(tmp_path):
 
 
 def test_names_that_would_break_a_line_are_escaped(tmp_path):
-    tree(tmp_path, **{"a\nb": 3, "\x1b[31mred": 3})
+    tree(tmp_path, a=3, b=3)
+    for place in ("a/a\nb.png", "b/\x1b[31mred.png"):
+        (tmp_path / place).write_bytes((tmp_path / "a" / "0.png").read_bytes())
     text = str(open_dataset(DataConfig(str(tmp_path))).report)
     assert "\x1b" not in text
     assert "a\\nb" in text

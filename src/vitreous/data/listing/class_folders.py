@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from itertools import chain
 from pathlib import Path
 
+from vitreous.characters import CONTROLS, holds
 from vitreous.data.listing.ignored_files import describe_ignored, is_junk, name_kind
 from vitreous.data.listing.known_folders import KnownFolders, sort_names
 from vitreous.data.listing.listing import UNASKED, Listing, Row, format_names, get_split, read_stamp, sort_key
@@ -25,7 +26,7 @@ def list_classes(root: Path, optional: bool = False, stamps: bool = True) -> Lis
     Unicode's composed form (NFC).
 
     Raises:
-        DataError: the folder can't be read, or no class folder contains an image.
+        DataError: the folder can't be read, no class folder contains an image, or the name of one that does has control characters.
     """
     walk = Walk(root, stamps)
     rows: list[Row] = []
@@ -34,6 +35,10 @@ def list_classes(root: Path, optional: bool = False, stamps: bool = True) -> Lis
     for folder in folders:
         label = unicodedata.normalize("NFC", folder)
         below = walk.list_images(folder, label)
+        if below and holds(label, CONTROLS):
+            raise DataError(
+                f"{root}: the class folder {folder[:40]!a} has a line break or another control character in its name; rename it"
+            )
         found.setdefault(label, []).extend(below)
         rows += below
     walk.folders.save()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from vitreous.characters import CONTROLS, holds
 from vitreous.data.listing.listing import (
     BETWEEN,
     SPLITS,
@@ -193,15 +194,19 @@ def _read_value(fields: dict[str, Any], name: str, meaning: str, where: str) -> 
         raise DataError(f"{where}: {name} is empty")
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise DataError(f"{where}: {name} is {json.dumps(value)[:40]}; it must be a text or a whole number")
-    return _check_text(str(value).strip(), name, LONGEST[meaning], where)
+    return _check_text(str(value).strip(), name, meaning, where)
 
 
-def _check_text(text: str, name: str, longest: int, where: str) -> str:
+def _check_text(text: str, name: str, meaning: str, where: str) -> str:
     """Refuse a text that no file system or label allows; raises DataError."""
-    if len(text) > longest:
-        raise DataError(f"{where}: {name} has {len(text):,} characters; at most {longest:,} are allowed")
+    if len(text) > LONGEST[meaning]:
+        raise DataError(f"{where}: {name} has {len(text):,} characters; at most {LONGEST[meaning]:,} are allowed")
     if "\0" in text:
         raise DataError(f"{where}: {name} has a NUL character, which no name can have")
+    if meaning == "label" and holds(text, CONTROLS):
+        raise DataError(
+            f"{where}: {name} is {text[:40]!a}; it must be without line breaks and other control characters"
+        )
     try:
         os.fsencode(text)
     except UnicodeEncodeError as error:
@@ -221,7 +226,7 @@ def _read_labels(fields: dict[str, Any], where: str) -> str:
             f"{where}: labels is {json.dumps(value)[:40]}; it must be a text such as cat;dog, or a list of texts"
         )
     every = value.replace("|", ";").split(";") if isinstance(value, str) else value
-    each = {_check_text(one.strip(), "labels", LONGEST["label"], where) for one in every if one.strip()}
+    each = {_check_text(one.strip(), "labels", "label", where) for one in every if one.strip()}
     return BETWEEN.join(sorted(each))
 
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from vitreous.characters import escape
 from vitreous.data.listing.ignored_files import describe_ignored
 from vitreous.runtime.display import Shown
 
@@ -78,16 +79,6 @@ class ScanReport(Shown):
             lines.append(_format_line("ignored", describe_ignored(self.ignored)))
         lines += [_format_line("note", note) for note in self.notes]
         return list(map(escape, lines))
-
-
-def escape(text: str) -> str:
-    """Escape what would break a line or a terminal: control characters, and bytes that are not UTF-8."""
-    return "".join(
-        character
-        if character.isprintable()
-        else character.encode("unicode_escape", "surrogatepass").decode("ascii", "backslashreplace")
-        for character in text
-    )
 
 
 def _format_line(title: str, text: str) -> str:

@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from vitreous.characters import UNREADABLE, holds
 from vitreous.data.listing.class_folders import UNLABELLED
 from vitreous.data.listing.listing import Listing, Row, get_split
 from vitreous.errors import DataError, ImageError
@@ -20,8 +21,6 @@ from vitreous.storage.remote import RemoteFile
 
 MOST_NAME = 1_000
 """Characters of a class's name."""
-UNNAMED = ("Cc", "Cs", "Zl", "Zp")
-"""Kinds of characters that no class's name has: controls, halves of characters, ends of lines."""
 FEW, FEWEST_BYTES = 100_000, 8
 """Images that any file may hold, and bytes of a file for each that it may hold beyond: smaller ones hold nothing to learn from."""
 
@@ -132,8 +131,7 @@ def check_class(text: str, where: str) -> str:
 def normalise_class(text: str) -> str | None:
     """Return the name of a class without spaces around it, composed (NFC); None for what can't be one."""
     name = unicodedata.normalize("NFC", text.strip())
-    fits = 0 < len(name) <= MOST_NAME and not any(unicodedata.category(one) in UNNAMED for one in name)
-    return name if fits else None
+    return name if 0 < len(name) <= MOST_NAME and not holds(name, UNREADABLE) else None
 
 
 def check_count(count: int, size: int, where: object) -> None:
