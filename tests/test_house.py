@@ -230,9 +230,9 @@ def test_commands_only_parse_call_and_print():
         "training",
     }
     allowed = {
-        "vitreous.data.config", "vitreous.data.dataset", "vitreous.data.listing.ignored_files", "vitreous.data.listing.scan_report",
+        "vitreous.data.config", "vitreous.data.dataset", "vitreous.data.listing.ignored_files",
         "vitreous.evaluation.probes.cka", "vitreous.evaluation.probes.feature_file", "vitreous.evaluation.probes.options",
-        "vitreous.metrics.headline", "vitreous.training.changes", "vitreous.training.config", "vitreous.training.distributed", "vitreous.training.duration", "vitreous.training.launch",
+        "vitreous.metrics.headline", "vitreous.training.changes", "vitreous.training.config", "vitreous.training.distributed", "vitreous.training.duration", "vitreous.training.launch", "vitreous.training.other_names",
         "vitreous.training.progress", "vitreous.training.reporter", "vitreous.training.results", "vitreous.training.run", "vitreous.training.settings_check",
     }  # fmt: skip
     found = set()

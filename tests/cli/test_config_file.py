@@ -182,7 +182,17 @@ def test_a_hand_written_config_keeps_its_name(plan):
 WRONG = {
     "unknown": ("a.toml", "[optimizer]\nlrr = 1", "a.toml: unknown setting in optimizer 'lrr'; did you mean 'lr'?"),
     "unknown deep": ("a.json", '{"model": {"block": {"mpl": "gelu"}}}', "in model.block 'mpl'; did you mean 'mlp'?"),
-    "its place is elsewhere": ("a.toml", "lr = 1", "unknown setting 'lr'; did you mean 'optimizer.lr'?"),
+    "its place is elsewhere": ("a.toml", "lr = 1", "unknown setting 'lr'; it is called optimizer.lr here"),
+    "a leaf elsewhere": (
+        "a.toml",
+        "base_batch = 1",
+        "unknown setting 'base_batch'; did you mean 'optimizer.base_batch'?",
+    ),
+    "another trainer's name": (
+        "a.toml",
+        "epochs = 30",
+        """unknown setting 'epochs'; it is called duration, such as "30ep" here""",
+    ),
     "hyphen": ("a.toml", "[model]\nroot-channels = 8", "did you mean 'root_channels'?"),
     "type": ("a.json", '{"optimizer": {"lr": "fast"}}', "a.json: optimizer.lr is 'fast'; it must be a number"),
     "type of all": ("a.json", "[1, 2]", "a.json holds no settings"),

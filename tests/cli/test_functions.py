@@ -203,3 +203,44 @@ def test_a_study_that_there_is_not(here):
     with pytest.raises(UnknownName, match="unknown scale 'huge'"):
         vitreous.study("pooling", scale="huge")
     assert list(here.iterdir()) == []
+
+
+TINY = {"model": "mu/4", "dry_run": True}
+
+
+def test_train_takes_settings_by_their_names():
+    given = {"duration": "3st", "batch": 16, "seed": 7, "workers": 0}
+    found = vitreous.train("digits", **TINY, **given, optimizer={"lr": 1e-3}, settings={"optimizer": {"clip": 0.5}})
+    same = vitreous.train("digits", **TINY, settings={**given, "optimizer": {"lr": 1e-3, "clip": 0.5}})
+    assert found.config == same.config
+    assert (found.config.batch, found.config.optimizer.lr, found.config.optimizer.clip) == (16, 1e-3, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"batch": 8, "settings": {"batch": 16}}, "batch: given by name and in settings"),
+        ({"optimizer": {"lr": 1}, "settings": {"optimizer": {"lr": 1}}}, "optimizer.lr: given by name and in settings"),
+        ({"epochs": 3}, """unknown argument of train 'epochs'; it is called duration, such as "30ep" here"""),
+        ({"lr": 3}, """unknown argument of train 'lr'; it is called optimizer.lr here; optimizer={"lr": ...}"""),
+        ({"batch_size": 3}, "unknown argument of train 'batch_size'; it is called batch here"),
+        ({"settings": {"epochs": 3}}, """unknown setting 'epochs'; it is called duration, such as "30ep" here"""),
+        ({"bach": 3}, "unknown argument of train 'bach'; did you mean 'batch'?"),
+        ({"batch": "many"}, "batch is 'many'"),
+        ({"optimizer": "adamw"}, "optimizer must be an object of settings"),
+    ],
+)
+@pytest.mark.parametrize("function", [vitreous.train, vitreous.sweep])
+def test_settings_by_other_names_and_twice(function, given, words, here):
+    with pytest.raises(ConfigError) as told:
+        function("digits", **given)
+    assert words in str(told.value)
+    assert not list(here.iterdir())
+
+
+def test_a_sweep_takes_settings_by_their_names(here):
+    first = vitreous.sweep("digits", {"batch": [8, 16]}, model="mu/4", duration="2st", workers=0, out="one")
+    again = vitreous.sweep(
+        "digits", {"batch": [8, 16]}, model="mu/4", settings={"duration": "2st", "workers": 0}, out="one"
+    )
+    assert first.done == again.done == 2 and [one.variant for one in first.variants] == [{"batch": 8}, {"batch": 16}]

@@ -2,21 +2,25 @@
 name."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
+from vitreous.api.models import refuse_weights
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import is_built_in
-from vitreous.errors import ConfigError
-from vitreous.recipes.catalog import MODELS, NONE, RECIPES
+from vitreous.errors import ConfigError, UnknownName
+from vitreous.model.kinds import check_name
+from vitreous.recipes.catalog import AUTO, MODELS, NONE, RECIPES
+from vitreous.recipes.probe import refuse_minutes
 from vitreous.self_training.options import SelfTrainingOptions
 from vitreous.settings import flatten, merge_settings
 from vitreous.storage.presence import expand_home
 from vitreous.training.changes import format_differences
 from vitreous.training.config import START, RunConfig
 from vitreous.training.config_file import ConfigFile
+from vitreous.training.other_names import find_own_name
 from vitreous.training.reporter import Reporter
 from vitreous.training.settings_check import check_values, check_weights
 from vitreous.weights.auto_weights import resolve_weights
@@ -25,6 +29,8 @@ CUSTOM = RunConfig.recipe
 """The recipe named in a configuration that was written by hand."""
 OF_CHANNELS = ("mode", "mean", "std", "colours")
 """Settings of preprocessing that belong to a number of channels."""
+SETTINGS = {one.name for one in fields(RunConfig)} - {"data", "recipe", "model", "teacher", *START}
+"""Settings that `train` takes by their names."""
 OF_DATA = ("validation", "folds", "fold", "unlabelled", "pseudo_labels")
 """Settings that belong to one data set."""
 
@@ -64,6 +70,41 @@ class RunOptions:
     def is_given(self, part: str, name: str) -> bool:
         """Return whether a nested setting is given."""
         return isinstance(self.settings.get(part), Mapping) and name in self.settings[part]
+
+
+def take_settings(
+    options: Mapping[str, Any], settings: Mapping[str, Any] | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what a recipe starts from, and the settings, those that are given by name among them; raises ConfigError."""
+    given = {name: value for name, value in options.items() if name in SETTINGS}
+    start = {name: value for name, value in options.items() if name not in SETTINGS}
+    check_kinds(settings, start)
+    if twice := sorted(flatten(given).keys() & flatten(settings or {}).keys()):
+        raise ConfigError(f"{', '.join(twice)}: given by name and in settings; leave out one of them")
+    for name in settings or {}:
+        if meant := find_own_name(str(name)):
+            raise ConfigError(f"unknown setting {name!r}; it is called {meant} here")
+    return start, merge_settings(RunConfig, settings or {}, given)
+
+
+def check_request(recipe: str, start: Mapping[str, Any]) -> None:
+    """Refuse options that no recipe accepts, before data or weights are opened; raises ConfigError."""
+    if recipe not in (*RECIPES, AUTO):
+        raise UnknownName("recipe", recipe, (*RECIPES, AUTO))
+    known = ("model", *START, "teacher", "image", "channels", "minutes")
+    for name in start:
+        if name not in known:
+            meant = find_own_name(name)
+            if meant is None:
+                raise UnknownName("argument of train", name, (*known, *sorted(SETTINGS)))
+            part, _, leaf = meant.partition(" ")[0].strip(",;").rpartition(".")
+            nested = f'; {part}={{"{leaf}": ...}}' if part else ""
+            raise ConfigError(f"unknown argument of train {name!r}; it is called {meant} here{nested}")
+    if start.get("model") is not None:
+        refuse_weights(start["model"], f"--weights {start['model']}")
+        check_name(start["model"])
+    if recipe == "probe":
+        refuse_minutes(start.get("minutes"))
 
 
 def check_kinds(settings: Any, recipe_options: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from vitreous.api.config_layers import RunOptions, check_kinds, lay_over
+from vitreous.api.config_layers import RunOptions, check_kinds, lay_over, take_settings
 from vitreous.api.named_optimizer import name_optimizer
 from vitreous.api.progress import shows_progress
 from vitreous.api.training import WORDS, settle_options
@@ -73,7 +73,7 @@ def sweep(
         progress: show progress; None: only in a notebook or on a terminal.
         reporter: receives the progress instead of that display.
         callbacks: as in `train`; they hear the runs of this process, so not with `jobs` or `processes`.
-        recipe_options: what all recipes start from, as in `train`.
+        recipe_options: what all recipes start from, and settings by their names, as in `train`.
 
     Raises:
         UserError: an argument or the data is wrong; nothing was trained.
@@ -84,15 +84,16 @@ def sweep(
         raise ConfigError(f"--seeds is {seeds!r}; it must be 1 to {MOST_SEEDS:,}")
     if out is not None:
         check_path("out", out)
+    start, shared = take_settings(recipe_options, settings)
     listed = list_file_variants(str(grid)) if isinstance(grid, str | Path) else list_variants(grid or {})
     variants = combine_variants(listed, [{}])
     named = [
-        name_optimizer(settings),
+        name_optimizer(shared),
         name_optimizer(config),
         *(flatten(one).get("optimizer.name") for one in variants),
     ]
     path = data if data is None else str(data) if isinstance(data, str | Path) else hold(data)
-    common = RunOptions(path, recipe, recipe_options, dict(settings or {}))
+    common = RunOptions(path, recipe, start, shared)
     file = None if config is None else read_config_file(config)
     with add_callbacks(callbacks), trust_optimizers(*named), join() as world, ExitStack() as stack:
         reporter = world.hush(reporter or Silent())

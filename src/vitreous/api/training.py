@@ -5,8 +5,13 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from vitreous.api.config_layers import RunOptions, check_kinds, lay_over, pin_weights
-from vitreous.api.models import refuse_weights
+from vitreous.api.config_layers import (
+    RunOptions,
+    check_request,
+    lay_over,
+    pin_weights,
+    take_settings,
+)
 from vitreous.api.named_optimizer import check_optimizer, check_own, name_optimizer
 from vitreous.api.new_folder import refuse_used
 from vitreous.api.progress import shows_progress
@@ -21,21 +26,17 @@ from vitreous.data.sources.objects import hold
 from vitreous.data.splits import check_there
 from vitreous.errors import ConfigError, RunError, UnknownName
 from vitreous.images.config import DecodeConfig
-from vitreous.model.kinds import check_name
 from vitreous.rate_search import begin_search, check_rates, plan_search
 from vitreous.recipes.catalog import (
     AUTO,
     FROM_WEIGHTS,
     NONE,
-    RECIPES,
     SELF_TRAINING,
-    START,
     UNLABELLED,
     choose_recipe,
     configure,
 )
 from vitreous.recipes.options import RecipeOptions
-from vitreous.recipes.probe import refuse_minutes
 from vitreous.self_training.options import SelfTrainingOptions
 from vitreous.self_training.rounds import begin_rounds, describe_rounds, plan_rounds, set_teacher
 from vitreous.settings import TAG, list_alternatives, merge_settings, override_settings
@@ -146,20 +147,21 @@ def train(
         dry_run: resolve everything and run one batch, write nothing, and return what the run would be.
         processes: with dry_run: among how many processes its batches would be divided. torchrun starts them.
         recipe_options: what the recipe starts from: model="S/16", weights="runs/a", or "auto" or "none" (and
-            weights_as="openai", say, weights_grid=(7, 28), weights_heads=6), teacher="runs/b", image=(64, 64), minutes=15.
+            weights_as="openai", say, weights_grid=(7, 28), weights_heads=6), teacher="runs/b", image=(64, 64), minutes=15; and settings by
+            their names in RunConfig: duration="30ep", batch=64, optimizer={"lr": 1e-3}.
 
     Raises:
         UserError: an argument or the data is wrong; nothing was written.
         FailedError: the run failed; its folder keeps the last good checkpoint.
     """
-    check_kinds(settings, recipe_options)
+    start, settings = take_settings(recipe_options, settings)
     # These are resolved below; as overrides they would come back.
-    settings = {name: value for name, value in (settings or {}).items() if (name, value) not in WORDS}
+    settings = {name: value for name, value in settings.items() if (name, value) not in WORDS}
     if unlabelled is not None:
         settings = merge_settings(RunConfig, settings, {"data": {"unlabelled": str(unlabelled)}})
     chosen = read_self_training(self_training)
     path = data if data is None else str(data) if isinstance(data, str | Path) else hold(data)
-    options = RunOptions(path, recipe, recipe_options, settings, folds, rates, chosen)
+    options = RunOptions(path, recipe, start, settings, folds, rates, chosen)
     if processes != 1 and (processes < 1 or not dry_run):
         raise ConfigError(
             f"processes is {processes}; give a number from 1 on, with dry_run alone: torchrun starts processes"
@@ -246,21 +248,6 @@ def settle_options(options: RunOptions, reporter: Reporter) -> tuple[RunConfig, 
         reporter.message(f"model.classes {settings['model']['classes']} -> {config.model.classes}, those of the data")
         settings = merge_settings(RunConfig, settings, {"model": {"classes": config.model.classes}})
     return config, override_config(config, settings), opened
-
-
-def check_request(recipe: str, recipe_options: Mapping[str, Any]) -> None:
-    """Refuse options that no recipe accepts, before data or weights are opened; raises ConfigError."""
-    if recipe not in (*RECIPES, AUTO):
-        raise UnknownName("recipe", recipe, (*RECIPES, AUTO))
-    known = ("model", *START, "teacher", "image", "channels", "minutes")
-    for name in recipe_options:
-        if name not in known:
-            raise UnknownName("argument of train", name, known)
-    if recipe_options.get("model") is not None:
-        refuse_weights(recipe_options["model"], f"--weights {recipe_options['model']}")
-        check_name(recipe_options["model"])
-    if recipe == "probe":
-        refuse_minutes(recipe_options.get("minutes"))
 
 
 def check_data(config: RunConfig, folds: int | None) -> None:

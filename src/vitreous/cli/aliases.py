@@ -5,40 +5,20 @@ A name is accepted if it means exactly what an option here means. If it means ne
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from vitreous.errors import ConfigError
+from vitreous.training.other_names import DECAY, EPOCHS, OPTIMIZER, RUN_NAME, SAME, SIZES, STEPS
 
 Convert = Callable[[str, list[str]], list[str]]
 """Turns a name, as it was typed, and its values into this program's arguments; raises ConfigError."""
 
 RENAMED = {
-    **dict.fromkeys(("--lr", "--lr0", "--learning-rate"), "--optimizer.lr"),
-    "--momentum": "--optimizer.momentum",
-    **dict.fromkeys(("--clip-grad", "--grad-clip", "--max-grad-norm"), "--optimizer.clip"),
-    "--patience": "--early-stop.patience",
-    **dict.fromkeys(("--label-smoothing", "--smoothing"), "--objective.smoothing"),
-    "--mixup": "--augment.mixup",
-    "--cutmix": "--augment.cutmix",
-    "--reprob": "--augment.erase",
-    "--augment-on": "--augment.on",
-    **dict.fromkeys(("--distillation", "--distillation-type"), "--objective.distillation"),
-    **dict.fromkeys(("--distillation-weight", "--distillation-alpha"), "--objective.distillation-weight"),
-    **dict.fromkeys(("--distillation-temperature", "--distillation-tau"), "--objective.distillation-temperature"),
-    "--teacher-path": "--teacher",
-    "--drop-path": "--regularisation.drop-path",
-    **dict.fromkeys(("--dropout", "--drop"), "--regularisation.dropout"),
-    **dict.fromkeys(("--model-ema-decay", "--ema-decay"), "--ema"),
-    **dict.fromkeys(("--batch-size", "--bs", "-b"), "--batch"),
-    **dict.fromkeys(("--num-workers", "-j"), "--workers"),
-    **dict.fromkeys(("--arch", "--architecture", "--model-name", "-a"), "--model"),
-    **dict.fromkeys(("--checkpoint", "--ckpt", "--initial-checkpoint", "--finetune"), "--weights"),
-    "--unlabeled": "--unlabelled",
-    **dict.fromkeys(("--val-dir", "--val-data", "--validation-dir", "--validation-data"), "--data.validation"),
-    **dict.fromkeys(("--val-split", "--validation-split", "--test-size"), "--data.holdout"),
-    "--scan": "--data.scan",
-    **dict.fromkeys(("--output", "--output-dir", "--out-dir", "--save-dir"), "--out"),
-    **dict.fromkeys(("--cfg", "--config-file", "-c"), "--config"),
+    **{f"--{name}": f"--{own}" for name, own in SAME.items()},
+    "-b": "--batch",
+    "-j": "--workers",
+    "-a": "--model",
+    "-c": "--config",
     **dict.fromkeys(("--topk", "--top-k", "-k"), "--top"),
 }
 """Names, each with the option that accepts the same values."""
@@ -70,6 +50,11 @@ INSTEAD = {
 PROJECT = "--project"
 """The folder of all runs; with --name it makes the run folder."""
 FIRST_GPU = ("0", "cuda:0", "gpu:0")
+
+
+def dash(names: Iterable[str]) -> tuple[str, ...]:
+    """Return names as options."""
+    return tuple(f"--{name}" for name in names)
 
 
 def get_value(name: str, values: list[str]) -> str:
@@ -154,22 +139,18 @@ def translate_device(value: str) -> str:
     return value
 
 
-SIZES = ("--imgsz", "--img-size", "--image-size", "--input-size", "--resolution")
+IMAGE_SIZES = dash(SIZES)
 CONVERTED: dict[str, tuple[str, Convert]] = {
-    **dict.fromkeys(
-        ("--epochs", "--num-epochs", "--max-epochs", "--num-train-epochs"), convert_duration("--duration", "ep")
-    ),
-    **dict.fromkeys(
-        ("--steps", "--max-steps", "--num-steps", "--iterations", "--iters"), convert_duration("--duration", "st")
-    ),
+    **dict.fromkeys(dash(EPOCHS), convert_duration("--duration", "ep")),
+    **dict.fromkeys(dash(STEPS), convert_duration("--duration", "st")),
     "--warmup-epochs": convert_duration("--schedule.warmup", "ep"),
     "--warmup-steps": convert_duration("--schedule.warmup", "st"),
-    **dict.fromkeys(SIZES, ("--image", convert_size)),
-    **dict.fromkeys(("--wd", "--weight-decay"), ("--optimizer.weight-decay", convert_decay)),
-    **dict.fromkeys(("--optimizer", "--opt", "--optim"), ("--optimizer.name", convert_optimizer)),
+    **dict.fromkeys(IMAGE_SIZES, ("--image", convert_size)),
+    **dict.fromkeys(dash(DECAY), ("--optimizer.weight-decay", convert_decay)),
+    **dict.fromkeys(dash(OPTIMIZER), ("--optimizer.name", convert_optimizer)),
     "--blr": ("--optimizer.batch-rule", convert_base_rate),
     "--pretrained": ("--weights", convert_weights),
-    **dict.fromkeys(("--name", "--run-name", "--exp-name", "--experiment"), ("--recipe", convert_run_name)),
+    **dict.fromkeys(dash(RUN_NAME), ("--recipe", convert_run_name)),
     PROJECT: ("--recipe", convert_project),
 }
 """Names, each with an option that the command must have, and the conversion of its values into arguments."""

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from vitreous.cli.aliases import (
     CONVERTED,
+    IMAGE_SIZES,
     INSTEAD,
     PLACES,
     PROJECT,
     RENAMED,
-    SIZES,
     Convert,
     get_value,
     translate_device,
@@ -183,9 +183,9 @@ def convert_option(words: Words, name: str, argument: str, value: str | None, re
     """Translate an alias with its values into the command's own words; raises ConfigError."""
     shown, values = argument, []
     if value is not None:
-        values = split_numbers(value) if name in SIZES else [value]
+        values = split_numbers(value) if name in IMAGE_SIZES else [value]
     else:
-        while rest and not rest[0].startswith("-") and (not values or (name in SIZES and rest[0].isdecimal())):
+        while rest and not rest[0].startswith("-") and (not values or (name in IMAGE_SIZES and rest[0].isdecimal())):
             values.append(rest.pop(0))
         shown = " ".join([argument, *values])
     convert = words.convert(name)
