@@ -100,8 +100,8 @@ def test_a_taken_port_an_unknown_model_and_an_unknown_address_are_one_line_each(
             ),
         ):
             assert main(arguments) == 2, arguments
-            lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("vitreous: ")]
-            assert len(lines) == 1 and words in lines[0], lines
+            lines = capfd.readouterr().err.splitlines()
+            assert len(lines) == 1 and lines[0].startswith("vitreous: ") and words in lines[0], lines
 
 
 def test_in_python_a_model_that_cant_be_loaded_raises(tmp_path):

@@ -23,6 +23,7 @@ from vitreous.runtime.packages import require_packages
 from vitreous.serving.options import ModelSource, ServiceOptions
 from vitreous.serving.sockets import format_url, is_loopback, listen, raise_file_limit
 from vitreous.storage.presence import path_exists
+from vitreous.weights.auto_weights import is_named, refuse_absent
 
 if TYPE_CHECKING:
     import socket
@@ -201,7 +202,7 @@ def wait_until_warm(server: "Server", thread: threading.Thread) -> None:
 
 
 def name_sources(models: Any, how: dict[str, Any]) -> list[ModelSource]:
-    """Return where each model comes from, under its name; raises ConfigError."""
+    """Return where each model comes from, under its name; raises ConfigError, and CheckpointError where nothing lies."""
     if isinstance(models, (str, Path, Predictor)):
         models = [models]
     if isinstance(models, Mapping):
@@ -218,6 +219,8 @@ def name_sources(models: Any, how: dict[str, Any]) -> list[ModelSource]:
             )
         if name in found:
             raise ConfigError(f"two models are called {name!r}; give them names: A={found[name].path} B={model}")
+        if not isinstance(model, Predictor) and not is_named(str(model)):
+            refuse_absent(str(model))
         if isinstance(model, Predictor):
             found[name] = ModelSource(name, model.path, partial(_copy, model), watched=False)
         else:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from vitreous.errors import CheckpointError, DownloadFailed, UserError
 from vitreous.storage.limits import format_bytes, read_json
-from vitreous.storage.presence import path_exists
+from vitreous.storage.presence import explain_absence, explain_url, is_link, path_exists
 from vitreous.weights.hub import Snapshot, fetch, is_repository
 from vitreous.weights.hub_requests import Listener, Unheard, Unreachable
-from vitreous.weights.recommended import AUTO, find_recommended
+from vitreous.weights.recommended import AUTO, find_recommended, suggest_recommended
 
 AUTO_WORD = "auto"
 STARTER = Path(__file__).with_name("starter")
@@ -29,6 +29,16 @@ def is_named(text: str) -> bool:
     if text == AUTO_WORD:
         return True
     return (STARTER_NAME.fullmatch(text) is not None and not path_exists(text)) or is_repository(text)
+
+
+def refuse_absent(path: str) -> None:
+    """Raise CheckpointError for a path at which nothing lies."""
+    if told := explain_url(path):
+        raise CheckpointError(told)
+    if is_link(Path(path)) and not path_exists(Path(path)):
+        raise CheckpointError(explain_absence(Path(path)))
+    if not path_exists(Path(path)):
+        raise CheckpointError(f"no such model folder, run folder or file of weights: {path}{suggest_recommended(path)}")
 
 
 def find_licence(name: str) -> str:

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from vitreous.errors import CheckpointError, ConfigError
+from vitreous.errors import ConfigError
 from vitreous.runtime.collection import pause_collection
-from vitreous.storage.presence import explain_absence, explain_url, is_link, path_exists
 from vitreous.weights.adaptation import Changes, adapt
-from vitreous.weights.auto_weights import is_named, locate_weights
+from vitreous.weights.auto_weights import is_named, locate_weights, refuse_absent
 from vitreous.weights.compatibility import describe
 from vitreous.weights.exported import is_export
 from vitreous.weights.files import has_weights
@@ -14,7 +13,6 @@ from vitreous.weights.foreign import load_foreign
 from vitreous.weights.hub_requests import Listener
 from vitreous.weights.model_folder import ModelFolder, is_model, load_model
 from vitreous.weights.options import LoadOptions, Report, StatedFacts
-from vitreous.weights.recommended import suggest_recommended
 
 
 def open_model(
@@ -40,13 +38,9 @@ def open_model(
 def _open_anything(
     path: str, options: LoadOptions | None, listener: Listener | None
 ) -> tuple[ModelFolder, Report | None]:
-    place = locate_weights(path, listener) if is_named(path) else Path(path)
-    if told := explain_url(path):
-        raise CheckpointError(told)
-    if is_link(place) and not path_exists(place):
-        raise CheckpointError(explain_absence(place))
-    if not path_exists(place):
-        raise CheckpointError(f"no such model folder, run folder or file of weights: {path}{suggest_recommended(path)}")
+    if not (named := is_named(path)):
+        refuse_absent(path)
+    place = locate_weights(path, listener) if named else Path(path)
     if place.is_dir() and (is_model(place) or is_export(place) or _is_run(place) or not has_weights(place)):
         return apply_options(load_model(place), options or LoadOptions(), place)
     return load_foreign(place, options or LoadOptions())
