@@ -187,7 +187,9 @@ MISTAKES = {
     "minutes of nothing": (("train", "digits", "--minutes", "0"), "minutes is 0; it must be above 0"),
     "negative minutes": (("train", "digits", "--minutes", "-3"), "minutes is -3; it must be above 0"),
     "one argument too many": (("train", "digits", "more"), "unknown argument more"),
-    "no argument": (("resume",), "an argument is missing: The run folder"),
+    "no argument": (("resume",), "RUN is missing: the run folder (vitreous resume --help shows"),
+    "no arguments": (("cka", "here"), "OTHER and DATA are missing (vitreous cka --help shows"),
+    "an option that is needed": (("similar", "a.jpg"), "--in is missing: the file that vitreous embed wrote"),
     "no images": (("predict", "run"), "name the images"),
     "image and patch": (
         ("train", "digits", "--model", "S/16", "--image", "30", "32"),

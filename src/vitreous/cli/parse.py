@@ -273,7 +273,7 @@ REWRITES = (
         r"\1 needs \2 values",
     ),
     (r"(--\S+): Could not find valid parse for arguments: \[(.*)\]", r"\1 can't be read: \2"),
-    (r"Missing from vitreous \w+: (?:STR )?(.+?)\.? \(required\)", r"an argument is missing: \1"),
+    (r"Missing from vitreous \w+: (.+)", lambda found: explain_missing(found[1])),
     (r"Unrecognized options: (.+)", r"unknown argument \1"),
     (r"; it must be \{None\}\|\{(.+)\}", r"; it must be \1"),
     (r"; it must be \{None\}\|FLOAT$", "; it must be a number"),
@@ -290,6 +290,25 @@ REWRITES = (
     ),
 )
 """tyro's messages, and our wording of each."""
+
+
+def explain_missing(text: str) -> str:
+    """Say which arguments are missing, and of a single one what it is.
+
+    >>> explain_missing("SRC A file. (required) --out STR The folder to write. (required)")
+    'SRC and --out are missing'
+    >>> explain_missing("--out STR The folder to write. (required)")
+    '--out is missing: the folder to write'
+    """
+    names, words = [], []
+    for one in filter(str.strip, text.split("(required)")):
+        name, _, said = one.strip().partition(" ")
+        names.append(name)
+        words.append(said.partition(" ")[2] if name.startswith("--") else said)  # an option's type comes first
+    if len(names) > 1:
+        return f"{', '.join(names[:-1])} and {names[-1]} are missing"
+    said = words[0].partition(". ")[0].rstrip(".")
+    return f"{names[0]} is missing: {said[:1].lower()}{said[1:]}"
 
 
 def shorten_error(text: str) -> str:

@@ -12,7 +12,7 @@ from vitreous.cli.options.loading import Load
 class Inspect:
     """Describe what a path holds: a model folder, a file of weights, a run folder, a data set or an image."""
 
-    path: Annotated[str, tyro.conf.Positional]
+    path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
     """A folder, a file, `digits`, or a formula such as 'formula:atoms?classes=10'."""
     review: bool = False
     """Look for what may be wrong with labelled images: near-duplicates, likely wrong labels, outliers, images that are too
@@ -32,9 +32,9 @@ class Inspect:
 class Shard:
     """Write a data set as tar shards in WebDataset's layout; the same command goes on where a killed one was."""
 
-    source: Annotated[str, tyro.conf.Positional]
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SRC")]
     """A folder of class folders or of images, a manifest, or packed files."""
-    out: Annotated[str, tyro.conf.Positional]
+    out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """The folder to write, new or begun by the same command."""
     megabytes: float = 256.0
     """Size of the images (MiB) after which a shard is closed."""

@@ -15,7 +15,7 @@ class Export:
     The result is a model like any other: predict, evaluate and inspect accept it, without torch if its runtime needs none.
     """
 
-    model: Annotated[str, tyro.conf.Positional]
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A model folder or a run folder, or anything else that can be loaded."""
     to: Literal["onnx", "openvino", "torch", "aotinductor"] = "onnx"
     """onnx, for ONNX Runtime, TensorRT and others; openvino; torch: torch.export, for programs with torch; aotinductor: compiled for
@@ -46,9 +46,9 @@ class Quantise:
     Layers that hurt are named and kept in float32 until accuracy fits; otherwise nothing is written.
     """
 
-    model: Annotated[str, tyro.conf.Positional]
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A model folder or a run folder, or anything else that can be loaded."""
-    data: Annotated[str, tyro.conf.Positional]
+    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """Labelled images to measure on; the validation split is used if there is one."""
     to: Literal["onnx", "openvino", "torch"] = "onnx"
     """onnx, for ONNX Runtime; openvino (needs nncf); torch: a model folder that also computes with --precision int8 (models with

@@ -18,9 +18,9 @@ VTAB, FINE_TUNE = "vtab", "fine-tune"
 class Evaluate:
     """Measure a model on labelled images: every image exactly once."""
 
-    model: Annotated[str, tyro.conf.Positional]
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A model folder or a run folder, or anything else that can be loaded."""
-    data: Annotated[str | None, tyro.conf.Positional] = None
+    data: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[DATA]")] = None
     """Labelled images; the validation split is used if there is one. By default those of the run, or all images of a
     cross-validation, each measured by the model that has not seen it."""
     split: Literal["train", "validation", "test"] | None = None

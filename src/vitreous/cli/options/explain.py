@@ -15,7 +15,7 @@ class Explain:
     Exit code 0: every image was explained; 1: some could not be read (they are named, and stop nothing).
     """
 
-    model: Annotated[str, tyro.conf.Positional]
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A model folder or a run folder, or anything else that can be loaded."""
     paths: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES")]
     """Files, folders, globs, or - for paths on standard input, one a line, or between NULs as find -print0 writes them."""

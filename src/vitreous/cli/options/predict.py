@@ -15,7 +15,7 @@ class Predict:
     Exit code 0: every image was classified; 1: some could not be read (they are named, and stop nothing).
     """
 
-    model: Annotated[str, tyro.conf.Positional]
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A model folder or a run folder, or anything else that can be loaded."""
     paths: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATHS")]
     """Files, folders, globs, or - for paths on standard input, one a line, or between NULs as find -print0 writes them."""

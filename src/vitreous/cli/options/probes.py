@@ -12,7 +12,7 @@ from vitreous.cli.options.loading import Load, LoadOther
 class Embed:
     """Write a model's features of images as vectors, for search, clustering and other programs: parquet or npz."""
 
-    model: Annotated[str, tyro.conf.Positional]
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A model folder or a run folder."""
     paths: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATHS")]
     """Images: files, folders, globs, or - for paths on standard input; or digits, a formula or a manifest alone."""
@@ -82,11 +82,11 @@ class Similar:
 class Cka:
     """Compare how two models represent the same images, layer by layer: centred kernel alignment (CKA)."""
 
-    model: Annotated[str, tyro.conf.Positional]
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A model folder or a run folder, or anything else that can be loaded."""
-    other: Annotated[str, tyro.conf.Positional]
+    other: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OTHER")]
     """Another model, of any kind and size; or the same one, to compare its layers with each other."""
-    data: Annotated[str, tyro.conf.Positional]
+    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """Labelled images; the validation split is used if there is one. The labels are ignored."""
     load: Annotated[Load, tyro.conf.arg(name="")] = Load()
     load_other: Annotated[LoadOther, tyro.conf.arg(name="")] = field(default_factory=LoadOther)

@@ -10,7 +10,7 @@ import tyro
 class Report:
     """Rewrite the report.html of a run."""
 
-    run: Annotated[str, tyro.conf.Positional]
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The run folder."""
 
 
@@ -21,7 +21,7 @@ class Board:
     Needs FastAPI and uvicorn (pip install 'vitreous[serve]').
     """
 
-    runs: Annotated[str, tyro.conf.Positional] = "runs"
+    runs: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[RUNS]")] = "runs"
     """A folder of run folders, at any depth; links in it are not followed."""
     host: str = "127.0.0.1"
     """Address to listen on; 127.0.0.1: this machine only; 0.0.0.0: everyone who can reach it may look, without a password."""
@@ -33,7 +33,7 @@ class Board:
 class ListRuns:
     """List the runs under a folder with their best evaluation, and the settings in which they differ. It only reads."""
 
-    folder: Annotated[str, tyro.conf.Positional] = "runs"
+    folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[RUNS]")] = "runs"
     """A folder of run folders, at any depth; links in it are not followed."""
     find: str = ""
     """Words that a run's name, recipe, data or state must have."""

@@ -16,7 +16,7 @@ class Sweep:
     train` may be given too, for all runs.
     """
 
-    data: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")] = None
+    data: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[DATA]")] = None
     """What to train on, as for `train`."""
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """A setting and its values, such as optimizer.lr=1e-3,3e-3 or model=S/16,B/16; once for each setting, and every combination

@@ -31,7 +31,7 @@ class Train:
     trainers' names, such as --epochs, --lr, --batch-size and --imgsz, are understood too (docs/recipes.md).
     """
 
-    data: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")] = None
+    data: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[DATA]")] = None
     """A folder of class folders, a CSV or JSONL manifest, `digits` (the default), or images drawn from formulas, such as
     'formula:fractals?classes=1000' (docs/data.md)."""
     config: str | None = None
@@ -74,7 +74,7 @@ class Resume:
     Settings that are not listed here can't change after a run begins.
     """
 
-    run: Annotated[str, tyro.conf.Positional]
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The run folder."""
     optimizer: str | None = None
     """The run's own optimizer, if it is a class of another module than torch's (my.module:Class): its code runs only if it is

@@ -12,9 +12,9 @@ from vitreous.cli.options.loading import Load
 class Convert:
     """Read weights of any known origin and write them in another format; ends with a numeric proof."""
 
-    source: Annotated[str, tyro.conf.Positional]
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SRC")]
     """A model or run folder, a file or folder of weights (safetensors, npz, pth), or owner/name on the Hugging Face Hub."""
-    out: Annotated[str, tyro.conf.Positional]
+    out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """The folder to write, new or empty."""
     to: str = "vitreous"
     """The format: vitreous; of ViTs and hybrids google, timm, huggingface, torchvision; of ResNets bit, timm-bit; of EfficientNets
@@ -26,7 +26,7 @@ class Convert:
 class Models:
     """List the models that can be built, with their sizes, and the origins of weights that can be read."""
 
-    pattern: Annotated[str, tyro.conf.Positional] = "*"
+    pattern: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[PATTERN]")] = "*"
     """Names to list, such as "*/16" or "R50*"."""
     pretrained: bool = False
     """List the recommended pre-trained models instead, with size, licence and published accuracy (docs/pretrained.md)."""
@@ -46,7 +46,7 @@ class Push:
     Needs a token with write access: HF_TOKEN, or `hf auth login`.
     """
 
-    model: Annotated[str, tyro.conf.Positional]
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A run folder or a model folder."""
     repository: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OWNER/NAME")]
     """The repository; created if it doesn't exist."""
