@@ -6,6 +6,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from tests.deploy.conftest import folder_of
@@ -28,7 +29,7 @@ NEAR = {torch.float32: 2e-5, torch.bfloat16: 4e-2}
 
 def images_of(folder, count=3):
     return Normalization(folder.preprocess, folder.preprocess.channels, CPU)(
-        to_channels_first(pixels_of(folder, count))
+        to_channels_first(pixels_of(folder, count, np.random.default_rng(0)))
     )
 
 
@@ -109,7 +110,7 @@ def path(monkeypatch):
 
 
 def batch_of(folder, count):
-    return to_channels_first(pixels_of(folder, count))
+    return to_channels_first(pixels_of(folder, count, np.random.default_rng(0)))
 
 
 def test_a_size_is_recorded_when_it_comes_again(path):

@@ -26,6 +26,7 @@ from vitreous.engines.int8_linear import (
     is_exact,
     round_values,
 )
+from vitreous.engines.int8_product import Int8Product
 from vitreous.engines.packed_blocks import PIXELS, PlainBlock
 from vitreous.engines.packed_linear import Packing
 from vitreous.engines.packed_model import PATCHES, count_packed, folds_pixels, list_layers, pack_model
@@ -97,6 +98,21 @@ def test_a_layer_is_the_product_of_rounded_factors_in_float64(activation, bits, 
         assert torch.equal(found, layer(values.mT.contiguous().mT))
     assert far(Int8Linear(weight, None, ends, activation)(values), ACTIVATIONS[activation](product - bias)) < 1e-6
     assert far(F.linear(values, weight, bias), product) > 1e-3
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("gives", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("biased", [True, False])
+def test_a_layer_in_a_graph_gives_the_same_bits(activation, gives, biased):
+    weight, bias, values = draw_layer()
+    ends = (float(values.min()) * 0.8, float(values.max()))
+    bias, before, residual = bias if biased else None, torch.zeros(3), torch.randn(3, 7, 96, generator=DRAWN) * 20
+    layer = Int8Linear(weight * 1e-6, bias, ends, activation, gives)  # scales that are written with an exponent
+    product = Int8Product(layer, 1)
+    assert torch.equal(product.multiply(values, (before, *product.tensors)), layer(values))
+    layer = Int8Linear(weight, bias, ends)
+    product = Int8Product(layer, 1)
+    assert torch.equal(product.add(values, residual, (before, *product.tensors)), layer.add(values, residual))
 
 
 def test_the_residual_is_added_and_stays():
@@ -234,8 +250,7 @@ def test_pixels_are_exact_and_layers_can_stay_in_float():
     engine, plain, pixels = engine_of(left=names)
     some = np.abs(engine.logits(pixels) - plain).max()
     assert re.match("10 dense layers packed by (mkl|onednn), 3 of them in int8", engine.notes[0])
-    block = engine.fast._twin.blocks[0]
-    assert isinstance(block, PlainBlock)
+    block = next(one for one in engine.fast._twin.modules() if isinstance(one, PlainBlock))
     assert block.qkv(torch.zeros(1, 2, 32)).dtype == torch.float32
     whole = engine_of()[0].logits(pixels)
     assert some < np.abs(whole - plain).max()

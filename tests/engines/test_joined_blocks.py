@@ -26,6 +26,7 @@ from vitreous.weights.model_folder import save_model
 needs_bf16 = pytest.mark.skipif(
     not computes_bf16(torch.device("cpu")), reason="this processor doesn't compute in bfloat16"
 )
+
 GRAPH = "blocks as one graph of oneDNN, images {} at a time"
 JOINED = {
     "plain", "sincos, pre-logits", "grey, MAE", "five channels", "registers (DINOv2)", "attention pooling (SigLIP)",
@@ -183,7 +184,7 @@ def test_a_changed_model_has_another_graph():
 
 def test_a_graph_with_other_outputs_is_not_used(monkeypatch):
     compute = joined_blocks.JoinedBlock.compute
-    monkeypatch.setattr(joined_blocks.JoinedBlock, "compute", lambda block, z: compute(block, z) * 1.01)
+    monkeypatch.setattr(joined_blocks.JoinedBlock, "compute", lambda block, z, held: compute(block, z, held) * 1.01)
     engine = TorchEngine(folder_of(FAMILIES["plain"]), "cpu")
     pixels = pixels_of(engine.folder, 9)
     for _ in range(3):
@@ -274,15 +275,6 @@ def thread_result(function):
     return found[0]
 
 
-def test_a_model_in_int8_is_not_joined():
-    """Not even one whose blocks are all in float: its outputs aren't the model's to 1e-5."""
-    fast = fast_path.FastPath(trained(FAMILIES["plain"]), bf16=False, ranges={"patches.embed": (-3.0, 3.0)})
-    images = torch.randn(9, 3, 32, 48, generator=torch.Generator().manual_seed(1))
-    for _ in range(3):
-        fast.run(lambda model, part: model(part), images)
-    assert fast._joined is None
-
-
 def test_without_graphs_in_torch_blocks_pass_one_by_one(monkeypatch):
     def refuse(*_):
         raise RuntimeError("not in this build\nof torch")
@@ -296,7 +288,7 @@ def test_without_graphs_in_torch_blocks_pass_one_by_one(monkeypatch):
 
 
 def test_wide_models_single_tokens_and_other_layers_are_not_joined(monkeypatch):
-    """Also where the copies of their weights would take too much memory, and in batches of bfloat16 with AMX."""
+    """Also where the copies of their weights would take too much memory, or their attention, and in batches of bfloat16 with AMX."""
     for config in (
         vit(width=joined_blocks.WIDEST + 32, heads=2),
         vit(image=(8, 8), patch=(8, 8), class_token=False, pool="mean"),
@@ -308,6 +300,10 @@ def test_wide_models_single_tokens_and_other_layers_are_not_joined(monkeypatch):
         assert len(twin.blocks) == 2
     twin = pack_model(trained(FAMILIES["plain"]), Packing("mkl", torch.float32, (25,))).model
     assert join_blocks(twin, 25) is None
+    twin = pack_model(trained(FAMILIES["plain"]), ONEDNN).model
+    with monkeypatch.context() as changed:
+        changed.setattr(joined_blocks, "find_room", lambda: twin.config.heads * 25**2 * 4 - 1)
+        assert join_blocks(twin, 25) is None
     monkeypatch.setattr(fast_path, "SHARE", 10**9)
     monkeypatch.setattr(fast_path.FastPath, "_refusal", lambda *_: "")
     engine = TorchEngine(folder_of(FAMILIES["plain"]), "cpu")

@@ -63,6 +63,8 @@ class FastPath:
         self.model, self.dtype, self.preprocess = model, torch.bfloat16 if bf16 else torch.float32, preprocess
         self.ranges = ranges or {}
         self.threads = torch.get_num_threads()
+        self.sealed = False
+        """Whether nobody changes the model from its first pass on."""
         self.notes: tuple[str, ...] = ()
         """How it computes, and which parts stay torch's own, with the reasons."""
         self._state: ModelState | None = None
@@ -108,7 +110,8 @@ class FastPath:
         pool: ThreadPoolExecutor | None,
         batches: int = 1,
     ) -> None:
-        """Make graphs of the sizes of parts that have come often; one that gives other outputs than the model is never used."""
+        """Make graphs of the sizes of parts that have come often; one that gives other outputs than the model is never used; in
+        int8 they may be as far as bfloat16's, or twice as far as block by block."""
         threads = 1 if pool is not None else torch.get_num_threads()
         for images, part in {len(part): part for part in parts}.items():
             come = batches * images * sum(len(one) == images for one in parts)
@@ -123,8 +126,11 @@ class FastPath:
             except RuntimeError as error:
                 self.notes += (f"no graph of oneDNN: {' '.join(str(error).split())[:200]}",)
                 continue
-            far = measure_distance(found, see(self.model, part))
-            if not far <= NEAR[self.dtype]:
+            expected = see(self.model, part)
+            far, near = measure_distance(found, expected), NEAR[self.dtype]
+            if self.ranges:
+                near = max(NEAR[torch.bfloat16], 2 * measure_distance(see(twin, part), expected))
+            if not far <= near:
                 self.notes += (f"no graph of oneDNN: one gives outputs {far:.1e} of the largest away",)
                 continue
             joined.graphs[images, threads] = graph
@@ -133,7 +139,7 @@ class FastPath:
     def _choose(self, see: See, pixels: Tensor) -> tuple[nn.Module | None, JoinedBlocks | None]:
         """Return the twin of the model in its current state, None if it has none, and the twin's graphs; make it first if need be."""
         with self._lock:
-            if self._state is None or self._kind != pixels.dtype or not self._state.is_current(self.model):
+            if self._state is None or self._kind != pixels.dtype or not self._state.is_current(self.model, self.sealed):
                 self._twin, self._joined, self._state = None, None, None
                 state = ModelState(self.model)
                 if state.is_plain:
@@ -166,7 +172,7 @@ class FastPath:
             self._leave(*packed.unpacked_layers)
             return
         self._twin = packed.model
-        if not self.ranges and self._measure_copies(MOST + 2) <= read_memory() // SHARE:
+        if self.ranges or self._measure_copies(MOST + 2) <= read_memory() // SHARE:  # graphs share weights in int8
             self._joined = join_blocks(packed.model, tokens)
         way = f"{self._each} at a time" + (f" on each of {self.threads} threads" if self.threads > 1 else "")
         count, small = count_packed(packed.model), count_packed(packed.model, (Int8Linear,))
@@ -248,11 +254,13 @@ class ModelState:
     def _is_untouched(self) -> bool:
         return not any(any(map(flag, self.flags)) for flag in FLAGS)
 
-    def is_current(self, model: nn.Module) -> bool:
-        """Return whether the model's function is still the same; False for a model that couldn't be packed."""
+    def is_current(self, model: nn.Module, sealed: bool = False) -> bool:
+        """Return whether the model's function is still the same; False for a model that couldn't be packed. `sealed`: nobody has changed it."""
+        return self.is_plain and (sealed or self._is_same(model))
+
+    def _is_same(self, model: nn.Module) -> bool:
         return (
-            self.is_plain
-            and self.image == getattr(model, "image", None)
+            self.image == getattr(model, "image", None)
             and self._is_untouched()
             and list(map(len, self.holders)) == self.sizes
             and all(map(operator.is_, list_held(self.holders), self.held))

@@ -12,58 +12,85 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitreous.engines.int8_linear import Int8Linear
+from vitreous.engines.int8_product import Int8Product
 from vitreous.engines.onednn_graph import FEWEST_ROWS, Pass, compile_graph
-from vitreous.engines.packed_attention import LN2, attend_by_products
-from vitreous.engines.packed_blocks import PlainBlock, needs_module, run_norm
+from vitreous.engines.packed_attention import LN2, attend_by_products, find_room
+from vitreous.engines.packed_blocks import AnyLinear, PlainBlock, needs_module, run_norm
 from vitreous.engines.packed_linear import PackedLinear
 from vitreous.model.attention import NOWHERE, Places
 from vitreous.model.vit import ViT
 from vitreous.runtime.device import has_amx
 
 WORTH = 256
-"""Images of one size after which its graph pays: making it takes 0.2 to 0.5 s, as much as it saves on so many."""
+"""Images of one size after which its graph pays: making it takes 0.2 to 0.5 s, as much as it saves on so many. Of models wider than
+`WIDEST` four times as many, for 0.8 to 1.4 s."""
 WIDEST = 512
-"""Widest model for which that holds: wider ones' products take so long that setting them up doesn't matter."""
+"""Widest model in float for which that holds: wider ones' products take so long that setting them up doesn't matter. In int8, whose
+products aren't part of oneDNN's graphs, it holds for all: threads that compute blocks one by one wait for Python's lock."""
 MOST = 4
 """Most sizes for which a graph is made, each with a copy of the weights in oneDNN's own layout: the first ones that come often."""
 
 Size = tuple[int, int]
 """Images that pass together, and threads that compute them."""
-Affine = tuple[Tensor, Tensor | None]
-"""A weight and a bias."""
+Held = tuple[Tensor, ...]
+"""Tensors that are inputs of the graph: those of all its int8 layers."""
+
+
+class FloatProduct:
+    """A dense layer in float as a part of a graph, which oneDNN fuses with its neighbours."""
+
+    def __init__(self, layer: PackedLinear, dtype: torch.dtype) -> None:
+        self.weight, self.bias, self.gelu = layer.weight.to(dtype), layer.bias, layer.activation == "gelu"
+
+    def multiply(self, values: Float[Tensor, "batch token in"], held: Held) -> Float[Tensor, "batch token out"]:
+        """Return the product, with GELU if it follows."""
+        values = values if values.dtype == self.weight.dtype else values.to(self.weight.dtype)
+        found = F.linear(values, self.weight, self.bias)
+        return F.gelu(found) if self.gelu else found
+
+    def add(
+        self, values: Float[Tensor, "batch token in"], residual: Float[Tensor, "batch token out"], held: Held
+    ) -> Float[Tensor, "batch token out"]:
+        """Return the product plus the residual."""
+        return residual + self.multiply(values, held)
+
+
+Product = FloatProduct | Int8Product
 
 
 @dataclass(frozen=True)
 class JoinedBlock:
-    """A `PlainBlock` in operators that oneDNN's graphs know.
+    """A `PlainBlock` in operators that can be traced, and of which oneDNN's graphs know those that aren't int8.
 
     One that computes the first token alone computes the second one too, since oneDNN's graphs take no single row.
     """
 
     block: PlainBlock
-    query: Affine | None
-    qkv: Affine
-    out: Affine
-    expand: Affine
-    contract: Affine
+    query: Product | None
+    qkv: Product
+    out: Product
+    expand: Product
+    contract: Product
 
-    def compute(self, z: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch token2 dim"]:
+    def compute(self, z: Float[Tensor, "batch token dim"], held: Held) -> Float[Tensor, "batch token2 dim"]:
         """As `Block.forward`."""
         first, second = self.block.norms
         normed = run_norm(z, first)
-        parts = self._cut(F.linear(normed, *self.qkv))
+        parts = self._cut(self.qkv.multiply(normed, held), 2 if self.query else 3)
         if self.query is not None:
             z, normed = z[:, :FEWEST_ROWS].contiguous(), normed[:, :FEWEST_ROWS].contiguous()
-            parts = [*self._cut(F.linear(normed, *self.query)), *parts]
-        attended = attend_by_products(*parts, scale=LN2[z.dtype]).transpose(1, 2).flatten(2)
-        z = z + F.linear(attended, *self.out)
-        z = z + F.linear(F.gelu(F.linear(run_norm(z, second), *self.expand)), *self.contract)
+            parts = [*self._cut(self.query.multiply(normed, held), 1), *parts]
+        attended = attend_by_products(*parts, scale=LN2[parts[0].dtype]).transpose(1, 2).flatten(2)
+        z = self.out.add(attended, z, held)
+        z = self.contract.add(self.expand.multiply(run_norm(z, second), held), z, held)
         return z if self.query is None else z[:, :1]
 
-    def _cut(self, projected: Float[Tensor, "batch token width"]) -> list[Float[Tensor, "batch head token head_dim"]]:
-        """Return each part's heads."""
-        heads, width = self.block.heads, self.out[0].shape[1]
-        cut = projected.view(*projected.shape[:2], -1, heads, width // heads)
+    def _cut(
+        self, projected: Float[Tensor, "batch token width"], count: int
+    ) -> list[Float[Tensor, "batch head token head_dim"]]:
+        """Return the heads of so many parts: q, k and v."""
+        cut = projected.view(*projected.shape[:2], count, self.block.heads, -1)
         return list(cut.permute(2, 0, 3, 1, 4).unbind(0))
 
 
@@ -78,10 +105,12 @@ class JoinedBlocks(nn.Module):
     def __init__(self, blocks: Sequence[PlainBlock], tokens: int) -> None:
         super().__init__()
         self.blocks, self.tokens, self.dtype = nn.ModuleList(blocks), tokens, blocks[0].dtype
+        self.width, self.attends = blocks[0].width, blocks[0].attends
         self.graphs: dict[Size, Pass] = {}
         self._seen: Counter[Size] = Counter()
         self._tried: set[Size] = set()
         self._joined: list[JoinedBlock] = []
+        self._held: Held = ()
         self._lock, self._trial = threading.Lock(), threading.local()
 
     def forward(
@@ -104,10 +133,10 @@ class JoinedBlocks(nn.Module):
         with self._lock:
             if size in self._tried or len(self._tried) >= MOST:
                 return False
-            if size[0] > 1 and self.dtype == torch.bfloat16 and has_amx():
+            if size[0] > 1 and self.attends == torch.bfloat16 and has_amx():
                 return False
             self._seen[size] += images
-            if self._seen[size] < WORTH:
+            if self._seen[size] < (WORTH if self.width <= WIDEST else 4 * WORTH):
                 return False
             self._tried.add(size)
             return True
@@ -115,29 +144,32 @@ class JoinedBlocks(nn.Module):
     def try_graph(self, images: int, compute: Callable[[], Tensor]) -> tuple[Pass, Tensor]:
         """Make the graph for so many images and the threads that compute now, and return it with what a pass through it gives:
         until it is put into `graphs`, only this pass takes it. Raises RuntimeError if torch has none."""
-        if not self._joined:
-            self._joined = [join_block(cast("PlainBlock", block)) for block in self.blocks]
-        shape = (images, self.tokens, self._joined[0].qkv[0].shape[1])
-        self._trial.graph = compile_graph(self._compute, [shape], self.dtype)
+        with self._lock:
+            self._joined += [self._join(cast("PlainBlock", block)) for block in self.blocks[len(self._joined) :]]
+        self._trial.graph = compile_graph(self._compute, [(images, self.tokens, self.width)], self.dtype, self._held)
         try:
             return self._trial.graph, compute()
         finally:
             del self._trial.graph
 
-    def _compute(self, z: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch token2 dim"]:
+    def _compute(self, z: Float[Tensor, "batch token dim"], *held: Tensor) -> Float[Tensor, "batch token2 dim"]:
         for block in self._joined:
-            z = block.compute(z)
+            z = block.compute(z, held)
         return z
 
+    def _join(self, block: PlainBlock) -> JoinedBlock:
+        layers = (block.query, block.qkv, block.out, block.mlp.expand, block.contract)
+        return JoinedBlock(
+            block, *(layer if layer is None else self._take(cast("AnyLinear", layer), block.dtype) for layer in layers)
+        )
 
-def join_block(block: PlainBlock) -> JoinedBlock:
-    """Return a block's factors in its precision."""
-    layers = (block.query, block.qkv, block.out, block.mlp.expand, block.contract)
-    factors = [
-        None if layer is None else (layer.weight.to(block.dtype), layer.bias)
-        for layer in cast("tuple[PackedLinear | None, ...]", layers)
-    ]
-    return JoinedBlock(block, *factors)
+    def _take(self, layer: AnyLinear, dtype: torch.dtype) -> Product:
+        """Return a layer as a part of the graph, whose input its tensors become in int8."""
+        if isinstance(layer, PackedLinear):
+            return FloatProduct(layer, dtype)
+        product = Int8Product(layer, len(self._held))
+        self._held += product.tensors
+        return product
 
 
 def join_blocks(twin: nn.Module, tokens: int) -> JoinedBlocks | None:
@@ -147,25 +179,36 @@ def join_blocks(twin: nn.Module, tokens: int) -> JoinedBlocks | None:
         twin: its blocks are replaced.
         tokens: of an image.
     """
-    if not isinstance(twin, ViT) or twin.config.width > WIDEST or tokens < FEWEST_ROWS:
+    if not isinstance(twin, ViT) or tokens < FEWEST_ROWS:
         return None
     if twin.config.pool_layers > 1 or twin.config.position_placement != "input":
         return None
     blocks = [block for block in twin.blocks if can_join(block)]
-    if not blocks or len(blocks) < len(twin.blocks):
+    if (
+        not blocks
+        or len(blocks) < len(twin.blocks)
+        or blocks[0].heads * tokens**2 * blocks[0].attends.itemsize > find_room()
+    ):
+        return None
+    if twin.config.width > WIDEST and not all(is_int8(block) for block in blocks):
         return None
     joined = JoinedBlocks(blocks, tokens)
     twin.blocks = nn.ModuleList([joined])
     return joined
 
 
+def is_int8(block: PlainBlock) -> bool:
+    """Return whether a graph holds no weight of a block."""
+    return not any(isinstance(layer, PackedLinear) for layer in block.modules())
+
+
 def can_join(block: nn.Module) -> TypeGuard[PlainBlock]:
     """Return whether a block is one of those whose operators oneDNN's graphs know."""
     if not isinstance(block, PlainBlock) or needs_module(block):
         return False
-    layers = (block.qkv, block.out, block.mlp.expand, block.contract)
-    if not all(isinstance(layer, PackedLinear) and layer.packing.library == "onednn" for layer in layers):
+    layers = cast("tuple[AnyLinear, ...]", (block.qkv, block.out, block.mlp.expand, block.contract))
+    if not all(isinstance(layer, Int8Linear) or layer.packing.library == "onednn" for layer in layers):
         return False
-    # they take GELU's tanh form for GELU itself
-    norms = all(isinstance(norm, tuple) for norm in block.norms)
-    return norms and cast("PackedLinear", block.mlp.expand).activation == "gelu"
+    # oneDNN's graphs take GELU's tanh form for GELU itself
+    expand, norms = block.mlp.expand, all(isinstance(norm, tuple) for norm in block.norms)
+    return norms and (isinstance(expand, Int8Linear) or expand.activation == "gelu")

@@ -21,17 +21,20 @@ COMPILING = threading.Lock()
 Pass = Callable[..., Tensor]
 
 
-def compile_graph(function: Pass, shapes: Sequence[tuple[int, ...]], dtype: torch.dtype) -> Pass:
+def compile_graph(
+    function: Pass, shapes: Sequence[tuple[int, ...]], dtype: torch.dtype, held: Sequence[Tensor] = ()
+) -> Pass:
     """Return a function as a graph, for contiguous inputs of these shapes and this type, and for as many threads as compute now.
 
-    The graph is to be called with autocast off. Tensors that the function reads are part of it, and live as long.
+    The graph is to be called with autocast off. Tensors that the function reads are part of it, and live as long; `held` are those that
+    can't be: the function gets them behind its inputs, and whoever calls the graph needn't give them.
 
     Raises:
         RuntimeError: this build of torch has no such graphs, or oneDNN takes no part of the function.
     """
     with COMPILING, torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
         generator = torch.Generator().manual_seed(0)  # the program's own draws stay as they are
-        examples = tuple(torch.rand(shape, generator=generator).to(dtype) for shape in shapes)
+        examples = (*(torch.rand(shape, generator=generator).to(dtype) for shape in shapes), *held)
         before = torch.jit.onednn_fusion_enabled()
         torch.jit.enable_onednn_fusion(True)
         try:
@@ -46,4 +49,4 @@ def compile_graph(function: Pass, shapes: Sequence[tuple[int, ...]], dtype: torc
             torch.jit.enable_onednn_fusion(before)
     if FUSED not in executed:
         raise RuntimeError("oneDNN takes no part of it")
-    return compiled
+    return (lambda *inputs: compiled(*inputs, *held)) if held else compiled

@@ -128,7 +128,7 @@ class PlainBlock(nn.Module):
         assert block.mlp_norm is not None
         name = f"{name}.attention.qkv"
         self.dtype, self.attends = get_rest(packing).dtype, get_attending_type(name, packing)
-        self.heads, self.first = block.attention.heads, first
+        self.width, self.heads, self.first = qkv.shape[1], block.attention.heads, first
         self.norms = (keep_norm(block.attention_norm, self.dtype), keep_norm(block.mlp_norm, self.dtype))
         self.out, self.contract = cast("AnyLinear", block.attention.out), cast("AnyLinear", block.mlp.contract)
         self.mlp = block.mlp
