@@ -35,7 +35,18 @@ from typing import Any
 import openvino
 import torch
 from limits import CPU, Clock, measure_int8, measure_products
-from speed import INFERENCE, PRECISIONS, TRAINING, Cell, folder_of, forward, inference_runs, interleaved, training_runs
+from speed import (
+    INFERENCE,
+    PRECISIONS,
+    TRAINING,
+    Cell,
+    folder_of,
+    forward,
+    inference_runs,
+    interleaved,
+    open_engine,
+    training_runs,
+)
 from tables import BASELINE, show
 from timm_peer import let_torchvision_load, timm_model
 
@@ -47,7 +58,6 @@ from vitreous.deploy.int8_openvino import OpenVinoInt8
 from vitreous.deploy.int8_torch import TorchInt8
 from vitreous.engines.exported_folder import ExportedFolder, load_export
 from vitreous.engines.selection import choose_engine
-from vitreous.engines.torch_engine import TorchEngine
 from vitreous.runtime.device import has_fast_bf16
 from vitreous.runtime.processor import read_cpu_model
 from vitreous.runtime.signal_stack import keep_signal_stack
@@ -223,7 +233,7 @@ def race_int8(cell: Cell, rounds: int, clock: Clock, models: Path | None) -> dic
         if not rounds:
             return {}
         runs: dict[str, Callable[[], Any]] = {BASELINE: forward(timm_model(cell.model).eval(), images)}
-        runs["vitreous int8"] = partial(TorchEngine(small, "cpu", "int8").logits, pixels)
+        runs["vitreous int8"] = partial(open_engine(small, CPU, "int8").logits, pixels)
         for hint in ("LATENCY", "THROUGHPUT"):
             for rest in ("fp32", *["bf16"] * has_fast_bf16(CPU)):
                 runs[f"openvino int8 and {rest}, {hint.lower()}"] = run_openvino(

@@ -159,18 +159,24 @@ def inference_runs(
     images = torch.randn(cell.batch, cell.model.channels, *cell.model.image, device=device)
     pixels = torch.randint(256, (cell.batch, *cell.model.image, cell.model.channels), dtype=torch.uint8).numpy()
     runs: dict[str, Callable[[], Any]] = {}
-    joined_blocks.WORTH = 1  # as after many images
     for precision, dtype in PRECISIONS.items():
         if precision == "fp32" or has_fast_bf16(device):
             runs[f"timm {precision}"] = forward(timm_model(cell.model).eval().to(device, dtype), images.to(dtype))
-            engine = TorchEngine(folder, str(device), precision)
-            engine.waiting = engine.waiting and 0  # as after a few images
-            runs[f"vitreous {precision}"] = partial(engine.logits, pixels)
+            runs[f"vitreous {precision}"] = partial(open_engine(folder, device, precision).logits, pixels)
     for name in () if exported is None else ("onnxruntime", "openvino"):
         runs[f"{name} fp32"] = partial(choose_engine(exported, name).logits, pixels)
     if exported is not None and has_fast_bf16(device):
         runs["openvino bf16"] = partial(choose_engine(exported, "openvino", precision="bf16").logits, pixels)
     return runs
+
+
+def open_engine(folder: ModelFolder, device: torch.device, precision: str) -> TorchEngine:
+    """Return a model's engine as it is after many images, in a program that changes the model no more, as the peers' compiled ones can't be."""
+    joined_blocks.WORTH = 1
+    engine = TorchEngine(folder, str(device), precision)
+    engine.waiting = engine.waiting and 0
+    engine.seal()
+    return engine
 
 
 def folder_of(config: ViTConfig) -> ModelFolder:

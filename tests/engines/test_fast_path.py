@@ -10,8 +10,10 @@ from tests.deploy.conftest import folder_of, trained
 from tests.deploy.test_families import FAMILIES
 from torch.nn import functional as F
 
+import vitreous
+from vitreous.api.serving import name_sources
 from vitreous.engines import fast_path, packed_linear
-from vitreous.engines.fast_path import FastPath, measure_activations, open_pool
+from vitreous.engines.fast_path import FastPath, ModelState, measure_activations, open_pool
 from vitreous.engines.packed_linear import PackedLinear, Packing
 from vitreous.engines.packed_model import count_packed, pack_model
 from vitreous.engines.torch_engine import TorchEngine
@@ -20,6 +22,7 @@ from vitreous.model.resnet_config import ResNetConfig
 from vitreous.model.token_merging import Merging
 from vitreous.runtime.device import computes_bf16
 from vitreous.runtime.memory import read_memory
+from vitreous.weights.model_folder import save_model
 
 if TYPE_CHECKING:
     from vitreous.engines.packed_blocks import PlainBlock
@@ -42,9 +45,9 @@ def far(found, expected):
     return float((found.double() - expected.double()).abs().max() / expected.abs().max())
 
 
-def pixels_of(folder, count):
+def pixels_of(folder, count, drawn=PIXELS):
     channels, kept = folder.preprocess.channels, folder.preprocess.keeps_channels
-    pixels = PIXELS.integers(0, 256, (count, *folder.preprocess.size, channels), dtype=np.uint8)
+    pixels = drawn.integers(0, 256, (count, *folder.preprocess.size, channels), dtype=np.uint8)
     return pixels.astype(np.float32) if kept else pixels
 
 
@@ -254,3 +257,34 @@ def test_threads_of_the_pool_compute_alone_and_the_callers_keep_theirs():
         pool.shutdown()
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_sealed_model_is_not_looked_at_any_more(monkeypatch):
+    folder = folder_of(FAMILIES["plain"])
+    predictor, pixels = vitreous.Predictor(folder, "cpu"), pixels_of(folder, 9)
+    expected = predictor.engine.logits(pixels)
+    predictor.seal()
+    monkeypatch.setattr(ModelState, "_is_same", None)
+    assert np.array_equal(predictor.engine.logits(pixels), expected)
+    again = vitreous.Predictor(folder, "cpu")
+    again.seal()  # before its first pass
+    assert all(np.array_equal(again.engine.logits(pixels), expected) for _ in range(2))
+
+
+def test_a_model_that_was_sealed_with_a_hook_is_packed_once_the_hook_is_gone():
+    folder = folder_of(FAMILIES["plain"])
+    engine, pixels = TorchEngine(folder, "cpu"), pixels_of(folder, 9)
+    engine.seal()
+    hook = folder.model.blocks[0].register_forward_hook(lambda *_: None)
+    engine.logits(pixels)
+    assert "hooks" in engine.notes[0]
+    hook.remove()
+    engine.logits(pixels)
+    assert "dense layers packed by" in engine.notes[0]
+
+
+def test_a_service_seals_what_it_loads_and_not_its_callers_model(tmp_path):
+    save_model(tmp_path / "model", folder_of(FAMILIES["plain"]))
+    given = vitreous.load(tmp_path / "model", device="cpu")
+    sources = name_sources({"own": tmp_path / "model", "given": given}, {"device": "cpu"})
+    assert [one.open().engine.sealed for one in sources] == [True, False]

@@ -224,7 +224,7 @@ def name_sources(models: Any, how: dict[str, Any]) -> list[ModelSource]:
         if isinstance(model, Predictor):
             found[name] = ModelSource(name, model.path, partial(_copy, model), watched=False)
         else:
-            found[name] = ModelSource(name, str(model), partial(load, str(model), progress=False, **how))
+            found[name] = ModelSource(name, str(model), partial(open_sealed, str(model), how))
     return list(found.values())
 
 
@@ -233,6 +233,13 @@ def split_name(model: Any) -> tuple[str, Any]:
     if isinstance(model, str) and not path_exists(Path(model)) and (match := NAMED.fullmatch(model)):
         return match[1], match[2]
     return name_model(str(getattr(model, "path", model))), model
+
+
+def open_sealed(path: str, how: dict[str, Any]) -> Predictor:
+    """Load a model that nobody but the service has."""
+    found = load(path, progress=False, **how)
+    found.seal()
+    return found
 
 
 def _copy(model: Predictor) -> Predictor:

@@ -55,6 +55,8 @@ class GpuPath:
     ) -> None:
         self.model, self.normalize, self.device = model, normalize, normalize.scale.device
         self.dtype, self.compiles, self.int8 = torch.bfloat16 if bf16 else torch.float32, compiles, int8
+        self.sealed = False
+        """Whether nobody changes the model from its first pass on."""
         self.notes: tuple[str, ...] = ()
         """How it computes, with the reason if it isn't this way."""
         self._state: ModelState | None = None
@@ -76,7 +78,7 @@ class GpuPath:
             return own(pixels)
         # recorded passes and the compiler can't read tensors of inference mode
         with self._lock, torch.inference_mode(False), torch.no_grad():
-            if self._state is None or not self._state.is_current(self.model):
+            if self._state is None or not self._state.is_current(self.model, self.sealed):
                 self._prepare(what, pixels, own)
             if self._twin is None:
                 return own(pixels)

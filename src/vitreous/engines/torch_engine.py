@@ -65,6 +65,8 @@ class TorchEngine:
         """Of the inputs of the layers that multiply int8; empty: none does."""
         self.folder, self.model = folder, folder.computing.to(self.device).eval()
         self.normalize = Normalization(folder.preprocess, folder.preprocess.channels, self.device)
+        self.sealed = False
+        """Whether nobody changes the model any more."""
         self.fast: FastPath | None = None
         """The fast path, made once enough images have come to pay for it."""
         self.waiting = WORTH if packed and self.device.type == "cpu" and not folder.merge else None
@@ -77,6 +79,13 @@ class TorchEngine:
         """The fast path on an NVIDIA GPU."""
         if self.device.type == "cuda" and (self.ranges or packed) and not folder.merge:
             self.gpu = GpuPath(self.model, self.normalize, bf16=self.bf16, compiles=compile, int8=tuple(self.ranges))
+
+    def seal(self) -> None:
+        """Compute from here on without looking first whether the model has changed."""
+        self.sealed = True
+        for path in (self.fast, self.gpu):
+            if path is not None:
+                path.sealed = True
 
     @property
     def precision(self) -> str:
@@ -118,11 +127,9 @@ class TorchEngine:
             return self.gpu.run(what, pixels, lambda part: see(self.model, part))
         if self.fast is None and self.waiting is not None:
             self.waiting -= len(pixels)
-            self.fast = (
-                FastPath(self.model, bf16=self.bf16, preprocess=self.folder.preprocess, ranges=self.ranges)
-                if self.waiting <= 0
-                else None
-            )
+            if self.waiting <= 0:
+                self.fast = FastPath(self.model, bf16=self.bf16, preprocess=self.folder.preprocess, ranges=self.ranges)
+                self.fast.sealed = self.sealed
         return see(self.model, pixels) if self.fast is None else self.fast.run(see, pixels)
 
     def count(self, pixels: Pixels[np.ndarray, "batch row col channel"], batches: int) -> None:
