@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from tests.deploy.conftest import folder_of
 from tests.deploy.test_families import FAMILIES, vit
 from tests.deploy.test_families import Block as BlockConfig
@@ -87,6 +88,15 @@ def test_wide_models_in_int8_have_a_graph_after_four_times_as_many_images():
     engine, _ = engine_of(config, ["qkv"])
     engine.logits(pixels)
     assert engine.fast._joined is None
+
+
+def test_without_functions_from_text_blocks_pass_one_by_one(monkeypatch):
+    monkeypatch.delattr(torch._C, "parse_ir")
+    engine, pixels = engine_of(FAMILIES["plain"])
+    expected = engine.logits(pixels)
+    for _ in range(3):
+        assert np.array_equal(engine.logits(pixels), expected)
+    assert engine.notes[-1].startswith("no graph of oneDNN: this build of torch has no functions from text")
 
 
 def test_several_callers_share_a_graph_in_int8():

@@ -43,7 +43,8 @@ class Int8Product:
 
 
 def build_product(layer: Int8Linear, residual: bool) -> Callable[..., Tensor]:
-    """Return an int8 layer's product as a function of uint8 inputs, of what is added to it if anything is, and of the layer's tensors."""
+    """Return an int8 layer's product as a function of uint8 inputs, of what is added to it if anything is, and of the layer's tensors;
+    raises RuntimeError if torch has no such functions."""
     scale, gives_zero, gives = layer.results
     kind, _, algorithm = layer.activation
     other = ["%residual"] if residual else []
@@ -83,4 +84,8 @@ def build_product(layer: Int8Linear, residual: bool) -> Callable[..., Tensor]:
             "  return (%found)",
         ]
     )
-    return torch._C._create_function_from_graph("product", torch._C.parse_ir(text))
+    try:
+        product: Callable[..., Tensor] = torch._C._create_function_from_graph("product", torch._C.parse_ir(text))
+    except AttributeError as error:
+        raise RuntimeError(f"this build of torch has no functions from text ({error})") from error
+    return product
