@@ -2,9 +2,12 @@
 
 import errno
 import sys
+import tracemalloc
 from pathlib import Path
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 from tests.support.packs import overwrite, table
 from tests.support.pictures import encoded, picture
 
@@ -45,6 +48,32 @@ def test_names_of_classes_are_composed_and_checked(tmp_path: Path) -> None:
     assert open_source(str(table(tmp_path / "b.parquet", ["cafe\u0301", "caf\u00e9"]))).classes == ("caf\u00e9",)
     with pytest.raises(DataError, match=r"b\.parquet/0-0 holds '\\x1b\[31m'; it must hold the number or the name"):
         open_source(str(table(tmp_path / "b.parquet", ["\x1b[31m", "dog"])))
+
+
+@pytest.mark.parametrize("text", ["string", "large_string"])
+def test_a_long_name_in_all_rows_is_read_once(text: str, tmp_path: Path) -> None:
+    """A column of one name holds it once, so a small file can say terabytes."""
+    path, rows = tmp_path / "t.parquet", 100_000
+    label = pyarrow.array(["x" * 1_000_000] * 10, getattr(pyarrow, text)()).dictionary_encode().dictionary
+    labels = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * rows, pyarrow.int32()), label)
+    columns = {"image": pyarrow.array([b"x"] * rows), "label": labels}
+    parquet.write_table(pyarrow.table(columns), path, store_schema=False, compression="zstd")
+    assert path.stat().st_size < 10**6
+    tracemalloc.start()
+    with pytest.raises(DataError, match="has a class's name of 1,000,000 bytes; at most 1,000 characters are allowed"):
+        open_source(str(path))
+    assert tracemalloc.get_traced_memory()[1] + pyarrow.default_memory_pool().max_memory() < 300e6
+    tracemalloc.stop()
+
+
+def test_names_of_many_rows_and_of_none(tmp_path: Path) -> None:
+    names = ["猫" * 1_000, "dog", None, "dog"]
+    path = table(tmp_path / "t.parquet", [], image=[b"x"] * 40, label=[names[place % 4] for place in range(40)])
+    with pytest.raises(DataError, match=r"t\.parquet/0-2: label is None"):
+        open_source(str(path))
+    found = parquet_files.open_table(table(path, [], rows=7, image=[b"x"] * 40, label=["b", "a"] * 20), "t")
+    assert found.labels == ["b", "a"] * 20
+    assert len({id(one) for one in found.labels}) <= 2 * 6
 
 
 def test_more_rows_than_a_file_has_bytes_for_get_no_names(tmp_path: Path) -> None:

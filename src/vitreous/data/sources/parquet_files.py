@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from vitreous.data.sources.packs import Contents, LocalFile, PackFile, check_class, check_count, check_length
+from vitreous.data.sources.packs import MOST_NAME, Contents, LocalFile, PackFile, check_class, check_count, check_length
 from vitreous.errors import ConfigError, DataError, ImageError, may_pass
 from vitreous.storage.atomic import FULL
 from vitreous.storage.cache import cache_limit, keep_file
@@ -28,6 +28,8 @@ IMAGES = ("image", "img", "images", "picture", "photo")
 LABELS = ("label", "labels", "fine_label", "class", "target", "category")
 MOST_GROUP_BYTES = 2**30
 """Bytes of a row group that is read at once."""
+UTF8 = 4
+"""Most bytes of a character."""
 OPEN = 64
 """Most unpacked files that a process keeps open."""
 PLACE = struct.Struct("<qq")
@@ -178,14 +180,17 @@ def take_bytes(value: Any) -> bytes | None:
 
 
 @contextmanager
-def open_parquet(file: PackFile) -> Iterator[Any]:
-    """Open a parquet file; raises ConfigError without pyarrow, ImageError if the file has changed, also while it is read."""
+def open_parquet(file: PackFile, shared: Sequence[str] = ()) -> Iterator[Any]:
+    """Open a parquet file; raises ConfigError without pyarrow, ImageError if the file has changed, also while it is read.
+
+    `shared`: columns of text whose equal values are read once.
+    """
     check_parquet("unpack the images into class folders")
     import pyarrow.parquet as parquet
 
     with file.path.open("rb") as stream:
         file.check(stream.fileno())
-        with parquet.ParquetFile(stream, buffer_size=2**20, pre_buffer=False) as table:
+        with parquet.ParquetFile(stream, read_dictionary=[*shared], buffer_size=2**20, pre_buffer=False) as table:
             yield table
         file.check(stream.fileno())
 
@@ -236,7 +241,7 @@ def open_table_file(file: PackFile, name: str) -> Contents:
         if image is None:
             raise DataError(f"{name} has the columns {', '.join(columns)}; expected image and label")
         label = choose_column([one for one in columns if one != image], features, "ClassLabel", LABELS)
-        expected, rows, ends, names, values = 0, 0, [], [], []
+        expected, rows, ends, names = 0, 0, [], []
         classes = (features.get(label) or {}).get("names") if label else None
         for group in range(table.num_row_groups):
             about = table.metadata.row_group(group)
@@ -245,12 +250,34 @@ def open_table_file(file: PackFile, name: str) -> Contents:
             check_count(rows, file.size, name)
             ends.append(rows)
             names += [f"{name}/{group}-{row}" for row in range(about.num_rows)]
-            if label is not None:
-                values += table.read_row_group(group, columns=[label]).column(0).to_pylist()
+        values = [] if label is None else read_labels(file, table.schema_arrow.field(label).type, label, name)
         unlabelled = label is None or (len(values) > 0 and lacks_labels(values))
         labels = None if unlabelled else list(map(name_class, values, repeat(classes), names))
     pack = ParquetPack(file, image, tuple(ends), expected)
     return Contents(pack, names, labels, (0,) * rows, file.changed)
+
+
+def read_labels(file: PackFile, kind: Any, column: str, name: str) -> list[Any]:
+    """Return each row's label, of this type; raises DataError for names that are longer than a class's, before each row gets one."""
+    import pyarrow
+    from pyarrow.compute import binary_length, max
+
+    text = pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)
+    values: list[Any] = []
+    with open_parquet(file, (column,) if text else ()) as table:
+        for group in range(table.num_row_groups):
+            for part in table.read_row_group(group, columns=[column]).column(0).chunks:
+                if not pyarrow.types.is_dictionary(part.type):
+                    values += part.to_pylist()
+                    continue
+                longest = max(binary_length(part.dictionary)).as_py() or 0
+                if longest > UTF8 * MOST_NAME:
+                    raise DataError(
+                        f"{name} has a class's name of {longest:,} bytes; at most {MOST_NAME:,} characters are allowed"
+                    )
+                words = [*part.dictionary.to_pylist(), None]
+                values += [words[-1 if place is None else place] for place in part.indices.to_pylist()]
+    return values
 
 
 def read_features(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
