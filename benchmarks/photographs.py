@@ -10,7 +10,7 @@ The files are made of the photographs below PHOTOGRAPHS, cut to 4:3 and scaled, 
 they cost what large ones cost, but have less detail.
 
 Peers: a script with timm and a DataLoader of two workers, and transformers' pipeline, in float32, with the same weights and the
-same transform (resized to 224x224, bicubic); bfloat16 too where the processor has it. Interleaved; every ratio is the median over
+same transform (resized to 224x224, bicubic); bfloat16 too where the processor has it. vitreous also in int8, calibrated on some of the photographs. Interleaved; every ratio is the median over
 the rounds of timm's time in float32 / own time, so above 1 is faster. Limits of the same run: JPEGs decoded and nothing else
 (libjpeg-turbo, a thread for each core), and the model's products at the speed of the fastest product of large matrices.
 """
@@ -38,6 +38,8 @@ from PIL import Image, ImageOps
 import vitreous
 from vitreous.api.quantisation import gather_named
 from vitreous.deploy.int8_torch import TorchInt8
+from vitreous.engines.int8_linear import check_int8
+from vitreous.errors import ConfigError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.images.decode import decode
 from vitreous.model.count import count_flops
@@ -163,13 +165,22 @@ def list_contenders(cell: Cell, models: Path, images: Path, out: Path, bf16: boo
     found |= {"timm fp32, draft": [*timm, str(out / "timm fp32, draft.csv"), "draft", "fp32"]} if large else {}
     hub = [python, "-c", TRANSFORMERS, str(HERE), str(models / "huggingface"), str(images)]
     found["transformers fp32"] = [*hub, str(out / "transformers fp32.csv")]
-    for precision in ("fp32", *["bf16"] * bf16, "int8"):
+    for precision in ("fp32", *["bf16"] * bf16, *["int8"] * computes_int8()):
         for name, more in {"": (), **({", reduced": ("--decode", "reduced")} if large else {})}.items():
             said = f"vitreous {precision}{name}"
             found[said] = predict(said, precision, *more)
     return found | (
         {"timm bf16": [*timm, str(out / "timm bf16.csv"), "draft" if large else "whole", "bf16"]} if bf16 else {}
     )
+
+
+def computes_int8() -> bool:
+    """Return whether the torch engine computes in int8 on this processor."""
+    try:
+        check_int8()
+    except ConfigError:
+        return False
+    return True
 
 
 def run(command: list[str], out: Path) -> float:

@@ -171,8 +171,8 @@ def inference_runs(
 
 
 def open_engine(folder: ModelFolder, device: torch.device, precision: str) -> TorchEngine:
-    """Return a model's engine as it is after many images, in a program that changes the model no more, as the peers' compiled ones can't be."""
-    joined_blocks.WORTH = 1
+    """Return a model's engine as it is after many images, sealed, since the peers' compiled models can't be changed either."""
+    joined_blocks.WORTH = 0
     engine = TorchEngine(folder, str(device), precision)
     engine.waiting = engine.waiting and 0
     engine.seal()

@@ -1,6 +1,7 @@
 """The fast path on a CPU: the model's own outputs from packed layers, whatever the model is made of and whatever changes in it."""
 
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -15,7 +16,7 @@ from vitreous.api.serving import name_sources
 from vitreous.engines import fast_path, packed_linear
 from vitreous.engines.fast_path import FastPath, ModelState, measure_activations, open_pool
 from vitreous.engines.packed_linear import PackedLinear, Packing
-from vitreous.engines.packed_model import count_packed, pack_model
+from vitreous.engines.packed_model import count_packed, list_layers, pack_model
 from vitreous.engines.torch_engine import TorchEngine
 from vitreous.model.lora import add_lora
 from vitreous.model.resnet_config import ResNetConfig
@@ -269,6 +270,37 @@ def test_a_sealed_model_is_not_looked_at_any_more(monkeypatch):
     again = vitreous.Predictor(folder, "cpu")
     again.seal()  # before its first pass
     assert all(np.array_equal(again.engine.logits(pixels), expected) for _ in range(2))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_sealing_takes_the_model_as_it_is_by_then(precision):
+    folder = folder_of(FAMILIES["plain"])
+    ranges = dict.fromkeys(list_layers(folder.model), (-8.0, 8.0))
+    folder, pixels = replace(folder, ranges=ranges), pixels_of(folder, 9)
+    engine = TorchEngine(folder, "cpu", precision)
+    before = engine.logits(pixels)
+    with torch.no_grad():
+        folder.model.blocks[0].mlp.contract.weight.mul_(3)
+    engine.seal()
+    found = engine.logits(pixels)
+    assert np.array_equal(found, TorchEngine(folder, "cpu", precision).logits(pixels))
+    assert not close(found, before)
+
+
+def test_a_single_image_doesnt_cut_later_batches_into_single_images(monkeypatch):
+    """By MKL a batch is cut as the first one was, since its layout is for one number of tokens, unless that says nothing."""
+    folder, seen = folder_of(FAMILIES["plain"]), []
+    for library, first, expected in (("onednn", 8, 24), ("onednn", 1, 24), ("mkl", 8, 8), ("mkl", 1, 24)):
+        if library == "mkl" and not torch.backends.mkl.is_available():
+            continue
+        monkeypatch.setattr(fast_path, "choose_packing", lambda dtype, rows, name=library: Packing(name, dtype, rows))
+        fast, pixels = FastPath(folder.model, bf16=False), torch.randn(24, 3, 32, 48)
+        fast.threads = 1
+        for batch in (pixels[:first], pixels):
+            seen.clear()
+            with torch.inference_mode():
+                fast.run(lambda model, part: seen.append(len(part)) or model(part), batch)
+        assert max(seen) == expected, (library, first)
 
 
 def test_a_model_that_was_sealed_with_a_hook_is_packed_once_the_hook_is_gone():

@@ -109,6 +109,22 @@ def path(monkeypatch):
     return found, folder, own, recorded
 
 
+def test_sealing_takes_the_model_as_it_is_by_then():
+    folder = folder_of(FAMILIES["plain"])
+    normalize = Normalization(folder.preprocess, folder.preprocess.channels, CPU)
+    path, batch = GpuPath(folder.model, normalize, bf16=False), batch_of(folder, 3)
+
+    def own(part):
+        return folder.model(normalize(part))
+
+    path.run("forward", batch, own)
+    with torch.no_grad():
+        folder.model.blocks[0].mlp.contract.weight.mul_(3)
+    path.seal()
+    with torch.inference_mode():
+        assert far(path.run("forward", batch, own), own(batch)) < 1e-5
+
+
 def batch_of(folder, count):
     return to_channels_first(pixels_of(folder, count, np.random.default_rng(0)))
 

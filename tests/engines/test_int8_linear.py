@@ -42,6 +42,7 @@ ACTIVATIONS = {
     "gelu-tanh": lambda values: F.gelu(values, approximate="tanh"),
     "silu": F.silu,
 }
+parse_ir = torch._C.parse_ir
 REST = Packing("onednn", torch.float32, (25,))
 DRAWN = torch.Generator().manual_seed(0)
 
@@ -107,12 +108,24 @@ def test_a_layer_in_a_graph_gives_the_same_bits(activation, gives, biased):
     weight, bias, values = draw_layer()
     ends = (float(values.min()) * 0.8, float(values.max()))
     bias, before, residual = bias if biased else None, torch.zeros(3), torch.randn(3, 7, 96, generator=DRAWN) * 20
-    layer = Int8Linear(weight * 1e-6, bias, ends, activation, gives)  # scales that are written with an exponent
-    product = Int8Product(layer, 1)
-    assert torch.equal(product.multiply(values, (before, *product.tensors)), layer(values))
+    for scale in (1e-9, 1.0, 1e9):
+        layer = Int8Linear(weight, bias, (ends[0] * scale, ends[1] * scale), activation, gives)
+        product = Int8Product(layer, 1)
+        assert torch.equal(product.multiply(values * scale, (before, *product.tensors)), layer(values * scale))
     layer = Int8Linear(weight, bias, ends)
     product = Int8Product(layer, 1)
     assert torch.equal(product.add(values, residual, (before, *product.tensors)), layer.add(values, residual))
+
+
+def test_a_layer_in_a_graph_has_no_decimal_point():
+    """Which graphs read as the program's locale writes it: a comma in half of the world."""
+    weight, bias, _ = draw_layer()
+    texts = []
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr(torch._C, "parse_ir", lambda text: texts.append(text) or parse_ir(text))
+        Int8Product(Int8Linear(weight, bias, (-1.7, 3.1), "gelu"), 0)
+    numbers = re.findall(r"value=([^\]]*)\]", "".join(texts))
+    assert len(texts) == 2 and len(numbers) > 15 and not any("." in one for one in numbers)
 
 
 def test_the_residual_is_added_and_stays():

@@ -184,7 +184,7 @@ def test_a_changed_model_has_another_graph():
 
 def test_a_graph_with_other_outputs_is_not_used(monkeypatch):
     compute = joined_blocks.JoinedBlock.compute
-    monkeypatch.setattr(joined_blocks.JoinedBlock, "compute", lambda block, z, held: compute(block, z, held) * 1.01)
+    monkeypatch.setattr(joined_blocks.JoinedBlock, "compute", lambda block, z, inputs: compute(block, z, inputs) * 1.01)
     engine = TorchEngine(folder_of(FAMILIES["plain"]), "cpu")
     pixels = pixels_of(engine.folder, 9)
     for _ in range(3):
@@ -206,6 +206,29 @@ def test_a_graph_that_fails_is_not_used_again(monkeypatch):
         assert far_from(engine, pixels) < 1e-5
     assert engine.notes[-1] == "no graph of oneDNN: could not execute"
     assert joined_of(engine).graphs == {}
+
+
+def test_a_graph_that_fails_later_gives_way_to_single_blocks():
+    engine, pixels = engine_of()
+    expected, joined = engine.logits(pixels), joined_of(engine)
+    (size,) = joined.graphs
+
+    def break_down(_):
+        raise RuntimeError("out of\nmemory")
+
+    joined.graphs[size] = break_down
+    for _ in range(3):
+        assert close(engine.logits(pixels), expected)
+    assert joined.graphs == {}
+    assert engine.notes[-1] == "a graph of oneDNN failed: out of memory"
+    assert sum("failed" in note for note in engine.notes) == 1
+
+
+def test_a_graph_holds_no_more_attention_than_there_is_room_for(monkeypatch):
+    twin = pack_model(trained(FAMILIES["plain"]), ONEDNN).model
+    monkeypatch.setattr(joined_blocks, "find_room", lambda: 3 * twin.config.heads * 25**2 * 4 + 1)
+    joined = join_blocks(twin, 25)
+    assert [joined.is_due((images, 1), 100) for images in (1, 3, 4, 9)] == [True, True, False, False]
 
 
 @pytest.mark.parametrize("batches", [1, 2, 3, 4, 9, 40])

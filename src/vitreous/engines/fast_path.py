@@ -6,6 +6,7 @@ import operator
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import chain
 from typing import Any, NoReturn
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from vitreous.engines.agreement import NEAR, measure_distance
 from vitreous.engines.int8_linear import AnyPacking, Int8Linear, Int8Packing, Range, find_bits
-from vitreous.engines.joined_blocks import MOST, JoinedBlocks, join_blocks
+from vitreous.engines.joined_blocks import MOST, JoinedBlocks, holds_no_weights, join_blocks
 from vitreous.engines.onednn_graph import Pass
 from vitreous.engines.packed_linear import Packing, choose_packing
 from vitreous.engines.packed_model import count_packed, pack_model
@@ -64,7 +65,7 @@ class FastPath:
         self.ranges = ranges or {}
         self.threads = torch.get_num_threads()
         self.sealed = False
-        """Whether nobody changes the model from its first pass on."""
+        """Whether the model no longer changes."""
         self.notes: tuple[str, ...] = ()
         """How it computes, and which parts stay torch's own, with the reasons."""
         self._state: ModelState | None = None
@@ -86,6 +87,13 @@ class FastPath:
         if pool is None:
             return torch.cat([see(twin, part) for part in parts])
         return torch.cat(list(pool.map(lambda part: see(twin, part), parts)))
+
+    def seal(self) -> None:
+        """Take the model as it is now for all passes."""
+        with self._lock:
+            if self._state is not None and not self._state.is_current(self.model):
+                self._state = None
+            self.sealed = True
 
     def count(self, see: See, pixels: Tensor, batches: int) -> None:
         """Make the graphs that there would be after so many more batches like this one."""
@@ -110,8 +118,8 @@ class FastPath:
         pool: ThreadPoolExecutor | None,
         batches: int = 1,
     ) -> None:
-        """Make graphs of the sizes of parts that have come often; one that gives other outputs than the model is never used; in
-        int8 they may be as far as bfloat16's, or twice as far as block by block."""
+        """Make graphs of the sizes of parts that have come often; one that gives other outputs than the model is never used, in int8
+        none whose outputs are twice as far from the model's as those block by block."""
         threads = 1 if pool is not None else torch.get_num_threads()
         for images, part in {len(part): part for part in parts}.items():
             come = batches * images * sum(len(one) == images for one in parts)
@@ -124,17 +132,20 @@ class FastPath:
             try:
                 graph, found = compute() if pool is None else pool.submit(compute).result()
             except RuntimeError as error:
-                self.notes += (f"no graph of oneDNN: {' '.join(str(error).split())[:200]}",)
+                self._note(f"no graph of oneDNN: {' '.join(str(error).split())[:200]}")
                 continue
             expected = see(self.model, part)
-            far, near = measure_distance(found, expected), NEAR[self.dtype]
-            if self.ranges:
-                near = max(NEAR[torch.bfloat16], 2 * measure_distance(see(twin, part), expected))
-            if not far <= near:
-                self.notes += (f"no graph of oneDNN: one gives outputs {far:.1e} of the largest away",)
+            far = measure_distance(found, expected)
+            agrees = is_no_farther(found, see(twin, part), expected) if self.ranges else far <= NEAR[self.dtype]
+            if not agrees:
+                self._note(f"no graph of oneDNN: one gives outputs {far:.1e} of the largest away")
                 continue
             joined.graphs[images, threads] = graph
-            self.notes += (f"blocks as one graph of oneDNN, images {images} at a time",)
+            self._note(f"blocks as one graph of oneDNN, images {images} at a time")
+
+    def _note(self, said: str) -> None:
+        with self._lock:
+            self.notes += (said,)
 
     def _choose(self, see: See, pixels: Tensor) -> tuple[nn.Module | None, JoinedBlocks | None]:
         """Return the twin of the model in its current state, None if it has none, and the twin's graphs; make it first if need be."""
@@ -153,8 +164,12 @@ class FastPath:
         """Pack the model, and compare the outputs for some images with its own."""
         tokens, hidden = measure_activations(self.model)
         most = max(1, HIDDEN_BYTES // max(1, tokens * hidden * self.dtype.itemsize))
-        self._each = min(most, -(-len(pixels) // self.threads))
-        packing = choose_packing(self.dtype, tuple(sorted({tokens, tokens * self._each})))
+        first, packing = -(-len(pixels) // self.threads), choose_packing(self.dtype, (tokens,))
+        fitted = (
+            first > 1 and packing is not None and packing.library == "mkl"
+        )  # its layout is for one number of tokens
+        self._each = min(most, first) if fitted else most
+        packing = packing and replace(packing, rows=tuple(sorted({tokens, tokens * self._each})))
         try:
             if packing is None or self._refusal(packing):
                 self._leave(self._refusal(packing))
@@ -172,8 +187,8 @@ class FastPath:
             self._leave(*packed.unpacked_layers)
             return
         self._twin = packed.model
-        if self.ranges or self._measure_copies(MOST + 2) <= read_memory() // SHARE:  # graphs share weights in int8
-            self._joined = join_blocks(packed.model, tokens)
+        if holds_no_weights(packed.model) or self._measure_copies(MOST + 2) <= read_memory() // SHARE:
+            self._joined = join_blocks(packed.model, tokens, self._note)
         way = f"{self._each} at a time" + (f" on each of {self.threads} threads" if self.threads > 1 else "")
         count, small = count_packed(packed.model), count_packed(packed.model, (Int8Linear,))
         of_int8 = f", {small} of them in int8{'' if find_bits() == 8 else WITHOUT_VNNI}" if small else ""
@@ -215,6 +230,13 @@ class FastPath:
         """Cut a batch into parts that fit the cache and keep all threads busy."""
         each = self._each if len(pixels) >= self._each * self.threads else -(-len(pixels) // self.threads)
         return pixels.split(min(each, self._each))
+
+
+def is_no_farther(found: Tensor, other: Tensor, expected: Tensor) -> bool:
+    """Return whether outputs in int8 are those of another way, or less than twice as far from the expected ones in all."""
+    if measure_distance(found, other) <= NEAR[torch.float32]:
+        return True
+    return bool((found - expected).norm() < 2 * (other - expected).norm())
 
 
 def refuse_int8(*reasons: str) -> NoReturn:

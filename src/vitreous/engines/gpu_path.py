@@ -56,7 +56,7 @@ class GpuPath:
         self.model, self.normalize, self.device = model, normalize, normalize.scale.device
         self.dtype, self.compiles, self.int8 = torch.bfloat16 if bf16 else torch.float32, compiles, int8
         self.sealed = False
-        """Whether nobody changes the model from its first pass on."""
+        """Whether the model no longer changes."""
         self.notes: tuple[str, ...] = ()
         """How it computes, with the reason if it isn't this way."""
         self._state: ModelState | None = None
@@ -90,6 +90,13 @@ class GpuPath:
                 return self._replay((what, pixels.shape, pixels.dtype), pixels)
             finally:
                 space.end()
+
+    def seal(self) -> None:
+        """Take the model as it is now for all passes."""
+        with self._lock:
+            if self._state is not None and not self._state.is_current(self.model):
+                self._state = None
+            self.sealed = True
 
     def _prepare(self, what: What, pixels: Tensor, own: Pass) -> None:
         """Make the twin of the model as it is, and compare an image's output with its own."""

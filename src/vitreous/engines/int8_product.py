@@ -2,6 +2,7 @@
 operator's empty list of scalars: so the operator comes as text, and its tensors are inputs of the graph. CPU only."""
 
 from collections.abc import Callable
+from decimal import Decimal
 
 import torch
 from torch import Tensor
@@ -10,7 +11,8 @@ from vitreous.engines.int8_linear import SUM, Int8Linear
 
 TYPES = {torch.uint8: 0, torch.float32: 6, torch.bfloat16: 15}
 """torch's numbers of types, as its graphs have them."""
-CONSTANTS = {float: "float", int: "int", str: "str"}
+KINDS = {float: "float", int: "int", str: "str"}
+"""Types of constants, by their names in graphs."""
 
 
 class Int8Product:
@@ -18,23 +20,23 @@ class Int8Product:
 
     Args:
         layer: with the type of results that it has by now.
-        place: of the first of its tensors among all that are inputs of the graph.
+        first: place of its tensors' first one among the inputs of the graph.
     """
 
-    def __init__(self, layer: Int8Linear, place: int) -> None:
+    def __init__(self, layer: Int8Linear, first: int) -> None:
         _, _, packed, scale, zero = layer.factors
         self.layer = layer
         self.tensors = (packed, scale, zero) if layer.bias is None else (packed, scale, zero, layer.bias)
-        self.place = slice(place, place + len(self.tensors))
+        self.places = slice(first, first + len(self.tensors))
         self._multiply, self._multiply_add = build_product(layer, False), build_product(layer, True)
 
-    def multiply(self, values: Tensor, held: tuple[Tensor, ...]) -> Tensor:
-        """As `Int8Linear.forward`; `held`: the tensors that are inputs of the graph."""
-        return self._multiply(self._round(values), *held[self.place])
+    def multiply(self, values: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
+        """As `Int8Linear.forward`; `inputs`: the tensors that the graph is given."""
+        return self._multiply(self._round(values), *inputs[self.places])
 
-    def add(self, values: Tensor, residual: Tensor, held: tuple[Tensor, ...]) -> Tensor:
+    def add(self, values: Tensor, residual: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
         """As `Int8Linear.add`, for a residual in float32."""
-        return self._multiply_add(self._round(values), residual, *held[self.place])
+        return self._multiply_add(self._round(values), residual, *inputs[self.places])
 
     def _round(self, values: Tensor) -> Tensor:
         if values.dtype == torch.uint8:
@@ -45,37 +47,26 @@ class Int8Product:
 def build_product(layer: Int8Linear, residual: bool) -> Callable[..., Tensor]:
     """Return an int8 layer's product as a function of uint8 inputs, of what is added to it if anything is, and of the layer's tensors;
     raises RuntimeError if torch has no such functions."""
-    scale, gives_zero, gives = layer.results
-    kind, _, algorithm = layer.activation
-    other = ["%residual"] if residual else []
-    inputs = ["%values", *other, "%weight", "%weight_scale", "%weight_zero", *["%bias"] * (layer.bias is not None)]
-    lines: list[str] = []
-
-    def hold(value: float | str) -> str:
-        name = f"%constant{len(lines)}"
-        said = f'"{value}"' if isinstance(value, str) else repr(value)
-        lines.append(f"  {name} : {CONSTANTS[type(value)]} = prim::Constant[value={said}]()")
-        return name
-
+    scale, zero, gives = layer.results
+    activation, _, algorithm = layer.activation
+    added = ["%residual"] if residual else []
+    inputs = ["%values", *added, "%weight", "%weight_scale", "%weight_zero", *["%bias"] * (layer.bias is not None)]
+    lines = ["  %empty : Scalar?[] = prim::ListConstruct()"]
     if layer.bias is None:
         lines.append("  %bias : NoneType = prim::Constant()")
-    before = [
-        "%values",
-        hold(layer.scale),
-        hold(layer.zero),
-        "%weight",
-        "%weight_scale",
-        "%weight_zero",
-        *other,
-        "%bias",
-    ]
-    arguments = [*before, hold(scale), hold(gives_zero), hold(TYPES[gives])]
-    lines.append("  %none : Scalar?[] = prim::ListConstruct()")
+
+    def add_constant(value: float | str) -> str:
+        name = f"%constant{len(lines)}"
+        lines.append(f"  {name} : {KINDS[type(value)]} = prim::Constant[value={write_constant(value)}]()")
+        return name
+
+    weights = ["%weight", "%weight_scale", "%weight_zero", *added, "%bias"]
+    arguments = ["%values", add_constant(layer.scale), add_constant(layer.zero), *weights]
+    arguments += map(add_constant, (scale, zero, TYPES[gives]))
     if residual:
-        sort, factor, unary, _, unary_algorithm = SUM
-        arguments += [hold(1.0), hold(0), hold(sort), hold(factor), hold(unary), "%none", hold(unary_algorithm)]
-    else:
-        arguments += [hold(kind), "%none", hold(algorithm)]
+        operation, factor, activation, _, algorithm = SUM
+        arguments += map(add_constant, (1.0, 0, operation, factor))
+    arguments += [add_constant(activation), "%empty", add_constant(algorithm)]
     text = "\n".join(
         [
             f"graph({', '.join(f'{name} : Tensor' for name in inputs)}):",
@@ -89,3 +80,17 @@ def build_product(layer: Int8Linear, residual: bool) -> Callable[..., Tensor]:
     except AttributeError as error:
         raise RuntimeError(f"this build of torch has no functions from text ({error})") from error
     return product
+
+
+def write_constant(value: float | str) -> str:
+    """Write a constant as graphs are read, a number without a decimal point, which programs may have set to a comma.
+
+    >>> write_constant(0.25), write_constant(1e-7), write_constant(3), write_constant("gelu")
+    ('25e-2', '1e-7', '3', '"gelu"')
+    """
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, int):
+        return str(value)
+    sign, digits, power = Decimal(repr(value)).as_tuple()
+    return f"{'-' * sign}{''.join(map(str, digits))}e{power}"

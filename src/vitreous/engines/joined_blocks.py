@@ -26,15 +26,15 @@ WORTH = 256
 """Images of one size after which its graph pays: making it takes 0.2 to 0.5 s, as much as it saves on so many. Of models wider than
 `WIDEST` four times as many, for 0.8 to 1.4 s."""
 WIDEST = 512
-"""Widest model in float for which that holds: wider ones' products take so long that setting them up doesn't matter. In int8, whose
-products aren't part of oneDNN's graphs, it holds for all: threads that compute blocks one by one wait for Python's lock."""
+"""Widest model in float whose graphs pay: wider ones' products take so long that setting them up doesn't matter. In int8 graphs of any
+width pay, since threads that compute blocks one by one wait for Python's lock."""
 MOST = 4
-"""Most sizes for which a graph is made, each with a copy of the weights in oneDNN's own layout: the first ones that come often."""
+"""Most sizes for which a graph is made, each with a copy of the weights in float in oneDNN's own layout: the first that come often."""
 
 Size = tuple[int, int]
 """Images that pass together, and threads that compute them."""
-Held = tuple[Tensor, ...]
-"""Tensors that are inputs of the graph: those of all its int8 layers."""
+Inputs = tuple[Tensor, ...]
+"""Tensors that the graph is given: those of all its int8 layers."""
 
 
 class FloatProduct:
@@ -43,17 +43,17 @@ class FloatProduct:
     def __init__(self, layer: PackedLinear, dtype: torch.dtype) -> None:
         self.weight, self.bias, self.gelu = layer.weight.to(dtype), layer.bias, layer.activation == "gelu"
 
-    def multiply(self, values: Float[Tensor, "batch token in"], held: Held) -> Float[Tensor, "batch token out"]:
+    def multiply(self, values: Float[Tensor, "batch token in"], inputs: Inputs) -> Float[Tensor, "batch token out"]:
         """Return the product, with GELU if it follows."""
         values = values if values.dtype == self.weight.dtype else values.to(self.weight.dtype)
         found = F.linear(values, self.weight, self.bias)
         return F.gelu(found) if self.gelu else found
 
     def add(
-        self, values: Float[Tensor, "batch token in"], residual: Float[Tensor, "batch token out"], held: Held
+        self, values: Float[Tensor, "batch token in"], residual: Float[Tensor, "batch token out"], inputs: Inputs
     ) -> Float[Tensor, "batch token out"]:
         """Return the product plus the residual."""
-        return residual + self.multiply(values, held)
+        return residual + self.multiply(values, inputs)
 
 
 Product = FloatProduct | Int8Product
@@ -73,17 +73,17 @@ class JoinedBlock:
     expand: Product
     contract: Product
 
-    def compute(self, z: Float[Tensor, "batch token dim"], held: Held) -> Float[Tensor, "batch token2 dim"]:
+    def compute(self, z: Float[Tensor, "batch token dim"], inputs: Inputs) -> Float[Tensor, "batch token2 dim"]:
         """As `Block.forward`."""
         first, second = self.block.norms
         normed = run_norm(z, first)
-        parts = self._cut(self.qkv.multiply(normed, held), 2 if self.query else 3)
+        parts = self._cut(self.qkv.multiply(normed, inputs), 2 if self.query else 3)
         if self.query is not None:
             z, normed = z[:, :FEWEST_ROWS].contiguous(), normed[:, :FEWEST_ROWS].contiguous()
-            parts = [*self._cut(self.query.multiply(normed, held), 1), *parts]
+            parts = [*self._cut(self.query.multiply(normed, inputs), 1), *parts]
         attended = attend_by_products(*parts, scale=LN2[parts[0].dtype]).transpose(1, 2).flatten(2)
-        z = self.out.add(attended, z, held)
-        z = self.contract.add(self.expand.multiply(run_norm(z, second), held), z, held)
+        z = self.out.add(attended, z, inputs)
+        z = self.contract.add(self.expand.multiply(run_norm(z, second), inputs), z, inputs)
         return z if self.query is None else z[:, :1]
 
     def _cut(
@@ -100,30 +100,40 @@ class JoinedBlocks(nn.Module):
     Args:
         blocks: for each of which `can_join` holds.
         tokens: of an image.
+        tell: receives the reason why a graph isn't used any more.
     """
 
-    def __init__(self, blocks: Sequence[PlainBlock], tokens: int) -> None:
+    def __init__(self, blocks: Sequence[PlainBlock], tokens: int, tell: Callable[[str], object]) -> None:
         super().__init__()
+        self.tell = tell
         self.blocks, self.tokens, self.dtype = nn.ModuleList(blocks), tokens, blocks[0].dtype
-        self.width, self.attends = blocks[0].width, blocks[0].attends
+        self.width, self.rounds = blocks[0].width, any(block.attends == torch.bfloat16 for block in blocks)
+        self.room = find_room() // max(block.heads * tokens**2 * block.attends.itemsize for block in blocks)
+        """Images whose attention a graph may hold."""
         self.graphs: dict[Size, Pass] = {}
         self._seen: Counter[Size] = Counter()
         self._tried: set[Size] = set()
         self._joined: list[JoinedBlock] = []
-        self._held: Held = ()
+        self._inputs: Inputs = ()
         self._lock, self._trial = threading.Lock(), threading.local()
 
     def forward(
         self, z: Float[Tensor, "batch token dim"], places: Places = NOWHERE
     ) -> Float[Tensor, "batch token2 dim"]:
-        """As `Block.forward` of one after the other."""
+        """As `Block.forward` of one after the other. A graph that fails is not used again."""
         graph = self.graphs.get((len(z), torch.get_num_threads())) or getattr(self._trial, "graph", None)
-        if graph is None:
-            for block in self.blocks:
-                z = block(z, places)
-            return z
-        with torch.autocast("cpu", enabled=False):
-            return graph(z.to(self.dtype).contiguous())
+        if graph is not None:
+            try:
+                with torch.autocast("cpu", enabled=False):
+                    return graph(z.to(self.dtype).contiguous())
+            except RuntimeError as error:
+                if graph is getattr(self._trial, "graph", None):
+                    raise
+                if self.graphs.pop((len(z), torch.get_num_threads()), None) is not None:
+                    self.tell(f"a graph of oneDNN failed: {' '.join(str(error).split())[:200]}")
+        for block in self.blocks:
+            z = block(z, places)
+        return z
 
     def is_due(self, size: Size, images: int) -> bool:
         """Count images that come in batches of a size, and return whether its graph is to be made: once at most.
@@ -133,7 +143,7 @@ class JoinedBlocks(nn.Module):
         with self._lock:
             if size in self._tried or len(self._tried) >= MOST:
                 return False
-            if size[0] > 1 and self.attends == torch.bfloat16 and has_amx():
+            if size[0] > self.room or (size[0] > 1 and self.rounds and has_amx()):
                 return False
             self._seen[size] += images
             if self._seen[size] < (WORTH if self.width <= WIDEST else 4 * WORTH):
@@ -145,16 +155,16 @@ class JoinedBlocks(nn.Module):
         """Make the graph for so many images and the threads that compute now, and return it with what a pass through it gives:
         until it is put into `graphs`, only this pass takes it. Raises RuntimeError if torch has none."""
         with self._lock:
-            self._joined += [self._join(cast("PlainBlock", block)) for block in self.blocks[len(self._joined) :]]
-        self._trial.graph = compile_graph(self._compute, [(images, self.tokens, self.width)], self.dtype, self._held)
+            self._joined = self._joined or [self._join(cast("PlainBlock", block)) for block in self.blocks]
+        self._trial.graph = compile_graph(self._compute, [(images, self.tokens, self.width)], self.dtype, self._inputs)
         try:
             return self._trial.graph, compute()
         finally:
             del self._trial.graph
 
-    def _compute(self, z: Float[Tensor, "batch token dim"], *held: Tensor) -> Float[Tensor, "batch token2 dim"]:
+    def _compute(self, z: Float[Tensor, "batch token dim"], *inputs: Tensor) -> Float[Tensor, "batch token2 dim"]:
         for block in self._joined:
-            z = block.compute(z, held)
+            z = block.compute(z, inputs)
         return z
 
     def _join(self, block: PlainBlock) -> JoinedBlock:
@@ -167,48 +177,46 @@ class JoinedBlocks(nn.Module):
         """Return a layer as a part of the graph, whose input its tensors become in int8."""
         if isinstance(layer, PackedLinear):
             return FloatProduct(layer, dtype)
-        product = Int8Product(layer, len(self._held))
-        self._held += product.tensors
+        product = Int8Product(layer, len(self._inputs))
+        self._inputs += product.tensors
         return product
 
 
-def join_blocks(twin: nn.Module, tokens: int) -> JoinedBlocks | None:
+def join_blocks(twin: nn.Module, tokens: int, tell: Callable[[str], object] = print) -> JoinedBlocks | None:
     """Have the blocks of a packed twin pass as one; None: this model's can't, or wouldn't be faster.
 
     Args:
         twin: its blocks are replaced.
         tokens: of an image.
+        tell: as in `JoinedBlocks`.
     """
     if not isinstance(twin, ViT) or tokens < FEWEST_ROWS:
         return None
     if twin.config.pool_layers > 1 or twin.config.position_placement != "input":
         return None
     blocks = [block for block in twin.blocks if can_join(block)]
-    if (
-        not blocks
-        or len(blocks) < len(twin.blocks)
-        or blocks[0].heads * tokens**2 * blocks[0].attends.itemsize > find_room()
-    ):
+    if not blocks or len(blocks) < len(twin.blocks) or (twin.config.width > WIDEST and not holds_no_weights(twin)):
         return None
-    if twin.config.width > WIDEST and not all(is_int8(block) for block in blocks):
+    joined = JoinedBlocks(blocks, tokens, tell)
+    if not joined.room:
         return None
-    joined = JoinedBlocks(blocks, tokens)
     twin.blocks = nn.ModuleList([joined])
     return joined
 
 
-def is_int8(block: PlainBlock) -> bool:
-    """Return whether a graph holds no weight of a block."""
-    return not any(isinstance(layer, PackedLinear) for layer in block.modules())
+def holds_no_weights(twin: nn.Module) -> bool:
+    """Return whether a graph of a twin's blocks holds none of their weights: all dense layers are int8."""
+    blocks = (block for block in twin.modules() if isinstance(block, PlainBlock))
+    return not any(isinstance(layer, PackedLinear) for block in blocks for layer in block.modules())
 
 
 def can_join(block: nn.Module) -> TypeGuard[PlainBlock]:
-    """Return whether a block is one of those whose operators oneDNN's graphs know."""
+    """Return whether a block can be part of a graph."""
     if not isinstance(block, PlainBlock) or needs_module(block):
         return False
     layers = cast("tuple[AnyLinear, ...]", (block.qkv, block.out, block.mlp.expand, block.contract))
     if not all(isinstance(layer, Int8Linear) or layer.packing.library == "onednn" for layer in layers):
         return False
-    # oneDNN's graphs take GELU's tanh form for GELU itself
+    # oneDNN's graphs compute GELU's tanh form as GELU itself
     expand, norms = block.mlp.expand, all(isinstance(norm, tuple) for norm in block.norms)
     return norms and (isinstance(expand, Int8Linear) or expand.activation == "gelu")

@@ -81,11 +81,11 @@ class TorchEngine:
             self.gpu = GpuPath(self.model, self.normalize, bf16=self.bf16, compiles=compile, int8=tuple(self.ranges))
 
     def seal(self) -> None:
-        """Compute from here on without looking first whether the model has changed."""
+        """Take the model as it is now for all passes, which don't look any more whether it has changed."""
         self.sealed = True
         for path in (self.fast, self.gpu):
             if path is not None:
-                path.sealed = True
+                path.seal()
 
     @property
     def precision(self) -> str:
