@@ -101,6 +101,7 @@ def merge_settings(kind: type, first: Mapping[str, Any], second: Mapping[str, An
     other = {
         name
         for name in tagged.keys() & first.keys() & second.keys()
+        if isinstance(first[name], Mapping) and isinstance(second[name], Mapping)
         if second[name].get(TAG, first[name].get(TAG)) != first[name].get(TAG)
     }
     return _merge({name: value for name, value in first.items() if name not in other}, second)

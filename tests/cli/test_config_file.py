@@ -182,7 +182,22 @@ def test_a_hand_written_config_keeps_its_name(plan):
 WRONG = {
     "unknown": ("a.toml", "[optimizer]\nlrr = 1", "a.toml: unknown setting in optimizer 'lrr'; did you mean 'lr'?"),
     "unknown deep": ("a.json", '{"model": {"block": {"mpl": "gelu"}}}', "in model.block 'mpl'; did you mean 'mlp'?"),
-    "its place is elsewhere": ("a.toml", "lr = 1", "unknown setting 'lr'; it is called optimizer.lr here"),
+    "its place is elsewhere": ("a.toml", "lr = 1", "unknown setting 'lr'; here it is optimizer.lr"),
+    "another trainer's name in a part": (
+        "a.toml",
+        "[optimizer]\nlearning_rate = 1",
+        "unknown setting in optimizer 'learning_rate'; here it is optimizer.lr",
+    ),
+    "an argument": (
+        "a.toml",
+        'output_dir = "x"',
+        "unknown setting 'output_dir'; here it is the argument out, which is no setting",
+    ),
+    "an argument that is a setting too": (
+        "a.toml",
+        'unlabeled = "x"',
+        "unknown setting 'unlabeled'; here it is data.unlabelled",
+    ),
     "a leaf elsewhere": (
         "a.toml",
         "base_batch = 1",
@@ -191,7 +206,7 @@ WRONG = {
     "another trainer's name": (
         "a.toml",
         "epochs = 30",
-        """unknown setting 'epochs'; it is called duration, such as "30ep" here""",
+        """unknown setting 'epochs'; here it is duration, such as "30ep\"""",
     ),
     "hyphen": ("a.toml", "[model]\nroot-channels = 8", "did you mean 'root_channels'?"),
     "type": ("a.json", '{"optimizer": {"lr": "fast"}}', "a.json: optimizer.lr is 'fast'; it must be a number"),

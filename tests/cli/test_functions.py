@@ -213,6 +213,14 @@ def test_train_takes_settings_by_their_names():
     found = vitreous.train("digits", **TINY, **given, optimizer={"lr": 1e-3}, settings={"optimizer": {"clip": 0.5}})
     same = vitreous.train("digits", **TINY, settings={**given, "optimizer": {"lr": 1e-3, "clip": 0.5}})
     assert found.config == same.config
+    more = {"minutes": None, "batch": None, "augment": None}
+    assert vitreous.train("digits", **TINY, **more).config == vitreous.train("digits", **TINY).config
+    both = vitreous.train(
+        "digits", **TINY, config={"optimizer": {"clip": 0.25}}, optimizer={"lr": 0.5}
+    ).config.optimizer
+    assert (both.clip, both.lr) == (0.25, 0.5)
+    with pytest.raises(ConfigError, match="objective is 'mae'; it must be an object"):
+        vitreous.train("digits", config={"objective": {"smoothing": 0.25}}, settings={"objective": "mae"})
     assert (found.config.batch, found.config.optimizer.lr, found.config.optimizer.clip) == (16, 1e-3, 0.5)
 
 
@@ -221,13 +229,32 @@ def test_train_takes_settings_by_their_names():
     [
         ({"batch": 8, "settings": {"batch": 16}}, "batch: given by name and in settings"),
         ({"optimizer": {"lr": 1}, "settings": {"optimizer": {"lr": 1}}}, "optimizer.lr: given by name and in settings"),
-        ({"epochs": 3}, """unknown argument of train 'epochs'; it is called duration, such as "30ep" here"""),
-        ({"lr": 3}, """unknown argument of train 'lr'; it is called optimizer.lr here; optimizer={"lr": ...}"""),
-        ({"batch_size": 3}, "unknown argument of train 'batch_size'; it is called batch here"),
-        ({"settings": {"epochs": 3}}, """unknown setting 'epochs'; it is called duration, such as "30ep" here"""),
-        ({"bach": 3}, "unknown argument of train 'bach'; did you mean 'batch'?"),
+        ({"weights": "a", "settings": {"weights": "b"}}, "weights: given by name and in settings"),
+        ({"minutes": 1, "duration": "3st"}, "minutes and duration both say how long to train"),
+        ({"minutes": 1, "settings": {"duration": "3st"}}, "minutes and duration both say how long to train"),
+        ({"epochs": 3}, """unknown argument 'epochs'; here it is duration, such as "30ep\""""),
+        ({"lr": 3}, """unknown argument 'lr'; here it is optimizer.lr: optimizer={"lr": ...}"""),
+        ({"val_split": 0.2}, """here it is data.holdout: settings={"data": {"holdout": ...}}"""),
+        ({"batch_size": 3}, "unknown argument 'batch_size'; here it is batch"),
+        ({"optimizer.lr": 3}, """unknown argument 'optimizer.lr'; give optimizer={"lr": ...}"""),
+        ({"settings": {"epochs": 3}}, """unknown setting 'epochs'; here it is duration, such as "30ep\""""),
+        ({"settings": {"optimizer.lr": 3}}, """unknown setting 'optimizer.lr'; give optimizer={"lr": ...}"""),
+        (
+            {"settings": {"output_dir": "a"}},
+            "unknown setting 'output_dir'; here it is the argument out, which is no setting",
+        ),
+        ({"settings": {"unlabeled": "a"}}, "unknown setting 'unlabeled'; here it is data.unlabelled"),
+        ({"settings": {3: 4}}, "the name of a setting is 3; it must be text"),
+        ({"optimizer": {"learning_rate": 3}}, "unknown setting 'optimizer.learning_rate'; here it is optimizer.lr"),
+        ({"bach": 3}, "unknown argument 'bach'; did you mean 'batch'?"),
         ({"batch": "many"}, "batch is 'many'"),
-        ({"optimizer": "adamw"}, "optimizer must be an object of settings"),
+        ({"duration": 30}, 'duration is 30; give it with a unit, such as duration="30ep"'),
+        (
+            {"optimizer": "adamw"},
+            """optimizer is 'adamw'; give a mapping of its settings, such as optimizer={"name": 'adamw'}""",
+        ),
+        ({"optimizer": {"name": 5}}, "optimizer.name is 5; it must be text"),
+        ({"settings": {"objective": "mae"}}, "objective is 'mae'; it must be an object of settings"),
     ],
 )
 @pytest.mark.parametrize("function", [vitreous.train, vitreous.sweep])
@@ -244,3 +271,18 @@ def test_a_sweep_takes_settings_by_their_names(here):
         "digits", {"batch": [8, 16]}, model="mu/4", settings={"duration": "2st", "workers": 0}, out="one"
     )
     assert first.done == again.done == 2 and [one.variant for one in first.variants] == [{"batch": 8}, {"batch": 16}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"epochs": 3}, """unknown change on resume 'epochs'; here it is duration, such as "30ep\""""),
+        ({"num_workers": 0}, "unknown change on resume 'num_workers'; here it is workers"),
+        ({"lr": 3}, "unknown change on resume 'lr'; Known: duration"),
+        ({"duration": 5}, "duration is 5; it must be text"),
+    ],
+)
+def test_resume_by_other_names(changes, words, run):
+    with pytest.raises(ConfigError) as told:
+        vitreous.resume(run, **changes)
+    assert words in str(told.value)

@@ -15,12 +15,12 @@ from vitreous.model.kinds import check_name
 from vitreous.recipes.catalog import AUTO, MODELS, NONE, RECIPES
 from vitreous.recipes.probe import refuse_minutes
 from vitreous.self_training.options import SelfTrainingOptions
-from vitreous.settings import flatten, merge_settings
+from vitreous.settings import flatten, merge_settings, to_dict
 from vitreous.storage.presence import expand_home
 from vitreous.training.changes import format_differences
 from vitreous.training.config import START, RunConfig
 from vitreous.training.config_file import ConfigFile
-from vitreous.training.other_names import find_own_name
+from vitreous.training.other_names import ARGUMENTS, explain_name, find_own_name
 from vitreous.training.reporter import Reporter
 from vitreous.training.settings_check import check_values, check_weights
 from vitreous.weights.auto_weights import resolve_weights
@@ -31,6 +31,8 @@ OF_CHANNELS = ("mode", "mean", "std", "colours")
 """Settings of preprocessing that belong to a number of channels."""
 SETTINGS = {one.name for one in fields(RunConfig)} - {"data", "recipe", "model", "teacher", *START}
 """Settings that `train` takes by their names."""
+GROUPS = {"optimizer": "name", "schedule": "kind", "objective": "kind"}
+"""Groups of settings that are often taken for one, with the one that is meant."""
 OF_DATA = ("validation", "folds", "fold", "unlabelled", "pseudo_labels")
 """Settings that belong to one data set."""
 
@@ -76,15 +78,61 @@ def take_settings(
     options: Mapping[str, Any], settings: Mapping[str, Any] | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what a recipe starts from, and the settings, those that are given by name among them; raises ConfigError."""
-    given = {name: value for name, value in options.items() if name in SETTINGS}
+    given = {name: value for name, value in options.items() if name in SETTINGS and value is not None}
     start = {name: value for name, value in options.items() if name not in SETTINGS}
     check_kinds(settings, start)
-    if twice := sorted(flatten(given).keys() & flatten(settings or {}).keys()):
-        raise ConfigError(f"{', '.join(twice)}: given by name and in settings; leave out one of them")
-    for name in settings or {}:
-        if meant := find_own_name(str(name)):
-            raise ConfigError(f"unknown setting {name!r}; it is called {meant} here")
-    return start, merge_settings(RunConfig, settings or {}, given)
+    settings = settings or {}
+    for name, value in given.items():
+        if name in GROUPS and not isinstance(value, Mapping):
+            raise ConfigError(
+                f'{name} is {value!r}; give a mapping of its settings, such as {name}={{"{GROUPS[name]}": {value!r}}}'
+            )
+    if type(duration := given.get("duration")) in (int, float):
+        raise ConfigError(f'duration is {duration}; give it with a unit, such as duration="{duration}ep" for epochs')
+    check_names(settings)
+    check_names({name: value for name, value in given.items() if isinstance(value, Mapping)})
+    twice = flatten(given).keys() & flatten(settings).keys()
+    for name in (*START, "teacher"):
+        if start.get(name) is not None and settings.get(name) not in (None, start[name]):
+            twice.add(name)
+    if twice:
+        raise ConfigError(f"{', '.join(sorted(twice))}: given by name and in settings; leave out one of them")
+    if start.get("minutes") is not None and "duration" in {**settings, **given}:
+        raise ConfigError("minutes and duration both say how long to train; leave out one")
+    return start, merge_settings(RunConfig, settings, given)
+
+
+def check_names(settings: Mapping[str, Any], part: str = "") -> None:
+    """Raise ConfigError for settings by other trainers' names, or by dotted names; unknown ones are refused later."""
+    known = list_settings()
+    for name, value in settings.items():
+        whole = f"{part}{name}"
+        if not isinstance(name, str):
+            raise ConfigError(f"the name of a setting is {name!r}; it must be text")
+        if not part and whole in known and "." in whole:
+            raise ConfigError(f"unknown setting {name!r}; give {nest_name(whole)}")
+        if isinstance(value, Mapping):
+            check_names(value, f"{whole}.")
+        elif whole not in known and find_own_name(name)[0].startswith(part) and (meant := explain_name(name, known)):
+            raise ConfigError(f"unknown setting {whole!r}; {meant}")
+
+
+@cache
+def list_settings() -> tuple[str, ...]:
+    """Return the dotted names of all settings of a run."""
+    return tuple(flatten(to_dict(RunConfig())))
+
+
+def nest_name(dotted: str) -> str:
+    """Say how a nested setting is given to `train`.
+
+    >>> nest_name("optimizer.lr"), nest_name("data.holdout"), nest_name("batch")
+    ('optimizer={"lr": ...}', 'settings={"data": {"holdout": ...}}', 'batch=...')
+    """
+    part, _, leaf = dotted.rpartition(".")
+    if not part:
+        return f"{leaf}=..."
+    return f'{part}={{"{leaf}": ...}}' if part in SETTINGS else f'settings={{"{part}": {{"{leaf}": ...}}}}'
 
 
 def check_request(recipe: str, start: Mapping[str, Any]) -> None:
@@ -93,13 +141,15 @@ def check_request(recipe: str, start: Mapping[str, Any]) -> None:
         raise UnknownName("recipe", recipe, (*RECIPES, AUTO))
     known = ("model", *START, "teacher", "image", "channels", "minutes")
     for name in start:
-        if name not in known:
-            meant = find_own_name(name)
-            if meant is None:
-                raise UnknownName("argument of train", name, (*known, *sorted(SETTINGS)))
-            part, _, leaf = meant.partition(" ")[0].strip(",;").rpartition(".")
-            nested = f'; {part}={{"{leaf}": ...}}' if part else ""
-            raise ConfigError(f"unknown argument of train {name!r}; it is called {meant} here{nested}")
+        if name in known:
+            continue
+        settings = list_settings()
+        if name in settings:
+            raise ConfigError(f"unknown argument {name!r}; give {nest_name(name)}")
+        if meant := explain_name(name, (*ARGUMENTS, *settings)):
+            own, _ = find_own_name(name)
+            raise ConfigError(f"unknown argument {name!r}; {meant}{f': {nest_name(own)}' if '.' in own else ''}")
+        raise UnknownName("argument", name, (*known, *sorted(SETTINGS)))
     if start.get("model") is not None:
         refuse_weights(start["model"], f"--weights {start['model']}")
         check_name(start["model"])

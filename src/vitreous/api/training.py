@@ -39,7 +39,7 @@ from vitreous.recipes.catalog import (
 from vitreous.recipes.options import RecipeOptions
 from vitreous.self_training.options import SelfTrainingOptions
 from vitreous.self_training.rounds import begin_rounds, describe_rounds, plan_rounds, set_teacher
-from vitreous.settings import TAG, list_alternatives, merge_settings, override_settings
+from vitreous.settings import TAG, from_dict, list_alternatives, merge_settings, override_settings
 from vitreous.shapes import Size
 from vitreous.storage.atomic import find_free_folder, give_up_claims
 from vitreous.storage.presence import expand_home
@@ -51,6 +51,7 @@ from vitreous.training.config import RunConfig
 from vitreous.training.config_file import read_config_file
 from vitreous.training.distributed import get_world, join
 from vitreous.training.optimizer_class import trust_optimizers
+from vitreous.training.other_names import explain_name
 from vitreous.training.reporter import Reporter, Silent
 from vitreous.training.restart import find_begun, note_folder
 from vitreous.training.results import DryRun, TrainResult
@@ -367,13 +368,16 @@ def resume(
     known = [field.name for field in fields(Changes)]
     for name in changes:
         if name not in known:
+            if meant := explain_name(name, known):
+                raise ConfigError(f"unknown change on resume {name!r}; {meant}")
             raise UnknownName("change on resume", name, known)
     if not isinstance(changes.get("data"), str | Path | None):
         changes |= find_held(Path(run), changes.pop("data"))
     check_own(Path(run), optimizer)
     if is_sweep(Path(run)):
         raise RunError(f"{run} is a sweep; the command that began it goes on with it")
-    requested, group = Changes(**changes), find_group(Path(run))
+    named = {name: str(value) if isinstance(value, Path) else value for name, value in changes.items()}
+    requested, group = from_dict(Changes, named), find_group(Path(run))
     if requested and group is not None:
         raise ConfigError(
             f"{run} is a {group[0]}, which continues as it began; change its last run once it is done: {run}/final"

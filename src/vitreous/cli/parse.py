@@ -295,8 +295,8 @@ REWRITES = (
 def explain_missing(text: str) -> str:
     """Say which arguments are missing, and of a single one what it is.
 
-    >>> explain_missing("SRC A file. (required) --out STR The folder to write. (required)")
-    'SRC and --out are missing'
+    >>> explain_missing("SOURCE A file. (required) --out STR The folder to write. (required)")
+    'SOURCE and --out are missing'
     >>> explain_missing("--out STR The folder to write. (required)")
     '--out is missing: the folder to write'
     """

@@ -11,7 +11,7 @@ from vitreous.settings import flatten, to_dict
 from vitreous.storage.presence import expand_home
 from vitreous.training.config import START, RunConfig
 from vitreous.training.config_file import check_text, find_file, read_document
-from vitreous.training.other_names import find_own_name
+from vitreous.training.other_names import explain_name, find_own_name
 
 BESIDE = ("recipe", "model", "image", "channels", "minutes", *START)
 """What may be varied besides the settings of a run: what the recipe starts from."""
@@ -176,8 +176,11 @@ def check_names(names: Iterable[str], where: str) -> None:
         if name in FIXED:
             raise ConfigError(f"{where}: {name} can't be varied: {FIXED[name]}")
         if name.partition(".")[0] not in {one.partition(".")[0] for one in known}:
-            if meant := find_own_name(name):
-                raise ConfigError(f"{where}: unknown setting {name!r}; it is called {meant} here")
+            own, _ = find_own_name(name)
+            if own in FIXED:
+                raise ConfigError(f"{where}: {own}, called {name} here, can't be varied: {FIXED[own]}")
+            if meant := explain_name(name, known):
+                raise ConfigError(f"{where}: unknown setting {name!r}; {meant}")
             raise UnknownName("setting", name, known)
 
 

@@ -16,7 +16,7 @@ from vitreous.storage.presence import expand_home, explain_absence, explain_url,
 from vitreous.storage.relocation import locate
 from vitreous.storage.run_config import CONFIG, FORMAT_KEY, READABLE, find_run
 from vitreous.training.config import RunConfig
-from vitreous.training.other_names import find_own_name
+from vitreous.training.other_names import explain_name
 from vitreous.training.rules import find_outdated
 from vitreous.training.settings_check import check_values
 
@@ -49,6 +49,9 @@ class StartOptions:
     image: tuple[int, int] | None = None
     channels: int | None = None
     minutes: float | None = None
+
+
+START_NAMES = tuple(one.name for one in fields(StartOptions))
 
 
 @dataclass(frozen=True)
@@ -199,8 +202,10 @@ def read_settings(name: str, document: Mapping[str, Any]) -> ConfigFile:
         settings = check_partial(RunConfig, rest)
         check_values(flatten(settings), nothing=settings.get("head") == "logistic")
     except UnknownName as error:
-        if error.kind == "setting" and (meant := find_own_name(error.name)):
-            raise ConfigError(f"{name}: unknown setting {error.name!r}; it is called {meant} here") from error
+        known, part = (*flatten(to_dict(RunConfig())), *START_NAMES), error.kind.partition(" in ")[2]
+        meant = explain_name(error.name, known)
+        if meant and (error.kind == "setting" or f"here it is {part}." in meant):
+            raise ConfigError(f"{name}: unknown {error.kind} {error.name!r}; {meant}") from error
         leaf = [path for path in flatten(to_dict(RunConfig())) if path.rpartition(".")[2] == error.name]
         if error.kind != "setting" or len(leaf) != 1:
             raise ConfigError(f"{name}: {error}") from error

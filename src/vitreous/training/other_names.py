@@ -1,5 +1,7 @@
 """Other trainers' names for settings and arguments, and what they are called here. Names are as on a command line, without dashes before them."""
 
+from collections.abc import Collection
+
 EPOCHS = ("epochs", "num-epochs", "max-epochs", "num-train-epochs")
 STEPS = ("steps", "max-steps", "num-steps", "iterations", "iters")
 SIZES = ("imgsz", "img-size", "image-size", "input-size", "resolution")
@@ -36,27 +38,47 @@ SAME = {
 }
 """Names, each with one that accepts the same values."""
 SIMILAR = {
-    **dict.fromkeys(EPOCHS, 'duration, such as "30ep"'),
-    **dict.fromkeys(STEPS, 'duration, such as "1000st"'),
-    "warmup-epochs": 'schedule.warmup, such as "5ep"',
-    "warmup-steps": 'schedule.warmup, such as "500st"',
-    **dict.fromkeys(SIZES, "image, rows and columns such as (224, 224)"),
+    **dict.fromkeys(EPOCHS, ("duration", 'such as "30ep"')),
+    **dict.fromkeys(STEPS, ("duration", 'such as "1000st"')),
+    "warmup-epochs": ("schedule.warmup", 'such as "5ep"'),
+    "warmup-steps": ("schedule.warmup", 'such as "500st"'),
+    **dict.fromkeys(SIZES, ("image", "rows and columns such as (224, 224)")),
+    **dict.fromkeys(DECAY, ("optimizer.weight_decay", "times the rate, as in torch, if optimizer.decoupled is false")),
+    **dict.fromkeys(OPTIMIZER[1:], ("optimizer.name", "")),
+    "blr": ("optimizer.lr", "with optimizer.batch_rule linear and optimizer.base_batch 256"),
+    **dict.fromkeys(("min-lr", "lrf"), ("schedule.final", "a share of the peak rate")),
     **dict.fromkeys(
-        DECAY, "optimizer.weight_decay; optimizer.decoupled = false multiplies it by the rate, as torch does"
+        ("sched", "scheduler", "lr-scheduler"), ("schedule.kind", "cosine, linear, rsqrt, constant or steps")
     ),
-    **dict.fromkeys(OPTIMIZER[1:], "optimizer.name"),
-    "blr": "optimizer.lr with optimizer.batch_rule = linear and optimizer.base_batch = 256",
-    "pretrained": "weights",
-    **dict.fromkeys((*RUN_NAME, "project"), "out, the run folder"),
+    **dict.fromkeys(
+        ("amp", "fp16", "half"), ("precision", '"bf16"; float16 is not offered, as attention overflows in it')
+    ),
+    "pretrained": ("weights", ""),
+    **dict.fromkeys((*RUN_NAME, "project"), ("out", "the run folder")),
 }
-"""Names, each with what is similar here."""
+"""Names, each with what is similar here, and what to know of its values."""
+ARGUMENTS = ("out", "config", "image", "model", "weights", "teacher", "unlabelled")
+"""Arguments of `vitreous.train` that these names may stand for, besides settings."""
+SETTINGS = {"unlabelled": "data.unlabelled"}
+"""Settings by the names of arguments that stand for them."""
 
 
-def find_own_name(name: str) -> str | None:
-    """Return what another trainer's name for a setting or an argument is called here; None: it is unknown.
+def explain_name(name: str, known: Collection[str]) -> str | None:
+    """Say what another trainer's name is called here, among known names of settings, dotted, or arguments; None: it is unknown.
 
-    >>> find_own_name("learning_rate"), find_own_name("epochs"), find_own_name("batch")
-    ('optimizer.lr', 'duration, such as "30ep"', None)
+    >>> explain_name("learning_rate", ["optimizer.lr"]), explain_name("epochs", ["duration"])
+    ('here it is optimizer.lr', 'here it is duration, such as "30ep"')
+    >>> explain_name("output_dir", ["duration"]), explain_name("batch", ["batch"])
+    ('here it is the argument out, which is no setting', None)
     """
+    own, hint = find_own_name(name)
+    own = SETTINGS.get(own, own) if own not in known else own
+    if own in known:
+        return f"here it is {own}{', ' * bool(hint)}{hint}"
+    return f"here it is the argument {own}, which is no setting" if own in ARGUMENTS else None
+
+
+def find_own_name(name: str) -> tuple[str, str]:
+    """Return what another trainer's name stands for here, and what to know of its values; empty: it is unknown."""
     name = name.replace("_", "-")
-    return SIMILAR.get(name) or (SAME[name].replace("-", "_") if name in SAME else None)
+    return SIMILAR.get(name) or (SAME.get(name, "").replace("-", "_"), "")

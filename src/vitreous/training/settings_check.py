@@ -149,7 +149,9 @@ def check_values(settings: Mapping[str, Any], *, nothing: bool = False) -> None:
 
 
 def check_optimizer_name(name: str) -> None:
-    """Refuse an optimizer that is neither one of ours nor of the form module:Class; raises UnknownName."""
+    """Refuse an optimizer that is neither one of ours nor of the form module:Class; raises UnknownName, ConfigError."""
+    if not isinstance(name, str):
+        raise ConfigError(f"optimizer.name is {name!r}; it must be text, such as 'adamw'")
     named = name.count(":") == 1 and all(word.isidentifier() for word in re.split("[.:]", name))
     if name not in OPTIMIZERS and not named:
         raise UnknownName("optimizer", name, (*OPTIMIZERS, "module:Class"))

@@ -169,6 +169,7 @@ def test_a_class_with_control_characters_is_refused(tmp_path, name):
     with pytest.raises(DataError, match="has a line break or another control character in its name; rename it") as told:
         listed(tmp_path)
     assert str(told.value).isprintable()
+    assert len(list_classes(tmp_path, optional=True).rows) == 2, "folders of images without labels may be called so"
 
 
 def test_classes_of_any_script_and_bytes_that_are_not_text(tmp_path):

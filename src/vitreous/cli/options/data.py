@@ -32,7 +32,7 @@ class Inspect:
 class Shard:
     """Write a data set as tar shards in WebDataset's layout; the same command goes on where a killed one was."""
 
-    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SRC")]
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     """A folder of class folders or of images, a manifest, or packed files."""
     out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """The folder to write, new or begun by the same command."""

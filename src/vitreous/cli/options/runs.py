@@ -33,7 +33,7 @@ class Board:
 class ListRuns:
     """List the runs under a folder with their best evaluation, and the settings in which they differ. It only reads."""
 
-    folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[RUNS]")] = "runs"
+    folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[FOLDER]")] = "runs"
     """A folder of run folders, at any depth; links in it are not followed."""
     find: str = ""
     """Words that a run's name, recipe, data or state must have."""

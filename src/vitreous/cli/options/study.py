@@ -13,7 +13,7 @@ class Study:
     Run again with the same options, it continues where it stopped.
     """
 
-    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[STUDY]")] = None
+    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = None
     """Which study; --list shows them."""
     scale: Literal["laptop", "gpu", "paper", "smoke"] = "laptop"
     """laptop: minutes on a core or two; gpu: half an hour on a GPU; paper: the paper's configuration; smoke: seconds, a

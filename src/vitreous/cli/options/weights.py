@@ -12,7 +12,7 @@ from vitreous.cli.options.loading import Load
 class Convert:
     """Read weights of any known origin and write them in another format; ends with a numeric proof."""
 
-    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SRC")]
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     """A model or run folder, a file or folder of weights (safetensors, npz, pth), or owner/name on the Hugging Face Hub."""
     out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """The folder to write, new or empty."""

@@ -26,7 +26,7 @@ def list_classes(root: Path, optional: bool = False, stamps: bool = True) -> Lis
     Unicode's composed form (NFC).
 
     Raises:
-        DataError: the folder can't be read, no class folder contains an image, or the name of one that does has control characters.
+        DataError: the folder can't be read, no class folder contains an image, or without optional labels the name of one that does has control characters.
     """
     walk = Walk(root, stamps)
     rows: list[Row] = []
@@ -35,9 +35,9 @@ def list_classes(root: Path, optional: bool = False, stamps: bool = True) -> Lis
     for folder in folders:
         label = unicodedata.normalize("NFC", folder)
         below = walk.list_images(folder, label)
-        if below and holds(label, CONTROLS):
+        if below and not optional and holds(label, CONTROLS):
             raise DataError(
-                f"{root}: the class folder {folder[:40]!a} has a line break or another control character in its name; rename it"
+                f"{root}: the class folder {folder[:40]!r} has a line break or another control character in its name; rename it"
             )
         found.setdefault(label, []).extend(below)
         rows += below

@@ -205,7 +205,7 @@ def _check_text(text: str, name: str, meaning: str, where: str) -> str:
         raise DataError(f"{where}: {name} has a NUL character, which no name can have")
     if meaning == "label" and holds(text, CONTROLS):
         raise DataError(
-            f"{where}: {name} is {text[:40]!a}; it must be without line breaks and other control characters"
+            f"{where}: {name} is {text[:40]!r}; it must be without line breaks and other control characters"
         )
     try:
         os.fsencode(text)

@@ -122,7 +122,7 @@ def check_class(text: str, where: str) -> str:
     """Return the name of a class in the form that it is compared in; raises DataError for none, one too long or one of control characters."""
     if (name := normalise_class(text)) is None:
         raise DataError(
-            f"{where} holds {text[:20]!a}; it must hold the number or the name of a class, in at most {MOST_NAME:,} characters"
+            f"{where} holds {text[:20]!r}; it must hold the number or the name of a class, in at most {MOST_NAME:,} characters, none of them a control character"
         )
     return name
 
