@@ -224,6 +224,19 @@ def test_a_graph_that_fails_later_gives_way_to_single_blocks():
     assert sum("failed" in note for note in engine.notes) == 1
 
 
+def test_a_model_is_let_go_with_its_last_use():
+    """Not when Python's collector comes, which commands pause: its weights may lie in a file."""
+    engine, _ = engine_of()
+    alive = [weakref.ref(one) for one in (engine.fast, joined_of(engine), engine.model)]
+    gc.collect()
+    gc.disable()
+    try:
+        del engine
+        assert [one() for one in alive] == [None] * 3
+    finally:
+        gc.enable()
+
+
 def test_a_graph_holds_no_more_attention_than_there_is_room_for(monkeypatch):
     twin = pack_model(trained(FAMILIES["plain"]), ONEDNN).model
     monkeypatch.setattr(joined_blocks, "find_room", lambda: 3 * twin.config.heads * 25**2 * 4 + 1)

@@ -66,14 +66,18 @@ class FastPath:
         self.threads = torch.get_num_threads()
         self.sealed = False
         """Whether the model no longer changes."""
-        self.notes: tuple[str, ...] = ()
-        """How it computes, and which parts stay torch's own, with the reasons."""
+        self._notes: list[str] = []
         self._state: ModelState | None = None
         self._twin, self._kind, self._each = None, torch.uint8, 1
         self._joined: JoinedBlocks | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
         """Held while a twin is looked for, and made."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How it computes, and which parts stay torch's own, with the reasons."""
+        return tuple(self._notes)
 
     def run(self, see: See, pixels: Tensor) -> Tensor:
         """Return the result for these pixels; raises ConfigError if they should be computed in int8 and can't be."""
@@ -132,20 +136,16 @@ class FastPath:
             try:
                 graph, found = compute() if pool is None else pool.submit(compute).result()
             except RuntimeError as error:
-                self._note(f"no graph of oneDNN: {' '.join(str(error).split())[:200]}")
+                joined.tell(f"no graph of oneDNN: {' '.join(str(error).split())[:200]}")
                 continue
             expected = see(self.model, part)
             far = measure_distance(found, expected)
             agrees = is_no_farther(found, see(twin, part), expected) if self.ranges else far <= NEAR[self.dtype]
             if not agrees:
-                self._note(f"no graph of oneDNN: one gives outputs {far:.1e} of the largest away")
+                joined.tell(f"no graph of oneDNN: one gives outputs {far:.1e} of the largest away")
                 continue
             joined.graphs[images, threads] = graph
-            self._note(f"blocks as one graph of oneDNN, images {images} at a time")
-
-    def _note(self, said: str) -> None:
-        with self._lock:
-            self.notes += (said,)
+            joined.tell(f"blocks as one graph of oneDNN, images {images} at a time")
 
     def _choose(self, see: See, pixels: Tensor) -> tuple[nn.Module | None, JoinedBlocks | None]:
         """Return the twin of the model in its current state, None if it has none, and the twin's graphs; make it first if need be."""
@@ -186,20 +186,20 @@ class FastPath:
         if not count_packed(packed.model):
             self._leave(*packed.unpacked_layers)
             return
-        self._twin = packed.model
-        if holds_no_weights(packed.model) or self._measure_copies(MOST + 2) <= read_memory() // SHARE:
-            self._joined = join_blocks(packed.model, tokens, self._note)
         way = f"{self._each} at a time" + (f" on each of {self.threads} threads" if self.threads > 1 else "")
         count, small = count_packed(packed.model), count_packed(packed.model, (Int8Linear,))
         of_int8 = f", {small} of them in int8{'' if find_bits() == 8 else WITHOUT_VNNI}" if small else ""
         done = f"{count} dense layers packed by {packing.library}{of_int8}, images {way}"
-        self.notes = (done, *(f"torch's own layer: {one}" for one in packed.unpacked_layers))
+        self._notes = [done, *(f"torch's own layer: {one}" for one in packed.unpacked_layers)]
+        self._twin = packed.model
+        if holds_no_weights(packed.model) or self._measure_copies(MOST + 2) <= read_memory() // SHARE:
+            self._joined = join_blocks(packed.model, tokens, self._notes.append)
 
     def _leave(self, *reasons: str) -> None:
         """Leave the model to torch's own layers; raises ConfigError if it should be int8, since they aren't."""
         if self.ranges:
             refuse_int8(*reasons)
-        self.notes = tuple(f"torch's own layers: {one}" for one in reasons)
+        self._notes = [f"torch's own layers: {one}" for one in reasons]
 
     def _choose_int8(self, packing: Packing) -> AnyPacking:
         """Return a packing in which the layers whose ranges are known multiply int8."""

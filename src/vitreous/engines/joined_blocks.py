@@ -100,7 +100,7 @@ class JoinedBlocks(nn.Module):
     Args:
         blocks: for each of which `can_join` holds.
         tokens: of an image.
-        tell: receives the reason why a graph isn't used any more.
+        tell: receives what is to be known of graphs. It must not hold the blocks, whose memory would outlive their last use.
     """
 
     def __init__(self, blocks: Sequence[PlainBlock], tokens: int, tell: Callable[[str], object]) -> None:
