@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from vitreous.api.loading import load
 from vitreous.api.names import name_model
 from vitreous.api.results import Result
+from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.errors import ConfigError
 from vitreous.predictor import Predictor
 from vitreous.runtime.packages import require_packages
@@ -236,8 +237,12 @@ def split_name(model: Any) -> tuple[str, Any]:
 
 
 def open_sealed(path: str, how: dict[str, Any]) -> Predictor:
-    """Load a model that nobody but the service has."""
+    """Load a model that nobody but the service has. Its weights are copied: were they mapped, a file that is cut short would end the
+    process."""
     found = load(path, progress=False, **how)
+    if not isinstance(found.folder, ExportedFolder):
+        for value in (*found.model.parameters(), *found.model.buffers()):
+            value.data = value.data.clone() if value.device.type == "cpu" else value.data
     found.seal()
     return found
 

@@ -59,6 +59,7 @@ class OpenVinoEngine(ExportedEngine):
             self.precision = precision
         if folder.target == "onnx":
             self.check_onnx()
+        self.core.set_property({"ENABLE_MMAP": False})  # a mapped file that is cut short ends the process
         try:
             self.graph = self.core.read_model(folder.file)
             self._check_sizes()
