@@ -232,13 +232,21 @@ __all__ = [
 ]
 
 
+INSTEAD = {
+    "predict": "; vitreous.load(MODEL)(IMAGES) predicts",
+    "quantize": "; it is vitreous.quantise",
+    **dict.fromkeys(("val", "validate", "test"), "; it is vitreous.evaluate"),
+}
+"""What is said of names that other libraries have."""
+
+
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import version
 
         return version("vitreous")
     if name not in PLACES:
-        instead = "; vitreous.load(MODEL)(IMAGES) predicts" if name == "predict" else ""
+        instead = INSTEAD.get(name, "")
         raise AttributeError(f"module 'vitreous' has no attribute {name!r}{instead}")
     with pause_collection():
         return getattr(import_module(PLACES[name]), name)

@@ -16,6 +16,7 @@ SAME = {
     "--lr 0.1": "--optimizer.lr 0.1",
     "--learning_rate=3e-4": "--optimizer.lr 3e-4",
     "--batch-size 64": "--batch 64",
+    "--per_device_train_batch_size 64": "--batch 64",
     "-b 64 -j 4 -a S/16": "--batch 64 --workers 4 --model S/16",
     "--imgsz 64": "--image 64 64",
     "--img-size 64 96": "--image 64 96",
@@ -57,6 +58,9 @@ def test_a_name_of_the_field_is_an_option_of_ours(typed):
     [
         ("predict", "--model RUN --source a.png --topk 3", "RUN a.png --top 3"),
         ("predict", "source=a.png model=RUN batch_size=8", "RUN a.png --batch 8"),
+        ("predict", "RUN a.png --conf 0.5 --format csv", "RUN a.png --threshold 0.5 --format csv"),
+        ("export", "RUN --format openvino", "RUN --to openvino"),
+        ("quantise", "RUN photos format=onnx", "RUN photos --to onnx"),
         ("predict", "RUN a.png --batch-size 8 --device cuda:0", "RUN a.png --batch 8 --device cuda"),
         ("evaluate", "--weights RUN --data photos --imgsz 64", "RUN photos --image 64 64"),
         ("evaluate", "RUN photos --steps 10", "RUN photos --steps 10"),

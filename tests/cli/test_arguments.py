@@ -101,6 +101,7 @@ def test_ctrl_c_while_it_starts_is_one_line(monkeypatch, capsys):
 
 MISTAKES = {
     "command": (("trian", "digits"), "unknown command 'trian'; did you mean 'train'?"),
+    "another program's command": (("val", "run"), "unknown command 'val'; did you mean 'evaluate'?"),
     "option": (("train", "digits", "--learningrate", "1"), "did you mean '--learning-rate'?"),
     "URL": (
         ("train", "https://a.org/cats.zip"),

@@ -43,7 +43,7 @@ def test_a_broken_image(vitreous, here, name):
     data, words = BROKEN[name]
     write(tree(here / "data", cat=3, dog=3) / "cat" / name, data)
     vitreous("train", "data", *TINY).refused(
-        f"cat/{name}", words, "1 of 7 images can't be read", "--broken skip (vitreous train: --data.broken skip)"
+        f"cat/{name}", words, "1 of 7 images can't be read", "--broken skip (--data.broken skip in train and sweep)"
     )
     assert not (here / "runs").exists()
 

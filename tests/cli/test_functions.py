@@ -286,3 +286,26 @@ def test_resume_by_other_names(changes, words, run):
     with pytest.raises(ConfigError) as told:
         vitreous.resume(run, **changes)
     assert words in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("quantize", "it is vitreous.quantise"), ("val", "it is vitreous.evaluate"), ("predict", r"\(IMAGES\) predicts")],
+)
+def test_what_other_libraries_have(name, words):
+    with pytest.raises(AttributeError, match=words):
+        getattr(vitreous, name)
+
+
+def test_a_format_to_write_is_called_to(trained, here):
+    for function in (vitreous.export, lambda run, **how: vitreous.quantise(run, "digits", **how)):
+        with pytest.raises(ConfigError, match="unknown argument 'format'; a format to write is called to"):
+            function(trained, format="onnx")
+
+
+def test_that_no_data_is_named_is_said(here):
+    listener = Listener()
+    vitreous.train(model="mu/4", dry_run=True, reporter=listener)
+    assert listener.told[0] == "no DATA is named: the images are the built-in digits"
+    vitreous.train("digits", model="mu/4", dry_run=True, reporter=(named := Listener()))
+    assert not any("no DATA" in one for one in named.told)

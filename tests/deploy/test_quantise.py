@@ -15,6 +15,7 @@ from PIL import Image
 from tests.deploy.conftest import folder_of, measure_shortly, traceable, write_classes, write_noise
 
 import vitreous
+from vitreous.api import quantisation
 from vitreous.cli.main import main
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
@@ -87,8 +88,6 @@ def test_weights_are_rounded_by_channel_and_only_layers_are_int8(found):
 
 def test_layers_that_hurt_are_found_and_kept(photos, tmp_path, monkeypatch):
     """Measured accuracy is replaced: it fits once two layers are in float32."""
-    from vitreous.api import quantisation
-
     calls = []
 
     def fake(predictor, source, batch, progress=None):
@@ -117,8 +116,6 @@ def test_layers_that_hurt_are_found_and_kept(photos, tmp_path, monkeypatch):
     ("layers", "tried"), [(1, [0]), (3, [0, 1]), (7, [0, 1, 2, 3]), (10, [0, 1, 2, 4, 5]), (16, [0, 1, 2, 4, 8])]
 )
 def test_up_to_half_of_the_layers_are_tried_in_float32(monkeypatch, tmp_path, layers, tried):
-    from vitreous.api import quantisation
-
     class Fake:
         engine = "onnxruntime"
 
@@ -142,6 +139,23 @@ def test_up_to_half_of_the_layers_are_tried_in_float32(monkeypatch, tmp_path, la
     with pytest.raises(CheckpointError, match=f"with {tried[-1]} layers in float32"):
         quantisation.fit(fake, tmp_path, (source, labels, np.eye(2, dtype=np.float32)), 0.5, 2, "cpu", Silent())
     assert fake.written == tried
+
+
+@pytest.mark.parametrize(("latency", "speed", "said"), [(2.0, 5, True), (2.0, 50, False), (0.5, 5, False)])
+def test_int8_that_gains_nothing_is_said(latency, speed, said, tmp_path):
+    fp32 = quantisation.Measured("fp32", 0.9, 1.0, 1000, 1.0, 10)
+    found = quantisation.QuantiseResult(
+        tmp_path,
+        fp32,
+        replace(fp32, precision="int8", latency=latency, images_per_second=speed),
+        "onnxruntime",
+        (),
+        9,
+        0,
+        5,
+        1,
+    )
+    assert ("int8 is no faster than fp32 here; another --to may be" in str(found)) == said
 
 
 @pytest.fixture(scope="module")
@@ -267,8 +281,6 @@ def test_openvino_rounds_what_layers_multiply_and_nothing_else(config, photos, t
     pytest.importorskip("nncf")
     import openvino
 
-    from vitreous.api import quantisation
-
     measure, calls = quantisation.outputs, []
 
     def measure_low(predictor, source, batch, progress=None):
@@ -316,8 +328,6 @@ def test_kernels_are_standardised_before_they_are_rounded(photos, tmp_path):
 
 
 def test_all_figures_go_to_a_file(found, photos, tmp_path, capfd, monkeypatch):
-    from vitreous.api import quantisation
-
     monkeypatch.setattr(quantisation, "quantise", lambda *_, **__: found)
     words = ["quantise", "a model", str(photos), "--out", str(tmp_path / "int8"), "--json", str(tmp_path / "all.json")]
     assert main(words) == 0

@@ -103,6 +103,17 @@ def test_evaluate_measures_the_model_of_before_and_says_so(trained_once):
     assert train.overlap.trained == IMAGES - HELD_OUT
 
 
+def test_quantising_names_the_model_of_before(trained_once, tmp_path):
+    """Where it hasn't seen the measured images, which another split of the same data doesn't promise."""
+    for config, measured in ((replace(PROBE, data=DataConfig("digits")), ""), (PROBE, None)):
+        run = trained_once(config).run
+        found = vitreous.quantise(run, "digits", tmp_path / f"int8-{measured}", to="torch", most_lost=100)
+        other = vitreous.quantise(run / "measured", "digits", tmp_path / f"{measured}-b", to="torch", most_lost=100)
+        assert "so both accuracies flatter it" in found.note
+        assert (f"; {run / 'measured'} hasn't seen them" in found.note) == (measured == "")
+        assert "hasn't seen" not in other.note and (other.note == "") == (measured == "")
+
+
 def test_the_report_measures_the_model_of_before(trained_once):
     from vitreous.reports.run.contents import gather
 

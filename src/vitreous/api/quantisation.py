@@ -84,6 +84,11 @@ class QuantiseResult(Result):
     note: str = ""
     """Why both accuracies flatter the model; empty if nothing is known."""
 
+    @property
+    def is_slower(self) -> bool:
+        """Whether int8 gains nothing, neither for one image nor for many."""
+        return self.int8.latency >= self.fp32.latency and self.int8.images_per_second <= self.fp32.images_per_second
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON values."""
         return {**asdict(self), "path": str(self.path)}
@@ -101,7 +106,8 @@ class QuantiseResult(Result):
             [
                 *lines,
                 f"layers      {self.layers - len(self.kept)} of {self.layers} in int8; {kept}",
-                f"measured    {self.examples:,} images, batch {self.batch}, {ranges}, by {self.engine}",
+                f"measured    {self.examples:,} images, batch {self.batch}, {ranges}, by {self.engine}; speeds are the model's own, without reading images",
+                *(["note        int8 is no faster than fp32 here; another --to may be"] if self.is_slower else []),
                 *([f"note        {self.note}"] if self.note else []),
                 f"written     {self.path}",
                 f"next: vitreous predict {self.path} IMAGES...{' --precision int8' if self.engine == 'torch' else ''}",
@@ -197,7 +203,7 @@ def quantise(
     labels = class_indices(source, folder.classes)[source.labels]
     seen = find_overlap(predictor, source, named=True)
     note = (
-        f"{seen.trained:,} of the {seen.measured:,} measured images are among those that the model was trained on, so both accuracies flatter it"
+        f"{seen.trained:,} of the {seen.measured:,} measured images are among those that the model was trained on, so both accuracies flatter it{name_measured(predictor) if seen.held_out == seen.trained else ''}"
         if seen
         else ""
     )
@@ -269,6 +275,14 @@ def is_undivided(data: Data, predictor: Predictor) -> bool:
     if is_built_in(str(data)) or is_multilabel(Path(data)):
         return False
     return not has_splits(expand_home(data), predictor.folder.classes)
+
+
+def name_measured(predictor: Predictor) -> str:
+    """Name the model that its run measured before the head learned from all images, if there is one, as what to quantise instead to
+    see what is lost."""
+    run = find_own_run(Path(predictor.path)) if predictor.path else None
+    measured = None if run is None else read_run(run).measured
+    return "" if measured is None else f"; {measured} hasn't seen them"
 
 
 def is_own_data(data: str | Path, predictor: Predictor) -> bool:

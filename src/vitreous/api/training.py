@@ -195,6 +195,8 @@ def train_or_plan(
     folds, rates, world = options.folds, options.rates, get_world()
     if folds is not None and rates:
         raise ConfigError("--folds and --rates both divide the data; choose the rate first, then use --folds with it")
+    if options.path is None:
+        reporter.message(f"no DATA is named: the images are the built-in {DIGITS}")
     with world.take_turns():
         chosen, settled, opened = settle_options(options, reporter)
     if idle := list_idle(settled, find_differences(chosen, settled)):

@@ -20,6 +20,8 @@ RENAMED = {
     "-a": "--model",
     "-c": "--config",
     **dict.fromkeys(("--topk", "--top-k", "-k"), "--top"),
+    "--conf": "--threshold",
+    "--format": "--to",
 }
 """Names, each with the option that accepts the same values."""
 PLACES = {
@@ -44,7 +46,7 @@ INSTEAD = {
     **dict.fromkeys(("--gpus", "--accelerator"), "give --device: auto, cpu, cuda or mps; only one device is used"),
     "--augment": "give its settings, such as --augment.mixup 0.2 or --augment.randaugment 2 10",
     "--aa": "give --augment.randaugment LAYERS MAGNITUDE, such as 2 10",
-    **dict.fromkeys(("--sched", "--scheduler", "--lr-scheduler"), SCHEDULE),
+    **dict.fromkeys(("--sched", "--scheduler", "--lr-scheduler", "--cos-lr"), SCHEDULE),
 }
 """Names that mean something else here, with what to write; also for commands without the option meant."""
 PROJECT = "--project"

@@ -48,6 +48,13 @@ COMMANDS = {
     "completion": ("vitreous.cli.completion", "print the shell's completion script: bash, zsh or fish"),
 }
 
+OTHERS = {
+    **dict.fromkeys(("val", "validate", "test", "eval"), "evaluate"),
+    "fit": "train",
+    "finetune": "train",
+    "infer": "predict",
+}
+"""Other programs' names for commands."""
 PRODUCTS = ("predict", "similar", "inspect", "models", "runs", "completion")
 """Commands whose standard output is their product. The others only report progress on it, and go on without a
 reader."""
@@ -153,7 +160,7 @@ def run(arguments: list[str]) -> int:
         return 0
     command, rest = arguments[0], arguments[1:]
     if command not in COMMANDS:
-        raise UnknownName("command", command, COMMANDS)
+        raise UnknownName("command", command, COMMANDS, OTHERS.get(command))
     try:
         os.getcwd()  # noqa: PTH109 (whether there is one)
     except FileNotFoundError:

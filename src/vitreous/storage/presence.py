@@ -1,5 +1,6 @@
 """What is at a path: links, pipes, URLs given as paths, and names that no file system accepts are told apart."""
 
+import difflib
 import os
 import re
 import stat
@@ -107,3 +108,15 @@ def explain_irregular(path: Path) -> str | None:
     if stat.S_ISREG(mode):
         return None
     return next((word for is_kind, word in kinds if is_kind(mode)), "a device")
+
+
+def find_similar(path: Path) -> Path | None:
+    """Return the file or folder beside a path that doesn't exist whose name is the most similar, if any is."""
+    try:
+        siblings = [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        return None
+    lower = {name.lower(): name for name in siblings}
+    near = difflib.get_close_matches(path.name, siblings, n=1)
+    near = near or [lower[name] for name in difflib.get_close_matches(path.name.lower(), lower, n=1)]
+    return path.parent / near[0] if near else None

@@ -25,7 +25,7 @@ SAME = {
     "drop-path": "regularisation.drop-path",
     **dict.fromkeys(("dropout", "drop"), "regularisation.dropout"),
     **dict.fromkeys(("model-ema-decay", "ema-decay"), "ema"),
-    **dict.fromkeys(("batch-size", "bs"), "batch"),
+    **dict.fromkeys(("batch-size", "bs", "per-device-train-batch-size"), "batch"),
     "num-workers": "workers",
     **dict.fromkeys(("arch", "architecture", "model-name"), "model"),
     **dict.fromkeys(("checkpoint", "ckpt", "initial-checkpoint", "finetune"), "weights"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vitreous.errors import CheckpointError, DownloadFailed, UserError
 from vitreous.storage.limits import format_bytes, read_json
-from vitreous.storage.presence import explain_absence, explain_url, is_link, path_exists
+from vitreous.storage.presence import explain_absence, explain_url, find_similar, is_link, path_exists
 from vitreous.weights.hub import Snapshot, fetch, is_repository
 from vitreous.weights.hub_requests import Listener, Unheard, Unreachable
 from vitreous.weights.recommended import AUTO, find_recommended, suggest_recommended
@@ -38,7 +38,9 @@ def refuse_absent(path: str) -> None:
     if is_link(Path(path)) and not path_exists(Path(path)):
         raise CheckpointError(explain_absence(Path(path)))
     if not path_exists(Path(path)):
-        raise CheckpointError(f"no such model folder, run folder or file of weights: {path}{suggest_recommended(path)}")
+        near = find_similar(Path(path)) if Path(path).name else None
+        advice = suggest_recommended(path) or ("" if near is None else f"; did you mean {near}?")
+        raise CheckpointError(f"no such model folder, run folder or file of weights: {path}{advice}")
 
 
 def find_licence(name: str) -> str:

@@ -1,6 +1,5 @@
 """Find files and their labels before any image is opened, by the layout of a data set."""
 
-import difflib
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from vitreous.data.listing.layout import format_name, recognise_layout
 from vitreous.data.listing.listing import Listing, Splits
 from vitreous.data.listing.manifest import MANIFESTS, is_multilabel, read_splits
 from vitreous.errors import DataError
-from vitreous.storage.presence import explain_absence, explain_url, is_folder, is_link, path_exists
+from vitreous.storage.presence import explain_absence, explain_url, find_similar, is_link, path_exists
 
 __all__ = ["MANIFESTS", "Listing", "explain_missing", "list_data", "list_labelled", "list_splits"]
 
@@ -131,16 +130,10 @@ def explain_missing(path: Path) -> str:
         return explain_absence(path)
     if reason := explain_url(path):
         return reason
-    siblings: list[str] = []
-    if is_folder(path.parent):
-        siblings = [entry.name for entry in path.parent.iterdir()]
-    near = difflib.get_close_matches(path.name, siblings, n=1)
-    if not near:
-        lower = {name.lower(): name for name in siblings}
-        near = [lower[name] for name in difflib.get_close_matches(path.name.lower(), lower, n=1)]
+    near = find_similar(path)
     hint = "give a folder of class folders, a CSV or JSONL file, digits, or formula:fractals"
-    if near:
-        hint = f"did you mean {path.parent / near[0]}?"
+    if near is not None:
+        hint = f"did you mean {near}?"
     elif not path_exists(path.parent):
         hint = f"the folder {path.parent} does not exist either"
     return f"no such file or folder: {path}; {hint}"
