@@ -27,6 +27,7 @@ from vitreous.images.tensors import normalize
 from vitreous.model.config import ViTConfig
 from vitreous.model.resnet_config import ResNetConfig
 from vitreous.training.reporter import Silent
+from vitreous.weights.model_folder import save_model
 
 MODEL = ViTConfig(image=(16, 16), patch=(8, 8), width=16, depth=1, heads=2, mlp_width=24, classes=3)
 CONVOLUTIONS = ResNetConfig(image=(16, 16), units=(1, 1), root="3x3", root_channels=8, groups=4, classes=3)
@@ -336,3 +337,17 @@ def test_all_figures_go_to_a_file(found, photos, tmp_path, capfd, monkeypatch):
     assert (written["engine"], written["int8"]["precision"], written["layers"]) == ("onnxruntime", "int8", 6)
     assert main(words) == 2
     assert "all.json" in capfd.readouterr().err
+
+
+def test_without_a_folder_both_take_the_next_free_one(plain, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_model(tmp_path / "cats", folder_of(MODEL))
+    how = {"to": "torch", "most_lost": 100, "calibration": plain, "progress": False}
+    found = [vitreous.quantise("cats", plain, **how).path for _ in range(2)]
+    found.append(vitreous.quantise(folder_of(MODEL), plain, **how).path)
+    with traceable():
+        found.append(vitreous.export(vitreous.load("cats"), "onnx").path)
+    assert [str(one) for one in found] == [
+        "exports/cats-int8-1", "exports/cats-int8-2", "exports/model-int8-1", "exports/cats-onnx-1",
+    ]  # fmt: skip
+    assert all((one / "config.json").exists() for one in found)

@@ -9,6 +9,7 @@ import numpy as np
 
 from vitreous.api.descriptions import describe_input, describe_use
 from vitreous.api.loading import open_weights
+from vitreous.api.names import name_export
 from vitreous.api.progress import shows_progress
 from vitreous.api.results import Result
 from vitreous.deploy.export import check_target, export_model
@@ -57,7 +58,7 @@ class ExportResult(Result):
 def export(
     model: ModelFolder | Predictor | str | Path,
     to: Target = "onnx",
-    out: str | Path = "exported",
+    out: str | Path | None = None,
     *,
     outputs: Literal["logits", "features", "both"] | None = None,
     preprocess_inside: bool = False,
@@ -77,7 +78,7 @@ def export(
     Args:
         model: what `vitreous.load` accepts or returns, but for an export.
         to: onnx; openvino; torch (torch.export); aotinductor (compiled for this processor).
-        out: the folder to write, new or empty.
+        out: the folder to write, new or empty; None: the next free exports/<model>-<to>-<n>.
         outputs: logits; features, what the head reads; both. None: logits, or of a model without head its features.
         preprocess_inside: the graph takes pixels as they come from a decoder and a resize to the model's size, (batch,
             row, col, channel), 0 to 255, normalises them itself, and gives calibrated probabilities before the logits.
@@ -98,14 +99,15 @@ def export(
             allowed (nothing is written). DataError: no image that can be read.
     """
     options = GraphOptions(outputs, preprocess_inside, dynamic_image, precision)
-    check_target(Path(out), to, precision)
+    out = name_export(model, to) if out is None else Path(out)
+    check_target(out, to, precision)
     display = reporter or Silent()
     images = None if data is None else gather_images(data)
     folder, source = open_exportable(model, load, display)
     folder = folder if merge is None else replace(folder, merge=merge)
     display.phase(f"exporting to {to}, and running it on real images")
-    written, proof = export_model(folder, Path(out), to, options, images, source)
-    return ExportResult(Path(out), to, proof, written)
+    written, proof = export_model(folder, out, to, options, images, source)
+    return ExportResult(out, to, proof, written)
 
 
 def open_exportable(

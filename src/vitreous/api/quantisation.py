@@ -10,6 +10,7 @@ import numpy as np
 from vitreous.api.config_layers import is_same
 from vitreous.api.data import Data, find_overlap, open_labelled, open_run_data
 from vitreous.api.exports import gather_images, open_exportable
+from vitreous.api.names import name_export
 from vitreous.api.progress import shows_progress
 from vitreous.api.results import Result
 from vitreous.data.config import DataConfig
@@ -125,7 +126,7 @@ def format_row(one: Measured) -> tuple[str, ...]:
 def quantise(
     model: ModelFolder | Predictor | str | Path,
     data: Data,
-    out: str | Path = "quantised",
+    out: str | Path | None = None,
     *,
     to: Int8Target = "onnx",
     dynamic: bool = False,
@@ -151,7 +152,7 @@ def quantise(
         model: what `vitreous.load` accepts or returns, with a head, but for an export.
         data: labelled images, measured as `vitreous.evaluate` does; of those without splits of their own, the ones
             that the model's run held out, or else a fifth, unless `calibration` is named.
-        out: the folder to write, new or empty.
+        out: the folder to write, new or empty; None: the next free exports/<model>-int8-<n>.
         to: onnx, for ONNX Runtime; openvino, by NNCF; torch: a model folder that also computes in int8
             (`vitreous.load(..., precision="int8")`), of models with encoder blocks.
         dynamic: the ranges of dense layers' inputs are each batch's own, in place of those of calibration images
@@ -182,7 +183,7 @@ def quantise(
         raise ConfigError(f"most_lost is {most_lost}; it must be points of accuracy, 0 or more")
     check_quantisable(to, dynamic, device)
     check_broken(broken)
-    out, display = Path(out), reporter or Silent()
+    out, display = name_export(model, "int8") if out is None else Path(out), reporter or Silent()
     check_new_folder(out)
     if to == "onnx":
         check_text(out, to)

@@ -1,15 +1,11 @@
 """`vitreous export`: write a model for another runtime, with a numeric proof."""
 
-from pathlib import Path
-
-from vitreous.api.names import name_model
+from vitreous.api.names import EXPORTS, name_model
 from vitreous.cli.load_model import keywords
 from vitreous.cli.options.deploy import Export
 from vitreous.cli.output import free_or_named
 from vitreous.cli.parse import parse
 from vitreous.training.progress import reporter
-
-EXPORTS = Path("exports")
 
 
 def export(arguments: list[str]) -> int:

@@ -1,16 +1,13 @@
 """`vitreous quantise`: a model in int8, beside itself in fp32."""
 
 import json
-from pathlib import Path
 
-from vitreous.api.names import name_model
+from vitreous.api.names import EXPORTS, name_model
 from vitreous.cli.load_model import keywords
 from vitreous.cli.options.deploy import Quantise
 from vitreous.cli.output import free_or_named, result_file, write_file
 from vitreous.cli.parse import parse
 from vitreous.training.progress import reporter
-
-EXPORTS = Path("exports")
 
 
 def quantise(arguments: list[str]) -> int:
