@@ -96,12 +96,13 @@ def _override(settings: Any, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def merge_settings(kind: type, first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Return some settings of a dataclass with others over them, nested as they are; another "kind" replaces all of the first's."""
+    """Return some settings of a dataclass with others over them, nested as they are; another "kind" replaces all of the first's,
+    which are kept if they don't say theirs: they fit, or are refused later."""
     tagged = list_alternatives(kind)
     other = {
         name
         for name in tagged.keys() & first.keys() & second.keys()
-        if isinstance(first[name], Mapping) and isinstance(second[name], Mapping)
+        if isinstance(first[name], Mapping) and isinstance(second[name], Mapping) and TAG in first[name]
         if second[name].get(TAG, first[name].get(TAG)) != first[name].get(TAG)
     }
     return _merge({name: value for name, value in first.items() if name not in other}, second)

@@ -219,6 +219,11 @@ def test_train_takes_settings_by_their_names():
         "digits", **TINY, config={"optimizer": {"clip": 0.25}}, optimizer={"lr": 0.5}
     ).config.optimizer
     assert (both.clip, both.lr) == (0.25, 0.5)
+    below = {"objective": {"smoothing": 0.25}}
+    kept = vitreous.train("digits", **TINY, config=below, objective={"kind": "classify"}).config
+    assert kept.objective.smoothing == 0.25
+    with pytest.raises(ConfigError, match=r"objective\.smoothing is of another kind of objective"):
+        vitreous.train("digits", config=below, objective={"kind": "masked-patches"})
     with pytest.raises(ConfigError, match="objective is 'mae'; it must be an object"):
         vitreous.train("digits", config={"objective": {"smoothing": 0.25}}, settings={"objective": "mae"})
     assert (found.config.batch, found.config.optimizer.lr, found.config.optimizer.clip) == (16, 1e-3, 0.5)
