@@ -12,24 +12,15 @@ from tests.deploy.conftest import folder_of
 from tests.deploy.test_families import FAMILIES, vit
 from tests.deploy.test_families import Block as BlockConfig
 from tests.engines.test_fast_path import own, pixels_of
-from tests.engines.test_joined_blocks import GRAPH, JOINED, joined_of, soon  # noqa: F401 (a fixture for all tests)
+from tests.engines.test_int8_linear import exact  # noqa: F401 (a fixture for all tests)
+from tests.engines.test_joined_blocks import GRAPH, JOINED, joined_of, soon  # noqa: F401 (likewise)
 
 from vitreous.deploy.int8_torch import measure_ranges
 from vitreous.engines import joined_blocks
-from vitreous.engines.int8_linear import Int8Linear, check_int8
+from vitreous.engines.int8_linear import Int8Linear
 from vitreous.engines.int8_product import Int8Product
 from vitreous.engines.packed_model import list_layers
 from vitreous.engines.torch_engine import TorchEngine
-from vitreous.errors import ConfigError
-
-
-@pytest.fixture(scope="module", autouse=True)
-def exact():
-    """Skip where the processor's int8 sums saturate."""
-    try:
-        check_int8()
-    except ConfigError as error:
-        pytest.skip(str(error))
 
 
 def engine_of(config, left=()):

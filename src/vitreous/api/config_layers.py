@@ -15,11 +15,11 @@ from vitreous.model.kinds import check_name
 from vitreous.recipes.catalog import AUTO, MODELS, NONE, RECIPES
 from vitreous.recipes.probe import refuse_minutes
 from vitreous.self_training.options import SelfTrainingOptions
-from vitreous.settings import flatten, merge_settings, to_dict
+from vitreous.settings import flatten, merge_settings
 from vitreous.storage.presence import expand_home
 from vitreous.training.changes import format_differences
 from vitreous.training.config import START, RunConfig
-from vitreous.training.config_file import ConfigFile
+from vitreous.training.config_file import ConfigFile, list_settings
 from vitreous.training.other_names import ARGUMENTS, explain_name, find_own_name
 from vitreous.training.reporter import Reporter
 from vitreous.training.settings_check import check_values, check_weights
@@ -106,21 +106,15 @@ def check_names(settings: Mapping[str, Any], part: str = "") -> None:
     """Raise ConfigError for settings by other trainers' names, or by dotted names; unknown ones are refused later."""
     known = list_settings()
     for name, value in settings.items():
-        whole = f"{part}{name}"
         if not isinstance(name, str):
             raise ConfigError(f"the name of a setting is {name!r}; it must be text")
+        whole = f"{part}.{name}" if part else name
         if not part and whole in known and "." in whole:
             raise ConfigError(f"unknown setting {name!r}; give {nest_name(whole)}")
         if isinstance(value, Mapping):
-            check_names(value, f"{whole}.")
-        elif whole not in known and find_own_name(name)[0].startswith(part) and (meant := explain_name(name, known)):
+            check_names(value, whole)
+        elif whole not in known and (meant := explain_name(name, known, part)):
             raise ConfigError(f"unknown setting {whole!r}; {meant}")
-
-
-@cache
-def list_settings() -> tuple[str, ...]:
-    """Return the dotted names of all settings of a run."""
-    return tuple(flatten(to_dict(RunConfig())))
 
 
 def nest_name(dotted: str) -> str:

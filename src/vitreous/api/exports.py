@@ -114,6 +114,8 @@ def open_exportable(
     model: ModelFolder | Predictor | str | Path, load: dict[str, Any], display: Reporter
 ) -> tuple[ModelFolder, str]:
     """Return a model and where it was loaded from; raises ConfigError for an export."""
+    if "format" in load:
+        raise ConfigError("unknown argument 'format'; a format to write is called to: to='onnx'")
     if isinstance(model, Predictor):
         _ = model.model
         assert isinstance(model.folder, ModelFolder)

@@ -133,8 +133,6 @@ def open_weights(
 
     known = [field.name for field in fields(LoadOptions)]
     for name in options:
-        if name == "format":
-            raise ConfigError("unknown argument 'format'; a format to write is called to: to='onnx'")
         if name not in known:
             raise UnknownName(
                 "argument of load",

@@ -242,7 +242,8 @@ def open_sealed(path: str, how: dict[str, Any]) -> Predictor:
     found = load(path, progress=False, **how)
     if not isinstance(found.folder, ExportedFolder):
         for value in (*found.model.parameters(), *found.model.buffers()):
-            value.data = value.data.clone() if value.device.type == "cpu" else value.data
+            if value.device.type == "cpu":
+                value.data = value.data.clone()
     found.seal()
     return found
 

@@ -41,10 +41,32 @@ See = Callable[[nn.Module, Tensor], Tensor]
 """Computes something from a model and preprocessed pixels: logits, features, ..."""
 
 
-class FastPath:
-    """A model's packed twin, made when it pays, and made again when the model has changed.
+class WatchedPath:
+    """A way through a model that is made again when the model has changed, until it is sealed.
 
     In-place changes of a weight's `.data` are not seen by torch's version counter, and so not here.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model, self.sealed = model, False
+        self._state: ModelState | None = None
+        """The model's for which the way was made."""
+        self._lock = threading.Lock()
+        """Held while the way is looked for, and made."""
+
+    def seal(self) -> None:
+        """Take the model as it is now for all passes."""
+        with self._lock:
+            if not self._is_current():
+                self._state = None
+            self.sealed = True
+
+    def _is_current(self) -> bool:
+        return self._state is not None and self._state.is_current(self.model, self.sealed)
+
+
+class FastPath(WatchedPath):
+    """A model's packed twin, made when it pays.
 
     Args:
         model: on the CPU, in eval mode.
@@ -61,23 +83,21 @@ class FastPath:
         preprocess: PreprocessConfig | None = None,
         ranges: Mapping[str, Range] | None = None,
     ) -> None:
-        self.model, self.dtype, self.preprocess = model, torch.bfloat16 if bf16 else torch.float32, preprocess
+        super().__init__(model)
+        self.dtype, self.preprocess = torch.bfloat16 if bf16 else torch.float32, preprocess
         self.ranges = ranges or {}
         self.threads = torch.get_num_threads()
-        self.sealed = False
-        """Whether the model no longer changes."""
-        self._notes: list[str] = []
-        self._state: ModelState | None = None
+        self._way: tuple[str, ...] = ()
+        """How layers are packed, and which aren't."""
         self._twin, self._kind, self._each = None, torch.uint8, 1
         self._joined: JoinedBlocks | None = None
         self._pool: ThreadPoolExecutor | None = None
-        self._lock = threading.Lock()
-        """Held while a twin is looked for, and made."""
 
     @property
     def notes(self) -> tuple[str, ...]:
         """How it computes, and which parts stay torch's own, with the reasons."""
-        return tuple(self._notes)
+        joined = self._joined
+        return self._way if joined is None else (*self._way, *joined.notes)
 
     def run(self, see: See, pixels: Tensor) -> Tensor:
         """Return the result for these pixels; raises ConfigError if they should be computed in int8 and can't be."""
@@ -91,13 +111,6 @@ class FastPath:
         if pool is None:
             return torch.cat([see(twin, part) for part in parts])
         return torch.cat(list(pool.map(lambda part: see(twin, part), parts)))
-
-    def seal(self) -> None:
-        """Take the model as it is now for all passes."""
-        with self._lock:
-            if self._state is not None and not self._state.is_current(self.model):
-                self._state = None
-            self.sealed = True
 
     def count(self, see: See, pixels: Tensor, batches: int) -> None:
         """Make the graphs that there would be after so many more batches like this one."""
@@ -136,21 +149,21 @@ class FastPath:
             try:
                 graph, found = compute() if pool is None else pool.submit(compute).result()
             except RuntimeError as error:
-                joined.tell(f"no graph of oneDNN: {' '.join(str(error).split())[:200]}")
+                joined.notes.append(f"no graph of oneDNN: {' '.join(str(error).split())[:200]}")
                 continue
             expected = see(self.model, part)
             far = measure_distance(found, expected)
             agrees = is_no_farther(found, see(twin, part), expected) if self.ranges else far <= NEAR[self.dtype]
             if not agrees:
-                joined.tell(f"no graph of oneDNN: one gives outputs {far:.1e} of the largest away")
+                joined.notes.append(f"no graph of oneDNN: one gives outputs {far:.1e} of the largest away")
                 continue
             joined.graphs[images, threads] = graph
-            joined.tell(f"blocks as one graph of oneDNN, images {images} at a time")
+            joined.notes.append(f"blocks as one graph of oneDNN, images {images} at a time")
 
     def _choose(self, see: See, pixels: Tensor) -> tuple[nn.Module | None, JoinedBlocks | None]:
         """Return the twin of the model in its current state, None if it has none, and the twin's graphs; make it first if need be."""
         with self._lock:
-            if self._state is None or self._kind != pixels.dtype or not self._state.is_current(self.model, self.sealed):
+            if self._kind != pixels.dtype or not self._is_current():
                 self._twin, self._joined, self._state = None, None, None
                 state = ModelState(self.model)
                 if state.is_plain:
@@ -190,16 +203,16 @@ class FastPath:
         count, small = count_packed(packed.model), count_packed(packed.model, (Int8Linear,))
         of_int8 = f", {small} of them in int8{'' if find_bits() == 8 else WITHOUT_VNNI}" if small else ""
         done = f"{count} dense layers packed by {packing.library}{of_int8}, images {way}"
-        self._notes = [done, *(f"torch's own layer: {one}" for one in packed.unpacked_layers)]
+        self._way = (done, *(f"torch's own layer: {one}" for one in packed.unpacked_layers))
         self._twin = packed.model
         if holds_no_weights(packed.model) or self._measure_copies(MOST + 2) <= read_memory() // SHARE:
-            self._joined = join_blocks(packed.model, tokens, self._notes.append)
+            self._joined = join_blocks(packed.model, tokens)
 
     def _leave(self, *reasons: str) -> None:
         """Leave the model to torch's own layers; raises ConfigError if it should be int8, since they aren't."""
         if self.ranges:
             refuse_int8(*reasons)
-        self._notes = [f"torch's own layers: {one}" for one in reasons]
+        self._way = tuple(f"torch's own layers: {one}" for one in reasons)
 
     def _choose_int8(self, packing: Packing) -> AnyPacking:
         """Return a packing in which the layers whose ranges are known multiply int8."""

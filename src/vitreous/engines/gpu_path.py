@@ -1,7 +1,6 @@
 """The fast path on an NVIDIA GPU: a twin of the model with fewer bytes to move and, on request, its passes compiled by torch.compile and
 recorded as one CUDA graph for each size of batch, so that the kernels follow each other without waiting for Python."""
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Collection
 from functools import partial
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from vitreous.engines.agreement import NEAR, measure_distance
 from vitreous.engines.cuda_graph import GraphSpace, record
-from vitreous.engines.fast_path import NOT_PLAIN, ModelState, refuse_int8
+from vitreous.engines.fast_path import NOT_PLAIN, ModelState, WatchedPath, refuse_int8
 from vitreous.engines.gpu_model import GpuModel, build_gpu_model
 from vitreous.engines.int8_gpu import COMPILER, round_layers
 from vitreous.errors import ConfigError
@@ -31,7 +30,7 @@ Pass = Callable[[Tensor], Tensor]
 Key = tuple[What, torch.Size, torch.dtype]
 
 
-class GpuPath:
+class GpuPath(WatchedPath):
     """A model's twin and its graphs, made again when the model has changed.
 
     In-place changes of a weight's `.data` are not seen by torch's version counter, and so not here.
@@ -53,18 +52,15 @@ class GpuPath:
         compiles: bool = False,
         int8: Collection[str] = (),
     ) -> None:
-        self.model, self.normalize, self.device = model, normalize, normalize.scale.device
+        super().__init__(model)
+        self.normalize, self.device = normalize, normalize.scale.device
         self.dtype, self.compiles, self.int8 = torch.bfloat16 if bf16 else torch.float32, compiles, int8
-        self.sealed = False
-        """Whether the model no longer changes."""
         self.notes: tuple[str, ...] = ()
         """How it computes, with the reason if it isn't this way."""
-        self._state: ModelState | None = None
         self._twin: GpuModel | None = None
         self._space: GraphSpace | None = None
         self._graphs: dict[Key, Pass] = {}
         self._seen: Counter[Key] = Counter()
-        self._lock = threading.Lock()
 
     def run(
         self, what: What, pixels: Pixels[Tensor, "batch channel row col"], own: Pass
@@ -78,7 +74,7 @@ class GpuPath:
             return own(pixels)
         # recorded passes and the compiler can't read tensors of inference mode
         with self._lock, torch.inference_mode(False), torch.no_grad():
-            if self._state is None or not self._state.is_current(self.model, self.sealed):
+            if not self._is_current():
                 self._prepare(what, pixels, own)
             if self._twin is None:
                 return own(pixels)
@@ -90,13 +86,6 @@ class GpuPath:
                 return self._replay((what, pixels.shape, pixels.dtype), pixels)
             finally:
                 space.end()
-
-    def seal(self) -> None:
-        """Take the model as it is now for all passes."""
-        with self._lock:
-            if self._state is not None and not self._state.is_current(self.model):
-                self._state = None
-            self.sealed = True
 
     def _prepare(self, what: What, pixels: Tensor, own: Pass) -> None:
         """Make the twin of the model as it is, and compare an image's output with its own."""

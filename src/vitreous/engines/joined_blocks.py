@@ -100,12 +100,12 @@ class JoinedBlocks(nn.Module):
     Args:
         blocks: for each of which `can_join` holds.
         tokens: of an image.
-        tell: receives what is to be known of graphs. It must not hold the blocks, whose memory would outlive their last use.
     """
 
-    def __init__(self, blocks: Sequence[PlainBlock], tokens: int, tell: Callable[[str], object]) -> None:
+    def __init__(self, blocks: Sequence[PlainBlock], tokens: int) -> None:
         super().__init__()
-        self.tell = tell
+        self.notes: list[str] = []
+        """Which graphs there are, and why others aren't used."""
         self.blocks, self.tokens, self.dtype = nn.ModuleList(blocks), tokens, blocks[0].dtype
         self.width, self.rounds = blocks[0].width, any(block.attends == torch.bfloat16 for block in blocks)
         self.room = find_room() // max(block.heads * tokens**2 * block.attends.itemsize for block in blocks)
@@ -130,7 +130,7 @@ class JoinedBlocks(nn.Module):
                 if graph is getattr(self._trial, "graph", None):
                     raise
                 if self.graphs.pop((len(z), torch.get_num_threads()), None) is not None:
-                    self.tell(f"a graph of oneDNN failed: {' '.join(str(error).split())[:200]}")
+                    self.notes.append(f"a graph of oneDNN failed: {' '.join(str(error).split())[:200]}")
         for block in self.blocks:
             z = block(z, places)
         return z
@@ -182,13 +182,12 @@ class JoinedBlocks(nn.Module):
         return product
 
 
-def join_blocks(twin: nn.Module, tokens: int, tell: Callable[[str], object] = print) -> JoinedBlocks | None:
+def join_blocks(twin: nn.Module, tokens: int) -> JoinedBlocks | None:
     """Have the blocks of a packed twin pass as one; None: this model's can't, or wouldn't be faster.
 
     Args:
         twin: its blocks are replaced.
         tokens: of an image.
-        tell: as in `JoinedBlocks`.
     """
     if not isinstance(twin, ViT) or tokens < FEWEST_ROWS:
         return None
@@ -197,7 +196,7 @@ def join_blocks(twin: nn.Module, tokens: int, tell: Callable[[str], object] = pr
     blocks = [block for block in twin.blocks if can_join(block)]
     if not blocks or len(blocks) < len(twin.blocks) or (twin.config.width > WIDEST and not holds_no_weights(twin)):
         return None
-    joined = JoinedBlocks(blocks, tokens, tell)
+    joined = JoinedBlocks(blocks, tokens)
     if not joined.room:
         return None
     twin.blocks = nn.ModuleList([joined])

@@ -7,10 +7,10 @@ from pathlib import PurePath
 from typing import Any
 
 from vitreous.errors import ConfigError, UnknownName
-from vitreous.settings import flatten, to_dict
+from vitreous.settings import flatten
 from vitreous.storage.presence import expand_home
-from vitreous.training.config import START, RunConfig
-from vitreous.training.config_file import check_text, find_file, read_document
+from vitreous.training.config import START
+from vitreous.training.config_file import check_text, find_file, list_settings, read_document
 from vitreous.training.other_names import explain_name, find_own_name
 
 BESIDE = ("recipe", "model", "image", "channels", "minutes", *START)
@@ -171,7 +171,7 @@ def take_plain(value: Any) -> Any:
 
 def check_names(names: Iterable[str], where: str) -> None:
     """Refuse what can't be varied; raises ConfigError, UnknownName."""
-    known = [*BESIDE, *(name for name in flatten(to_dict(RunConfig())) if name not in FIXED)]
+    known = [*BESIDE, *(name for name in list_settings() if name not in FIXED)]
     for name in names:
         if name in FIXED:
             raise ConfigError(f"{where}: {name} can't be varied: {FIXED[name]}")

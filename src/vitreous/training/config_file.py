@@ -6,6 +6,7 @@ Also a folder that holds such a file (a run, the model in it, a search of rates,
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,12 @@ class StartOptions:
 
 
 START_NAMES = tuple(one.name for one in fields(StartOptions))
+
+
+@cache
+def list_settings() -> tuple[str, ...]:
+    """Return the dotted names of all settings of a run."""
+    return tuple(flatten(to_dict(RunConfig())))
 
 
 @dataclass(frozen=True)
@@ -202,11 +209,10 @@ def read_settings(name: str, document: Mapping[str, Any]) -> ConfigFile:
         settings = check_partial(RunConfig, rest)
         check_values(flatten(settings), nothing=settings.get("head") == "logistic")
     except UnknownName as error:
-        known, part = (*flatten(to_dict(RunConfig())), *START_NAMES), error.kind.partition(" in ")[2]
-        meant = explain_name(error.name, known)
-        if meant and (error.kind == "setting" or f"here it is {part}." in meant):
+        what, _, part = error.kind.partition(" in ")
+        if what == "setting" and (meant := explain_name(error.name, (*list_settings(), *START_NAMES), part)):
             raise ConfigError(f"{name}: unknown {error.kind} {error.name!r}; {meant}") from error
-        leaf = [path for path in flatten(to_dict(RunConfig())) if path.rpartition(".")[2] == error.name]
+        leaf = [path for path in list_settings() if path.rpartition(".")[2] == error.name]
         if error.kind != "setting" or len(leaf) != 1:
             raise ConfigError(f"{name}: {error}") from error
         raise ConfigError(f"{name}: unknown setting {error.name!r}; did you mean {leaf[0]!r}?") from error

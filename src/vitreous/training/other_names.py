@@ -63,8 +63,9 @@ SETTINGS = {"unlabelled": "data.unlabelled"}
 """Settings by the names of arguments that stand for them."""
 
 
-def explain_name(name: str, known: Collection[str]) -> str | None:
-    """Say what another trainer's name is called here, among known names of settings, dotted, or arguments; None: it is unknown.
+def explain_name(name: str, known: Collection[str], part: str = "") -> str | None:
+    """Say what another trainer's name is called here, among known names of settings, dotted, or arguments; None: it is unknown, or
+    nothing in the group of settings that it was given in.
 
     >>> explain_name("learning_rate", ["optimizer.lr"]), explain_name("epochs", ["duration"])
     ('here it is optimizer.lr', 'here it is duration, such as "30ep"')
@@ -73,6 +74,8 @@ def explain_name(name: str, known: Collection[str]) -> str | None:
     """
     own, hint = find_own_name(name)
     own = SETTINGS.get(own, own) if own not in known else own
+    if part and not own.startswith(f"{part}."):
+        return None
     if own in known:
         return f"here it is {own}{', ' * bool(hint)}{hint}"
     return f"here it is the argument {own}, which is no setting" if own in ARGUMENTS else None

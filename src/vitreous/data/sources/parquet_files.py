@@ -9,7 +9,7 @@ import json
 import os
 import struct
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -250,27 +250,29 @@ def open_table_file(file: PackFile, name: str) -> Contents:
             check_count(rows, file.size, name)
             ends.append(rows)
             names += [f"{name}/{group}-{row}" for row in range(about.num_rows)]
-        values = [] if label is None else read_labels(file, table.schema_arrow.field(label).type, label, name)
+        values = [] if label is None else read_labels(file, table, label, name)
         unlabelled = label is None or (len(values) > 0 and lacks_labels(values))
         labels = None if unlabelled else list(map(name_class, values, repeat(classes), names))
     pack = ParquetPack(file, image, tuple(ends), expected)
     return Contents(pack, names, labels, (0,) * rows, file.changed)
 
 
-def read_labels(file: PackFile, kind: Any, column: str, name: str) -> list[Any]:
-    """Return each row's label, of this type; raises DataError for names that are longer than a class's, before each row gets one."""
+def read_labels(file: PackFile, table: Any, column: str, name: str) -> list[Any]:
+    """Return each row's label in an open file, which is opened once more for those that are text; raises DataError for names that are
+    longer than a class's, before each row gets one."""
     import pyarrow
-    from pyarrow.compute import binary_length, max
+    import pyarrow.compute as functions
 
+    kind = table.schema_arrow.field(column).type
     text = pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)
     values: list[Any] = []
-    with open_parquet(file, (column,) if text else ()) as table:
-        for group in range(table.num_row_groups):
-            for part in table.read_row_group(group, columns=[column]).column(0).chunks:
+    with open_parquet(file, (column,)) if text else nullcontext(table) as labels:
+        for group in range(labels.num_row_groups):
+            for part in labels.read_row_group(group, columns=[column]).column(0).chunks:
                 if not pyarrow.types.is_dictionary(part.type):
                     values += part.to_pylist()
                     continue
-                longest = max(binary_length(part.dictionary)).as_py() or 0
+                longest = functions.max(functions.binary_length(part.dictionary)).as_py() or 0
                 if longest > UTF8 * MOST_NAME:
                     raise DataError(
                         f"{name} has a class's name of {longest:,} bytes; at most {MOST_NAME:,} characters are allowed"
