@@ -11,12 +11,12 @@ import time
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 from loader import jpegs
 
 from vitreous.images.config import DecodeConfig
 from vitreous.images.corruptions.catalog import CORRUPTIONS, corrupt
 from vitreous.images.decode import decode
+from vitreous.shapes import UInt8
 
 SIZES = (32, 224)
 SEVERITY = 3

@@ -20,7 +20,6 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int64
 
 from vitreous.data.dataset import open_dataset
 from vitreous.data.folds import ALL, assign_folds
@@ -35,6 +34,7 @@ from vitreous.objectives.config import ClassifyConfig
 from vitreous.predictor import Predictor
 from vitreous.run_folder import MODEL, is_run, read_run
 from vitreous.runtime.display import Shown
+from vitreous.shapes import Float32, Int64
 from vitreous.storage.atomic import write_atomically
 from vitreous.storage.presence import path_exists
 from vitreous.storage.run_config import FINAL

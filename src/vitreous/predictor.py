@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
-from jaxtyping import Float32, Int64
 
 from vitreous.engines.base import PRECISIONS
 from vitreous.engines.exported_folder import ExportedFolder
@@ -25,17 +24,17 @@ from vitreous.prediction import DecisionOptions, Prediction, name_unknown
 from vitreous.runtime.data_frames import data_frame
 from vitreous.runtime.display import Shown
 from vitreous.runtime.pipeline import overlap
-from vitreous.shapes import Pixels
+from vitreous.shapes import Float32, Int64, Pixels
 from vitreous.weights.options import Report
 
 if TYPE_CHECKING:
     import pandas
     import torch
-    from jaxtyping import Float
 
     from vitreous.engines.torch_engine import TorchEngine
     from vitreous.model.swin import Swin
     from vitreous.model.vit import ViT
+    from vitreous.shapes import Float
     from vitreous.weights.model_folder import Computing, ModelFolder
 
 Ranked = tuple[tuple[str, float], ...]

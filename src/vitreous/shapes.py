@@ -7,27 +7,49 @@
     label     classes                                query, key   tokens that look, tokens that are looked at
 
 Grids and sizes are always (rows, cols), never inferred from a square root.
+
+Arrays are annotated by jaxtyping, `Float[Tensor, "batch token dim"]`, if it has been imported before vitreous, as whoever checks
+shapes does. Otherwise the same names are `Annotated`, as static checkers see them: to import jaxtyping takes half as long again
+as all of vitreous that a prediction in ONNX Runtime needs.
 """
 
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+import sys
+from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple
+
+CHECKED = "jaxtyping" in sys.modules
+
+if TYPE_CHECKING or CHECKED:
+    from jaxtyping import (
+        AbstractDtype,
+        Bool,
+        Float,
+        Float32,
+        Float64,
+        Int,
+        Int8,
+        Int32,
+        Int64,
+        Integer,
+        Num,
+        Shaped,
+        UInt8,
+        UInt16,
+        UInt64,
+    )
 
 if TYPE_CHECKING:
-    from typing import Annotated as Pixels  # noqa: F401 (others take it from here)
-
-
-def __getattr__(name: str) -> Any:
-    """Return `Pixels`, which is made when it is first asked for: settings and `--help` need neither jaxtyping nor NumPy."""
-    if name != "Pixels":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from jaxtyping import AbstractDtype
+    from typing import Annotated as Pixels
+elif CHECKED:
 
     class Pixels(AbstractDtype):
         """An array of pixels, 0 to 255: uint8, or float32 where an image's channels are kept as they are."""
 
         dtypes: ClassVar = ["uint8", "float32"]
 
-    globals()[name] = Pixels
-    return Pixels
+else:
+    Bool = Float = Float32 = Float64 = Int = Int8 = Int32 = Int64 = Integer = Num = Shaped = UInt8 = UInt16 = UInt64 = (
+        Pixels
+    ) = Annotated
 
 
 class Size(NamedTuple):

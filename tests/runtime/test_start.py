@@ -21,6 +21,24 @@ def test_help_needs_no_numpy(command):
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
 
 
+def test_shapes_are_checked_only_where_jaxtyping_is_imported_first():
+    code = (
+        "from importlib import import_module\nfrom typing import Annotated, get_args, get_type_hints\n"
+        "{}import numpy as np, vitreous.images.tensors, vitreous.model.vit, vitreous.predictor, vitreous.shapes as shapes\n"
+        "print('jaxtyping' in sys.modules, shapes.CHECKED, shapes.Float is Annotated, shapes.Pixels is Annotated)\n"
+        "print(isinstance(np.zeros((2, 3)), shapes.Float[np.ndarray, 'row row']) if shapes.CHECKED else "
+        "get_args(shapes.Float[np.ndarray, 'row row'])[1:])\n"
+    )
+    found = [
+        subprocess.run([sys.executable, "-c", f"import sys\n{code.format(first)}"], capture_output=True, text=True)
+        for first in ("", "import jaxtyping\n")
+    ]
+    assert [one.stdout.splitlines() for one in found] == [
+        ["False False True True", "('row row',)"],
+        ["True True False False", "False"],
+    ], found[0].stderr + found[1].stderr
+
+
 @pytest.mark.parametrize("works", [True, False])
 def test_collector_is_as_before(works):
     (gc.enable if works else gc.disable)()

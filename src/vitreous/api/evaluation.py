@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
 
 from vitreous.api.conditions import (
     check_corruptions,
@@ -50,6 +49,7 @@ from vitreous.reports.evaluation import robustness as corrupted
 from vitreous.reports.evaluation.comparison import ComparisonResult
 from vitreous.reports.mistakes import build_mistakes, build_multilabel_mistakes
 from vitreous.runtime.data_frames import Tabular
+from vitreous.shapes import Float32, Int64
 from vitreous.storage.scratch import allocate_rows, iterate_blocks, release, reorder_columns
 from vitreous.training.reporter import Reporter, Silent, progress_of
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
 
 from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.progress import shows_progress
@@ -30,6 +29,7 @@ from vitreous.images.formats import is_video
 from vitreous.images.video import check_every
 from vitreous.predictor import Predictor
 from vitreous.runtime.data_frames import Tabular
+from vitreous.shapes import Float32
 from vitreous.storage.presence import path_exists
 from vitreous.training.reporter import Reporter, Silent, progress_of
 

@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Int64
 
 from vitreous.api.data import Data, OwnRun, name_data
 from vitreous.cross_validation import find_folds, predict_out_of_fold
@@ -18,6 +17,7 @@ from vitreous.metrics.classification import Metrics, evaluate_logits
 from vitreous.metrics.multilabel import MultiLabelMetrics
 from vitreous.predictor import Predictor
 from vitreous.run_folder import read_run
+from vitreous.shapes import Float32, Int64
 from vitreous.storage.presence import expand_home
 from vitreous.storage.run_config import find_own_run, find_run
 from vitreous.training.reporter import Reporter

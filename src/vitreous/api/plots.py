@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float64, UInt8
 
 from vitreous.api.evaluation import EvaluationResult
 from vitreous.api.features import EmbeddingResult
@@ -26,6 +25,7 @@ from vitreous.insight.windows import measure_distances
 from vitreous.metrics.classification import Metrics
 from vitreous.reports.run.results import list_points
 from vitreous.run_folder import read_run
+from vitreous.shapes import Float64, UInt8
 from vitreous.storage.run_config import find_own_run
 from vitreous.training.results import TrainResult
 

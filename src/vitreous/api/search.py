@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, UInt8
 
 from vitreous.api.features import EmbeddingResult
 from vitreous.api.loading import load
@@ -26,7 +25,7 @@ from vitreous.predictor import Predictor
 from vitreous.reports.blocks import Block, Report, Section, Table, Words
 from vitreous.reports.image_grid import Line, Picture, Tile, Tiles
 from vitreous.runtime.data_frames import Tabular
-from vitreous.shapes import Size
+from vitreous.shapes import Float32, Size, UInt8
 from vitreous.storage.presence import is_file, path_exists
 from vitreous.training.reporter import Reporter, Silent
 

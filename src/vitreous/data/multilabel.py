@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool
 
 from vitreous.data.listing.discovery import list_labelled
 from vitreous.data.listing.scan import scan
@@ -12,6 +11,7 @@ from vitreous.data.sources.base import ScannedSource, Source, get_label_matrix
 from vitreous.data.sources.files import ScannedListing, build_source, keep_readable, number_classes
 from vitreous.errors import DataError
 from vitreous.images.config import DecodeConfig
+from vitreous.shapes import Bool
 from vitreous.storage.scratch import allocate_rows, iterate_blocks
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitreous.deploy.half_precision import DTYPES, NarrowProducts, narrow_weights
@@ -18,7 +17,7 @@ from vitreous.model.convolutions import StdConv, pad_same, standardise_kernel
 from vitreous.model.swin import Swin
 from vitreous.model.token_merging import Merging
 from vitreous.runtime.device import check_bf16
-from vitreous.shapes import Pixels
+from vitreous.shapes import Float, Pixels
 from vitreous.weights.model_folder import Computing, ModelFolder
 
 OPSET = 20

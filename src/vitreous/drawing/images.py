@@ -5,7 +5,8 @@ import io
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+
+from vitreous.shapes import Float, UInt8
 
 TINY = 64
 """Largest rows and columns of pictures that are stored as they are, and enlarged by the page without blur."""

@@ -3,10 +3,9 @@
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32
 
 from vitreous.errors import ConfigError, UnknownName
-from vitreous.shapes import Pixels
+from vitreous.shapes import Float32, Pixels
 
 EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]

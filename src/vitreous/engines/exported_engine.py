@@ -3,13 +3,12 @@
 from abc import ABC, abstractmethod
 
 import numpy as np
-from jaxtyping import Float32
 
 from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.engines.onnx_file import check_onnx
 from vitreous.errors import CheckpointError, ConfigError, explain_exhaustion
 from vitreous.images.preprocess import normalize_array
-from vitreous.shapes import Pixels
+from vitreous.shapes import Float32, Pixels
 
 
 class ExportedEngine(ABC):

@@ -4,7 +4,6 @@ block that computes [class] alone if nothing else is read. The model itself stay
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitreous.engines.packed_model import PLAIN, copy_tree, reads_first
@@ -15,6 +14,7 @@ from vitreous.model.positions.offset_bias import OffsetBias
 from vitreous.model.positions.relative import Relative
 from vitreous.model.positions.rotary import MixedRotary, Rotary
 from vitreous.model.vit import ViT
+from vitreous.shapes import Float
 
 NARROWED = (*PLAIN, nn.Conv2d, HaarConv, NormedUnitConv)
 """Kinds of layers whose weights autocast would cast to bfloat16 in every pass."""

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitreous.engines.agreement import NEAR, measure_distance
@@ -17,7 +16,7 @@ from vitreous.engines.gpu_model import GpuModel, build_gpu_model
 from vitreous.engines.int8_gpu import COMPILER, round_layers
 from vitreous.errors import ConfigError
 from vitreous.images.tensors import Normalization
-from vitreous.shapes import Pixels
+from vitreous.shapes import Float, Pixels
 
 SIZES = 8
 """Most sizes of batch that have a graph: the first ones that come twice. A server's come in any size up to its largest, and recording

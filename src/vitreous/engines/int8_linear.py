@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
-from jaxtyping import Float, Float32, Int8, UInt8
 from torch import Tensor, nn
 
 from vitreous.engines.packed_linear import ACTIVATIONS, PackedLinear, Packing
 from vitreous.errors import ConfigError
+from vitreous.shapes import Float, Float32, Int8, UInt8
 
 STEPS = 255
 """Steps between the lowest and the highest uint8 value."""

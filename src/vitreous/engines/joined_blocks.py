@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TypeGuard, cast
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,6 +20,7 @@ from vitreous.engines.packed_linear import PackedLinear
 from vitreous.model.attention import NOWHERE, Places
 from vitreous.model.vit import ViT
 from vitreous.runtime.device import has_amx
+from vitreous.shapes import Float
 
 WORTH = 256
 """Images of one size after which its graph pays: making it takes 0.2 to 0.5 s, as much as it saves on so many. Of models wider than

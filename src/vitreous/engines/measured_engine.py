@@ -9,7 +9,6 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
 
 from vitreous.engines.base import Engine
 from vitreous.engines.exported_folder import ExportedFolder
@@ -18,7 +17,7 @@ from vitreous.runtime.packages import find_version
 from vitreous.runtime.processor import read_cpu_model
 from vitreous.runtime.threads import count_threads
 from vitreous.settings import to_json
-from vitreous.shapes import Pixels
+from vitreous.shapes import Float32, Pixels
 from vitreous.storage.atomic import write_atomically
 from vitreous.storage.cache import find_cache
 from vitreous.storage.limits import read_json

@@ -7,7 +7,6 @@ from collections.abc import Hashable, Sequence
 from functools import cache, partial
 
 import torch
-from jaxtyping import Float, Float32
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,6 +16,7 @@ from vitreous.model.attention import Heads, attend, prefers_products
 from vitreous.runtime.device import has_amx
 from vitreous.runtime.memory import read_memory
 from vitreous.runtime.threads import count_threads
+from vitreous.shapes import Float, Float32
 
 SMALLEST_SUM = 1e-25
 """Sums of powers between this and its inverse have no power of weight beyond bfloat16's range."""

@@ -8,7 +8,6 @@ import copy
 from typing import cast
 
 import torch
-from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from vitreous.engines.int8_linear import AnyPacking, Int8Linear, find_steps, get_attending_type, get_rest, pack_layer
@@ -19,6 +18,7 @@ from vitreous.images.tensors import normalize
 from vitreous.model.attention import NOWHERE, Attention, Places
 from vitreous.model.encoder import Block
 from vitreous.model.patches import PatchEmbedding
+from vitreous.shapes import Float, UInt8
 
 AnyLinear = PackedLinear | Int8Linear
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Float32
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.runtime.processor import is_x86, read_cpu_vendor
+from vitreous.shapes import Float, Float32
 
 ACTIVATIONS = {"none": ("none", ""), "gelu": ("gelu", "none"), "gelu-tanh": ("gelu", "tanh"), "silu": ("swish", "")}
 """Our name of what follows a product, to oneDNN's name and its algorithm."""

@@ -6,7 +6,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from vitreous.engines.base import PRECISIONS_OF, check_precision
@@ -19,7 +18,7 @@ from vitreous.engines.packed_model import PATCHES, list_layers
 from vitreous.errors import ConfigError
 from vitreous.images.tensors import Normalization
 from vitreous.runtime.device import choose_device, takes_bf16, tune_cpu
-from vitreous.shapes import Pixels
+from vitreous.shapes import Float, Float32, Pixels
 from vitreous.weights.model_folder import ModelFolder
 
 

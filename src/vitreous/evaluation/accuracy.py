@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
 
 from vitreous.data.multilabel import convert_to_label_matrix
 from vitreous.data.sources.base import Source, refuse_multilabel
@@ -14,6 +13,7 @@ from vitreous.images.config import PreprocessConfig
 from vitreous.metrics.classification import Metrics, count_infinite, evaluate_logits, find_indices, refuse_infinite
 from vitreous.metrics.multilabel import MultiLabelMetrics, evaluate_labels
 from vitreous.predictor import Predictor
+from vitreous.shapes import Bool, Float32, Int64
 from vitreous.storage.scratch import BLOCK, allocate_rows, release
 
 Progress = Callable[[int, int], None]

@@ -7,7 +7,6 @@ model, or on a fixed sample if there are many.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32
 
 from vitreous.data.dataset import Source
 from vitreous.data.sources.subset import Subset
@@ -17,6 +16,7 @@ from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.images.preprocess import preprocess_image
 from vitreous.metrics.classification import find_indices
 from vitreous.runtime.display import Shown
+from vitreous.shapes import Float32
 
 MOST = 500
 """Most images of each split that are used; of more, an even sample. Validation images of classes that the sample of

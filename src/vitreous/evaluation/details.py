@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int64
 
 from vitreous.evaluation.throughput import Cost
 from vitreous.metrics.bootstrap import Interval, bootstrap_all, macro_f1_statistic, mean_statistic, recall_statistic
@@ -12,6 +11,7 @@ from vitreous.metrics.calibration import Scaled, cross_fit_temperature
 from vitreous.metrics.classification import judge
 from vitreous.metrics.ranking import Ranking, rank_classes
 from vitreous.runtime.display import Shown
+from vitreous.shapes import Float, Int64
 
 
 @dataclass(frozen=True, repr=False)

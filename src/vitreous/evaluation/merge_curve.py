@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int64
 
 from vitreous.data.sources.base import Source
 from vitreous.engines.exported_folder import ExportedFolder
@@ -16,6 +15,7 @@ from vitreous.model.count_vit import count_merged_patches
 from vitreous.model.token_merging import check_merging
 from vitreous.model.vit import ViT
 from vitreous.predictor import Predictor
+from vitreous.shapes import Float32, Int64
 from vitreous.weights.model_folder import ModelFolder
 
 SHARES = (0.15, 0.3, 0.45, 0.6, 0.75, 0.9)

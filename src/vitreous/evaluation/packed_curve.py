@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64
 from scipy.special import logsumexp
 
 from vitreous.data.sources.base import Source
@@ -21,7 +20,7 @@ from vitreous.model.packing import Layout, TokenCounts, check_packing, count_len
 from vitreous.model.vit import ViT
 from vitreous.predictor import Predictor
 from vitreous.runtime.pipeline import overlap
-from vitreous.shapes import Pixels, Size
+from vitreous.shapes import Float, Float64, Int64, Pixels, Size
 from vitreous.weights.model_folder import ModelFolder
 
 SHARES = (0.5, 0.75, 1.0, 1.25, 1.5)

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, UInt8
 
 from vitreous.data.sources.base import Reread, Source
 from vitreous.data.sources.in_memory import remember
@@ -16,6 +15,7 @@ from vitreous.images.corruptions.catalog import CORRUPTIONS, SEVERITIES, corrupt
 from vitreous.images.preprocess import preprocess_image
 from vitreous.metrics.bootstrap import bootstrap, mean_statistic
 from vitreous.predictor import Predictor
+from vitreous.shapes import Bool, UInt8
 
 CorruptionProgress = Callable[[int, int, str], None]
 """Called with (images done, all images, name of the corruption)."""

@@ -10,8 +10,6 @@ import struct
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Num, UInt8
-from PIL import TiffImagePlugin
 
 from vitreous.errors import ImageError
 from vitreous.images.containers.tiff import (
@@ -30,6 +28,7 @@ from vitreous.images.containers.tiff import (
     read_value,
 )
 from vitreous.images.containers.tiff_directory import Entry
+from vitreous.shapes import Num, UInt8
 
 PHOTOMETRIC, STRIP_ROWS, PLANAR, PREDICTOR, TILE_BYTES, EXTRA, FORMAT = 262, 278, 284, 317, 325, 338, 339
 WHITE_IS_ZERO, BLACK_IS_ZERO, COLOURS = 0, 1, 2
@@ -202,6 +201,8 @@ def unpack_strips(
     data: bytes, how: Layout, offsets: Num[np.ndarray, " part"], lengths: Num[np.ndarray, " part"]
 ) -> UInt8[np.ndarray, "row byte"]:
     """Unpack the strips or tiles of a plane as the grey pixels of a TIFF made of them; raises ImageError."""
+    from PIL import TiffImagePlugin
+
     if int(lengths.sum()) > len(data) or int((offsets + lengths).max()) > len(data):
         raise ImageError("it is truncated: its strips or tiles reach beyond the end of the file")
     parts = [data[first : first + length] for first, length in zip(offsets.tolist(), lengths.tolist(), strict=True)]

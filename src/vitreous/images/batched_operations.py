@@ -4,11 +4,11 @@ import math
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float32
 from torch import Tensor
 from torch.nn import functional as F
 
 from vitreous.images.randaugment import FULL, GREY, LEAST_FACTOR, OPERATIONS
+from vitreous.shapes import Float32
 
 Images = Float32[Tensor, "batch channel row col"]
 Signs = Float32[Tensor, "batch 1 1 1"]

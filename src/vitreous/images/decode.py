@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import simplejpeg
-from jaxtyping import Float32, Num, UInt8, UInt16
 from PIL import Image, UnidentifiedImageError
 
 from vitreous.errors import ImageError
@@ -30,7 +29,7 @@ from vitreous.images.pillow import (
     read_channels,
 )
 from vitreous.images.pixels import UNKNOWN, WHITE, convert_grey, keep_scale, scale_to_bytes
-from vitreous.shapes import Pixels, Size
+from vitreous.shapes import Float32, Num, Pixels, Size, UInt8, UInt16
 from vitreous.storage.signatures import explain_start
 
 SURVEYS: dict[str, Callable[[bytes], Survey]] = {

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
 
 from vitreous.errors import ImageError, VitreousError
 from vitreous.images.config import DecodeConfig, PreprocessConfig
@@ -17,7 +16,7 @@ from vitreous.images.formats import is_video
 from vitreous.images.pixels import keep_scale
 from vitreous.images.preprocess import Resizer, preprocess_image
 from vitreous.images.video import Frame
-from vitreous.shapes import Pixels
+from vitreous.shapes import Float, Pixels
 from vitreous.storage.presence import explain_url
 
 Image = Any

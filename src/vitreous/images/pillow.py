@@ -9,7 +9,6 @@ from collections.abc import Callable
 from functools import cache
 
 import numpy as np
-from jaxtyping import Num, UInt8
 from PIL import Image, ImageFile
 
 from vitreous.errors import ImageError
@@ -17,7 +16,7 @@ from vitreous.images.config import DecodeConfig, Mode
 from vitreous.images.containers.survey import Survey, check_limits, read_orientation, split_bands
 from vitreous.images.formats import is_extra_installed
 from vitreous.images.pixels import UNKNOWN, WHITE, convert_grey, scale_to_bytes
-from vitreous.shapes import Size
+from vitreous.shapes import Num, Size, UInt8
 
 DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 """Pillow's modes of more than 8 bits."""

@@ -6,12 +6,11 @@ rounding alone.
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float32, Int64
 from PIL import Image
 
 from vitreous.errors import ConfigError
 from vitreous.images.config import NO_KERNEL, Interpolation
-from vitreous.shapes import Pixels, Size
+from vitreous.shapes import Float32, Int64, Pixels, Size
 
 KERNELS = {
     "nearest": Image.Resampling.NEAREST,

@@ -1,12 +1,11 @@
 """Decoded values of any depth as the pixels of a model's input, or of a picture for people."""
 
 import numpy as np
-from jaxtyping import Float32, Num, UInt8
 
 from vitreous.errors import ImageError
 from vitreous.images.config import DecodeConfig, Mode, PreprocessConfig
 from vitreous.images.containers.survey import split_bands
-from vitreous.shapes import Pixels
+from vitreous.shapes import Float32, Num, Pixels, UInt8
 
 WHITE = 65_535
 """The default value of white for whole numbers."""

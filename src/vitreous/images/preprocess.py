@@ -10,14 +10,13 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32
 from PIL import Image
 
 from vitreous.errors import ConfigError
 from vitreous.images.config import NO_KERNEL, DecodeConfig, PreprocessConfig, Rounding, expand_per_channel
 from vitreous.images.decode import ImageInfo, check_channels, decode, probe
 from vitreous.images.pillow_resampling import KERNELS, resize_without_torch
-from vitreous.shapes import Box, Pixels, Size
+from vitreous.shapes import Box, Float32, Pixels, Size
 
 Resizer = Literal["torch", "pillow"]
 """The library that resizes: torch, or Pillow where a model runs without torch. Their pixels differ by about a grey

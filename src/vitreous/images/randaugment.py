@@ -12,8 +12,9 @@ scale or at its end.
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image, ImageEnhance, ImageOps
+
+from vitreous.shapes import UInt8
 
 FULL = 10
 """The magnitude of full strength (timm's _LEVEL_DENOM, Google's _MAX_LEVEL)."""

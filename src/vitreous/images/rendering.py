@@ -5,14 +5,13 @@ scale of 0 to 255.
 """
 
 import torch
-from jaxtyping import Float, Float32
 from torch import Tensor
 
 from vitreous.errors import ConfigError
 from vitreous.images.batched_operations import apply_operations
 from vitreous.images.canvas import MIXING, VIEW
 from vitreous.images.config import AugmentConfig, PreprocessConfig
-from vitreous.shapes import Pixels
+from vitreous.shapes import Float, Float32, Pixels
 
 KERNELS = {"bilinear": 1.0, "bicubic": 2.0}
 """Interpolations that crops are resized by, and half the width of their kernels, in pixels."""

@@ -2,13 +2,12 @@
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError
 from vitreous.images.config import NO_KERNEL, Interpolation, PreprocessConfig
-from vitreous.shapes import Pixels, Size
+from vitreous.shapes import Float, Pixels, Size
 
 
 def resize(

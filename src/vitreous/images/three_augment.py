@@ -5,8 +5,9 @@ gets depends on the generator alone.
 """
 
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+
+from vitreous.shapes import UInt8
 
 RADII = (0.1, 2.0)
 """Smallest and largest radius of the blur, in pixels."""

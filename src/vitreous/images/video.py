@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
 
 from vitreous.errors import ConfigError, ImageError
 from vitreous.images.formats import is_video
 from vitreous.runtime.display import Shown, escape_text, format_text
+from vitreous.shapes import UInt8
 
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg"
 """ffmpeg's names for the formats that are read; none of them names other files."""

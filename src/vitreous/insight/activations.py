@@ -3,7 +3,6 @@
 from itertools import accumulate
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitreous.errors import ConfigError
@@ -13,7 +12,7 @@ from vitreous.insight.relevance import Targets, choose_targets
 from vitreous.insight.tokens import require_vit
 from vitreous.model.convnet import ConvNet
 from vitreous.model.swin import Swin
-from vitreous.shapes import Size
+from vitreous.shapes import Float, Size
 
 
 def compute_activation_map(

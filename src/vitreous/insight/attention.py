@@ -5,7 +5,6 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -14,6 +13,7 @@ from vitreous.insight.attention_weights import compute_weights, iterate_chunks, 
 from vitreous.insight.tokens import compute_readout, count_tokens, require_vit
 from vitreous.model.attention import Attention, Heads, Places
 from vitreous.model.vit import ViT
+from vitreous.shapes import Float
 
 See = Callable[[int, Heads], None]
 """Called with a layer, counted from 0, and the input of its kernel."""

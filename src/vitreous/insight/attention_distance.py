@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from vitreous.errors import ConfigError
@@ -13,6 +12,7 @@ from vitreous.insight.attention_weights import iterate_chunks, iterate_rows
 from vitreous.insight.tokens import require_vit
 from vitreous.model.attention import Heads
 from vitreous.model.vit import ViT
+from vitreous.shapes import Float, Float64
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ memory."""
 from collections.abc import Iterator, Sequence
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from vitreous.model.attention import Heads, attention_weights
+from vitreous.shapes import Float
 
 CHUNK_IMAGES = 32
 """Most images that pass through the model at once."""

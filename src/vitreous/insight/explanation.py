@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor
 
 from vitreous.drawing.images import draw_overlay, draw_thumbnail
@@ -20,7 +19,7 @@ from vitreous.model.factory import Model
 from vitreous.predictor import Predictor
 from vitreous.runtime.device import choose_device, tune_cpu
 from vitreous.runtime.display import Shown, escape_text
-from vitreous.shapes import Pixels
+from vitreous.shapes import Float, Float64, Int64, Pixels, UInt8
 from vitreous.weights.loading import open_model
 from vitreous.weights.model_folder import ModelFolder
 

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.nn import functional as F
 
 from vitreous.errors import ConfigError, UnknownName
+from vitreous.shapes import Float, Float64
 
 Score = Callable[[Float[Tensor, "batch channel row col"]], Float[Tensor, " batch"]]
 """Maps images, as the model takes them, to the probability of the class that the map explains, 0 to 1."""

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float64
 from torch import Tensor, nn
 
 from vitreous.insight.tokens import require_vit
@@ -11,6 +10,7 @@ from vitreous.model.convnet import ConvNet
 from vitreous.model.convolutions import StdConv, standardise_kernel
 from vitreous.model.stems import ConvStem, ResNetStem
 from vitreous.model.swin import Swin
+from vitreous.shapes import Float64
 
 SHOWN = 28
 """Components that figure 7 shows."""

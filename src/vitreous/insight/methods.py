@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from vitreous.engines.torch_engine import to_probabilities
@@ -19,6 +18,7 @@ from vitreous.model.factory import Model
 from vitreous.model.kinds import get_kind, name_kind
 from vitreous.model.swin import Swin
 from vitreous.model.vit import ViT
+from vitreous.shapes import Float
 from vitreous.weights.model_folder import ModelFolder
 
 LONGEST_NUMBER = 10

@@ -5,13 +5,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.insight.attention import remove_after, use_evaluation_mode
 from vitreous.insight.attention_weights import CHUNK_WEIGHTS, iterate_chunks
 from vitreous.insight.tokens import require_vit
+from vitreous.shapes import Bool, Float, Int64
 
 OUTER = 0.01
 """Share of the values cut off at either end of each colour."""

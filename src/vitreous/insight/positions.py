@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,7 +17,7 @@ from vitreous.model.positions.added import AddedPositions
 from vitreous.model.positions.offset_bias import OffsetBias
 from vitreous.model.positions.relative import Relative
 from vitreous.model.vit import ViT
-from vitreous.shapes import Size
+from vitreous.shapes import Float, Size
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,6 +14,7 @@ from vitreous.insight.attention_weights import iterate_chunks, iterate_rows
 from vitreous.insight.tokens import compute_readout, count_tokens, require_vit
 from vitreous.model.attention import Heads, Places, attend
 from vitreous.model.vit import ViT
+from vitreous.shapes import Float
 
 Targets = int | Sequence[int] | None
 """The class to explain: one for all images, one for each, or None: each image's most probable one."""

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitreous.errors import ConfigError, UnknownName
@@ -12,6 +11,7 @@ from vitreous.insight.attention_weights import iterate_chunks, iterate_rows
 from vitreous.insight.tokens import compute_readout, count_tokens, require_vit
 from vitreous.model.attention import Heads
 from vitreous.model.vit import ViT
+from vitreous.shapes import Float
 
 FUSES = ("mean", "max", "min")
 

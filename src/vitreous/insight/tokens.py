@@ -1,7 +1,6 @@
 """The sequence of tokens in a ViT: which tokens there are, and which of them represent the image."""
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -12,6 +11,7 @@ from vitreous.model.kinds import name_kind
 from vitreous.model.swin import Swin
 from vitreous.model.token_merging import Merging
 from vitreous.model.vit import ViT
+from vitreous.shapes import Float
 
 
 def require_vit(model: nn.Module, what: str = "attention") -> ViT:

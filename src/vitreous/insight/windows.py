@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitreous.errors import ConfigError
@@ -24,7 +23,7 @@ from vitreous.model.factory import Model
 from vitreous.model.swin import Swin
 from vitreous.model.vit import ViT
 from vitreous.model.windows import WindowAttention
-from vitreous.shapes import Size
+from vitreous.shapes import Float, Size
 
 
 class Watched(NamedTuple):

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int64, Integer
 
 from vitreous.errors import ConfigError
 from vitreous.metrics.ranking import auroc, average_precision
+from vitreous.shapes import Bool, Float, Float64, Int64, Integer
 
 RESAMPLES = 1000
 """Resamples per interval (Efron and Tibshirani, 1993, chapter 13: percentile intervals need about 1,000)."""

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Integer
 
 from vitreous.errors import DataError
 from vitreous.metrics.classification import (
@@ -17,6 +16,7 @@ from vitreous.metrics.classification import (
     iterate_scores,
     judge_scores,
 )
+from vitreous.shapes import Bool, Float, Float64, Integer
 
 LEAST = 50
 """Fewest predictions of unseen images from which a temperature can be fitted."""

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int64, Integer
 
 from vitreous.errors import ConfigError, DataError
 from vitreous.metrics.headline import format_interval
 from vitreous.runtime.display import Shown, strip_hidden
+from vitreous.shapes import Bool, Float, Float64, Int64, Integer
 from vitreous.storage.scratch import iterate_blocks
 
 BINS = 15

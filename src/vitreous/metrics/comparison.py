@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int64, Integer
 
 from vitreous.errors import DataError
 from vitreous.metrics.bootstrap import (
@@ -18,6 +17,7 @@ from vitreous.metrics.bootstrap import (
 )
 from vitreous.metrics.classification import Judged, Metrics, find_indices, judge, measure
 from vitreous.metrics.mcnemar import McNemar, mcnemar
+from vitreous.shapes import Float, Int64, Integer
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool
+
+from vitreous.shapes import Bool
 
 FEW = 25
 """Discordant pairs below which McNemar's test is exact."""

@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
 
 from vitreous.errors import DataError
 from vitreous.metrics.classification import ClassMetrics, build_class_metrics, iterate_scores
 from vitreous.metrics.ranking import Ranking, compute_pooled_precision, measure_ranking, replace_nan
+from vitreous.shapes import Bool, Float, Shaped
 from vitreous.storage.scratch import release
 
 

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Integer, Shaped
 
 from vitreous.metrics.classification import iterate_scores, log_sum_exp
+from vitreous.shapes import Bool, Float, Float64, Integer, Shaped
 from vitreous.storage.scratch import iterate_blocks, release
 
 COLLECTED = 2**26

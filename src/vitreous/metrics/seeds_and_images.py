@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64
+
+from vitreous.shapes import Float64
 
 
 class Scores(float):

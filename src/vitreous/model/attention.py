@@ -3,7 +3,6 @@
 from typing import ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -13,7 +12,7 @@ from vitreous.model.parameters import ZEROS, Dense
 from vitreous.model.positions.offset_bias import OffsetBias, build_relative
 from vitreous.model.positions.relative import Relative
 from vitreous.model.positions.rotary import Angles, MixedRotary, rotate
-from vitreous.shapes import Size
+from vitreous.shapes import Bool, Float, Size
 
 SHORT = {torch.bfloat16: 256, torch.float32: 600}
 """Tokens up to which plain products are faster than torch's fused kernel on a CPU, by precision; see `attend`."""

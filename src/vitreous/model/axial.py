@@ -4,12 +4,11 @@ from typing import Literal
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vitreous.model.attention import NOWHERE, Attention, Heads, Places, build_bias
 from vitreous.model.config import ViTConfig
-from vitreous.shapes import Size
+from vitreous.shapes import Bool, Float, Size
 
 Axis = Literal["rows", "cols"]
 """The kind of lines: a patch attends to those of its row, or of its column."""

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.model.parameters import SCALE, ZEROS, Role
+from vitreous.shapes import Float
 
 Total = Callable[[Float[Tensor, " value"]], Float[Tensor, " value"]]
 """Returns the sum of numbers over the processes of a run, in all of them, and passes gradients on."""

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Self, cast
 
-from jaxtyping import Float, Int32
 from torch import Tensor, nn
 
 from vitreous.errors import ConfigError
@@ -17,7 +16,7 @@ from vitreous.model.layers import check_channels
 from vitreous.model.meta_device import rebuild
 from vitreous.model.parameters import Trunk
 from vitreous.model.resnet_config import ResNetConfig
-from vitreous.shapes import Size
+from vitreous.shapes import Float, Int32, Size
 
 
 class ConvNet(nn.Module):

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Float, Float64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,6 +13,7 @@ from vitreous.model.batch_norm import BatchNorm
 from vitreous.model.draws import DropPath, Place
 from vitreous.model.parameters import ZEROS, LeCunNormal, Role, declare
 from vitreous.model.resnet_config import GROUPS, HAAR_FILTERS, EpsilonConfig, Unit
+from vitreous.shapes import Float, Float64
 
 Kernel = Float[Tensor, "output inputs row col"]
 

@@ -7,9 +7,10 @@ processes. They are hashes, so nothing has state: the backward pass can recomput
 import math
 
 import torch
-from jaxtyping import Int32, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from vitreous.shapes import Int32, Shaped
 
 FIRST, SECOND, STRIDE = 0x7FEB352D, -0x7B935975, -0x61C88647
 """Factors of a 32-bit hash with two rounds of multiplication (Wellons, nullprogram.com/blog/2018/07/31, "lowbias32"), and

@@ -1,7 +1,6 @@
 """EfficientNet (1905.11946): inverted units with squeeze and excitation, and batch norm. B0 to B7, and Noisy Student's L2."""
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,6 +15,7 @@ from vitreous.model.efficientnet_config import (
 )
 from vitreous.model.heads import build_classifier
 from vitreous.model.parameters import FanOutNormal, Role, declare
+from vitreous.shapes import Float
 
 
 class Convolution(nn.Conv2d):

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from itertools import cycle, islice
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitreous.model.attention import NOWHERE, Attention, Places
@@ -13,6 +12,7 @@ from vitreous.model.config import RegularisationConfig, ViTConfig
 from vitreous.model.draws import Dropout, DropPath, Place, set_rate
 from vitreous.model.layers import build_activation, build_norm
 from vitreous.model.parameters import ZEROS, Constant, Dense, Normal, Role, declare
+from vitreous.shapes import Float
 
 
 class MLP(nn.Module):

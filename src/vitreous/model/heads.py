@@ -3,7 +3,6 @@
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -12,6 +11,7 @@ from vitreous.model.config import ViTConfig
 from vitreous.model.encoder import MLP
 from vitreous.model.layers import build_norm
 from vitreous.model.parameters import FILTER, HEAD, TABLE, Dense, declare
+from vitreous.shapes import Float
 
 
 class Pool(nn.Module):

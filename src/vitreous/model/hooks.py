@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitreous.errors import UnknownName
+from vitreous.shapes import Float
 
 
 def gather_outputs(

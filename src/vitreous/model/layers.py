@@ -1,11 +1,11 @@
 """The model's norms and activations, by name."""
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitreous.errors import ConfigError
 from vitreous.model.config import ViTConfig
+from vitreous.shapes import Float
 
 
 class QuickGELU(nn.Module):

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitreous.errors import ConfigError
 from vitreous.model.parameters import KERNEL, ZERO, Dense, Role
+from vitreous.shapes import Float
 
 LAYERS = ("qkv", "out", "expand", "contract")
 """The encoder's dense layers: of attention and of the MLP."""

@@ -6,7 +6,6 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,7 +18,7 @@ from vitreous.model.positions.added import DEFAULT_RULE, AddedPositions
 from vitreous.model.positions.rotary import Angles, Rotary
 from vitreous.model.swin_config import SwinConfig
 from vitreous.model.vit import ViT
-from vitreous.shapes import Size
+from vitreous.shapes import Bool, Float, Shaped, Size
 
 
 class PackedImages(NamedTuple):

@@ -4,7 +4,6 @@ import math
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -13,7 +12,7 @@ from vitreous.model.layers import build_norm
 from vitreous.model.parameters import FILTER, KERNEL, declare
 from vitreous.model.positions.resize import DEFAULT_RULE, resize_matrix
 from vitreous.model.stems import build_stem
-from vitreous.shapes import Size
+from vitreous.shapes import Float, Size
 
 AXES = "batch channel (grid_row row) (grid_col col)"
 FLAT = "batch (grid_row grid_col) (channel row col)"

@@ -3,7 +3,6 @@
 from functools import partial
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,6 +21,7 @@ from vitreous.model.convolutions import (
 from vitreous.model.draws import Dropout, Place
 from vitreous.model.heads import build_classifier
 from vitreous.model.resnet_config import POOLED, ResNetConfig, UnitKind
+from vitreous.shapes import Float
 
 UNITS: dict[UnitKind, type[nn.Module]] = {
     "bottleneck": PreActivationUnit,

@@ -1,11 +1,11 @@
 """The stem before the patches of a hybrid: a ResNet, or a few convolutions."""
 
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.model.convolutions import GroupNormActivation, PostActivationUnit, StdConv, pad_same
 from vitreous.model.resnet_config import StemConfig, plan_stages
+from vitreous.shapes import Float
 
 
 class ResNetStem(nn.Module):

@@ -6,7 +6,6 @@ from typing import cast
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int32
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -28,7 +27,7 @@ from vitreous.model.positions.relative import Relative
 from vitreous.model.positions.resize import ALL_RULES
 from vitreous.model.swin_config import SwinConfig, check_swin_training, fit_windows
 from vitreous.model.windows import WindowAttention
-from vitreous.shapes import Size
+from vitreous.shapes import Float, Int32, Size
 
 FOUR = "batch (row down) (col across) dim -> batch (row col) (across down dim)"
 

@@ -1,7 +1,6 @@
 """Token merging at inference (ToMe, 2210.09461): merge a few similar patches in every block, without training."""
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,6 +13,7 @@ from vitreous.model.encoder import Block
 from vitreous.model.kinds import name_kind
 from vitreous.model.swin import Swin
 from vitreous.model.vit import ViT
+from vitreous.shapes import Float
 
 
 class Merging(nn.Module):

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import cast
 
 import torch
-from jaxtyping import Float, Int32, Int64, Num
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -25,7 +24,7 @@ from vitreous.model.positions.offset_bias import OffsetBias, build_relative
 from vitreous.model.positions.relative import Relative
 from vitreous.model.positions.resize import ALL_RULES
 from vitreous.model.positions.rotary import MixedRotary, Rotary
-from vitreous.shapes import Size
+from vitreous.shapes import Float, Int32, Int64, Num, Size
 
 POSITIONS = (AddedPositions, Relative, OffsetBias, Rotary, MixedRotary)
 """All modules of positions."""

@@ -4,7 +4,6 @@ import math
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -12,7 +11,7 @@ from vitreous.model.attention import NOWHERE, Attention, Heads, Places
 from vitreous.model.config import ViTConfig
 from vitreous.model.parameters import Constant, Role
 from vitreous.model.positions.offset_bias import OffsetBias
-from vitreous.shapes import Size
+from vitreous.shapes import Bool, Float, Size
 
 MASKED = -100.0
 """Added to the logits of patches that meet in a window only because it was shifted; the authors' number, not minus infinity."""

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitreous.data.stream.loader import Batch
@@ -13,6 +12,7 @@ from vitreous.model.factory import Model
 from vitreous.model.kinds import name_kind
 from vitreous.model.swin import Swin
 from vitreous.model.vit import ViT
+from vitreous.shapes import Float
 
 OWN = "model."
 """Prefix of the model's tensors within an objective."""

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Mapping
 
 import torch
-from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,6 +14,7 @@ from vitreous.model.packing import PackedImages, forward_packed
 from vitreous.model.vit import ViT
 from vitreous.objectives.base import Objective
 from vitreous.objectives.config import ClassifyConfig
+from vitreous.shapes import Float, Float32, Int64
 
 Teach = Callable[[Tensor, Tensor], Tensor]
 """Maps pixels (batch, channel, row, col), as the student's before they are normalised, and the examples' indices in their source

@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from vitreous.data.stream.loader import Batch
@@ -19,7 +18,7 @@ from vitreous.model.positions.added import build_positions
 from vitreous.model.vit import ViT
 from vitreous.objectives.base import Objective, count_share, require_trunk
 from vitreous.objectives.config import MaskedAutoencoderConfig
-from vitreous.shapes import Size
+from vitreous.shapes import Float, Int64, Size
 
 TARGET_EPS = 1e-6
 """Added to a patch's variance, as in the authors' code."""

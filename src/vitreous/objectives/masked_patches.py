@@ -4,7 +4,6 @@ from typing import ClassVar
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,7 +16,7 @@ from vitreous.model.patches import cut_patches
 from vitreous.model.vit import ViT
 from vitreous.objectives.base import Objective, count_share, require_trunk
 from vitreous.objectives.config import MaskedPatchesConfig
-from vitreous.shapes import Pixels, Size
+from vitreous.shapes import Float, Int64, Pixels, Size
 
 LEVELS = 8
 """Shades of each channel: 3 bits."""

@@ -4,7 +4,6 @@ label."""
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -13,6 +12,7 @@ from vitreous.model.factory import Model
 from vitreous.model.packing import PackedImages
 from vitreous.objectives.classification import Supervised
 from vitreous.objectives.config import ClassifyConfig
+from vitreous.shapes import Bool, Float
 
 
 class ClassifyMultilabel(Supervised):

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
 from markupsafe import Markup
 
 from vitreous.data.sources.base import Source
@@ -14,7 +13,7 @@ from vitreous.drawing.images import TINY, draw_thumbnail
 from vitreous.images.pixels import select_visible
 from vitreous.images.preprocess import preprocess_image
 from vitreous.reports.blocks import Block, Drawing, escape_markdown
-from vitreous.shapes import Pixels
+from vitreous.shapes import Pixels, UInt8
 from vitreous.weights.model_folder import ModelFolder
 
 ROW = 96

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64
 
 from vitreous.data.sources.base import Source
 from vitreous.data.stream.shared_batch import Label
 from vitreous.predictor import CLAIMED
 from vitreous.reports.blocks import Block, Words
 from vitreous.reports.image_grid import Line, Picture, Tile, Tiles, render_input
+from vitreous.shapes import Bool, Float, Int64
 from vitreous.storage.scratch import release
 from vitreous.weights.model_folder import ModelFolder
 

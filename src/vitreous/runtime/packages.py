@@ -1,7 +1,6 @@
 """Optional packages: whether they are installed, and what to do if not."""
 
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from importlib.util import find_spec
 
 from vitreous.errors import ConfigError
@@ -15,6 +14,8 @@ def is_installed(name: str) -> bool:
 def find_version(name: str) -> str:
     """Return an installed package's version; the package is named as it is imported, which may not be how it is distributed
     (onnxruntime-gpu holds onnxruntime). Empty if it has none."""
+    from importlib.metadata import PackageNotFoundError, packages_distributions, version
+
     try:
         return version(name)
     except PackageNotFoundError:

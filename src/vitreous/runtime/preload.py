@@ -11,8 +11,8 @@ from pathlib import Path
 LIBRARY = "libtorch_cpu.so"
 """By far torch's largest library; it needs nothing of Python."""
 COMPILED = (
-    "asyncio", "csv", "dataclasses", "datetime", "decimal", "grp", "json", "numpy", "PIL.Image", "queue", "simplejpeg",
-    "unicodedata",
+    "asyncio", "csv", "dataclasses", "datetime", "decimal", "grp", "hashlib", "json", "numpy", "PIL.Image", "queue", "random",
+    "simplejpeg", "unicodedata",
 )  # fmt: skip
 """Modules in compiled code, and those that import such, that a command needs before torch. The linker loads one library after the
 other: each of them would wait for the large one to the end."""

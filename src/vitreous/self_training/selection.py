@@ -5,10 +5,10 @@ all have 130,000; which images, it draws at random, while here they take turns, 
 """
 
 import numpy as np
-from jaxtyping import Float32, Int64
 
 from vitreous.errors import DataError
 from vitreous.self_training.options import Amount, SelfTrainingOptions
+from vitreous.shapes import Float32, Int64
 
 
 def select(

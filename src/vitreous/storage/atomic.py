@@ -13,7 +13,6 @@ import fcntl
 import itertools
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -327,7 +326,7 @@ def sync(path: Path) -> None:
 
 
 def _name_partial(path: Path) -> Path:
-    return _name_beside(path, f".{secrets.token_hex(4)}{PARTIAL}")
+    return _name_beside(path, f".{os.urandom(4).hex()}{PARTIAL}")
 
 
 def _name_previous(path: Path) -> Path:

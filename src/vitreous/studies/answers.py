@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+
+from vitreous.shapes import Float64
 
 EACH = "each"
 """Key in a cell's numbers of the packed contributions of each image, by the number that is their mean."""

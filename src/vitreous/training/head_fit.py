@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Float32
 from torch import nn
 
 from vitreous.data.sources.base import Source
@@ -23,6 +22,7 @@ from vitreous.images.tensors import normalize
 from vitreous.metrics.calibration import fit_held_out_temperature
 from vitreous.metrics.headline import format_interval, format_reached
 from vitreous.model.factory import Model
+from vitreous.shapes import Float32
 from vitreous.training.interrupt import Interrupt
 from vitreous.training.reporter import Reporter, progress_of
 from vitreous.training.state import Job

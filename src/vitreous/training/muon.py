@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from vitreous.shapes import Float
 from vitreous.training.sharding import Owners, share_out, take_local
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)

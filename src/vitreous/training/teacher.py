@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int64
 from torch import Tensor
 
 from vitreous.data.dataset import Dataset
@@ -21,7 +20,7 @@ from vitreous.images.tensors import interpolate, normalize, resize_levels
 from vitreous.model.factory import Model
 from vitreous.runtime.device import choose_device
 from vitreous.runtime.memory import read_memory
-from vitreous.shapes import Pixels, Size
+from vitreous.shapes import Float, Int64, Pixels, Size
 from vitreous.training.config import RunConfig
 from vitreous.training.distributed import ALONE, World
 from vitreous.training.reporter import Reporter

@@ -8,13 +8,13 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vitreous.data.stream.loader import Batch, Examples, collate, load_evaluation_batches
 from vitreous.images.tensors import normalize
 from vitreous.metrics.classification import Judged, judge, measure
 from vitreous.metrics.multilabel import evaluate_labels
+from vitreous.shapes import Bool, Float
 from vitreous.training.divergence import check_outputs, count_ruined
 from vitreous.training.interrupt import Interrupt
 from vitreous.training.reporter import Reporter

@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Float64
 from torch import Tensor
 
 from vitreous.errors import ConfigError
@@ -14,6 +13,7 @@ from vitreous.model.factory import Model
 from vitreous.model.meta_device import rebuild
 from vitreous.model.swin import Swin
 from vitreous.model.vit import ViT
+from vitreous.shapes import Float, Float64
 from vitreous.weights.model_folder import ModelFolder
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int32
 
 from vitreous.data.listing.listing import Listing, Row
 from vitreous.data.listing.scan_report import ScanReport
@@ -19,7 +18,7 @@ from vitreous.images.config import DecodeConfig
 from vitreous.images.decode import decode, probe, read
 from vitreous.images.formats import list_formats
 from vitreous.images.pillow import count_mode_channels
-from vitreous.shapes import Pixels, Size
+from vitreous.shapes import Int32, Pixels, Size
 from vitreous.storage.cache import name_cached, read_cached, write_cached
 from vitreous.storage.hashing import hash_bytes
 from vitreous.storage.remote import find_url

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Int32, Int64, UInt8
 
 from vitreous.data.listing.listing import Reader
 from vitreous.errors import DataError, ImageError
 from vitreous.images.config import DecodeConfig
 from vitreous.images.decode import read
-from vitreous.shapes import Pixels
+from vitreous.shapes import Bool, Int32, Int64, Pixels, UInt8
 
 MULTILABEL = -1
 """The label of an example that may have several, or none; `get_label_matrix` returns them."""

@@ -5,10 +5,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float64, Int64
 
 from vitreous.data.listing.split import hold_out
 from vitreous.data.sources.base import ArraySource, hash_source
+from vitreous.shapes import Float64, Int64
 from vitreous.storage.hashing import hash_bytes
 
 DIGITS = "digits"

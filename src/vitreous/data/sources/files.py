@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
 
 from vitreous.data.listing.listing import Listing, format_names
 from vitreous.data.listing.scan import FILLED, Record
 from vitreous.data.sources.base import MULTILABEL, FileSource, PackedSource, ScannedSource, hash_source
 from vitreous.errors import DataError, UnknownName
 from vitreous.images.config import DecodeConfig
+from vitreous.shapes import Bool
 from vitreous.storage.scratch import allocate_rows, iterate_blocks
 
 BROKEN = ("raise", "skip")

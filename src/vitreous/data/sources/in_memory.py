@@ -5,14 +5,13 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int64
 
 from vitreous.data.sources.base import Drawn, Reread, ScannedSource, Source
 from vitreous.data.sources.pseudo_labels import PseudoLabelled
 from vitreous.data.sources.subset import Subset
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.decode import decode
-from vitreous.shapes import Pixels
+from vitreous.shapes import Int64, Pixels
 
 LIMIT = 512 * 2**20
 """Bytes of decoded pixels that a source may keep; a larger one is read from its files, which the system caches, or

@@ -12,12 +12,11 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Int64
 
 from vitreous.data.sources.base import Source
 from vitreous.data.sources.subset import Subset
 from vitreous.errors import ConfigError, DataError
-from vitreous.shapes import Pixels
+from vitreous.shapes import Float32, Int64, Pixels
 
 COLUMNS = ("path", "label", "confidence", "copies")
 MOST_COPIES = 200_000_000

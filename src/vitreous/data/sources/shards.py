@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from jaxtyping import Int64
 
 from vitreous.data.listing.class_folders import is_image
 from vitreous.data.listing.listing import get_split
 from vitreous.data.sources.packs import Contents, LocalFile, PackFile, check_class, check_length, normalise_class
 from vitreous.errors import DataError
+from vitreous.shapes import Int64
 from vitreous.storage.cache import name_cached, read_cached, write_cached
 
 LABEL, FACTS = ".cls", ".json"

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Int64
 
 from vitreous.data.listing.split import hold_out, hold_out_multilabel
 from vitreous.data.sources.base import Source, get_label_matrix
-from vitreous.shapes import Pixels
+from vitreous.shapes import Bool, Int64, Pixels
 
 
 @dataclass(frozen=True, eq=False)

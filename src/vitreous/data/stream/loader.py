@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -27,7 +26,7 @@ from vitreous.images.augment import augment, mix
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.preprocess import preprocess_image
 from vitreous.runtime.collection import keep_memory_shared
-from vitreous.shapes import Pixels
+from vitreous.shapes import Bool, Float32, Int64, Pixels
 
 OWN, MIXING, PARTNER = 1, 2, 3
 """Purposes: an example's own augmentation, its mixing (partner and weight), its partner's augmentation."""

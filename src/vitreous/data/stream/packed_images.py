@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float32, Shaped
 from torch import Tensor
 
 from vitreous.data.stream.interleaving import choose_example
@@ -12,7 +11,7 @@ from vitreous.data.stream.loader import OWN, Example, TrainStream, read_label
 from vitreous.data.stream.order import find_position, restart_generator, seed_generator
 from vitreous.images.augment import augment_packed
 from vitreous.images.preprocess import decode_whole
-from vitreous.shapes import Pixels, Size
+from vitreous.shapes import Float32, Pixels, Shaped, Size
 
 
 @dataclass(frozen=True)

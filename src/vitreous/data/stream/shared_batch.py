@@ -5,10 +5,9 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
-from vitreous.shapes import Pixels
+from vitreous.shapes import Bool, Float32, Int64, Pixels
 
 Label = int | Bool[np.ndarray, " label"] | Float32[np.ndarray, " label"]
 """A class; where an example may have several, which of the classes it has; where labels are soft, the probability of each class."""

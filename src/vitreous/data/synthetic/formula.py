@@ -12,7 +12,6 @@ from typing import SupportsIndex, overload
 from urllib.parse import parse_qsl
 
 import numpy as np
-from jaxtyping import Int64, UInt8
 
 from vitreous.data.listing.split import count_held_out
 from vitreous.data.sources.base import Drawn
@@ -21,6 +20,7 @@ from vitreous.data.synthetic.contours import draw_contours
 from vitreous.data.synthetic.fractals import draw_fractal
 from vitreous.data.synthetic.visual_atoms import draw_atom
 from vitreous.errors import DataError, UnknownName
+from vitreous.shapes import Int64, UInt8
 
 SCHEME = "formula:"
 EDITION = 1

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, UInt8
 
 from vitreous.data.stream.order import seed_generator
 from vitreous.data.synthetic.rasterisation import SQUARE, choose_canvas, draw_colours, shrink_canvas, spread_ink
+from vitreous.shapes import Float32, Float64, Int64, UInt8
 
 FRACTALS = 1
 """The kind's number, in the keys of its random draws."""

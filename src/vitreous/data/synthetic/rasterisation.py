@@ -3,8 +3,9 @@
 import math
 
 import numpy as np
-from jaxtyping import Float64, UInt8
 from PIL import Image, ImageDraw
+
+from vitreous.shapes import Float64, UInt8
 
 FINEST = 96
 """Smallest canvas, in rows and columns: smaller images are drawn larger and averaged down."""

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float64, UInt8
 
 from vitreous.data.stream.order import seed_generator
 from vitreous.data.synthetic.rasterisation import draw_closed_lines, draw_shades, place_points
+from vitreous.shapes import Float64, UInt8
 
 ATOMS = 3
 """The kind's number, in the keys of its random draws."""

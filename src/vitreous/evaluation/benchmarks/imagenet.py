@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Int64
 
 from vitreous.data.sources.base import FileSource, Source
 from vitreous.errors import DataError
@@ -18,6 +17,7 @@ from vitreous.evaluation.benchmarks.imagenet_sets import find_set, open_classes,
 from vitreous.images.config import PreprocessConfig
 from vitreous.metrics.classification import wilson_interval
 from vitreous.predictor import Predictor
+from vitreous.shapes import Bool, Int64
 
 Phase = Callable[[str], None]
 """Called with the name of the current measurement."""

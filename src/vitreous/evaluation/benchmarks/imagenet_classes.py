@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from importlib.resources import files
 
 import numpy as np
-from jaxtyping import Int64
 
 from vitreous.data.listing.listing import format_names
 from vitreous.errors import ConfigError, DataError
+from vitreous.shapes import Int64
 
 CLASSES = 1000
 BACKGROUND = 1001

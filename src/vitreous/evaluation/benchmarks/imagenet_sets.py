@@ -8,7 +8,6 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64
 
 from vitreous.data.labelled_images import open_source
 from vitreous.data.listing.class_folders import Walk, list_subfolders
@@ -19,6 +18,7 @@ from vitreous.data.sources.files import ScannedListing, build_source, keep_reada
 from vitreous.errors import DataError, UnknownName
 from vitreous.evaluation.benchmarks.imagenet_classes import CLASSES, find_class, find_classes
 from vitreous.images.config import DecodeConfig
+from vitreous.shapes import Int64
 from vitreous.storage.presence import is_folder
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
 
 from vitreous.errors import DataError
 from vitreous.evaluation.benchmarks.vtab_files import Opened, list_tasks, open_task
 from vitreous.evaluation.benchmarks.vtab_tasks import GROUPS, TASKS, find_task
 from vitreous.evaluation.probes.features import FeatureOptions, Features, features
 from vitreous.metrics.classification import wilson_interval
+from vitreous.shapes import Bool
 from vitreous.weights.model_folder import ModelFolder
 
 Probe = Callable[[Features, Features, Bool[np.ndarray, " example"]], tuple[float, str]]

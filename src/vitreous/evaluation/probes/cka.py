@@ -16,13 +16,13 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
-from jaxtyping import Float, Float64
 
 from vitreous.data.sources.base import Source
 from vitreous.errors import ConfigError, DataError
 from vitreous.evaluation.accuracy import Progress
 from vitreous.evaluation.probes.features import FeatureOptions, check_batch, layer_chunks
 from vitreous.evaluation.probes.layers import find_layer, stream_names
+from vitreous.shapes import Float, Float64
 from vitreous.weights.model_folder import ModelFolder
 
 LEAST = 4

@@ -14,7 +14,6 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from jaxtyping import Float32
 
 from vitreous.data.sources.base import Source
 from vitreous.engines.exported_folder import ExportedFolder
@@ -22,6 +21,7 @@ from vitreous.images.config import DecodeConfig
 from vitreous.model.factory import Model
 from vitreous.model.kinds import get_kind
 from vitreous.settings import to_dict
+from vitreous.shapes import Float32
 from vitreous.storage.atomic import atomic_folder, clear_partials
 from vitreous.storage.cache import find_cache
 from vitreous.storage.hashing import file_hash

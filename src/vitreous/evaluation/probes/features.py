@@ -7,7 +7,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from vitreous.data.sources.base import Source, refuse_multilabel
@@ -24,7 +23,7 @@ from vitreous.images.tensors import normalize
 from vitreous.metrics.classification import find_indices
 from vitreous.predictor import Predictor
 from vitreous.runtime.device import choose_device, takes_bf16, tune_cpu
-from vitreous.shapes import Pixels
+from vitreous.shapes import Float32, Int64, Pixels
 from vitreous.weights.model_folder import ModelFolder
 
 

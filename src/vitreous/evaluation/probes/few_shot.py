@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Int64
 
 from vitreous.data.sources.base import Source
 from vitreous.errors import ConfigError, DataError
@@ -19,6 +18,7 @@ from vitreous.evaluation.probes.features import Features, match
 from vitreous.evaluation.probes.least_squares import CHUNK, Readout, check_l2, fit, fit_streaming, whiten
 from vitreous.metrics.classification import find_indices, wilson_interval
 from vitreous.metrics.seeds_and_images import Scores, estimate
+from vitreous.shapes import Bool, Int64
 
 SHOTS = (1, 5, 10, 25)
 L2 = 2.0**10

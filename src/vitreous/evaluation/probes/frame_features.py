@@ -6,11 +6,11 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64, UInt8
 
 from vitreous.evaluation.probes.features import FeatureOptions, Features, features
 from vitreous.images.video import Frame, frames
 from vitreous.predictor import Predictor
+from vitreous.shapes import Int64, UInt8
 
 HELD = 256 * 2**20
 """Bytes of frames that are held at once; one frame may be larger."""

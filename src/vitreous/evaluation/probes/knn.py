@@ -10,12 +10,12 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int, Int64
 from torch import Tensor
 
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.evaluation.probes.features import Features, match
 from vitreous.metrics.classification import wilson_interval
+from vitreous.shapes import Float64, Int, Int64
 
 KS = (1, 5, 10, 20)
 TEMPERATURE = 0.07

@@ -17,13 +17,13 @@ otherwise.
 
 from dataclasses import dataclass
 
-from jaxtyping import Float
 from torch import Tensor
 
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.model.factory import Model
 from vitreous.model.swin import Swin
 from vitreous.model.vit import ViT
+from vitreous.shapes import Float
 
 WAYS = ("mean", "class")
 """How a sequence becomes a vector."""

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64, Integer
 
 from vitreous.errors import ConfigError
+from vitreous.shapes import Float, Float64, Int64, Integer
 
 BIAS = 100.0
 """The constant column."""

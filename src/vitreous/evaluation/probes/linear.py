@@ -19,7 +19,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -28,6 +27,7 @@ from vitreous.evaluation.probes.features import Features, match
 from vitreous.evaluation.probes.few_shot import hold_out
 from vitreous.evaluation.probes.least_squares import CHUNK, STD_EPS, check_l2
 from vitreous.metrics.classification import wilson_interval
+from vitreous.shapes import Bool, Float32, Float64, Int64
 
 L2_GRID = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int64
 
 from vitreous.errors import DataError
 from vitreous.evaluation.probes.features import Features
 from vitreous.evaluation.probes.linear import Whitened, build_problem
 from vitreous.metrics.classification import compute_log_likelihood, wilson_interval
+from vitreous.shapes import Bool, Float32, Float64, Int64
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float32, Int64
 
 from vitreous.data.sources.base import Source
 from vitreous.evaluation.probes import knn as neighbours
@@ -12,6 +11,7 @@ from vitreous.evaluation.probes.features import Features, check_parts
 from vitreous.evaluation.probes.few_shot import FewShot, check_shots, few_shot
 from vitreous.evaluation.probes.least_squares import check_l2
 from vitreous.evaluation.probes.options import ProbeOptions
+from vitreous.shapes import Float32, Int64
 
 Found = FewShot | linear.Linear | neighbours.KNN
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32
 
 from vitreous.errors import CheckpointError, DataError
 from vitreous.evaluation.probes.feature_file import ROWS, check_target
+from vitreous.shapes import Float, Float32
 from vitreous.storage.limits import check_claims, check_count, check_file
 from vitreous.storage.presence import explain_absence, path_exists
 from vitreous.weights.npz import BROKEN, read_header

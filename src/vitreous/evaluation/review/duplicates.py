@@ -11,7 +11,8 @@ from functools import lru_cache
 from itertools import product
 
 import numpy as np
-from jaxtyping import Float32, UInt8, UInt64
+
+from vitreous.shapes import Float32, UInt8, UInt64
 
 SIDE = 64
 """Rows and columns of the grey pictures that are compared."""

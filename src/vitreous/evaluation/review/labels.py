@@ -9,11 +9,11 @@ labelled with it, which is that paper's threshold.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int64
 
 from vitreous.evaluation.probes.features import Features
 from vitreous.evaluation.probes.logistic import TOLERANCE, cross_validate, divide
 from vitreous.metrics.classification import softmax
+from vitreous.shapes import Float64, Int64
 
 FOLDS, REPEATS = 5, 4
 GRID = (1e-3, 1e-2, 1e-1, 1.0)

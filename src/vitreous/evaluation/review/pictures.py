@@ -6,12 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import UInt8
 
 from vitreous.data.sources.files import FileSource
 from vitreous.evaluation.review.duplicates import SIDE
 from vitreous.images.decode import decode
-from vitreous.shapes import Pixels, Size
+from vitreous.shapes import Pixels, Size, UInt8
 
 LONGEST = 256
 """Most pixels of the longer side when sharpness is measured, so that it doesn't depend on the image's size."""

@@ -4,11 +4,10 @@ import re
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8, UInt16
 
 from vitreous.errors import ImageError
 from vitreous.images.containers.survey import PIECES, Survey, TooManyPieces
-from vitreous.shapes import Size
+from vitreous.shapes import Size, UInt8, UInt16
 
 HEAD = re.compile(rb"P([1-6])")
 NUMBER = re.compile(rb"(?:\s|#[^\r\n]*[\r\n])+(\d{1,10})")

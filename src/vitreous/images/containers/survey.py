@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Num
 
 from vitreous.errors import ImageError
 from vitreous.images.config import DecodeConfig
 from vitreous.images.containers.tiff_directory import ORIENTATION, read_directory, read_start
 from vitreous.runtime.memory import read_memory
-from vitreous.shapes import Size
+from vitreous.shapes import Num, Size
 
 PIECES = 100_000
 """Most chunks, segments or blocks that are read in a file."""

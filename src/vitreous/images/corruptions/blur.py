@@ -3,9 +3,9 @@
 import math
 
 import numpy as np
-from jaxtyping import Float64
 
 from vitreous.images.corruptions.noise import Pixels
+from vitreous.shapes import Float64
 
 FAINT = 1e-12
 """Weight, relative to the first, below which the tail of a smear is cut off."""

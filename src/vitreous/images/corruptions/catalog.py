@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import SupportsIndex
 
 import numpy as np
-from jaxtyping import UInt8
 
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.images.corruptions import blur, digital, noise, weather
 from vitreous.images.corruptions.noise import Pixels
+from vitreous.shapes import UInt8
 
 SEVERITIES = (1, 2, 3, 4, 5)
 LARGE, SMALL = 224, 32

@@ -3,10 +3,10 @@
 import io
 
 import numpy as np
-from jaxtyping import Float64, UInt8
 from PIL import Image
 
 from vitreous.images.corruptions.noise import Pixels
+from vitreous.shapes import Float64, UInt8
 
 
 def contrast(image: Pixels, setting: tuple[float, ...], scale: float, rng: np.random.Generator) -> Pixels:

@@ -5,7 +5,8 @@ number of this image's pixels per pixel of the table's own size. Results outside
 """
 
 import numpy as np
-from jaxtyping import Float64
+
+from vitreous.shapes import Float64
 
 Pixels = Float64[np.ndarray, "row col channel"]
 

@@ -3,10 +3,10 @@
 import math
 
 import numpy as np
-from jaxtyping import Float64
 
 from vitreous.images.corruptions.blur import smear, zoom_in
 from vitreous.images.corruptions.noise import Pixels
+from vitreous.shapes import Float64
 
 LUMA = np.array([0.299, 0.587, 0.114])
 """ITU-R 601."""

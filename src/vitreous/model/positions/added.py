@@ -7,14 +7,13 @@ from dataclasses import replace
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.model.config import ViTConfig
 from vitreous.model.parameters import TABLE, Role
 from vitreous.model.positions.resize import DEFAULT_RULE, RULES, find_resize_matrix, resize_grid, resize_matrix
-from vitreous.shapes import Size
+from vitreous.shapes import Float, Size
 
 __all__ = [
     "DEFAULT_RULE",

@@ -3,14 +3,13 @@
 import math
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitreous.model.config import ViTConfig
 from vitreous.model.parameters import Role, XavierUniform, declare
 from vitreous.model.positions.relative import Relative, index_offsets
-from vitreous.shapes import Size
+from vitreous.shapes import Float, Size
 
 GAIN, REACH = 16.0, 8.0
 """Swin v2: the largest bias, and the range to which offsets are scaled before their logarithm."""

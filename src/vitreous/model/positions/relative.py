@@ -3,13 +3,12 @@
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
 from vitreous.model.config import ViTConfig
 from vitreous.model.parameters import TABLE
 from vitreous.model.positions.resize import OFFSET_RULES, geometric_matrix, resize_matrix
-from vitreous.shapes import Size
+from vitreous.shapes import Float, Float64, Int64, Size
 
 
 class Relative(nn.Module):

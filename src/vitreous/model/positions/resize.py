@@ -4,12 +4,11 @@ import functools
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.nn import functional as F
 
 from vitreous.errors import UnknownName
-from vitreous.shapes import Size
+from vitreous.shapes import Float, Float64, Size
 
 RULES = {
     "linear-corners": {"mode": "bilinear", "align_corners": True},

@@ -4,12 +4,11 @@ import math
 from typing import ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitreous.model.config import RotaryConfig, ViTConfig
 from vitreous.model.parameters import Role
-from vitreous.shapes import Size
+from vitreous.shapes import Float, Size
 
 
 class Angles(NamedTuple):

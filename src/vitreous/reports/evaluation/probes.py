@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
 
 from vitreous.drawing.charts import Series, draw_lines
 from vitreous.drawing.svg import Axis, format_percent
@@ -18,6 +17,7 @@ from vitreous.metrics.classification import evaluate_logits, find_indices
 from vitreous.metrics.headline import format_interval
 from vitreous.reports.blocks import Beside, Drawing, Note, Numbers, Section, Table, Words
 from vitreous.reports.evaluation.accuracy import build_calibration, build_confusions, tabulate_classes
+from vitreous.shapes import Int64
 
 FEW_SHOT_WORDS = (
     "Regularised least squares from whitened features to 1 for the own class and -1 for the others, with a constant "

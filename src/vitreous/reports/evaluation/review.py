@@ -1,13 +1,13 @@
 """A review of labelled images as sections of a report: pictures of what the user should look at."""
 
 import numpy as np
-from jaxtyping import UInt8
 
 from vitreous.data.sources.files import FileSource
 from vitreous.evaluation.review.checks import BLURRED, DUPLICATE, FLAT, OUTLIER, SMALL, WRONG, Finding, Review
 from vitreous.images.decode import decode
 from vitreous.reports.blocks import Block, Numbers, Section, Table, Words
 from vitreous.reports.image_grid import Line, Picture, Tile, Tiles
+from vitreous.shapes import UInt8
 
 SHOWN = 40
 """Most pictures of each kind."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vitreous.insight.attention import watch_kernels
@@ -14,7 +13,7 @@ from vitreous.insight.attention_weights import iterate_chunks, iterate_rows
 from vitreous.insight.tokens import count_tokens
 from vitreous.model.attention import Heads
 from vitreous.model.vit import ViT
-from vitreous.shapes import Size
+from vitreous.shapes import Float, Size, UInt8
 
 BUDGET = 12 * 2**20
 """Most bytes of text for the weights of all images on a page."""

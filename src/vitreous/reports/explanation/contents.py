@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vitreous.engines.torch_engine import to_probabilities
@@ -24,7 +23,7 @@ from vitreous.model.swin import Swin
 from vitreous.model.vit import ViT
 from vitreous.reports.explanation.attention_rows import Rows, compute_attention_rows
 from vitreous.runtime.display import strip_hidden
-from vitreous.shapes import Pixels
+from vitreous.shapes import Float, Pixels, UInt8
 
 STEPS = 12
 """Changes of an image along a deletion or insertion curve."""

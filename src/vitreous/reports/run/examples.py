@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
 
 from vitreous.data.stream.loader import Example, TrainStream
 from vitreous.data.stream.packed_images import PackedStream, get_view
@@ -27,7 +26,7 @@ from vitreous.reports.run import examples_multilabel
 from vitreous.reports.run.contents import MeasuredMultilabel, RunContents, is_unlabelled, read_kind
 from vitreous.reports.run.results import explain_unmeasured
 from vitreous.settings import from_dict
-from vitreous.shapes import Pixels, Size
+from vitreous.shapes import Float, Pixels, Size
 
 LOOKED_AT, HEADS, TRAINING = 6, 16, 24
 """Most pictures of each kind."""

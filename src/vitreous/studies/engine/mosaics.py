@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, UInt8
 from markupsafe import Markup
 
 from vitreous.drawing.images import draw_mosaic, encode_data_uri, encode_png, map_colours
 from vitreous.drawing.svg import LARGE, draw_text, render_svg
+from vitreous.shapes import Float, UInt8
 
 WIDTH = LARGE.width
 
