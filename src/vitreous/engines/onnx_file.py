@@ -6,11 +6,11 @@ ONNX is protobuf (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto); only 
 
 import math
 import mmap
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vitreous.engines.protobuf import read_bytes, read_fields, read_numbers, read_text
 from vitreous.errors import CheckpointError
 from vitreous.storage.hashing import translate_read_errors
 from vitreous.storage.limits import check_claims
@@ -93,42 +93,42 @@ def check_onnx(path: Path, beside: set[str], held: int) -> None:
 
 
 def _read_model(data: memoryview, found: Contents) -> None:
-    for number, value in _fields(data):
+    for number, value in read_fields(data):
         if number == 7:
-            _read_graph(_bytes(value), found, 0)
+            _read_graph(read_bytes(value), found, 0)
         elif number == 25:  # functions: their nodes are field 7
-            for inner, node in _fields(_bytes(value)):
+            for inner, node in read_fields(read_bytes(value)):
                 if inner == 7:
-                    _read_node(_bytes(node), found, 1)
+                    _read_node(read_bytes(node), found, 1)
 
 
 def _read_graph(data: memoryview, found: Contents, depth: int) -> None:
     if depth > MOST_DEPTH:
         raise ValueError(f"graphs lie within each other more than {MOST_DEPTH} deep")
-    for number, value in _fields(data):
+    for number, value in read_fields(data):
         if number == 1:
-            _read_node(_bytes(value), found, depth)
+            _read_node(read_bytes(value), found, depth)
         elif number == 5:
-            _read_tensor(_bytes(value), found)
+            _read_tensor(read_bytes(value), found)
         elif number == 15:  # sparse: values and indices are tensors
-            _read_sparse(_bytes(value), found)
+            _read_sparse(read_bytes(value), found)
 
 
 def _read_sparse(data: memoryview, found: Contents) -> None:
-    for number, value in _fields(data):
+    for number, value in read_fields(data):
         if number in (1, 2):
-            _read_tensor(_bytes(value), found)
+            _read_tensor(read_bytes(value), found)
 
 
 def _read_node(data: memoryview, found: Contents, depth: int) -> None:
     parts: dict[int, list[Any]] = {1: [], 2: [], 4: [], 5: []}
-    for number, value in _fields(data):
+    for number, value in read_fields(data):
         if number in parts:
             parts[number].append(value)
-    inputs, outputs = ([_text(value) for value in parts[number]] for number in (1, 2))
-    kind = _text(parts[4][-1]) if parts[4] else ""
+    inputs, outputs = ([read_text(value) for value in parts[number]] for number in (1, 2))
+    kind = read_text(parts[4][-1]) if parts[4] else ""
     for value in parts[5]:
-        numbers = _read_attribute(_bytes(value), found, depth, outputs)
+        numbers = _read_attribute(read_bytes(value), found, depth, outputs)
         if kind == "Constant" and outputs and numbers:
             found.shapes[outputs[0]] = numbers
     if kind in GROWING:
@@ -141,15 +141,17 @@ def _read_node(data: memoryview, found: Contents, depth: int) -> None:
 def _read_attribute(data: memoryview, found: Contents, depth: int, outputs: list[str]) -> tuple[int, ...]:
     """Record the tensors and graphs of an attribute; return its own whole numbers."""
     numbers: tuple[int, ...] = ()
-    for number, value in _fields(data):
+    for number, value in read_fields(data):
         if number in (5, 10):
-            _read_tensor(_bytes(value), found, outputs[0] if outputs else "")
+            _read_tensor(read_bytes(value), found, outputs[0] if outputs else "")
         elif number in (3, 8):
-            numbers = numbers[:SHORT] + ((value,) if isinstance(value, int) else tuple(_varints(value[: 10 * SHORT])))
+            numbers = numbers[:SHORT] + (
+                (value,) if isinstance(value, int) else tuple(read_numbers(value[: 10 * SHORT]))
+            )
         elif number in (6, 11):
-            _read_graph(_bytes(value), found, depth + 1)
+            _read_graph(read_bytes(value), found, depth + 1)
         elif number in (22, 23):
-            _read_sparse(_bytes(value), found)
+            _read_sparse(read_bytes(value), found)
     return numbers
 
 
@@ -157,19 +159,19 @@ def _read_tensor(data: memoryview, found: Contents, name: str = "") -> None:
     """Record a tensor's size, its place, and its values if it may be a shape."""
     dims: list[int] = []
     kind, values, raw = 0, [], memoryview(b"")
-    for number, value in _fields(data):
+    for number, value in read_fields(data):
         if number == 1:
-            dims += [value] if isinstance(value, int) else list(_varints(value))
+            dims += [value] if isinstance(value, int) else list(read_numbers(value))
         elif number == 2:
             kind = value if isinstance(value, int) else 0
         elif number in (4, 5, 7, 10):
             values += _read_values(number, value)
         elif number == 8:
-            name = name or _text(value)  # of an attribute's tensor the operator's output counts
+            name = name or read_text(value)  # of an attribute's tensor the operator's output counts
         elif number == 9:
-            raw = _bytes(value)
+            raw = read_bytes(value)
         elif number == 13:
-            entry = {inner: _text(text) for inner, text in _fields(_bytes(value))}
+            entry = {inner: read_text(text) for inner, text in read_fields(read_bytes(value))}
             if entry.get(1) == "location":
                 found.locations.add(entry.get(2, ""))
     count = math.prod(dims)
@@ -189,53 +191,4 @@ def _read_values(number: int, value: int | memoryview) -> list[float]:
         return [value]
     if number in (4, 10):
         return list(value[: len(value) // 8 * 8].cast("f" if number == 4 else "d")[:SHORT])
-    return list(_varints(value[: 10 * SHORT]))
-
-
-def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield a message's fields: number, and the whole number or the bytes."""
-    at = 0
-    while at < len(data):
-        key, at = _varint(data, at)
-        number, wire = key >> 3, key & 7
-        if wire == 0:
-            value, at = _varint(data, at)
-            yield number, value
-            continue
-        size = {1: 8, 5: 4}.get(wire)
-        if size is None:
-            if wire != 2:
-                raise ValueError(f"unknown kind of field {wire}")
-            size, at = _varint(data, at)
-        if at + size > len(data):
-            raise ValueError("it is cut short")
-        yield number, data[at : at + size]
-        at += size
-
-
-def _varints(data: memoryview) -> Iterator[int]:
-    at = 0
-    while at < len(data):
-        value, at = _varint(data, at)
-        yield value
-
-
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value, at, shift = value | (byte & 127) << shift, at + 1, shift + 7
-        if byte < 128:
-            return value, at
-        if shift > 63:
-            raise ValueError("a number without an end")
-
-
-def _bytes(value: int | memoryview) -> memoryview:
-    if isinstance(value, int):
-        raise ValueError("a number where a message is due")
-    return value
-
-
-def _text(value: int | memoryview) -> str:
-    return bytes(_bytes(value)[:4096]).decode("utf-8", "replace")
+    return list(read_numbers(value[: 10 * SHORT]))

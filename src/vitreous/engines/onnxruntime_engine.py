@@ -1,13 +1,23 @@
 """ONNX Runtime: exported ONNX on a CPU."""
 
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from vitreous.engines.base import check_precision, list_precisions
 from vitreous.engines.exported_engine import ExportedEngine
 from vitreous.engines.exported_folder import ExportedFolder
+from vitreous.engines.onnx_weights import FOLDER, refer_to_weights
 from vitreous.errors import CheckpointError
 from vitreous.runtime.threads import count_threads
 from vitreous.storage.presence import is_utf8
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+PROVIDERS = ["CPUExecutionProvider"]
 
 
 class OnnxRuntimeEngine(ExportedEngine):
@@ -29,20 +39,10 @@ class OnnxRuntimeEngine(ExportedEngine):
             raise CheckpointError(
                 f"ONNX Runtime opens files only where the path is UTF-8, and {folder.file} isn't; rename it"
             )
-        import onnxruntime
-
         self.precision = folder.graph.precision
         self.threads = count_threads()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
-        options.log_severity_level = 4
         self.check_onnx()
-        try:
-            self.session = onnxruntime.InferenceSession(str(folder.file), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's own exceptions have no base of their own
-            raise CheckpointError(
-                f"ONNX Runtime can't open {folder.file}: {' '.join(str(error).split())[:300]}"
-            ) from error
+        self.session = open_session(folder.file, self.threads)
         self.input = self.session.get_inputs()[0].name
         shapes = {one.name: one.shape for one in self.session.get_outputs()}
         self.check_outputs({name: shape[-1] if isinstance(shape[-1], int) else None for name, shape in shapes.items()})
@@ -50,3 +50,20 @@ class OnnxRuntimeEngine(ExportedEngine):
     def run(self, inputs: np.ndarray) -> list[np.ndarray]:
         """Return the graph's outputs."""
         return self.session.run(list(self.folder.graph.outputs), {self.input: inputs})
+
+
+def open_session(path: Path, threads: int) -> "onnxruntime.InferenceSession":
+    """Open an ONNX file that `check_onnx` has passed; raises CheckpointError if ONNX Runtime can't."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 4
+    with suppress(Exception):  # a file that it can't open either way is opened again below, for the reason
+        if referring := refer_to_weights(path):
+            options.add_session_config_entry(FOLDER, str(path.parent.absolute()))
+            return onnxruntime.InferenceSession(referring, options, providers=PROVIDERS)
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=PROVIDERS)
+    except Exception as error:  # ONNX Runtime's own exceptions have no base of their own
+        raise CheckpointError(f"ONNX Runtime can't open {path}: {' '.join(str(error).split())[:300]}") from error
