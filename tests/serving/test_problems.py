@@ -12,7 +12,7 @@ from tests.serving.conftest import draw_image, refused
 
 from vitreous.serving.bodies import read_json
 from vitreous.serving.problems import Problem
-from vitreous.serving.server import ChunkCounter
+from vitreous.serving.server import Parser
 
 PNG = draw_image(1)
 FORM = {"Content-Type": "multipart/form-data; boundary=x"}
@@ -145,7 +145,7 @@ def test_a_body_whose_chunks_are_broken_is_a_problem_too(service, address):
     ("size", "count", "tiny"), [(1, 4096, False), (1, 4097, True), (64, 6000, False), (63, 6000, True)]
 )
 def test_a_body_of_thousands_of_tiny_chunks_is_refused(size, count, tiny):
-    parser = ChunkCounter(h11.SERVER)
+    parser = Parser(h11.SERVER)
     parser.receive_data(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
     parser.receive_data((b"%x\r\n" % size + b"x" * size + b"\r\n") * count + b"0\r\n\r\n")
     with pytest.raises(h11.RemoteProtocolError) if tiny else contextlib.nullcontext():

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import socket
 import time
 from typing import Any
@@ -17,6 +18,7 @@ from vitreous.serving.options import ModelSource, ServiceOptions
 from vitreous.serving.problems import MEDIA_TYPE, Problem
 from vitreous.serving.sockets import MOST_CONNECTIONS, count_connections
 
+ADDRESS = re.compile(rb"https?://(?P<host>[^/?]+)(?P<path>.*)", re.IGNORECASE)
 GRACE = 0.5
 """Seconds in which answers tell clients to close their connections, before none is accepted any more."""
 
@@ -31,7 +33,7 @@ def set_up_logs(wanted: bool) -> None:
         log.setLevel(logging.INFO if wanted and name != "uvicorn.error" else logging.WARNING)
 
 
-class ChunkCounter(h11.Connection):
+class Parser(h11.Connection):
     """The parser of a connection; it refuses bodies of tiny chunks, each of which costs as much as a large one."""
 
     most, least = 4096, 64
@@ -43,11 +45,22 @@ class ChunkCounter(h11.Connection):
         event = super().next_event()
         if isinstance(event, h11.Request):
             self.chunks = self.length = 0
+            return to_origin_form(event)
         elif isinstance(event, h11.Data):
             self.chunks, self.length = self.chunks + event.chunk_start, self.length + len(event.data)
             if self.chunks > self.most and self.length < self.least * self.chunks:
                 raise h11.RemoteProtocolError("tiny chunks")
         return event
+
+
+def to_origin_form(request: h11.Request) -> h11.Request:
+    """Return a request for an address, as proxies send it, as one for its path at its host, in place of the Host header's
+    (RFC 9112, section 3.2.2)."""
+    if (match := ADDRESS.fullmatch(request.target)) is None:
+        return request
+    headers = [(b"host", match["host"]), *(pair for pair in request.headers.raw_items() if pair[0].lower() != b"host")]
+    target = b"/" + match["path"].removeprefix(b"/")
+    return h11.Request(method=request.method, headers=headers, target=target, http_version=request.http_version)
 
 
 class PatientProtocol(H11Protocol):
@@ -65,7 +78,7 @@ class PatientProtocol(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for a request."""
         super().connection_made(transport)
-        self.conn = ChunkCounter(h11.SERVER)
+        self.conn = Parser(h11.SERVER)
         self._wait()
         if len(self.connections) > self.most:
             next(iter(self.waiting)).transport.abort()
