@@ -308,6 +308,31 @@ def test_a_format_to_write_is_called_to(trained, here):
             function(trained, format="onnx")
 
 
+@pytest.mark.parametrize("write", [vitreous.convert, vitreous.export], ids=["convert", "export"])
+def test_options_of_loading_are_refused_where_the_model_is_loaded(write, trained, here):
+    """They had been ignored, misspelt ones too."""
+    predictor = vitreous.load(trained)
+    for loaded in (predictor, predictor.folder):
+        with pytest.raises(
+            ConfigError, match=r"image, bogus: the model is already loaded; give these to vitreous\.load"
+        ):
+            write(loaded, image=(16, 16), bogus=1, **({"path": "out"} if write is vitreous.convert else {"out": "out"}))
+    assert not Path("out").exists()
+
+
+def test_what_goes_with_something_else_is_refused_without_it(trained, here):
+    with pytest.raises(ConfigError, match="add out=FOLDER, or leave them out"):
+        vitreous.explain(trained, images=[], page=4)
+    with pytest.raises(ConfigError, match="add compare=True, or leave them out"):
+        vitreous.models("Ti/16", device="cpu")
+
+
+def test_a_loaded_model_is_converted_as_its_folder_is(trained, here):
+    written = [vitreous.convert(source, name) for name, source in (("a", trained), ("b", vitreous.load(trained)))]
+    assert written[0].proof.difference == written[1].proof.difference == 0
+    assert Path("a/model.safetensors").read_bytes() == Path("b/model.safetensors").read_bytes()
+
+
 def test_that_no_data_is_named_is_said(here):
     listener = Listener()
     vitreous.train(model="mu/4", dry_run=True, reporter=listener)

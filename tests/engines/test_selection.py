@@ -115,7 +115,28 @@ def test_an_engine_that_fails_is_passed_over(export, timed, monkeypatch):
 
     built = selection._build
     monkeypatch.setattr(selection, "_build", build)
-    assert right(vitreous.load(export).engine).name == "onnxruntime"
+    engine = right(vitreous.load(export).engine)
+    assert engine.name == "onnxruntime" and "openvino can't compute the export" in engine.chosen
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_engines_that_fail_while_they_are_measured_are_passed_over(export, monkeypatch, failing):
+    """The first one too, as where only whole batches exceed the memory; if none is left, its error is the answer."""
+    passes = []
+
+    def time_pass(engine, what, pixels):
+        passes.append(engine.name)
+        if len(passes) > 1 and engine.name in ("onnxruntime", "openvino")[:failing]:
+            raise MemoryError(engine.name)
+        return 0.01
+
+    monkeypatch.setattr(measured_engine, "time_pass", time_pass)
+    engine = vitreous.load(export).engine
+    if failing == 2:
+        with pytest.raises(MemoryError, match="onnxruntime"):
+            engine.logits(PIXELS)
+        return
+    assert right(engine).name == "openvino" and "onnxruntime can't compute the export" in engine.chosen
 
 
 def test_an_engine_that_fails_while_it_computes_is_passed_over(export, monkeypatch):

@@ -29,11 +29,13 @@ def products():
 
 
 @pytest.mark.parametrize(
-    ("vendor", "amx", "expected"),
-    [("AuthenticAMD", False, "medium"), ("AuthenticAMD", True, "highest"), ("GenuineIntel", False, "highest"), ("", False, "highest")],
+    ("vendor", "amx", "gpu", "expected"),
+    [("AuthenticAMD", False, False, "medium"), ("AuthenticAMD", True, False, "highest"), ("AuthenticAMD", False, True, "highest"),
+     ("GenuineIntel", False, False, "highest"), ("", False, False, "highest")],
 )  # fmt: skip
-def test_only_amd_without_amx_sends_float32_to_onednn(monkeypatch, products, vendor, amx, expected):
+def test_only_amd_without_amx_or_gpu_sends_float32_to_onednn(monkeypatch, products, vendor, amx, gpu, expected):
     products("highest")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     monkeypatch.setattr(device, "read_cpu_vendor", lambda: f"vendor_id : {vendor}")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
     device.tune_cpu.__wrapped__()

@@ -7,7 +7,6 @@ import PIL
 import pytest
 
 from vitreous.errors import ConfigError
-from vitreous.runtime import packages
 from vitreous.runtime.packages import find_version, require_packages
 
 
@@ -23,5 +22,5 @@ def test_a_package_that_is_distributed_under_another_name_has_its_version(monkey
     """As onnxruntime within onnxruntime-gpu; here Pillow, which is imported as PIL."""
     assert find_version("numpy") == numpy.__version__
     assert find_version("PIL") == f"pillow {PIL.__version__}"
-    monkeypatch.setattr(packages, "packages_distributions", dict)
+    monkeypatch.setattr("importlib.metadata.packages_distributions", dict)
     assert find_version("PIL") == ""

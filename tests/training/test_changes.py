@@ -304,6 +304,8 @@ def test_names_that_are_asked_for_at_once_differ(tmp_path):
     assert len(set(folders)) == len(set(files)) == 40
     (folders[0] / "kept").touch()
     files[0].write_text("kept")
+    give_up_claims(folders[1], tmp_path / "not claimed")
+    assert not folders[1].exists() and all(path.exists() for path in (*folders[2:], *files))
     give_up_claims()
     assert [*(tmp_path / "runs").iterdir()] == [folders[0]]
     assert sorted(path.name for path in tmp_path.iterdir()) == [files[0].name, "runs"]

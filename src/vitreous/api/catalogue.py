@@ -136,6 +136,8 @@ def models(
         UnknownName: no model has such a name.
         ConfigError: pretrained and compare together, or a model that this machine's memory can't hold.
     """
+    if not compare and (batch is not None or device != "auto"):
+        raise ConfigError("batch and device are those of a comparison; add compare=True, or leave them out")
     if pretrained and compare:
         raise ConfigError("compare builds untrained models, and pretrained lists weights; give one of them")
     if pretrained:

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vitreous.api.loading import open_weights
+from vitreous.api.models import open_folder
 from vitreous.api.progress import shows_progress
 from vitreous.api.results import Result
 from vitreous.errors import UnknownName
-from vitreous.training.reporter import Reporter
+from vitreous.predictor import Predictor
+from vitreous.training.reporter import Reporter, Silent
 from vitreous.weights.conversion import OURS, Proof, formats
 from vitreous.weights.conversion import convert as write
 from vitreous.weights.model_folder import ModelFolder
@@ -35,7 +36,7 @@ class ConversionResult(Result):
 
 @shows_progress
 def convert(
-    source: ModelFolder | str | Path,
+    source: ModelFolder | Predictor | str | Path,
     path: str | Path,
     to: str = OURS,
     *,
@@ -49,7 +50,7 @@ def convert(
     0.0
 
     Args:
-        source: what `vitreous.load` takes, or a model folder that is loaded.
+        source: what `vitreous.load` accepts or returns, except an export.
         path: the folder to write, new or empty.
         to: vitreous, google, timm, huggingface or torchvision.
         progress: show progress; None: only in a notebook or on a terminal.
@@ -57,12 +58,10 @@ def convert(
         load: how the weights are loaded, as in `vitreous.load`: family, image, labels, ...
 
     Raises:
-        UnknownName: no such format. CheckpointError: nothing that can be loaded, a format that can't express this model
+        UnknownName: no such format. ConfigError: options for a model that is already loaded. CheckpointError: nothing that can be loaded, a format that can't express this model
             (nothing is written), or a folder that is not empty. StorageError: the disk is full or read-only.
     """
     if to not in formats():
         raise UnknownName("format", to, formats())
-    folder, report = (source, None) if isinstance(source, ModelFolder) else open_weights(source, load, reporter)
-    if report is not None and reporter is not None:
-        reporter.message(str(report))
+    folder, _, report = open_folder(source, load, reporter or Silent())
     return ConversionResult(Path(path), to, write(folder, path, to), report)

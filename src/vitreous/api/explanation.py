@@ -9,7 +9,7 @@ from vitreous.api.models import ModelLike, as_predictor
 from vitreous.api.names import name_model
 from vitreous.api.progress import shows_progress
 from vitreous.api.results import Result
-from vitreous.errors import check_count
+from vitreous.errors import ConfigError, check_count
 from vitreous.images.inputs import Image, is_single
 from vitreous.images.video import check_every, expand_videos
 from vitreous.insight.explanation import Explanation, open_inside
@@ -95,8 +95,8 @@ def explain(
     *,
     every: float = 1.0,
     out: str | Path | None = None,
-    page: int = 8,
-    faithful: int = 2,
+    page: int | None = None,
+    faithful: int | None = None,
     device: str = "auto",
     progress: bool | None = None,
     reporter: Reporter | None = None,
@@ -120,18 +120,22 @@ def explain(
         out: a folder, new or empty, for an overlay of each image and a page; images are then read one batch at a time.
             None: all arrays are returned.
         every: of a video's path, seconds from one frame to the next.
-        page: with `out`: most images on the page, at least 1.
-        faithful: with `out`: images on which the maps are compared by deletion and insertion; 0: none.
+        page: with `out`: most images on the page, at least 1; None: 8.
+        faithful: with `out`: images on which the maps are compared by deletion and insertion; 0: none; None: 2.
         device: auto, cpu, cuda or mps; for a model that isn't loaded yet.
         progress: show progress; None: only in a notebook or on a terminal.
         reporter: with `out`: receives the progress instead of that display.
 
     Raises:
-        ConfigError: something that the model or the method doesn't have. CheckpointError: no such model.
+        ConfigError: something that the model or the method doesn't have, or `page` or `faithful` without `out`.
+        CheckpointError: no such model.
         ImageError: an image that can't be read; with `out` it is left out and listed in `broken`.
         DataError: no images, or with `out` none that can be read; nothing is written.
         StorageError: the disk is full or read-only.
     """
+    if out is None and (page is not None or faithful is not None):
+        raise ConfigError("page and faithful describe the page; add out=FOLDER, or leave them out")
+    page, faithful = 8 if page is None else page, 2 if faithful is None else faithful
     check_page(page, faithful)
     predictor = as_predictor(model, device)
     if out is None:

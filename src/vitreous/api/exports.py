@@ -1,6 +1,6 @@
 """`vitreous.export`: a model as a graph for another runtime, run there at once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from vitreous.api.descriptions import describe_input, describe_use
-from vitreous.api.loading import open_weights
+from vitreous.api.models import open_folder
 from vitreous.api.names import name_export
 from vitreous.api.progress import shows_progress
 from vitreous.api.results import Result
@@ -22,7 +22,6 @@ from vitreous.images.inputs import Image
 from vitreous.predictor import Predictor
 from vitreous.storage.limits import format_bytes
 from vitreous.training.reporter import Reporter, Silent
-from vitreous.weights.exported import is_export
 from vitreous.weights.model_folder import ModelFolder
 
 
@@ -103,31 +102,18 @@ def export(
     check_target(out, to, precision)
     display = reporter or Silent()
     images = None if data is None else gather_images(data)
-    folder, source = open_exportable(model, load, display)
+    refuse_format(load)
+    folder, source, _ = open_folder(model, load, display)
     folder = folder if merge is None else replace(folder, merge=merge)
     display.phase(f"exporting to {to}, and running it on real images")
     written, proof = export_model(folder, out, to, options, images, source)
     return ExportResult(out, to, proof, written)
 
 
-def open_exportable(
-    model: ModelFolder | Predictor | str | Path, load: dict[str, Any], display: Reporter
-) -> tuple[ModelFolder, str]:
-    """Return a model and where it was loaded from; raises ConfigError for an export."""
-    if "format" in load:
+def refuse_format(options: Mapping[str, Any]) -> None:
+    """Raise ConfigError for `format`, as others call what is `to` here."""
+    if "format" in options:
         raise ConfigError("unknown argument 'format'; a format to write is called to: to='onnx'")
-    if isinstance(model, Predictor):
-        _ = model.model
-        assert isinstance(model.folder, ModelFolder)
-        return model.folder, model.path
-    if isinstance(model, ModelFolder):
-        return model, ""
-    if is_export(Path(model)):
-        raise ConfigError(f"{model} is an export already; give the model that it was exported from")
-    folder, report = open_weights(model, load, display)
-    if report is not None:
-        display.message(str(report))
-    return folder, str(model)
 
 
 def gather_images(data: str | Path | Sequence[Image], most: int = MOST) -> list[Image]:

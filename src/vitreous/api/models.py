@@ -1,16 +1,19 @@
 """`vitreous.create`: a new model; and opening any kind of model for measuring."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vitreous.api.loading import load
+from vitreous.api.loading import load, open_weights
 from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.errors import ConfigError
 from vitreous.model.factory import Model
 from vitreous.model.factory import create as create_model
 from vitreous.model.kinds import build_config
 from vitreous.predictor import Predictor
+from vitreous.training.reporter import Reporter
 from vitreous.weights.model_folder import ModelFolder
+from vitreous.weights.options import Report
 from vitreous.weights.recommended import find_recommended
 
 ModelLike = Predictor | ModelFolder | ExportedFolder | str | Path
@@ -70,3 +73,36 @@ def as_predictor(model: ModelLike, device: str = "auto", *, merges: bool = False
             "head and exports know; load it without merge for anything else"
         )
     return found
+
+
+def open_folder(
+    model: ModelFolder | Predictor | str | Path, options: Mapping[str, Any], reporter: Reporter
+) -> tuple[ModelFolder, str, Report | None]:
+    """Open a model to write it in another form.
+
+    Args:
+        model: a loaded model, or what `load` accepts.
+        options: how its weights are loaded, of one that isn't loaded yet.
+        reporter: receives the progress, and the report on the weights.
+
+    Returns:
+        The model, where it was loaded from ("" if that is unknown), and the report on its weights, if there is anything to report.
+
+    Raises:
+        ConfigError: options for a model that is already loaded, or a loaded export. CheckpointError: nothing that can be loaded, or an
+            export.
+    """
+    if isinstance(model, Predictor | ModelFolder):
+        if options:
+            raise ConfigError(
+                f"{', '.join(options)}: the model is already loaded; give {'these' if len(options) > 1 else 'this'} to vitreous.load"
+            )
+        if isinstance(model, ModelFolder):
+            return model, "", None
+        _ = model.model  # an export has none
+        assert isinstance(model.folder, ModelFolder)
+        return model.folder, model.path, None
+    folder, report = open_weights(model, options, reporter)
+    if report is not None:
+        reporter.message(str(report))
+    return folder, str(model), report

@@ -9,7 +9,8 @@ import numpy as np
 
 from vitreous.api.config_layers import is_same
 from vitreous.api.data import Data, find_overlap, open_labelled, open_run_data
-from vitreous.api.exports import gather_images, open_exportable
+from vitreous.api.exports import gather_images, refuse_format
+from vitreous.api.models import open_folder
 from vitreous.api.names import name_export
 from vitreous.api.progress import shows_progress
 from vitreous.api.results import Result
@@ -187,7 +188,8 @@ def quantise(
     check_new_folder(out)
     if to == "onnx":
         check_text(out, to)
-    folder, came = open_exportable(model, load, display)
+    refuse_format(load)
+    folder, came, _ = open_folder(model, load, display)
     predictor = Predictor(folder, device, compile=device == "cuda")
     predictor.path = came
     predictor.check_head()

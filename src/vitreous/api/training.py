@@ -215,8 +215,8 @@ def train_or_plan(
         plan = plan if rounds is None else describe_rounds(rounds)
         changed = find_differences(chosen, settled)
         return replace(found, config=settled if rounds else found.config, folds=plan, changed=changed, out=str(folder))
+    folder = world.share(Path(out) if out is not None else claim_run(settled) if world.leads else Path())
     try:
-        folder = world.share(Path(out) if out is not None else claim_run(settled) if world.leads else Path())
         note_folder(folder, world)
         reporter.message(f"run folder: {folder}")
         if parts is not None:
@@ -228,7 +228,7 @@ def train_or_plan(
         examples = open_data(settled, Silent(), opened).facts.train
         return begin_search(plan_search(settled, examples, () if rates == "auto" else tuple(rates)), folder, reporter)
     finally:
-        give_up_claims()
+        give_up_claims(folder)
 
 
 def settle_options(options: RunOptions, reporter: Reporter) -> tuple[RunConfig, RunConfig, OpenedData]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -136,17 +137,22 @@ class MeasuredEngine:
         part = pixels[: max(1, min(len(pixels), int(TRIAL / max(one, 1e-6))))] if kind == "many" else pixels
         if kind == "many" and len(part) < 2 <= len(pixels):
             part = pixels[:2]
-        taken = {}
+        taken: dict[str, float] = {}
+        failed: dict[str, Exception] = {}
         for name in self.names:
-            # an engine that can't open the file, or compute it, doesn't stop one that can
-            with suppress(UserError, RuntimeError, MemoryError):
+            try:
                 engine = self._get(name)
                 time_pass(engine, what, part)
                 taken[name] = min(time_pass(engine, what, part) for _ in range(2))
+            except (UserError, RuntimeError, MemoryError) as error:  # it doesn't stop an engine that can
+                failed[name] = error
+        if not taken:
+            raise failed[self.names[0]]
         first, best = self.names[0], min(taken, key=lambda name: taken[name])
-        if taken[first] < taken[best] * CLEARLY:
+        if taken.get(first, math.inf) < taken[best] * CLEARLY:
             best = first
-        others = (f"{name} takes {taken[name] / taken[best]:.2f} times as long" for name in taken if name != best)
+        others = [f"{name} takes {taken[name] / taken[best]:.2f} times as long" for name in taken if name != best]
+        others += [f"{name} can't compute the export" for name in failed]
         images = "one image" if len(part) == 1 else f"{len(part)} images"
         said = f"{best} computes: of {images} {', '.join(others)} on this machine; --engine chooses another"
         self.kept[kind] = {"engine": best, "said": said, "seconds": taken}

@@ -103,10 +103,10 @@ def tune_cpu() -> None:
 
     On AMD processors oneDNN is up to 1.2 times faster than MKL, still in fp32. On Intel's it is 0.8 to 0.9 times as
     fast (benchmarks/attention.py), and with AMX "medium" would round the factors to bfloat16, so torch is left as it is
-    there. Activations of tens of megabytes would otherwise be mapped, faulted in page by page and unmapped again in
+    there. It is also left alone beside an NVIDIA GPU, whose own fp32 products "medium" would round to TF32, in the user's models too. Activations of tens of megabytes would otherwise be mapped, faulted in page by page and unmapped again in
     every step. MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_, MALLOC_TOP_PAD_ and GLIBC_TUNABLES take precedence.
     """
-    if "AuthenticAMD" in read_cpu_vendor() and not has_amx():
+    if "AuthenticAMD" in read_cpu_vendor() and not (has_amx() or torch.cuda.is_available()):
         torch.set_float32_matmul_precision("medium")
     if sys.platform.startswith("linux"):
         tunables = os.environ.get("GLIBC_TUNABLES", "")

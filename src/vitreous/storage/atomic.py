@@ -257,10 +257,16 @@ def _claim(name: Callable[[int], Path], make: Callable[[Path], None]) -> Path:
     raise AssertionError
 
 
-def give_up_claims() -> None:
-    """Remove a claimed file or folder that was never written to, for example after a command was refused."""
-    while _claimed:
-        path = _claimed.pop()
+def give_up_claims(*paths: Path) -> None:
+    """Remove claimed files and folders that were never written to, for example after a command was refused.
+
+    Args:
+        paths: those that are given up, whether or not they were claimed; none: all that this process claimed.
+    """
+    for path in paths or tuple(_claimed):
+        if path not in _claimed:
+            continue
+        _claimed.remove(path)
         with suppress(OSError):
             if path.is_dir():
                 path.rmdir()
