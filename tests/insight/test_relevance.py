@@ -72,22 +72,32 @@ def one_graph(model, pixels, classes, monkeypatch):
 
 def start(model, tokens):
     """The row of the identity that is read, as figure 1 and section 3 of each pooling's paper say."""
-    config, row = model.config, torch.zeros(tokens.shape[:2], dtype=torch.float64)
-    patches = slice(config.prefix, None)
+    config, row = model.config, torch.zeros(len(tokens), model.config.tokens, dtype=torch.float64)
+    patches = slice(config.prefix, config.tokens)
     if config.pool in ("class", "class+mean"):
         row[:, : 1 + config.distillation_token] = 1 / (1 + config.distillation_token)
     if config.pool in ("mean", "class+mean"):
         row[:, patches] = 1 / config.grid.rows / config.grid.cols
-        row /= 1 + (config.pool == "class+mean")
+        if config.pool == "class+mean":
+            row[:, 0] *= config.pool_layers
+            row /= 1 + config.pool_layers
     if config.pool == "max":
         for image, feature in np.ndindex(len(row), config.width):
             row[image, config.prefix + tokens[image, patches, feature].argmax()] += 1 / config.width
     return row
 
 
-@pytest.mark.parametrize("name", CHOSEN)
+SEVERAL = {
+    "class of two layers": {"pool": "class+mean", "pool_layers": 2},
+    "class of all layers": {"pool": "class+mean", "pool_layers": 4, "depth": 4, "final_norm": "none", "registers": 2},
+    "class of three layers": {"pool": "class+mean", "pool_layers": 3, "depth": 5, "position_placement": "layers"},
+}
+"""Heads that read [class] of several blocks, as DINOv2's linear ones do."""
+
+
+@pytest.mark.parametrize("name", [*CHOSEN, *SEVERAL])
 def test_equals_one_graph_through_the_model(name, monkeypatch):
-    model = random_model(**VARIANTS[name])
+    model = random_model(**{**VARIANTS, **SEVERAL}[name])
     steps, tokens = one_graph(model, images(), CLASSES, monkeypatch)
     layers = steps[: model.config.depth]
     whole = torch.eye(model.config.tokens, dtype=torch.float64).expand(2, -1, -1)

@@ -102,28 +102,29 @@ class _Way(NamedTuple):
 
     inputs: list[tuple[Tensor, Places]]
     """Input of each block."""
-    last: Float[Tensor, "batch token dim"]
-    """Output of the last block."""
+    outputs: list[Float[Tensor, "batch token dim"]]
+    """Outputs of the blocks that the head reads, the last block's last."""
     read: Float[Tensor, "batch token"]
     """Each token's share in the image's representation."""
 
 
 def _forward(model: ViT, images: Tensor) -> _Way:
     inputs: list[tuple[Tensor, Places]] = []
-    last: list[Tensor] = []
+    outputs: list[Tensor] = []
     read: list[Tensor] = []
     with ExitStack() as stack:
         stack.enter_context(use_evaluation_mode(model))
         for block in model.blocks:
             take = lambda _block, given: inputs.append((given[0], given[1]))  # noqa: E731
             stack.enter_context(remove_after(block.register_forward_pre_hook(take)))
-        keep = lambda _block, _given, output: last.append(output)  # noqa: E731
-        stack.enter_context(remove_after(model.blocks[-1].register_forward_hook(keep)))
+        keep = lambda _block, _given, output: outputs.append(output)  # noqa: E731
+        for block in model.blocks[-model.config.pool_layers :]:
+            stack.enter_context(remove_after(block.register_forward_hook(keep)))
         pooled = lambda _pool, given: read.append(compute_readout(model, given[0]))  # noqa: E731
         stack.enter_context(remove_after(model.pool.register_forward_pre_hook(pooled)))
         with torch.no_grad():
             model(images)
-    return _Way(inputs, last[0], read[0])
+    return _Way(inputs, outputs, read[0])
 
 
 def _walk_back(model: ViT, way: _Way, targets: Sequence[int]) -> Iterator[Step]:
@@ -131,25 +132,30 @@ def _walk_back(model: ViT, way: _Way, targets: Sequence[int]) -> Iterator[Step]:
 
     Every block is run once more from its input with its heads' outputs recorded, and its gradient passed down.
     """
-    gradient, step = _pass_head(model, way.last, targets)
+    gradients, step = _pass_head(model, way.outputs, targets)
     if step is not None:
         yield step
+    gradient = gradients.pop()
     for layer in reversed(range(model.config.depth)):
         gradient, step = _pass_block(model, layer, way.inputs.pop(), gradient)
+        if gradients:  # the head reads [class] of the block below, too
+            gradient = gradient + gradients.pop()
         yield step
 
 
-def _pass_head(model: ViT, z: Tensor, targets: Sequence[int]) -> tuple[Tensor, Step | None]:
-    """Return the gradient at the last block's output, and the step of the pooling's attention if there is one."""
+def _pass_head(model: ViT, outputs: Sequence[Tensor], targets: Sequence[int]) -> tuple[list[Tensor], Step | None]:
+    """Return the gradients at the outputs of the blocks that the head reads, and the step of the pooling's attention if there
+    is one."""
     kept: list[tuple[Heads, Tensor]] = []
-    z = z.detach().requires_grad_()
+    outputs = [output.detach().requires_grad_() for output in outputs]
     watched = watch_attention(model, lambda _layer, heads, gathered: kept.append((heads, gathered)), ())
     with torch.enable_grad(), use_evaluation_mode(model), watched:
+        z = torch.cat([outputs[-1], *(output[:, :1] for output in outputs[:-1])], dim=1)  # as in `ViT.encode`
         logits = model.logits(model.norm(z) if model.config.final_norm == "tokens" else z)
         score = logits[range(len(z)), list(targets)].sum()
-    gradient, *of_gathered = torch.autograd.grad(score, [z, *(gathered for _, gathered in kept)])
-    step = Step(model.config.depth, _detach(kept[0][0]), of_gathered[0]) if kept else None
-    return gradient, step
+    gradients = list(torch.autograd.grad(score, [*outputs, *(gathered for _, gathered in kept)]))
+    step = Step(model.config.depth, _detach(kept[0][0]), gradients.pop()) if kept else None
+    return gradients, step
 
 
 def _pass_block(model: ViT, layer: int, given: tuple[Tensor, Places], gradient: Tensor) -> tuple[Tensor, Step]:

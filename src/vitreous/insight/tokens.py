@@ -40,7 +40,7 @@ def count_tokens(model: ViT) -> int:
     return rows * cols + model.config.prefix
 
 
-def compute_readout(model: ViT, tokens: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch token"]:
+def compute_readout(model: ViT, tokens: Float[Tensor, "batch token2 dim"]) -> Float[Tensor, "batch token"]:
     """Return each token's share in the image's representation, 0 to 1, adding up to 1; `tokens` are the pooled ones.
 
     class: all of it is [class]'s, or half and half with the distillation token, whose heads are averaged. mean: equal
