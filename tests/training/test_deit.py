@@ -28,7 +28,8 @@ def test_deit_is_the_authors(teacher):
         1.0,
         3,
     )
-    assert (config.objective.smoothing, config.regularisation.drop_path) == (0.1, 0.1)
+    depth = config.regularisation
+    assert (config.objective.smoothing, depth.drop_path, depth.drop_path_schedule) == (0.1, 0.1, "linear")
     assert (config.objective.distillation, config.objective.distillation_weight) == ("hard", 0.5)
     schedule = plan_schedule(config, 1_281_167)
     assert (config.batch, config.duration, schedule.warmup) == (1024, "300ep", round(5 * 1_281_167 / 1024))
@@ -39,6 +40,7 @@ def test_deit_iii_is_the_authors_but_for_the_optimizer():
     config = configure("deit-iii", RecipeOptions(KINDS["ImageNet"], model="S/16"))
     expected = build_vit_config("S/16", classes=1000, positioned_tokens="patches", block=BlockConfig(layer_scale=1e-4))
     assert (config.model, config.regularisation.drop_path) == (expected, 0.05)
+    assert config.regularisation.drop_path_schedule == "constant"
     assert (config.objective.loss, config.objective.smoothing, config.objective.head_bias_init) == ("sigmoid", 0.0, 0.0)
     augment = config.augment
     assert (augment.three_augment, augment.colour_jitter, augment.erase, augment.randaugment[0]) == (True, 0.3, 0.0, 0)

@@ -103,7 +103,7 @@ def deit_iii(options: RecipeOptions) -> RunConfig:
             views=VIEWS,
         ),
         model=model,
-        regularisation=RegularisationConfig(drop_path=DEPTHS.get(size, 0.0)),
+        regularisation=RegularisationConfig(drop_path=DEPTHS.get(size, 0.0), drop_path_schedule="constant"),
         objective=objective,
         optimizer=OptimizerConfig(
             name="adamw", lr=5e-4, batch_rule="linear", base_batch=512, weight_decay=0.05, decoupled=False, clip=1.0
