@@ -119,11 +119,11 @@ def make(reached):
 
 def test_differences_are_told_only_where_the_seeds_agree():
     apart = make({0.1: {0: {"top1": 0.5}, 1: {"top1": 0.7}}, 0.2: {0: {"top1": 0.6}, 1: {"top1": 0.801}}})
-    assert "It differs from the next, ema=0.1: +10.1 (" in str(apart)
+    assert "On these images it differs from the next, ema=0.1: +10.1 (" in str(apart)
     steps = make({value: {seed: {"top1": (value + seed) / 36} for seed in (0, 1)} for value in (31, 32)})
-    assert "It can't be told apart from the next, ema=31: +2.78 (+2.78 to +2.78) points" in str(steps)
+    assert "On these images it can't be told apart from the next, ema=31: +2.78 (+2.78 to +2.78) points" in str(steps)
     alike = make({0.1: {0: {"top1": 0.5}, 1: {"top1": 0.7}}, 0.2: {0: {"top1": 0.7}, 1: {"top1": 0.6}}})
-    assert "It can't be told apart from the next, ema=0.1" in str(alike)
+    assert "On these images it can't be told apart from the next, ema=0.1" in str(alike)
     lossy = make({0.1: {0: {"loss": 0.5}}, 0.2: {0: {"loss": 0.4}}, 0.3: {0: {}}})
     assert (lossy.best.variant, lossy.columns["diverged"], lossy.figure) == ({"ema": 0.2}, [0, 0, 1], "loss")
     assert "one seed has no interval" in str(lossy)

@@ -112,7 +112,8 @@ def average_groups(groups: Sequence[Mapping[int, float]]) -> dict[int, float]:
 def choose_on_others(found: Mapping[Candidate, Mapping[int, float]]) -> dict[int, Candidate]:
     """Return, for each seed that all choices have, the choice with the highest mean over the other seeds.
 
-    A choice made without the seed on which it is measured favours no condition, however many alternatives it has.
+    A choice made without the seed on which it is measured gains nothing by that seed's chance, however many alternatives it has. If all
+    seeds are measured on the same images it does gain by theirs (docs/studies.md has how much).
 
     >>> choose_on_others({0.1: {0: 0.9, 1: 0.2, 2: 0.2}, 0.3: {0: 0.1, 1: 0.3, 2: 0.3}})
     {0: 0.3, 1: 0.1, 2: 0.1}

@@ -6,7 +6,7 @@ ResNets for the same accuracy; hybrids lead slightly at small budgets, but not f
 Here every model is trained from scratch, with Adam, once for each budget and rate: for as many images as the budget
 pays for, with a schedule that ends there. Compute is three forward passes for each image seen. A family's upper
 envelope is the best accuracy that it reaches within a given compute. Model, length and rate are chosen for a seed on
-the other seeds, so that more alternatives are no advantage. Families are compared at the budgets of both ends.
+the other seeds, so that more alternatives gain nothing by a seed's chance. Families are compared at the budgets of both ends.
 
 On a laptop, images are shown at about 16 pixels a side, so that the largest budget pays for 2.5 to 5 epochs of 20,000
 images with every model; below one epoch, larger models are worse merely for lack of steps.

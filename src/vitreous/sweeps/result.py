@@ -175,7 +175,7 @@ class SweepResult(Shown, Tabular):
             f"{scale * found.mean:+.3g} ({scale * found.low:+.3g} to {scale * found.high:+.3g}){unit}, seed by seed"
         )
         verb = "differs" if apart else "can't be told apart"
-        return f"It {verb} from the next, {second}: {difference}"
+        return f"On these images it {verb} from the next, {second}: {difference}"
 
 
 def clip(value: float, figure: str) -> float:
