@@ -202,6 +202,22 @@ def test_elastic_field_is_a_gaussian_of_noise():
     np.testing.assert_allclose(found, ndimage.gaussian_filter(noise, 3.0, mode="reflect", truncate=8), atol=1e-6)
 
 
+@pytest.mark.parametrize("severity", [2, 4])
+def test_elastic_moves_by_the_same_share_of_any_side(severity, monkeypatch):
+    """What grey ramps show of where pixels come from; the corners stay, so that only the field moves them."""
+    setting = (*CORRUPTIONS["elastic_transform"].large[severity - 1][:2], 0)
+    moved = []
+    for side in (112, 224, 448):
+        ramp = np.repeat(np.arange(side)[:, None] / side, side, axis=1)[:, :, None]
+        inner = slice(side // 6, -side // 6)
+        found = [
+            digital.elastic_transform(ramp, setting, side / 224, np.random.default_rng(seed)) for seed in range(12)
+        ]
+        moved.append(np.sqrt(np.mean([(one - ramp)[inner, inner] ** 2 for one in found])))
+    assert moved[1] > 1e-4
+    np.testing.assert_allclose(moved, moved[1], rtol=0.25)
+
+
 def test_elastic_without_strength_changes_nothing():
     image = PHOTO / 255
     found = digital.elastic_transform(image, (0, 1, 0), 1.0, np.random.default_rng(0))

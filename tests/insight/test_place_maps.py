@@ -6,6 +6,7 @@ import torch
 from tests.model.test_variants import VARIANTS, images, random_model
 
 from vitreous.insight.positions import compute_position_maps, compute_similarity
+from vitreous.model.config import RotaryConfig
 from vitreous.model.positions.rotary import rotate
 from vitreous.shapes import Size
 
@@ -79,6 +80,18 @@ def test_rotary_likeness_is_that_of_one_vector_turned_to_both(name):
     found = compute_position_maps(model)[-1]
     expected = (turned @ turned.T / 16).view(4, 6, 4, 6)
     torch.testing.assert_close(found.values, expected, atol=1e-6, rtol=0)
+
+
+def test_mixed_rotary_has_a_map_for_each_head_of_each_layer():
+    model = random_model(positions="none", rotary=RotaryConfig("mixed", 10.0))
+    found = compute_position_maps(model)
+    assert [one.name for one in found] == [
+        f"rotary, layer {layer}, head {head}" for layer in range(3) for head in range(2)
+    ]
+    turned = rotate(torch.ones(1, 2, 24, 16), model.blocks[1].attention.rotary(), "mixed")[0].double()
+    for head in range(2):
+        expected = (turned[head] @ turned[head].T / 16).view(4, 6, 4, 6)
+        torch.testing.assert_close(found[2 + head].values, expected, atol=1e-6, rtol=0)
 
 
 def test_looking_needs_no_gradient():

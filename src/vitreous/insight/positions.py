@@ -120,9 +120,16 @@ def _compare_tables(relative: Relative | OffsetBias, where: str, cells: Size) ->
 
 
 def _compare_rotary(model: ViT) -> Iterator[PlaceMap]:
-    if model.rotary is None:
-        return
-    cos, sin = (part.detach().cpu().double() for part in model.rotary())
+    if model.rotary is not None:
+        yield _compare_angles("rotary", *model.rotary(), model.grid)
+    for layer in range(model.config.depth):
+        attention = model.get_submodule(f"blocks.{layer}.attention")
+        if isinstance(attention, Attention) and attention.rotary is not None:
+            for head, (cos, sin) in enumerate(zip(*attention.rotary(), strict=True)):
+                yield _compare_angles(f"rotary, layer {layer}, head {head}", cos, sin, model.grid)
+
+
+def _compare_angles(where: str, cos: Tensor, sin: Tensor, cells: Size) -> PlaceMap:
+    cos, sin = (part.detach().cpu().double() for part in (cos, sin))
     likeness = ((cos @ cos.T + sin @ sin.T) / cos.shape[1]).clamp(-1, 1)
-    cells = model.grid
-    yield PlaceMap("rotary", likeness.view(*cells, *cells), "cosine", "rotations of q and k")
+    return PlaceMap(where, likeness.view(*cells, *cells), "cosine", "rotations of q and k")

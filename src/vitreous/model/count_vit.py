@@ -113,7 +113,10 @@ def count_vit_flops(config: ViTConfig, merge: int = 0, seen: int | None = None) 
     pre_logits = config.features * config.head_inputs if config.pre_logits else 0
     stem = count_stem_flops(config.stem, config.channels, Size(*config.image))
     pool *= config.pool == "map"
-    return stem + 2 * (cells * patch * width + blocks + pool + pre_logits + head)
+    rows, cols = config.grid
+    offsets = (2 * rows - 1) * (2 * cols - 1) * config.position_mlp_width * (2 + config.heads)
+    positions = config.depth * offsets * config.positions.startswith("bias-log")
+    return stem + 2 * (cells * patch * width + blocks + positions + pool + pre_logits + head)
 
 
 def _count_block(config: ViTConfig, tokens: int, left: int) -> int:

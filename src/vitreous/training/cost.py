@@ -61,9 +61,9 @@ def estimate_cost(
 
 
 def count_example(config: RunConfig, size: tuple[int, int] | None = None) -> int:
-    """Return the operations that one example takes in training: three times those of its forward pass, for SAM six times."""
+    """Return the operations that one example takes in training (see `count_passes`); a teacher's passes are not counted."""
     model = config.model if size is None else replace(config.model, image=tuple(size))
-    passes = 6 if config.optimizer.sam else 3
+    passes = count_passes(config)
     if not isinstance(model, ViTConfig):
         return passes * count.count_flops(model)
     patches = math.prod(model.grid)
@@ -75,6 +75,16 @@ def count_example(config: RunConfig, size: tuple[int, int] | None = None) -> int
         share = config.packed / math.sqrt(math.prod(model.image))  # the mean area for sides that are drawn uniformly
         seen = max(1, round(patches * (1 + share + share * share) / 3))
     return passes * count_vit_flops(model, seen=seen)
+
+
+def count_passes(config: RunConfig) -> int:
+    """Return the operations of an example's forward and backward passes, as a multiple of the forward pass.
+
+    The gradients of activations and of weights take as much as the forward pass each. A frozen trunk needs neither, and frozen
+    matrices with LoRA only the former. SAM does everything twice.
+    """
+    passes = 1 if config.freeze == "trunk" else 2 if config.lora else 3
+    return 2 * passes if config.optimizer.sam else passes
 
 
 def count_decoder(model: ViTConfig, objective: MaskedAutoencoderConfig, seen: int) -> int:

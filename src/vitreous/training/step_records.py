@@ -11,6 +11,7 @@ from vitreous.model import count
 from vitreous.objectives.config import ClassifyConfig
 from vitreous.run_folder import Run
 from vitreous.runtime.peak_rate import find_peak_rate
+from vitreous.training.cost import count_passes
 from vitreous.training.non_finite import watch_loss
 from vitreous.training.state import Job
 
@@ -89,7 +90,7 @@ def measure_machine(job: Job) -> dict[str, float]:
     """Return how this process's machine was used since the last record.
 
     `data_wait`: share of the time in which the next batch was waited for. `memory`: bytes at most so far, on the GPU or, without
-    one, of this process. `mfu`: operations of the model, three times those of the forward pass, as a share of what the GPU can
+    one, of this process. `mfu`: operations of the model in forward and backward passes (`cost.count_passes`) as a share of what the GPU can
     do; only where both are known.
     """
     window = job.progress.window
@@ -114,4 +115,4 @@ def count_operations(job: Job) -> int | None:
     if not isinstance(config.objective, ClassifyConfig) or config.regularisation.patch_dropout or config.packed:
         return None
     size = job.resolution(job.progress.step - 1)
-    return 3 * count.count_flops(config.model if size is None else replace(config.model, image=size))
+    return count_passes(config) * count.count_flops(config.model if size is None else replace(config.model, image=size))

@@ -22,7 +22,11 @@ def elastic_transform(image: Pixels, setting: tuple[float, ...], scale: float, r
     """
     from scipy.ndimage import map_coordinates
 
-    height, smooth, reach = (value * scale for value in setting)
+    height, smooth, reach = (
+        setting[0] * scale**2,
+        setting[1] * scale,
+        setting[2] * scale,
+    )  # smoothing divides noise by `smooth`
     rows, cols, channels = image.shape
     middle, arm = np.array([rows, cols]) // 2, max(1, min(rows, cols) // 3)
     corners = middle + arm * np.array([[1, 1], [1, -1], [-1, -1]])
