@@ -156,3 +156,27 @@ def test_a_body_of_thousands_of_tiny_chunks_is_refused(size, count, tiny):
 def test_who_sends_tiny_chunks_is_told(client):
     body = iter([b"x"] * 4100)
     refused(client.post("/v1/predict", content=body, headers={"Content-Type": "image/png"}), 400, "malformed", "tiny")
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "origin", "status", "body"),
+    [
+        (b"http://a/v1/models", b"a", b"", b"200", b'"animals"'),
+        (b"HTTP://a/v1/models", b"b", b"", b"200", b'"animals"'),
+        (b"http://a", b"a", b"", b"200", b"<!doctype html>"),
+        (b"https://a?x", b"a", b"", b"200", b"<!doctype html>"),
+        (b"http://a/nothing", b"a", b"", b"404", b"not-found"),
+        (b"http://a/v1/predict", b"b", b"http://a", b"415", b"content-type"),  # the Host header's doesn't count
+        (b"http://a/v1/predict", b"b", b"http://b", b"403", b"origin"),
+        (b"ftp://a/v1/models", b"a", b"", b"404", b"not-found"),
+    ],
+)
+def test_requests_for_an_address_are_those_for_its_path(service, target, host, origin, status, body):
+    """As RFC 9112, section 3.2.2, has it of every server."""
+    method, given = (b"POST ", b"Content-Length: 0\r\nOrigin: " + origin + b"\r\n") if origin else (b"GET ", b"")
+    with socket.create_connection(("127.0.0.1", int(service.url.rpartition(":")[2])), timeout=20) as sent:
+        sent.sendall(method + target + b" HTTP/1.1\r\nHost: " + host + b"\r\n" + given + b"Connection: close\r\n\r\n")
+        said = b""
+        while part := sent.recv(65536):
+            said += part
+    assert said.startswith(b"HTTP/1.1 " + status) and body in said.lower(), said[:600]
