@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vitreous.data.sources.base import ArraySource
-from vitreous.data.stream.loader import load_evaluation_batches
+from vitreous.data.stream.loader import Examples, load_evaluation_batches
 from vitreous.images.config import DecodeConfig, PreprocessConfig
 from vitreous.runtime import collection
 from vitreous.runtime.collection import keep_memory_shared
@@ -81,7 +81,7 @@ def test_workers_share_their_parents_memory(workers):
     pixels = np.zeros((8, 4, 4, 3), np.uint8)
     source = ArraySource(pixels, tuple("abcdefgh"), np.zeros(8, np.int64), ("x", "y"), "")
     batches = load_evaluation_batches(
-        source, PreprocessConfig(size=Size(4, 4)), DecodeConfig(), batch=2, workers=workers
+        Examples(source, PreprocessConfig(size=Size(4, 4)), DecodeConfig()), batch=2, workers=workers
     )
     next(batches)
     assert (gc.get_freeze_count() > 0) == (workers > 0)

@@ -23,7 +23,7 @@ from vitreous.data.sources.base import Source, refuse_multilabel
 from vitreous.data.sources.files import check_broken
 from vitreous.data.sources.subset import Subset
 from vitreous.data.splits import has_splits
-from vitreous.data.stream.loader import load_evaluation_batches
+from vitreous.data.stream.loader import Examples, load_evaluation_batches
 from vitreous.deploy.export import check_text, export_model
 from vitreous.deploy.graph import GraphOptions
 from vitreous.deploy.int8_torch import TorchInt8, check_family
@@ -298,7 +298,7 @@ def gather_training(source: Source, folder: ModelFolder, most: int) -> tuple[lis
     """Return at most so many training images, evenly spread, as the model sees them, and what they are compared by."""
     chosen = np.unique(np.linspace(0, len(source) - 1, min(most, len(source))).astype(int))
     part = Subset(source, chosen)
-    batches = load_evaluation_batches(part, folder.preprocess, folder.decode, 64)
+    batches = load_evaluation_batches(Examples(part, folder.preprocess, folder.decode), 64)
     return [one.permute(1, 2, 0).numpy() for batch in batches for one in batch.pixels], items(part)
 
 

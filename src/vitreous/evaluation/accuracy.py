@@ -7,7 +7,7 @@ import numpy as np
 
 from vitreous.data.multilabel import convert_to_label_matrix
 from vitreous.data.sources.base import Source, refuse_multilabel
-from vitreous.data.stream.loader import load_evaluation_batches
+from vitreous.data.stream.loader import Examples, load_evaluation_batches
 from vitreous.errors import DataError
 from vitreous.images.config import PreprocessConfig
 from vitreous.metrics.classification import Metrics, count_infinite, evaluate_logits, find_indices, refuse_infinite
@@ -90,7 +90,9 @@ def outputs(
         raise DataError("there are no examples to evaluate on")
     logits = allocate_rows(len(source), len(folder.classes))
     seen, fresh, infinite = np.zeros(len(source), np.int64), 0, 0
-    for part in load_evaluation_batches(source, preprocess or folder.preprocess, folder.decode, batch, workers):
+    for part in load_evaluation_batches(
+        Examples(source, preprocess or folder.preprocess, folder.decode), batch, workers
+    ):
         places = part.indices.numpy()
         logits[places] = (predictor.logits(part.pixels) / folder.temperature).cpu().numpy()
         infinite += count_infinite(logits[places])

@@ -20,7 +20,7 @@ import torch
 from scipy.stats import spearmanr
 
 from vitreous.data.dataset import open_dataset
-from vitreous.data.stream.loader import load_evaluation_batches
+from vitreous.data.stream.loader import Examples, load_evaluation_batches
 from vitreous.drawing.charts import Series, draw_intervals
 from vitreous.drawing.svg import Axis
 from vitreous.images.tensors import normalize
@@ -133,7 +133,7 @@ def load_images(trained: Trained, predictor: Predictor):
     """Yield normalised batches of the first validation images, 128 in all."""
     folder, source = predictor.folder, open_dataset(trained.config.data, trained.config.decode).validation
     left = IMAGES
-    for part in load_evaluation_batches(source, folder.preprocess, folder.decode, 32, 0):
+    for part in load_evaluation_batches(Examples(source, folder.preprocess, folder.decode), 32, 0):
         yield normalize(part.pixels[:left].to(predictor.device), folder.preprocess)
         left -= len(part.pixels)
         if left <= 0:

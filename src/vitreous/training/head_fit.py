@@ -97,7 +97,8 @@ def read_augmented_features(
     """Return the features of one epoch of a stream that shows each image once, in its source's order."""
     vectors, count = None, len(stream)
     seen = np.zeros(count, bool)
-    for batch in load_train_batches(stream, epoch * count, min(64, count), (epoch + 1) * count, job.config.workers):
+    first, last = epoch * count, (epoch + 1) * count
+    for batch in load_train_batches(stream, first, min(64, count), last, job.config.workers, job.device):
         part = batch.to(job.device)
         with torch.inference_mode():
             (found,) = read_layers(model, normalize(part.pixels, job.config.preprocess), [FEATURES])

@@ -176,7 +176,7 @@ def load_batches(job: Job, total: int) -> Iterator[Batch]:
         stream = PackedStream(**vars(job.stream), patch=patch, smallest=job.config.packed)
     stream = Share(stream, batch, world.rank, world.size, world.local_size) if world.together else stream
     own = world.divide(batch)
-    batches = load_train_batches(stream, job.progress.step * own, own, total * own, workers)
+    batches = load_train_batches(stream, job.progress.step * own, own, total * own, workers, job.device)
     return iter(batches if augment.on == "cpu" else render_batches(batches, augment, preprocess, job.device))
 
 

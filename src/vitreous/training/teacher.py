@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vitreous.data.dataset import Dataset
-from vitreous.data.stream.loader import load_evaluation_batches
+from vitreous.data.stream.loader import Examples, load_evaluation_batches
 from vitreous.errors import ConfigError
 from vitreous.evaluation.benchmarks.imagenet_classes import BACKGROUND, CLASSES, find_outputs, wnids
 from vitreous.evaluation.probes.feature_cache import model_hash
@@ -177,10 +177,13 @@ def fix_views(teacher: Teacher, config: RunConfig, dataset: Dataset, reporter: R
         return teacher
     reporter.phase(f"computing the teacher's logits of {count:,} images")
     share, found = (world.rank, world.size), {}
-    batches = load_evaluation_batches(dataset.learned, config.preprocess, config.decode, CACHED, config.workers, share)
+    device, decode = teacher.outputs.device, config.decode
+    batches = load_evaluation_batches(
+        Examples(dataset.learned, config.preprocess, decode), CACHED, config.workers, share, device
+    )
     for number, part in enumerate(batches):
         world.pulse.beat()
-        found[number * world.size + world.rank] = teacher.answer(part.pixels.to(teacher.outputs.device)).cpu()
+        found[number * world.size + world.rank] = teacher.answer(part.pixels.to(device, non_blocking=True)).cpu()
     together = {number: logits for one in world.gather(found) for number, logits in one.items()}
     return replace(
         teacher, fixed=world.share(torch.cat([together[number] for number in sorted(together)] or [torch.empty(0)]))

@@ -54,7 +54,9 @@ def iterate_batches(
     config, world, size = job.config, job.world, choose_batch(job)
     share = (world.rank, world.size)
     batches = iter(
-        load_evaluation_batches(job.validation, config.preprocess, config.decode, size, config.workers, share)
+        load_evaluation_batches(
+            Examples(job.validation, config.preprocess, config.decode), size, config.workers, share, job.device
+        )
     )
     for first in range(0, math.ceil(len(job.validation) / size), world.size):
         world.pulse.beat()

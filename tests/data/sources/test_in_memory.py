@@ -9,7 +9,7 @@ from tests.support.pictures import encoded, picture, tree, write
 from vitreous.data.labelled_images import open_source
 from vitreous.data.sources import in_memory as room
 from vitreous.data.sources.in_memory import Remembered, Store, remember
-from vitreous.data.stream.loader import TrainStream, load_evaluation_batches
+from vitreous.data.stream.loader import Examples, TrainStream, load_evaluation_batches
 from vitreous.errors import ImageError
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.decode import decode
@@ -55,7 +55,7 @@ def test_what_is_returned_may_be_changed(source):
 
 
 def test_workers_fill_it_for_everyone(source):
-    list(load_evaluation_batches(source, SMALL, LIMITS, 4, workers=2))
+    list(load_evaluation_batches(Examples(source, SMALL, LIMITS), 4, workers=2))
     kept = remember(source, LIMITS, SMALL)
     assert all(kept.store.get(index) is not None for index in range(len(source)))
 

@@ -11,12 +11,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.pictures import encoded, picture, tree, write
+from torch.utils.data import DataLoader
 
 from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_digits
 from vitreous.data.labelled_images import open_source
 from vitreous.data.stream import loader as room
-from vitreous.data.stream.loader import TrainStream, load_evaluation_batches, load_train_batches, resolve_workers
+from vitreous.data.stream.loader import (
+    Examples,
+    TrainStream,
+    load_evaluation_batches,
+    load_train_batches,
+    resolve_workers,
+)
 from vitreous.errors import ConfigError, ImageError, WorkerKilled
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 
@@ -153,12 +160,14 @@ def test_partners_come_from_all_the_data():
 @pytest.mark.parametrize("workers", [0, 1, 4])
 @pytest.mark.parametrize("batch", [1, 7, 23, 100])
 def test_evaluation_sees_every_example_once_in_order(files, batch, workers):
-    pixels, labels, partners, weights, indices = joined(load_evaluation_batches(files, COLOUR, LIMITS, batch, workers))
+    pixels, labels, partners, weights, indices = joined(
+        load_evaluation_batches(Examples(files, COLOUR, LIMITS), batch, workers)
+    )
     assert indices.tolist() == list(range(len(files)))
     assert torch.equal(labels, torch.from_numpy(files.labels))
     assert torch.equal(partners, labels)
     assert (weights == 1).all()
-    alone = joined(load_evaluation_batches(files, COLOUR, LIMITS, 1))
+    alone = joined(load_evaluation_batches(Examples(files, COLOUR, LIMITS), 1))
     assert torch.equal(pixels, alone[0])
 
 
@@ -193,7 +202,7 @@ def test_a_file_that_vanishes_stops_the_stream_by_name(tmp_path, workers):
     (tmp_path / source.names[13]).unlink()
     seen = 0
     with pytest.raises(ImageError, match=source.names[13]):
-        for batch in load_evaluation_batches(source, COLOUR, LIMITS, 4, workers):
+        for batch in load_evaluation_batches(Examples(source, COLOUR, LIMITS), 4, workers):
             seen += len(batch.labels)
     assert seen == 12
     assert not multiprocessing.active_children()
@@ -216,7 +225,7 @@ class Deadly:
 
 def test_a_killed_worker_is_said():
     with pytest.raises(WorkerKilled, match="was killed by SIGKILL, most often for lack of memory"):
-        list(load_evaluation_batches(Deadly(), COLOUR, LIMITS, 4, 1))
+        list(load_evaluation_batches(Examples(Deadly(), COLOUR, LIMITS), 4, 1))
 
 
 @pytest.mark.parametrize("batch", [0, -3])
@@ -246,5 +255,21 @@ def test_all_processes_of_a_machine_share_its_memory(files, monkeypatch):
     monkeypatch.setattr(room, "_fits_shared_memory", lambda need: needs.append(need) or False)
     share = room.Share(stream_of(files, MIXED, COLOUR), 20, 0, 4, local_size=2)
     next(load_train_batches(share, 0, 5, 10, 1))
-    next(load_evaluation_batches(files, COLOUR, LIMITS, 5, 1, share=(0, 2)))
+    next(load_evaluation_batches(Examples(files, COLOUR, LIMITS), 5, 1, share=(0, 2)))
     assert needs == [5 * 12 * 16 * 3 * room.AHEAD * 2] * 2
+
+
+@pytest.mark.filterwarnings("ignore:.*pin_memory.*")
+@pytest.mark.parametrize(("device", "pinned"), [("cuda", True), ("cpu", False), (None, False)])
+def test_batches_for_a_gpu_are_pinned(files, monkeypatch, device, pinned):
+    """Training and evaluation say where their batches go."""
+    found = []
+
+    def watch(*given, **how):
+        found.append(how["pin_memory"])
+        return DataLoader(*given, **how)
+
+    monkeypatch.setattr(room, "DataLoader", watch)
+    where = None if device is None else torch.device(device)
+    assert len(list(load_evaluation_batches(Examples(files, COLOUR, LIMITS), 5, 1, device=where))) > 0
+    assert found == [pinned]

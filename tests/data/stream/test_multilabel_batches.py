@@ -11,7 +11,7 @@ from vitreous.data.config import DataConfig
 from vitreous.data.dataset import open_dataset
 from vitreous.data.sources.base import get_label_matrix
 from vitreous.data.sources.subset import draw_subset
-from vitreous.data.stream.loader import TrainStream, load_evaluation_batches, load_train_batches
+from vitreous.data.stream.loader import Examples, TrainStream, load_evaluation_batches, load_train_batches
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 
 GREY = PreprocessConfig(size=(8, 8), mode="L", crop=1.0)
@@ -58,7 +58,7 @@ def test_a_batch_can_be_split_and_moved(source):
 
 def test_evaluation_sees_each_once_kept_in_memory_or_not(source):
     for one in (source, replace(source, sizes=None), draw_subset(source, 20, seed=1)):
-        _, labels, partners, _, indices = joined(load_evaluation_batches(one, GREY, DecodeConfig(), 16))
+        _, labels, partners, _, indices = joined(load_evaluation_batches(Examples(one, GREY, DecodeConfig()), 16))
         assert indices.tolist() == list(range(len(one)))
         np.testing.assert_array_equal(labels.numpy(), get_label_matrix(one))
         assert torch.equal(labels, partners)

@@ -17,7 +17,7 @@ from vitreous.data.labelled_images import open_source
 from vitreous.data.sources import in_memory
 from vitreous.data.sources.base import Source
 from vitreous.data.sources.in_memory import LIMIT, Remembered, remember
-from vitreous.data.stream.loader import TrainStream, load_evaluation_batches, load_train_batches
+from vitreous.data.stream.loader import Examples, TrainStream, load_evaluation_batches, load_train_batches
 from vitreous.data.synthetic.formula import (
     KINDS,
     UNVARIED,
@@ -98,7 +98,9 @@ def test_workers_change_no_pixel(kind):
     for workers in (0, 1, 2):
         batches = list(load_train_batches(stream, 0, 7, 30, workers))
         assert torch.equal(torch.cat([batch.pixels for batch in batches]), straight)
-        found = torch.cat([batch.pixels for batch in load_evaluation_batches(source, SEEN, LIMITS, 5, workers)])
+        found = torch.cat(
+            [batch.pixels for batch in load_evaluation_batches(Examples(source, SEEN, LIMITS), 5, workers)]
+        )
         assert np.array_equal(found.numpy().transpose(0, 2, 3, 1), images(source))
 
 

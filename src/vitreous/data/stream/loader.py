@@ -219,7 +219,8 @@ def load_train_batches(
         batch: samples per batch; the last before `stop` may be smaller.
         stop: None for an endless stream.
         workers: processes that decode and augment; they change no bit.
-        device: where the batches will go; for CUDA they are in pinned memory.
+        device: where the batches will go: for CUDA, workers put their pixels into pinned memory, from which they are copied while the
+            GPU computes. None: a GPU if there is one, for the number of workers alone.
 
     Raises:
         ImageError: a file can't be read; raised when its batch is due.
@@ -229,17 +230,16 @@ def load_train_batches(
 
 
 def load_evaluation_batches(
-    source: Source,
-    preprocess: PreprocessConfig,
-    decode: DecodeConfig,
+    examples: Examples,
     batch: int,
     workers: Workers = 0,
     share: tuple[int, int] = (0, 1),
+    device: torch.device | None = None,
 ) -> Iterator[Batch]:
     """Yield every example exactly once, in order; the last batch may be smaller. Raises as `load_train_batches`
-    does. `share`: rank and size yield every size-th of these batches, beginning with that of number rank."""
-    keys = _Ranges(0, batch, len(source), *share)
-    return _load_batches(Examples(source, preprocess, decode), keys, workers, None)
+    does. `share`: rank and size yield every size-th of these batches, beginning with that of number rank. `device`: as
+    `load_train_batches` has it."""
+    return _load_batches(examples, _Ranges(0, batch, len(examples.source), *share), workers, device)
 
 
 def resolve_workers(workers: Workers, device: torch.device | None = None) -> int:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vitreous.data.sources.base import Source, refuse_multilabel
-from vitreous.data.stream.loader import load_evaluation_batches
+from vitreous.data.stream.loader import Examples, load_evaluation_batches
 from vitreous.engines.base import check_precision
 from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.errors import ConfigError, DataError, ImageError, check_count
@@ -139,7 +139,9 @@ def engine_chunks(
     """
     check_loaded(predictor, options.precision)
     folder, done = predictor.folder, 0
-    for part in load_evaluation_batches(source, folder.preprocess, folder.decode, options.batch, options.workers):
+    for part in load_evaluation_batches(
+        Examples(source, folder.preprocess, folder.decode), options.batch, options.workers
+    ):
         done += len(part.indices)
         yield predictor.engine.features(part.pixels.permute(0, 2, 3, 1).numpy())
         if progress is not None:
@@ -174,10 +176,12 @@ def layer_chunks(
     folder.model.to(device).eval()
     bf16 = _takes_bf16(options.precision, device)
     done = 0
-    for part in load_evaluation_batches(source, folder.preprocess, folder.decode, options.batch, options.workers):
+    for part in load_evaluation_batches(
+        Examples(source, folder.preprocess, folder.decode), options.batch, options.workers, device=device
+    ):
         if part.indices[0] != done:
             raise AssertionError(f"image {int(part.indices[0])} came where image {done} was due")
-        vectors = _read_batch(folder, part.pixels.to(device), layers, bf16)
+        vectors = _read_batch(folder, part.pixels.to(device, non_blocking=True), layers, bf16)
         for layer, one in zip(layers, vectors, strict=True):
             check_layer_output(one, str(layer), source.names[done : done + len(one)])
         done += len(part.indices)
