@@ -57,7 +57,7 @@ def test_images_in_flight_are_bounded(predictor, monkeypatch):
             count("ready", 1)
 
     monkeypatch.setattr(predictor_module, "prepare", noted)
-    monkeypatch.setattr(pipeline.os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(pipeline, "count_cores", lambda: 64)
     for one in predictor.predict_many(pixels(number % 5) for number in range(100)):
         assert one.label in CLASSES
         count("ready", -1)

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, NamedTuple
 from vitreous.errors import ConfigError, FailedError
 from vitreous.runtime.memory import read_memory
 from vitreous.runtime.packages import require_packages
+from vitreous.runtime.threads import count_cores
 from vitreous.storage.atomic import atomic_file, clear_partials, translate_write_errors
 from vitreous.storage.job_facts import begin_facts
 from vitreous.storage.lock import FolderLock
@@ -290,7 +291,7 @@ def start_ray() -> Iterator[Any]:
     local: dict[str, Any] = {
         "include_dashboard": False,
         "object_store_memory": min(STORE, read_memory() // 8),
-        "num_cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "num_cpus": count_cores(),
     }
     began = not ray.is_initialized()
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)

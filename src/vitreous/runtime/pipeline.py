@@ -1,11 +1,12 @@
 """Decoding, computing and the caller's own work, side by side, in order and with bounded memory. Imports no torch."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
+
+from vitreous.runtime.threads import count_cores
 
 Given = TypeVar("Given")
 Decoded = TypeVar("Decoded")
@@ -32,7 +33,7 @@ def overlap(
         batch: most of them in one call.
     """
     waiting: deque[Future[Decoded]] = deque()
-    decoding = ThreadPoolExecutor(min(DECODERS, os.cpu_count() or 1), thread_name_prefix="decode")
+    decoding = ThreadPoolExecutor(min(DECODERS, count_cores()), thread_name_prefix="decode")
     computing = ThreadPoolExecutor(1, thread_name_prefix="compute")
 
     def decode_ahead() -> None:

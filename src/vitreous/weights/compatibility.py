@@ -2,7 +2,6 @@
 line."""
 
 import math
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +27,7 @@ from vitreous.model.resnet_config import (
     plan_hybrid,
 )
 from vitreous.model.swin_config import PATCH, SHAPES, VERSIONS, SwinConfig
+from vitreous.runtime.threads import count_cores
 from vitreous.shapes import Size
 from vitreous.storage.mmap import FileMap, iterate_windows, release_pages
 
@@ -218,7 +218,7 @@ def check_finite(tensors: Mapping[str, Tensor], source: str, maps: Sequence[File
                 found[name] = bad
 
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    threads = 1 if size < LARGE else min(MOST_THREADS, os.cpu_count() or 1)
+    threads = 1 if size < LARGE else min(MOST_THREADS, count_cores())
     if threads == 1:
         look()
     else:

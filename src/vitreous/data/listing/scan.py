@@ -1,7 +1,6 @@
 """Examine every image once: is it readable, how large is it, is it a duplicate? The answers are cached on disk."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from vitreous.images.config import DecodeConfig
 from vitreous.images.decode import decode, probe, read
 from vitreous.images.formats import list_formats
 from vitreous.images.pillow import count_mode_channels
+from vitreous.runtime.threads import count_cores
 from vitreous.shapes import Int32, Pixels, Size
 from vitreous.storage.cache import name_cached, read_cached, write_cached
 from vitreous.storage.hashing import hash_bytes
@@ -108,7 +108,7 @@ def _look_at(listing: Listing, todo: list[int], config: DecodeConfig, verify: st
     def look(chunk: list[int]) -> list[Record]:
         return [look_at(listing, listing.rows[index], config, verify) for index in chunk]
 
-    pool = ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(max_workers=min(16, count_cores()))
     try:
         for chunk, found in zip(chunks, pool.map(look, chunks), strict=True):
             yield from zip(chunk, found, strict=True)

@@ -26,6 +26,7 @@ from vitreous.images.augment import augment, mix
 from vitreous.images.config import AugmentConfig, DecodeConfig, PreprocessConfig
 from vitreous.images.preprocess import preprocess_image
 from vitreous.runtime.collection import keep_memory_shared
+from vitreous.runtime.threads import count_cores
 from vitreous.shapes import Bool, Float32, Int64, Pixels
 
 OWN, MIXING, PARTNER = 1, 2, 3
@@ -252,7 +253,7 @@ def resolve_workers(workers: Workers, device: torch.device | None = None) -> int
         if not 0 <= workers <= MOST_WORKERS:
             raise ConfigError(f"workers is {workers}; it must be auto, or 0 to {MOST_WORKERS}")
         return workers
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = count_cores()
     beside_gpu = device.type != "cpu" if device is not None else torch.cuda.is_available()
     return min(16, cores) if beside_gpu else min(8, cores // 4)
 
