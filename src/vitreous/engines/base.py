@@ -7,7 +7,6 @@ import numpy as np
 from vitreous.errors import ConfigError, UnknownName
 from vitreous.shapes import Float32, Pixels
 
-EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 ENGINES = ("auto", "torch", "onnxruntime", "openvino")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")

@@ -29,13 +29,6 @@ def name_kind(name: str) -> str:
     return SYSTEM if is_junk(name) else os.path.splitext(name)[1]  # noqa: PTH122 (called for every file)
 
 
-def select_images(counts: Mapping[str, int]) -> dict[str, int]:
-    """Return the extensions among the counts that belong to images of formats that can't be read."""
-    return {
-        extension: count for extension, count in counts.items() if extension != SYSTEM and suggest_remedy(extension)
-    }
-
-
 def describe_ignored(counts: Mapping[str, int], most: int = 8) -> str:
     """Describe what was ignored, by extension, with what to do about images.
 
