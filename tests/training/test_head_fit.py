@@ -27,10 +27,10 @@ from vitreous.rate_search import plan_search
 from vitreous.training import head_fit
 from vitreous.training.assembly import build_job
 from vitreous.training.config import OptimizerConfig
+from vitreous.training.head_check import check_head
 from vitreous.training.initial_weights import scale_rates
 from vitreous.training.interrupt import Interrupt
 from vitreous.training.reporter import Silent
-from vitreous.training.resolve import check_head
 from vitreous.training.run import resume
 from vitreous.weights.model_folder import load_model
 

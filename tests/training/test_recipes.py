@@ -379,6 +379,7 @@ def test_the_recipe_that_data_asks_for(kind, recipe_options, chosen):
 
 def test_the_rule_s_edges():
     base = facts(1999, (300, 200))
+    assert choose_recipe(RecipeOptions(base), timed=True) == "lp-ft"
     assert {choose_recipe(RecipeOptions(replace(base, channels=number))) for number in (1, 3)} == {"probe"}
     for change in ({"train": 2000}, {"size": Size(16, 9)}, {"channels": 4}, {"multilabel": True}):
         assert choose_recipe(RecipeOptions(replace(base, **change))) == "small"

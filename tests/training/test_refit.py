@@ -166,6 +166,10 @@ def test_a_longer_run_exports_and_fits_again(trained_once, tmp_path):
     ("changed", "said"),
     [
         ({"head": "new", "duration": "1st"}, "refit fits a head by logistic regression again"),
+        (
+            {"duration": "2ep"},
+            "2ep of training would change the head alone, which refit then replaces; use recipe lp-ft",
+        ),
         ({"data": DataConfig("digits", folds=3)}, "validation images of its own"),
     ],
 )

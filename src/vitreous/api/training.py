@@ -50,6 +50,7 @@ from vitreous.training.changes import Changes, find_differences
 from vitreous.training.config import RunConfig
 from vitreous.training.config_file import read_config_file
 from vitreous.training.distributed import get_world, join
+from vitreous.training.duration import Duration
 from vitreous.training.optimizer_class import trust_optimizers
 from vitreous.training.other_names import explain_name
 from vitreous.training.reporter import Reporter, Silent
@@ -246,7 +247,8 @@ def settle_options(options: RunOptions, reporter: Reporter) -> tuple[RunConfig, 
     check_data(base, options.folds)
     start = {**options.start, "teacher": options.start.get("teacher") or settings.get("teacher")}
     start, settings = pin_weights(start, settings, reporter)
-    config, opened = plan_config(base.data, recipe, start, reporter, base.decode)
+    timed = isinstance(length := settings.get("duration"), str) and Duration.parse(length).amount > 0
+    config, opened = plan_config(base.data, recipe, start, reporter, base.decode, timed=timed)
     if options.own_classes and settings["model"]["classes"] != config.model.classes:
         reporter.message(f"model.classes {settings['model']['classes']} -> {config.model.classes}, those of the data")
         settings = merge_settings(RunConfig, settings, {"model": {"classes": config.model.classes}})
@@ -267,9 +269,11 @@ def plan_config(
     recipe_options: Mapping[str, Any],
     reporter: Reporter | None = None,
     decode: DecodeConfig = DecodeConfig(),
+    *,
+    timed: bool = False,
 ) -> tuple[RunConfig, OpenedData]:
     """Return a recipe's configuration for a data set, and the data, open; see `train` for the options. `decode`: limits of
-    decoding."""
+    decoding. `timed`: whether a duration replaces the recipe's own."""
     reporter = reporter or Silent()
     if recipe in UNLABELLED:
         source = replace(source, labels="optional")
@@ -282,16 +286,18 @@ def plan_config(
         given["image"] = Size(*given["image"])
     given |= {name: str(given[name]) for name in ("weights", "teacher") if name in given}
     options = RecipeOptions(dataset.facts, source, **given)
-    recipe, options = settle_weights(recipe, options, reporter)
+    recipe, options = settle_weights(recipe, options, reporter, timed=timed)
     config = configure(recipe, options)
     if config.preprocess.keeps_channels:
         config = set_channel_statistics(replace(config, decode=decode), dataset, reporter)
     return config, OpenedData(dataset, lenient, decode)
 
 
-def settle_weights(recipe: str, options: RecipeOptions, reporter: Reporter) -> tuple[str, RecipeOptions]:
+def settle_weights(
+    recipe: str, options: RecipeOptions, reporter: Reporter, *, timed: bool
+) -> tuple[str, RecipeOptions]:
     """Return the recipe and its options with "auto" and "none" resolved for this data, and report the choice."""
-    chosen = choose_recipe(options) if recipe == AUTO else recipe
+    chosen = choose_recipe(options, timed=timed) if recipe == AUTO else recipe
     weights = options.weights
     if weights == NONE:
         weights = None

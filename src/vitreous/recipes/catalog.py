@@ -55,11 +55,12 @@ NONE = "none"
 """As weights: from scratch."""
 
 
-def choose_recipe(options: RecipeOptions) -> str:
+def choose_recipe(options: RecipeOptions, *, timed: bool = False) -> str:
     """Return the recipe for the data and the options if none is named.
 
     Given weights are fine-tuned: by `lp-ft`, and by the paper's `finetune` where there are more than 10,000 images or
-    several labels an image; for fewer than 2,000 images recipe `probe` fits a head to them, unless minutes are given.
+    several labels an image; for fewer than 2,000 images recipe `probe` fits a head to them, unless minutes or another
+    duration are given (`timed`).
     Without weights, that few photographs in up to three channels are too few to learn from, so recommended weights are
     used, unless a model, other channels or weights "none" are requested. Everything else is trained from scratch by
     `small`: more images, images of at most 16 pixels a side, several labels an image.
@@ -71,7 +72,7 @@ def choose_recipe(options: RecipeOptions) -> str:
     photographs = options.channels is None and facts.channels <= 3 and max(facts.size) > TINY
     if options.weights is None and not (few and photographs):
         return "small"
-    if few and options.minutes is None:
+    if few and options.minutes is None and not timed:
         return "probe"
     return "finetune" if facts.multilabel or facts.train > MEDIUM else "lp-ft"
 

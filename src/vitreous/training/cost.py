@@ -3,14 +3,18 @@
 import math
 from dataclasses import dataclass, replace
 
+from vitreous.errors import OutOfMemory
 from vitreous.model import count
 from vitreous.model.config import ViTConfig
 from vitreous.model.count_vit import count_vit_flops
 from vitreous.objectives.base import count_share
 from vitreous.objectives.config import MaskedAutoencoderConfig
 from vitreous.objectives.masked_autoencoder import build_decoder_config
+from vitreous.runtime.device import choose_device
+from vitreous.runtime.memory import read_free_memory
 from vitreous.runtime.peak_rate import BF16
 from vitreous.training.config import RunConfig
+from vitreous.training.distributed import ALONE, World
 from vitreous.training.schedule import Schedule
 
 GPU = "H100"
@@ -107,3 +111,23 @@ def count_state_bytes(config: RunConfig, processes: int = 1) -> int:
     shards = {"none": 1, "all": processes}.get(str(config.shard), config.shard)
     each = STATE_BYTES + 4 * bool(config.ema) + 4 * bool(config.optimizer.sam)
     return math.ceil(count.count_parameters(config.model) * each / int(shards))
+
+
+def check_memory(config: RunConfig, world: World = ALONE) -> None:
+    """Refuse training steps that would fill a CPU's memory, before one is tried: the system would end this process, or others.
+
+    Raises:
+        OutOfMemory: one image needs more than is free, or a part of the batch twice as much, of which the estimate may be.
+    """
+    if choose_device(config.device).type != "cpu":
+        return
+    free = read_free_memory() / world.local_size
+    one, part = (estimate_memory(some, world.size) for some in (replace(config, batch=world.size), config))
+    if one <= free and part <= 2 * free:
+        return
+    images, needed = ("one image", one) if one > free else ("these parts of the batch", part)
+    smaller = "" if one > free else ", or --micro-batch auto"
+    raise OutOfMemory(
+        f"a training step needs about {needed / 2**30:.1f} GiB of memory for {images}, but {free / 2**30:.1f} GiB are free; choose a "
+        f"smaller --model or --image{smaller}"
+    )

@@ -29,13 +29,13 @@ from vitreous.shapes import Size
 from vitreous.storage.limits import format_bytes
 from vitreous.training.assembly import build_job, count_low_steps, plan_schedule
 from vitreous.training.config import RunConfig
-from vitreous.training.cost import count_state_bytes
+from vitreous.training.cost import check_memory, count_state_bytes
 from vitreous.training.distributed import ALONE, World
 from vitreous.training.duration import Duration
+from vitreous.training.head_check import check_head
 from vitreous.training.loop import load_batches, train_step
 from vitreous.training.packing_check import check_packed
 from vitreous.training.reporter import Reporter
-from vitreous.training.settings_check import takes_no_steps
 from vitreous.training.state import Job
 from vitreous.training.teacher import Teacher
 
@@ -150,32 +150,6 @@ def check_pseudo_labels(config: RunConfig, dataset: Dataset) -> None:
     refuse_held_out(dataset.pseudo, dataset.validation, config.data, config.decode)
 
 
-def check_head(config: RunConfig, dataset: Dataset) -> None:
-    """Refuse a head by logistic regression except for one label an image, its views and its second fit without it, and what only
-    steps learn from in a run of none; raises ConfigError."""
-    if config.head_views and config.head != "logistic":
-        raise ConfigError(f"head_views is {config.head_views}, but views are for --head logistic; leave it out")
-    if config.refit and config.head != "logistic":
-        raise ConfigError("refit fits a head by logistic regression again, but this run has none; leave it out")
-    if config.refit and not dataset.facts.held_out:
-        raise ConfigError(
-            f"refit learns from the images that were held out of the training images, but {config.data.path} has validation "
-            "images of its own, which are only measured; set --no-refit"
-        )
-    labelled = isinstance(config.objective, ClassifyConfig)
-    weighed = isinstance(config.objective, ClassifyConfig) and config.objective.class_weights != "none"
-    if takes_no_steps(config) and (weighed or config.teacher is not None):
-        name = "--objective.class-weights" if weighed else "--teacher"
-        raise ConfigError(
-            f"{name} is for training steps, and this run has none; leave it out, or use recipe lp-ft or finetune"
-        )
-    if config.head == "logistic" and (dataset.facts.multilabel or not labelled):
-        what = "several labels an image" if labelled else f"objective {config.objective.KIND}"
-        raise ConfigError(
-            f"a head by logistic regression needs one label an image, but this run has {what}; use --head new"
-        )
-
-
 def check_channels(config: RunConfig, dataset: Dataset) -> None:
     """Refuse settings for colours where channels are kept as they are, and images with other channels.
 
@@ -284,6 +258,7 @@ def measure_duration(
     """
     reporter.phase("measuring the speed of a training step")
     minutes = Duration.parse(config.duration)
+    check_memory(config, world)
     trial = build_trial(replace(config, weights=None), dataset, reporter, world, teacher)
     first, full = (time_step(trial, low=False) for _ in range(2))
     low = time_step(trial, low=True) if config.low_resolution < 1 else full

@@ -36,6 +36,7 @@ from vitreous.training.changes import (
     format_options,
 )
 from vitreous.training.config import RunConfig
+from vitreous.training.cost import check_memory
 from vitreous.training.distributed import World, join
 from vitreous.training.follower import create_run, open_checkpoint, open_run
 from vitreous.training.loop import fit
@@ -53,7 +54,7 @@ from vitreous.training.run_inputs import (
     open_known_teacher,
     open_located,
 )
-from vitreous.training.settings_check import check_ranges, check_teacher
+from vitreous.training.settings_check import check_ranges, check_teacher, takes_no_steps
 from vitreous.training.state import Job
 from vitreous.training.teacher import open_teacher
 from vitreous.training.test_measurement import measure_test
@@ -82,6 +83,8 @@ def train(
         check_processes(config, dataset, world)
         teacher = open_teacher(config, dataset, reporter, world)
         config = resolve(config, dataset, reporter, world, teacher)
+        if not takes_no_steps(config):
+            check_memory(config, world)
         job = build_job(config, dataset, reporter, world, teacher)
         with create_run(out, describe_run(job, dataset, out), config.keep_checkpoints, world) as run:
             return carry_out_run(job, run, reporter)

@@ -13,7 +13,10 @@ from vitreous.settings import check_size, flatten, to_dict
 from vitreous.training.config import OPTIMIZERS, TRACKERS, RunConfig
 from vitreous.training.duration import Duration
 
-OF_STEPS = ("optimizer", "schedule", "early_stop", "regularisation", "ema", "batch", "micro_batch")
+OF_STEPS = (
+    "optimizer", "schedule", "early_stop", "regularisation", "ema", "batch", "micro_batch", "freeze",
+    "augment.mixup", "augment.cutmix", "augment.mix_probability", "objective.smoothing",
+)  # fmt: skip
 """Settings that only training steps read."""
 RANGES = {
     "data.tuning_holdout": "[0, 1)",
@@ -205,7 +208,9 @@ def takes_no_steps(config: RunConfig) -> bool:
 
 def list_idle(config: RunConfig, changed: Iterable[str]) -> list[str]:
     """Return those of the changed settings, by dotted name, that only training steps read, in a run that takes none."""
-    return [name for name in changed if name.partition(".")[0] in OF_STEPS] if takes_no_steps(config) else []
+    if not takes_no_steps(config):
+        return []
+    return [name for name in changed if name.partition(".")[0] in OF_STEPS or name in OF_STEPS]
 
 
 def check_number(name: str, value: float) -> None:
