@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import subprocess
+import sys
+from itertools import pairwise
 
 import numpy as np
 import onnx
@@ -202,3 +205,89 @@ def test_sizes_are_those_of_onnx(tmp_path):
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
     check_onnx(tmp_path / "model.onnx", set(), (tmp_path / "model.onnx").stat().st_size)
     assert onnx.load(tmp_path / "model.onnx").graph.initializer[1].name == str(np.float32)
+
+
+def looped(kind):
+    """Return a model with a graph that repeats itself."""
+    model = linear()
+    model.graph.node.append(helper.make_node(kind, ["weight"], ["more"], body=linear().graph))
+    return model
+
+
+def many_dims(count):
+    """Return a model with a constant of many dimensions, each as large as it can be."""
+    model = linear()
+    model.graph.initializer.append(TensorProto(name="deep", data_type=TensorProto.FLOAT, dims=[2**63 - 1] * count))
+    return model
+
+
+def chained(count):
+    """Return a model with a chain of operators, each of which may grow what the one before has given."""
+    model = linear()
+    names = ["weight", *(f"e{number}" for number in range(count))]
+    nodes = (helper.make_node("Expand", [one, one], [other]) for one, other in pairwise(names))
+    model.graph.node.extend(nodes)
+    return model
+
+
+def astronomical():
+    """Return a model that asks for a number of values of more digits than Python prints."""
+    model = grown("ConstantOfShape", [1])
+    del model.graph.initializer[1]
+    names = [f"part{number}" for number in range(20)]
+    model.graph.initializer.extend(constant(name, np.full(16, 2**62)) for name in names)
+    nodes = [helper.make_node("Concat", names, ["asked"], axis=0), *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model
+
+
+def of_function():
+    """Return a model with a function one of whose attributes is by default a tensor in another file."""
+    model = linear()
+    inner = helper.make_node("Constant", [], ["y"])
+    function = helper.make_function("own", "F", [], ["y"], [inner], [helper.make_opsetid("", 20)])
+    tensor = TensorProto(name="t", data_type=TensorProto.FLOAT, dims=[2], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="secret.txt")
+    function.attribute_proto.append(helper.make_attribute("value", tensor))
+    model.functions.append(function)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (looped("Loop"), "has a Loop, which may never end; it can't be used"),
+        (looped("Scan"), "has a Scan, which may never end; it can't be used"),
+        (many_dims(200_000), "has a tensor of more than 64 dimensions; it can't be used"),
+        (chained(5_000), "has shapes that are computed in too many steps; it can't be used"),
+        (astronomical(), r"asks for a tensor of more than 10\^18 values, more than the limit"),
+        (of_function(), "wants tensors from 'secret.txt', a file that its export didn't write"),
+    ],
+    ids=["Loop", "Scan", "dimensions", "steps", "digits", "function"],
+)
+def test_what_would_take_forever_is_refused_at_once(tmp_path, model, said):
+    folder = folder_of(tmp_path / "exported", model)
+    with pytest.raises(CheckpointError, match=said) as told:
+        check_onnx(folder / "model.onnx", set(), 10**9)
+    assert "\n" not in str(told.value)
+
+
+def test_sizes_that_only_running_shows_end_in_one_line(tmp_path):
+    """A constant counts once however often it is used; ONNX Runtime's memory is bounded for that."""
+    model = grown("ConstantOfShape", [1])
+    del model.graph.initializer[1]
+    model.graph.initializer.append(constant("n", np.array([1_200], np.int64)))
+    nodes = [helper.make_node("Concat", ["n", "n", "n"], ["asked"], axis=0), *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    folder = folder_of(tmp_path / "exported", model)
+    code = (
+        "import sys, resource, numpy as np, vitreous\nfrom vitreous.errors import CheckpointError\nfrom vitreous.engines import onnxruntime_engine as engine\n"
+        "engine.read_memory = lambda: 2**30\nmodel = vitreous.load(sys.argv[1], engine='onnxruntime')\n"
+        "try:\n    model(np.zeros((2, 2), np.uint8))\nexcept CheckpointError as error:\n    print(error)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True)
+    said, memory = done.stdout.splitlines()
+    assert said.startswith("onnxruntime can't compute") and int(memory) < 1000, done.stdout + done.stderr

@@ -63,10 +63,20 @@ def referred(model):
     return {one.name for one in model.graph.initializer if one.data_location == TensorProto.EXTERNAL}
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int8])
-def test_references_lead_to_the_same_bytes(tmp_path, dtype):
-    values = (4 * weight(WIDE * 4)).astype(dtype)
-    file = write(tmp_path / "model.onnx", graph_of(values))
+def dequantised(values=None):
+    """Return a model whose weights are int8, as static quantisation leaves them."""
+    more = [
+        helper.make_node("DequantizeLinear", ["weight", "scale"], ["wide weight"]),
+        helper.make_node("MatMul", ["flat", "wide weight"], ["wide"]),
+    ]
+    values = (4 * weight(WIDE * 4)).astype(np.int8) if values is None else values
+    return graph_of(values, more, {"scale": np.float32(0.1)})
+
+
+@pytest.mark.parametrize("model", [graph_of(weight(WIDE * 4)), dequantised()], ids=["float32", "int8"])
+def test_references_lead_to_the_same_bytes(tmp_path, model):
+    values = numpy_helper.to_array(model.graph.initializer[0])
+    file = write(tmp_path / "model.onnx", model)
     referring, whole = resolve(file)
     assert referred(referring) == {"weight"}
     plain = {one.name: numpy_helper.to_array(one) for one in onnx.load(file).graph.initializer}
@@ -80,6 +90,73 @@ def test_references_lead_to_the_same_bytes(tmp_path, dtype):
     before = onnx.load(file)
     del before.graph.initializer[:]
     assert referring.SerializeToString() == whole.SerializeToString() == before.SerializeToString()
+
+
+def product(left, right, values, *more):
+    """Return a model whose product reads the weight as it is told."""
+    return graph_of(values, [*more, helper.make_node("MatMul", [left, right], ["wide"])])
+
+
+def edited(edit, model=None):
+    """Return a model that an edit of its graph has changed."""
+    model = graph_of(weight()) if model is None else model
+    edit(model.graph)
+    return model
+
+
+def double():
+    """Return a product in float64."""
+    down = helper.make_node("Cast", ["w"], ["wide"], to=TensorProto.FLOAT)
+    up = helper.make_node("Cast", ["flat"], ["f"], to=TensorProto.DOUBLE)
+    return graph_of(weight(dtype=np.float64), [up, helper.make_node("MatMul", ["f", "weight"], ["w"]), down])
+
+
+def branch(graph):
+    """Add a node with graphs of its own, which read the weight."""
+    out = helper.make_tensor_value_info("out", TensorProto.FLOAT, None)
+    inner = helper.make_graph([helper.make_node("Identity", ["weight"], ["out"])], "inner", [], [out])
+    graph.node.append(helper.make_node("If", ["condition"], ["unused"], then_branch=inner, else_branch=inner))
+
+
+def with_function():
+    """Return a model with a function, which has users of its own."""
+    model, body = graph_of(weight()), [helper.make_node("Identity", ["x"], ["y"])]
+    model.functions.append(helper.make_function("own", "F", ["x"], ["y"], body, [helper.make_opsetid("", 20)]))
+    return model
+
+
+INFO = helper.make_tensor_value_info("weight", TensorProto.FLOAT, [4, WIDE])
+STAY = {
+    "left": lambda: product("weight", "t", weight().T.copy(), helper.make_node("Transpose", ["flat"], ["t"])),
+    "float64": double,
+    "three dimensions": lambda: graph_of(weight()[None]),
+    "input": lambda: edited(lambda graph: graph.input.append(INFO)),
+    "output": lambda: edited(lambda graph: graph.output.append(INFO)),
+    "twice": lambda: edited(lambda graph: graph.initializer.append(numpy_helper.from_array(weight(), "weight"))),
+    "another domain": lambda: edited(lambda graph: setattr(graph.node[1], "domain", "com.microsoft")),
+    "other operator": lambda: edited(lambda graph: setattr(graph.node[1], "op_type", "Mul")),
+    "reference beside": lambda: edited(lambda graph: graph.initializer[0].external_data.add(key="offset", value="0")),
+    "within": lambda: edited(branch),
+    "function": with_function,
+    "dequantised and read": lambda: edited(
+        lambda graph: graph.node.append(helper.make_node("Identity", ["wide weight"], ["more"])), dequantised()
+    ),
+    "embedding": lambda: edited(lambda graph: setattr(graph.node[2], "op_type", "Gather"), dequantised()),
+}
+"""Models whose weight ONNX Runtime would keep mapped, or read otherwise."""
+
+
+@pytest.mark.parametrize("how", STAY)
+def test_what_would_stay_mapped_or_be_read_otherwise_stays_inside(tmp_path, how):
+    assert refer_to_weights(write(tmp_path / "model.onnx", STAY[how]())) is None
+
+
+def test_fields_that_come_twice_stay_inside(tmp_path):
+    """protobuf takes the last one, of two graphs the sum."""
+    data = graph_of(weight()).SerializeToString()
+    for number, more in ((7, b""), (7, encode_bytes(5, encode_bytes(8, b"weight") + encode_bytes(9, b"abcd")))):
+        (tmp_path / "model.onnx").write_bytes(data + encode_bytes(number, more))
+        assert refer_to_weights(tmp_path / "model.onnx") is None
 
 
 def test_what_is_not_laid_out_anew_stays_inside(tmp_path):

@@ -7,6 +7,7 @@ ONNX is protobuf (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto); only 
 import math
 import mmap
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,18 @@ BOUNDED = {"Shape", "Size", "NonZero", "ArgMax", "ArgMin", "TopK"}
 MOST_VALUES = 2**31
 MOST_DEPTH = 8
 """Deepest nesting of graphs within graphs; exports of this package have none."""
+MOST_DIMS = 64
+"""Most dimensions of a tensor, as many as NumPy's have."""
+MOST_STEPS = 5_000_000
+"""Most values that are traced in all to find what shapes are computed from: some seconds."""
+ENDLESS = {"Loop", "Scan"}
+"""Operators that a graph may never leave; exports of this package have none."""
 SHORT = 16
 """Most values of a constant that may be a shape."""
+
+
+class Refused(ValueError):
+    """A file that is whole, but can't be used; the message says what it has."""
 
 
 @dataclass
@@ -47,15 +58,25 @@ class Contents:
     sources: dict[str, list[str]] = field(default_factory=dict)
     """The inputs that a value is computed from, by name; not those of which only the shape is taken."""
 
+    steps: int = 0
+    """Values that were traced."""
+
     def trace(self, name: str) -> set[str]:
-        """Return the names of all that a value is computed from, itself included."""
+        """Return the names of all that a value is computed from, itself included; raises ValueError if that takes too long."""
         known, waiting = set[str](), [name]
         while waiting:
             one = waiting.pop()
+            self.steps += 1
+            if self.steps > MOST_STEPS:
+                raise Refused("shapes that are computed in too many steps")
             if one and one not in known:
                 known.add(one)
                 waiting += self.sources.get(one, ())
         return known
+
+    def count_asked(self, name: str) -> int:
+        """Return how many values the constants request that a shape is computed from."""
+        return math.prod(max(1, abs(value)) for one in self.trace(name) for value in self.shapes.get(one, ()))
 
 
 def check_onnx(path: Path, beside: set[str], held: int) -> None:
@@ -76,6 +97,9 @@ def check_onnx(path: Path, beside: set[str], held: int) -> None:
     found = Contents()
     try:
         _read_model(memoryview(data), found)
+        asked = max((found.count_asked(name) for name in found.grown_by), default=0)
+    except Refused as error:
+        raise CheckpointError(f"{path} has {error}; it can't be used") from None
     except (IndexError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{path} is damaged: it is no ONNX ({str(error)[:100]})") from None
     outside = sorted(found.locations - beside)
@@ -84,12 +108,11 @@ def check_onnx(path: Path, beside: set[str], held: int) -> None:
             f"{path} wants tensors from {outside[0][:80]!r}, a file that its export didn't write; it can't be used"
         )
     check_claims(str(path), found.bytes, held)
-    for name in found.grown_by:
-        asked = math.prod(max(1, abs(value)) for one in found.trace(name) for value in found.shapes.get(one, ()))
-        if asked > MOST_VALUES:
-            raise CheckpointError(
-                f"{path} asks for a tensor of {asked:,} values, more than the limit of {MOST_VALUES:,}; it can't be used"
-            )
+    if asked > MOST_VALUES:
+        said = f"{asked:,}" if asked < 10**18 else "more than 10^18"
+        raise CheckpointError(
+            f"{path} asks for a tensor of {said} values, more than the limit of {MOST_VALUES:,}; it can't be used"
+        )
 
 
 def _read_model(data: memoryview, found: Contents) -> None:
@@ -100,6 +123,8 @@ def _read_model(data: memoryview, found: Contents) -> None:
             for inner, node in read_fields(read_bytes(value)):
                 if inner == 7:
                     _read_node(read_bytes(node), found, 1)
+                elif inner == 11:  # the default of an attribute
+                    _read_attribute(read_bytes(node), found, 1, [])
 
 
 def _read_graph(data: memoryview, found: Contents, depth: int) -> None:
@@ -127,6 +152,8 @@ def _read_node(data: memoryview, found: Contents, depth: int) -> None:
             parts[number].append(value)
     inputs, outputs = ([read_text(value) for value in parts[number]] for number in (1, 2))
     kind = read_text(parts[4][-1]) if parts[4] else ""
+    if kind in ENDLESS:
+        raise Refused(f"a {kind}, which may never end")
     for value in parts[5]:
         numbers = _read_attribute(read_bytes(value), found, depth, outputs)
         if kind == "Constant" and outputs and numbers:
@@ -161,7 +188,7 @@ def _read_tensor(data: memoryview, found: Contents, name: str = "") -> None:
     kind, values, raw = 0, [], memoryview(b"")
     for number, value in read_fields(data):
         if number == 1:
-            dims += [value] if isinstance(value, int) else list(read_numbers(value))
+            _add_dims(dims, value)
         elif number == 2:
             kind = value if isinstance(value, int) else 0
         elif number in (4, 5, 7, 10):
@@ -183,6 +210,12 @@ def _read_tensor(data: memoryview, found: Contents, name: str = "") -> None:
             for value in (raw[: size * SHORT].cast(code) if len(raw) % size == 0 and len(raw) else values[:SHORT])
             if math.isfinite(value)
         )
+
+
+def _add_dims(dims: list[int], value: int | memoryview) -> None:
+    dims += [value] if isinstance(value, int) else islice(read_numbers(value), MOST_DIMS + 1)
+    if len(dims) > MOST_DIMS:
+        raise Refused(f"a tensor of more than {MOST_DIMS} dimensions")
 
 
 def _read_values(number: int, value: int | memoryview) -> list[float]:

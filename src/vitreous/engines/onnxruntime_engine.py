@@ -1,5 +1,6 @@
 """ONNX Runtime: exported ONNX on a CPU."""
 
+import functools
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from vitreous.engines.exported_engine import ExportedEngine
 from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.engines.onnx_weights import FOLDER, refer_to_weights
 from vitreous.errors import CheckpointError
+from vitreous.runtime.memory import read_memory
 from vitreous.runtime.threads import count_threads
 from vitreous.storage.presence import is_utf8
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     import onnxruntime
 
 PROVIDERS = ["CPUExecutionProvider"]
+MOST_SHARE = 0.75
+"""Share of the machine's memory that all sessions have at most."""
 
 
 class OnnxRuntimeEngine(ExportedEngine):
@@ -52,6 +56,23 @@ class OnnxRuntimeEngine(ExportedEngine):
         return self.session.run(list(self.folder.graph.outputs), {self.input: inputs})
 
 
+@functools.cache
+def bound_memory() -> bool:
+    """Let all sessions of this process share memory of at most so much that a graph can't fill the machine; return whether it is so.
+
+    Sizes that a graph computes by itself are not seen before it runs (`onnx_file`).
+    """
+    from onnxruntime import OrtAllocatorType, OrtArenaCfg, OrtMemoryInfo, OrtMemType, create_and_register_allocator
+
+    most = OrtArenaCfg({"max_mem": int(MOST_SHARE * read_memory())})
+    with suppress(RuntimeError):  # another part of the program has set its own
+        create_and_register_allocator(
+            OrtMemoryInfo("Cpu", OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, OrtMemType.DEFAULT), most
+        )
+        return True
+    return False
+
+
 def open_session(path: Path, threads: int) -> "onnxruntime.InferenceSession":
     """Open an ONNX file that `check_onnx` has passed; raises CheckpointError if ONNX Runtime can't."""
     import onnxruntime
@@ -59,6 +80,8 @@ def open_session(path: Path, threads: int) -> "onnxruntime.InferenceSession":
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 4
+    if bound_memory():
+        options.add_session_config_entry("session.use_env_allocators", "1")
     with suppress(Exception):  # a file that it can't open either way is opened again below, for the reason
         if referring := refer_to_weights(path):
             options.add_session_config_entry(FOLDER, str(path.parent.absolute()))
