@@ -21,6 +21,7 @@ from vitreous.engines.exported_folder import ExportedFolder
 from vitreous.errors import ConfigError
 from vitreous.predictor import Predictor
 from vitreous.runtime.packages import require_packages
+from vitreous.serving.fingerprint import copy_model
 from vitreous.serving.options import ModelSource, ServiceOptions
 from vitreous.serving.sockets import format_url, is_loopback, listen, raise_file_limit
 from vitreous.storage.presence import path_exists
@@ -236,9 +237,17 @@ def split_name(model: Any) -> tuple[str, Any]:
     return name_model(str(getattr(model, "path", model))), model
 
 
-def open_sealed(path: str, how: dict[str, Any]) -> Predictor:
-    """Load a model that nobody but the service has. Its weights are copied: were they mapped, a file that is cut short would end the
-    process."""
+def open_sealed(path: str, how: dict[str, Any], again: bool) -> Predictor:
+    """Load a model that nobody but the service has.
+
+    Its weights are copied: were they mapped, a file that is cut short would end the process. `again`: its files have just changed,
+    and may be written over while they are read, so they are copied before.
+    """
+    if again:
+        with copy_model(path) as private:
+            found = open_sealed(private, how, again=False)
+        found.path = path
+        return found
     found = load(path, progress=False, **how)
     if not isinstance(found.folder, ExportedFolder):
         for value in (*found.model.parameters(), *found.model.buffers()):
@@ -248,7 +257,7 @@ def open_sealed(path: str, how: dict[str, Any]) -> Predictor:
     return found
 
 
-def _copy(model: Predictor) -> Predictor:
+def _copy(model: Predictor, again: bool) -> Predictor:
     """Return a model of the caller's whose limits the service can change."""
     return copy(model)
 

@@ -77,10 +77,10 @@ class ServedModel:
         self.pending, self.pace, self.version = 0, USUAL, 0
         self.fingerprint: Fingerprint = {}
 
-    def load(self) -> Loaded:
-        """Load what the files hold, and compute once; takes long. Raises VitreousError."""
+    def load(self, again: bool = False) -> Loaded:
+        """Load what the files hold, and compute once; takes long. `again`: since they have changed. Raises VitreousError."""
         self.fingerprint = read_fingerprint(self.source.path)
-        predictor = self.source.open()
+        predictor = self.source.open(again)
         self.version += 1
         loaded = Loaded(predictor, self.version, self.options, self.observe, lambda: self.pending)
         loaded.warm_up()
@@ -226,7 +226,7 @@ class Models:
     async def _reload(self, model: ServedModel) -> None:
         count = self.measurements.reloads.labels
         try:
-            model.swap(await asyncio.to_thread(model.load))
+            model.swap(await asyncio.to_thread(model.load, again=True))
         except Exception as error:
             said = " ".join(str(error).split()) if isinstance(error, VitreousError) else type(error).__name__
             model.failure = f"the changed files can't be served: {said}"

@@ -81,7 +81,7 @@ class ModelSource:
     """What requests call it."""
     path: str
     """Where its files are."""
-    open: "Callable[[], Predictor]"
-    """Loads it; what several processes serve has to be picklable."""
+    open: "Callable[[bool], Predictor]"
+    """Loads it; called with whether that is done again since its files have changed. What several processes serve has to be picklable."""
     watched: bool = True
     """Whether it is loaded again when its files change; a model that is open already isn't."""
