@@ -65,6 +65,22 @@ def test_a_long_name_in_all_rows_is_read_once(text: str, tmp_path: Path) -> None
     assert pool.max_memory() <= max(before, 300e6)
 
 
+def test_a_large_image_in_all_rows_is_read_for_few_rows_at_once(tmp_path: Path) -> None:
+    """A column of one image holds it once, so a small file can say gigabytes."""
+    one = pyarrow.array([bytes(2**26)], pyarrow.binary())
+    images = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 40, pyarrow.int32()), one)
+    path = tmp_path / "t.parquet"
+    parquet.write_table(pyarrow.table({"image": images}), path, store_schema=False, compression="zstd")
+    assert path.stat().st_size < 10**5
+    pool = pyarrow.default_memory_pool()
+    before = pool.max_memory()  # of the whole process, other tests included
+    with parquet.ParquetFile(path, pre_buffer=False) as file:
+        lengths = [len(found or b"") for found in parquet_files.iterate_images(file, "image")]
+        assert lengths == [2**26] * 40
+        assert [len(found or b"") for found in parquet_files.iterate_images(file, "image", [0])] == lengths
+    assert pool.max_memory() <= max(before, 900e6)
+
+
 def test_names_of_many_rows_and_of_none(tmp_path: Path) -> None:
     names = ["猫" * 1_000, "dog", None, "dog"]
     path = table(tmp_path / "t.parquet", [], image=[b"x"] * 40, label=[names[place % 4] for place in range(40)])

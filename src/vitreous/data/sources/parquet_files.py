@@ -28,6 +28,8 @@ IMAGES = ("image", "img", "images", "picture", "photo")
 LABELS = ("label", "labels", "fine_label", "class", "target", "category")
 MOST_GROUP_BYTES = 2**30
 """Bytes of a row group that is read at once."""
+TOGETHER, TOGETHER_BYTES = 64, 2**28
+"""Most rows that are read together, and most bytes that they have."""
 UTF8 = 4
 """Most bytes of a character."""
 OPEN = 64
@@ -168,9 +170,18 @@ def read_group(file: PackFile, column: str, group: int) -> list[bytes | None]:
 
 
 def iterate_images(table: Any, column: str, groups: list[int] | None = None) -> Iterator[bytes | None]:
-    """Yield the images of an open parquet file, or of some of its row groups."""
-    for batch in table.iter_batches(batch_size=64, row_groups=groups, columns=[column]):
-        yield from map(take_bytes, batch.column(0).to_pylist())
+    """Yield the images of an open parquet file, or of some of its row groups.
+
+    Rows are read together as long as they have at most `TOGETHER_BYTES`, if each of them had all the bytes of its row group: it may
+    hold a large image once that many rows share.
+    """
+    for group in range(table.metadata.num_row_groups) if groups is None else groups:
+        parts = table.metadata.row_group(group)
+        parts = [parts.column(number) for number in range(parts.num_columns)]
+        size = sum(one.total_uncompressed_size for one in parts if one.path_in_schema.split(".")[0] == column)
+        rows = max(1, min(TOGETHER, TOGETHER_BYTES // max(1, size)))
+        for batch in table.iter_batches(batch_size=rows, row_groups=[group], columns=[column]):
+            yield from (take_bytes(value.as_py()) for value in batch.column(0))
 
 
 def take_bytes(value: Any) -> bytes | None:
