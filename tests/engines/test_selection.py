@@ -1,6 +1,7 @@
 """Who computes: what is asked for, or the fastest of what is installed, found out on the images and kept."""
 
 import importlib.util
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -168,6 +169,13 @@ def test_threads_that_share_an_engine_get_their_own_images_outputs(export, monke
 def test_a_cache_that_cannot_be_written_changes_nothing(export, timed, tmp_path):
     (tmp_path / "cache").write_text("a file")
     assert right(vitreous.load(export).engine).name == "openvino"
+
+
+def test_a_file_of_an_export_stands_for_its_folder(export, tmp_path):
+    assert right(vitreous.load(export / "model.onnx", engine="onnxruntime").engine).name == "onnxruntime"
+    shutil.copy(export / "model.onnx", tmp_path / "alone.onnx")
+    with pytest.raises(CheckpointError, match="of those vitreous opens the folders that its own export writes"):
+        vitreous.load(tmp_path / "alone.onnx")
 
 
 def test_what_is_named_is_taken_and_what_is_missing_is_said(export, monkeypatch):

@@ -353,3 +353,14 @@ def test_no_temperature_is_refused(saved, temperature):
     if not isinstance(temperature, str):
         with pytest.raises(ConfigError, match="it must be a number above 0"):
             save_model(saved, folder_of(temperature=float(temperature)))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_file_of_a_model_folder_stands_for_the_folder(saved, name):
+    one, other = vitreous.load(saved / name), vitreous.load(saved)
+    assert one.folder.classes == other.folder.classes and one.folder.preprocess == other.folder.preprocess
+    pixels = one.make_black_images(2)
+    assert torch.equal(
+        one.logits(torch.from_numpy(pixels).permute(0, 3, 1, 2)),
+        other.logits(torch.from_numpy(pixels).permute(0, 3, 1, 2)),
+    )

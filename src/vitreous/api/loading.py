@@ -14,7 +14,7 @@ from vitreous.prediction import DecisionOptions
 from vitreous.predictor import Predictor
 from vitreous.runtime.collection import pause_collection
 from vitreous.training.reporter import Reporter
-from vitreous.weights.exported import is_export
+from vitreous.weights.exported import find_export
 from vitreous.weights.options import LoadOptions, Report
 
 if TYPE_CHECKING:
@@ -103,14 +103,14 @@ def open_anything(
         raise ConfigError(
             f"the model to load is {path!r}; give a path or a name, as str or Path (a variable that isn't set, or a model that is loaded already?)"
         )
-    if not is_export(Path(path)):
+    if (export := find_export(Path(path))) is None:
         return open_weights(path, options, reporter)
     given = sorted(name for name, value in options.items() if value)
     if given:
         raise ConfigError(
             f"{path} is an exported model, whose graph is fixed; leave out {', '.join(given)}, or export again with them"
         )
-    return load_export(Path(path)), None
+    return load_export(export), None
 
 
 def set_merge(folder: "ModelFolder | ExportedFolder", merge: int, path: str | Path) -> "ModelFolder | ExportedFolder":

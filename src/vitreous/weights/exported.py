@@ -9,6 +9,8 @@ from vitreous.storage.presence import is_file, is_folder
 
 KEY = "vitreous_export"
 """The format's version stands under it."""
+GRAPHS = (".onnx", ".xml", ".pt2")
+"""Ends of the names of exported models' files."""
 
 
 def is_export(path: Path) -> bool:
@@ -21,3 +23,10 @@ def is_export(path: Path) -> bool:
     except (OSError, CheckpointError):
         return False
     return isinstance(document, dict) and KEY in document
+
+
+def find_export(path: Path) -> Path | None:
+    """Return the folder of an exported model that is named, or of which a file is named; None if it is neither."""
+    if is_export(path):
+        return path
+    return path.parent if path.suffix in GRAPHS and is_file(path) and is_export(path.parent) else None

@@ -16,6 +16,7 @@ from vitreous.storage.mmap import FileMap
 from vitreous.storage.presence import explain_absence, path_exists
 from vitreous.storage.safetensors_file import map_tensors
 from vitreous.weights.contents import explain_contents
+from vitreous.weights.exported import GRAPHS
 from vitreous.weights.npz import read_npz
 from vitreous.weights.options import StatedFacts
 from vitreous.weights.state_dicts import find_state
@@ -95,6 +96,10 @@ def _read_file(file: Path) -> tuple[dict[str, Tensor], tuple[FileMap, ...], tupl
         return tensors, (mapped,), ()
     if file.suffix.lower() == ".npz":
         return read_npz(file), (), ()
+    if file.suffix.lower() in GRAPHS:
+        raise CheckpointError(
+            f"{file} is a graph for other runtimes; of those vitreous opens the folders that its own export writes"
+        )
     if not is_weights(file):
         raise CheckpointError(
             f"{file} is no file of weights that vitreous reads: .safetensors, .npz, .pth, .pt, .bin, .ckpt, .pth.tar"

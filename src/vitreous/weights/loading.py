@@ -11,7 +11,7 @@ from vitreous.weights.exported import is_export
 from vitreous.weights.files import has_weights
 from vitreous.weights.foreign import load_foreign
 from vitreous.weights.hub_requests import Listener
-from vitreous.weights.model_folder import ModelFolder, is_model, load_model
+from vitreous.weights.model_folder import CONFIG, WEIGHTS, ModelFolder, is_model, load_model
 from vitreous.weights.options import LoadOptions, Report, StatedFacts
 
 
@@ -41,6 +41,8 @@ def _open_anything(
     if not (named := is_named(path)):
         refuse_absent(path)
     place = locate_weights(path, listener) if named else Path(path)
+    if place.name in (CONFIG, WEIGHTS) and place.is_file() and is_model(place.parent):
+        place = place.parent
     if place.is_dir() and (is_model(place) or is_export(place) or _is_run(place) or not has_weights(place)):
         return apply_options(load_model(place), options or LoadOptions(), place)
     return load_foreign(place, options or LoadOptions())
