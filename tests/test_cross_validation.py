@@ -281,7 +281,7 @@ def test_an_unfinished_one_can_not_be_measured_yet(crossed, tmp_path):
     cut = tmp_path / "cut"
     shutil.copytree(out, cut)
     (cut / "folds.json").write_text(json.dumps(json.loads((out / "folds.json").read_text()) | {"pooled": {}}))
-    with pytest.raises(RunError, match="isn't done; go on with `vitreous resume"):
+    with pytest.raises(RunError, match="isn't done; continue it with `vitreous resume"):
         vitreous.evaluate(cut, speed=False)
 
 

@@ -126,9 +126,9 @@ def test_the_papers_grids():
     ("config", "given", "words"),
     [
         (TINY, (), "recipe 'custom' has no grid of learning rates; give them with --rates"),
-        (TINY, (0.1, 0.1), "must be different numbers above 0"),
-        (TINY, (0.1, -0.1), "must be different numbers above 0"),
-        (TINY, (0.00100000001, 0.001), "must be different numbers above 0, within their first six digits"),
+        (TINY, (0.1, 0.1), "must be numbers above 0 that differ"),
+        (TINY, (0.1, -0.1), "must be numbers above 0 that differ"),
+        (TINY, (0.00100000001, 0.001), "must be numbers above 0 that differ in their first six digits"),
         (replace(TINY, data=DataConfig(tuning_holdout=0.1)), (0.1,), "data.tuning_holdout is set by the search itself"),
     ],
 )
@@ -162,7 +162,7 @@ def test_other_images_are_noticed(tmp_path):
     (folder / "a" / "0.png").rename(folder / "b" / "new.png")
     for images in (plan["images"], None):  # an earlier version recorded none
         (tmp_path / "out" / "rates.json").write_text(json.dumps({**plan, "images": images or "", "reached": {}}))
-        words = "the images have changed since the search of rates" if images else "the data has changed since this run"
+        words = "the images have changed since the search for the rate" if images else "the data has changed since this run"
         with pytest.raises(RunError, match=words):
             vitreous.resume(tmp_path / "out")
 

@@ -125,7 +125,7 @@ def test_randaugment_of_before_keeps_its_strength(then, now):
 def test_a_setting_of_before_is_read_as_strictly():
     with pytest.raises(ConfigError, match=r"augment.randaugment_magnitude is 'full'; it must be a whole number"):
         from_dict(RunConfig, {"augment": {"randaugment_magnitude": "full"}})
-    with pytest.raises(ConfigError, match=r"augment.randaugment and augment.randaugment_layers say the same thing"):
+    with pytest.raises(ConfigError, match=r"augment.randaugment and augment.randaugment_layers are the same setting"):
         from_dict(RunConfig, {"augment": {"randaugment_layers": 2, "randaugment": [2, 10]}})
 
 

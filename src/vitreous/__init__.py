@@ -1,7 +1,7 @@
 """vitreous: Vision Transformers, whole. Everything here is imported when it is first used.
 
 vitreous.train("photos/")           a run folder from a folder of images
-vitreous.resume("runs/photos-1")    go on with it
+vitreous.resume("runs/photos-1") continue it
 vitreous.load("runs/photos-1")      a Predictor: images to labels
 vitreous.explain("runs/photos-1", "a.jpg")  where it looks, as arrays
 vitreous.create("S/16", classes=10) a freshly initialised model
@@ -237,7 +237,7 @@ INSTEAD = {
     "quantize": "; it is vitreous.quantise",
     **dict.fromkeys(("val", "validate", "test"), "; it is vitreous.evaluate"),
 }
-"""What is said of names that other libraries have."""
+"""Hints for names that other libraries use."""
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,7 @@ import sys
 
 
 def main() -> int:
-    """Run the command that was typed; return its exit code. Ctrl-C ends it in one line from its first moment on."""
+    """Run the command that was typed; return its exit code. Ctrl-C ends it with one line from the very beginning."""
     try:
         from vitreous.cli.main import main as run
 

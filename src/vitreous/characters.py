@@ -5,7 +5,7 @@ import unicodedata
 CONTROLS = ("Cc", "Zl", "Zp")
 """Unicode's categories of control characters and ends of lines."""
 UNREADABLE = (*CONTROLS, "Cs")
-"""Those, and that of halves of characters, which also stand for bytes that are not UTF-8."""
+"""Those, and the category of surrogates, which also stand for bytes that are not UTF-8."""
 
 
 def holds(text: str, categories: tuple[str, ...]) -> bool:

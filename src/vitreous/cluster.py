@@ -1,7 +1,8 @@
 """Work in parts on a Ray cluster: each actor has an engine, each part becomes a file, and is done once.
 
-The parts are the rows of a Ray data set. A part's file takes its name when it is whole, so an actor that dies in the middle of a
-part leaves nothing, and Ray gives the part to another one; a command that is killed goes on with the parts that are missing.
+The parts are the rows of a Ray data set. A part's file gets its name once it is complete, so an actor that dies in the
+middle of a part leaves nothing, and Ray gives the part to another actor. If a command is killed, the same command
+continues with the missing parts.
 """
 
 import logging
@@ -28,27 +29,28 @@ from vitreous.storage.lock import FolderLock
 from vitreous.storage.parquet import check_parquet
 
 Make = Callable[[list[Any], BinaryIO], None]
-"""Writes a part's images, computed, into a file."""
+"""Computes a part's images and writes the results to a file."""
 JOB = "_job.json"
-"""What the parts depend on; pyarrow and others pass over names that begin with _ when they read the folder."""
+"""The file that records what the parts depend on; pyarrow and others ignore names that begin with _ when they read the
+folder."""
 CORES = 4
-"""Cores of each actor without a GPU, where no number of actors is given."""
+"""Cores per actor without a GPU, if no number of actors is given."""
 STORE = 2**27
-"""Bytes of a local Ray's object store, which holds names alone."""
+"""Bytes of a local Ray's object store, which only holds names."""
 PAUSE = 0.5
-"""Seconds before a part is tried again; doubled each time."""
+"""Seconds before a part is tried again; doubled after each try."""
 MOST_BLOCKS = 20_000
 
 
 class Actors(NamedTuple):
-    """How many actors compute, and how."""
+    """How many actors compute, and where."""
 
     count: int = 0
-    """0: one for each GPU of the cluster or, without any, one for every 4 cores."""
+    """0: one per GPU of the cluster or, without any, one per 4 cores."""
     device: str = "auto"
-    """cpu: none of them takes a GPU."""
+    """cpu: no actor uses a GPU."""
     tries: int = 3
-    """How often a part is tried before it is given up."""
+    """How often a part is tried before it is given up on."""
 
 
 AS_MANY = Actors()
@@ -56,22 +58,22 @@ AS_MANY = Actors()
 
 @dataclass(frozen=True)
 class ClusterResult:
-    """What was done of a job."""
+    """How much of a job was done."""
 
     images: int
-    """Rows in all parts' files, those of earlier commands included."""
+    """Rows in the files of all parts, including those from earlier commands."""
     broken: int
     """Rows with an error."""
     parts: int
     """Files in the folder."""
     earlier: int
-    """Of them, those that were there before."""
+    """Files among them from earlier commands."""
     retried: int
-    """Times that a part was tried again, after an error or the death of its actor."""
+    """How often parts were tried again, after an error or the death of their actor."""
     restarted: int
-    """Actors that were started again."""
+    """How many actors were restarted."""
     failed: tuple[tuple[int, str], ...] = ()
-    """Parts that were given up, and why."""
+    """Parts that were given up on, and why."""
 
     def __str__(self) -> str:
         said = [f"{self.images:,} images in {self.parts:,} files"]
@@ -85,13 +87,13 @@ class JobFolder:
     """The files of a job's parts, locked while they are written.
 
     Args:
-        folder: new, empty, or of this job.
+        folder: new, empty, or holding parts of this job.
         facts: what the files depend on, as JSON values.
-        parts: how many there are to be.
+        parts: how many parts the job has.
 
     Raises:
-        ConfigError: the folder is of another job, or not of any; pyarrow is missing. RunLocked: another process writes it.
-        StorageError: it can't be written.
+        ConfigError: the folder holds another job, or something else; pyarrow is missing. RunLocked: another process is
+        writing to it. StorageError: it can't be written.
     """
 
     def __init__(self, folder: Path, facts: Mapping[str, Any], parts: int) -> None:
@@ -104,7 +106,9 @@ class JobFolder:
             and not (folder / JOB).is_file()
             and any(not one.name.startswith(".") for one in folder.iterdir())
         ):
-            raise ConfigError(f"{folder} is not empty, and no job with --on ray; choose another folder with --out")
+            raise ConfigError(
+                f"{folder} is not empty and doesn't hold a job of --on ray; choose another folder with --out"
+            )
         with translate_write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self._lock = FolderLock(folder)
@@ -129,7 +133,7 @@ class JobFolder:
         return [number for number in range(self.parts) if not locate_part(self.folder, number).exists()]
 
     def count_rows(self) -> tuple[int, int]:
-        """Return the rows of all files, and those with an error."""
+        """Return the number of rows in all files, and how many have an error."""
         import pyarrow.parquet as parquet
 
         rows = errors = 0
@@ -149,9 +153,9 @@ class FileWorker:
     """An actor: it builds an engine once, and makes the files of the parts that it is given.
 
     Args:
-        begin: builds the engine; returns what makes a part.
-        folder: for the files, and `place`, the directory that relative paths start from; seen under the same paths everywhere.
-        tries: see `Actors`.
+        begin: builds the engine; returns the function that makes a part.
+        folder: for the files. It and `place`, the directory that relative paths start from, have the same paths on all
+        machines. tries: see `Actors`.
     """
 
     def __init__(self, begin: Callable[[], Make], folder: str, place: str, tries: int) -> None:
@@ -162,7 +166,7 @@ class FileWorker:
         self.again = ray.get_runtime_context().was_current_actor_reconstructed
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Make a part's file; return what happened."""
+        """Make a part's file; return a record of what happened."""
         number, images = int(row["part"]), pickle.loads(row["images"])
         again, error, tries = self.again, "", 0
         while tries < self.tries:
@@ -172,7 +176,7 @@ class FileWorker:
                     self.make(images, file)
                 error = ""
                 break
-            except Exception as raised:  # whatever it is, the other parts go on
+            except Exception as raised:  # whatever it is, the other parts continue
                 error = " ".join(str(raised).split()) or type(raised).__name__
                 if tries < self.tries:
                     time.sleep(PAUSE * 2 ** (tries - 1))
@@ -187,17 +191,18 @@ def run_parts(
     actors: Actors = AS_MANY,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ClusterResult:
-    """Make the files that are missing, on the cluster that RAY_ADDRESS names or, without one, on this machine.
+    """Make the missing files, on the cluster that RAY_ADDRESS names or, without one, on this machine.
 
     Args:
-        parts: the images of each part; what can be pickled.
+        parts: the images of each part; must be picklable.
         folder: for the files.
-        begin: called in each actor; what it returns is called for each of its parts. Pickled by reference.
-        actors: how many, and how.
-        progress: called with the images that are done and all that are to be done now.
+        begin: called in each actor; the function that it returns is called for each of the actor's parts. Pickled by
+        reference. actors: how many actors compute, and where. progress: called with the number of images done and the
+        number to do now.
 
     Raises:
-        ConfigError: Ray is not installed, or the cluster lacks what is asked for. FailedError: Ray gave up.
+        ConfigError: Ray is not installed, or the cluster has too little for the requested actors. FailedError: Ray gave
+        up.
     """
     check_ray()
     missing = folder.list_missing()
@@ -220,7 +225,7 @@ def run_parts(
 def stream_parts(
     ray: Any, parts: Mapping[int, list[Any]], folder: Path, begin: Callable[[], Make], actors: Actors
 ) -> Iterator[dict[str, Any]]:
-    """Yield what became of each part, as they are done; raises ConfigError, FailedError."""
+    """Yield the outcome of each part as it is done; raises ConfigError, FailedError."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -240,16 +245,17 @@ def stream_parts(
     except ray.exceptions.RayError as error:
         said = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
         raise FailedError(
-            f"Ray gave up: {said.strip()}. The parts that are done are kept; the same command goes on with the others"
+            f"Ray gave up: {said.strip()}. Finished parts are kept; the same command continues with the others"
         ) from error
 
 
 def divide_cluster(nodes: Sequence[Mapping[str, float]], actors: Actors) -> tuple[int, int, int]:
-    """Return the number of actors, and the cores and GPUs of each, so that all find room at once, each on one node.
+    """Return the number of actors, and the cores and GPUs of each, such that all fit at the same time, each on one
+    node.
 
     Args:
         nodes: the resources of each machine.
-        actors: how many are asked for, and where they compute.
+        actors: how many are requested, and where they compute.
 
     Raises:
         ConfigError: more actors than there is room for.
@@ -281,7 +287,7 @@ def check_ray() -> None:
 
 @contextmanager
 def start_ray() -> Iterator[Any]:
-    """Yield Ray, joined to the cluster that RAY_ADDRESS names, or started on this machine; raises FailedError."""
+    """Yield Ray, connected to the cluster that RAY_ADDRESS names or started on this machine; raises FailedError."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray  # pyrefly: ignore[missing-import]
     import ray.data  # pyrefly: ignore[missing-import]
@@ -299,11 +305,11 @@ def start_ray() -> Iterator[Any]:
         handler = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(address or "local", **quiet, **({} if address else local))
-        except Exception as error:  # ConnectionError, RuntimeError, ValueError, its own, ...
+        except Exception as error:  # ConnectionError, RuntimeError, ValueError, Ray's own errors, ...
             said = " ".join(str(error).split())[:300]
             raise FailedError(f"Ray can't be started ({address or 'on this machine'}): {said}") from error
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)  # Ray's own would end the command as if it had failed
+            signal.signal(signal.SIGTERM, handler)  # Ray's handler would end the command as if it had failed
     try:
         yield ray
     finally:

@@ -5,10 +5,10 @@
     FOLDS/predictions.csv   every image, predicted by the model that has not seen it
     FOLDS/final/            the run on all images
     FOLDS/model/            its model folder, with the temperature of those predictions
-    FOLDS/.lock             held while a process goes on with it
+    FOLDS/.lock             held while a process works on it
 
-The measuring images choose nothing: every run exports its last step. The data's own validation part is measured by the
-last run alone. Whenever the process dies, the work can be resumed.
+The images that measure a fold choose nothing: every run exports its last step. Only the last run is measured on the
+data's own validation part. The work can be resumed whenever the process dies.
 """
 
 import csv
@@ -50,7 +50,7 @@ from vitreous.weights.model_folder import load_model, save_model
 LAYOUT = ("vitreous_folds", 1)
 """The key that identifies folds.json, and its version."""
 PREDICTIONS = "predictions.csv"
-RESTORE = "Restore them, or begin anew in another folder"
+RESTORE = "Restore them, or start again in another folder"
 
 
 @dataclass
@@ -58,7 +58,7 @@ class CrossValidation(Shown):
     """The settings of a cross-validation, and its results so far."""
 
     config: RunConfig
-    """Configuration of every run, except for the fold."""
+    """Configuration of every run, apart from its fold."""
     folds: int
     results: dict[str, dict[str, float]] = field(default_factory=dict)
     """Fold, from 1, as text -> top1 and loss on the images of that fold."""
@@ -91,22 +91,21 @@ def is_folds(path: Path) -> bool:
 
 
 def find_folds(path: Path) -> Path | None:
-    """Return the cross-validation that a path leads to: the folder itself, or the one that contains a model folder;
-    not for a run in it."""
+    """Return the cross-validation that a path leads to: the folder itself, or the one that contains this model folder.
+    None for one of its runs."""
     if is_run(path):
         return None
     return next((place for place in (path, path.resolve().parent) if is_folds(place)), None)
 
 
 def check_folds(folds: int, path: str, labelled: bool = True) -> None:
-    """Refuse a number of folds, or data, that can't be cross-validated, before anything is opened; raises
-    ConfigError."""
+    """Raise ConfigError for a number of folds, or data, that can't be cross-validated, before anything is opened."""
     if type(folds) is not int:
         raise ConfigError(f"--folds is {folds!r}; it must be a whole number")
     if folds < 2:
         raise ConfigError(f"--folds is {folds}; cross-validation takes at least 2")
     if is_formula(path):
-        raise ConfigError(f"--folds is for a fixed set of images, but {path} draws any number of them; leave it out")
+        raise ConfigError(f"--folds needs a fixed set of images, but {path} draws any number of them; leave it out")
     if not labelled:
         raise ConfigError("--folds measures accuracy, but this recipe learns without labels; leave it out")
 
@@ -124,7 +123,7 @@ def plan_folds(config: RunConfig, folds: int) -> CrossValidation:
         raise ConfigError("--folds divides the data itself; leave out data.folds and data.tuning_holdout")
     if config.data.pseudo_labels is not None:
         raise ConfigError(
-            "--folds measures every image by a model that has not seen it, which pseudo labels may be of too; leave out "
+            "--folds measures every image by a model that has not seen it, but pseudo labels may belong to any image; leave out "
             "data.pseudo_labels"
         )
     config = replace(
@@ -159,7 +158,7 @@ def set_fold(plan: CrossValidation, fold: int) -> RunConfig:
 
 
 def begin_folds(plan: CrossValidation, out: Path, reporter: Reporter | None = None) -> TrainResult:
-    """Run a cross-validation in a new folder; return its result, or that of an interrupted run.
+    """Run a cross-validation in a new folder; return its result, or that of the run that was interrupted.
 
     Raises:
         RunError: the folder is in use. Also raises everything that `training.run.train` raises.
@@ -178,11 +177,10 @@ def continue_folds(out: Path, reporter: Reporter | None = None) -> TrainResult:
 
 
 def check_images(plan: CrossValidation, every: Source, out: Path) -> None:
-    """Refuse other images than those that were divided, whose folds would be others too; raises RunError."""
+    """Raise RunError if the images are not those that were divided: the folds would differ too."""
     if plan.images and every.fingerprint != plan.images:
         raise RunError(
-            f"the images have changed since the cross-validation in {out} began, so its folds would be others. "
-            f"{RESTORE}"
+            f"the images have changed since the cross-validation in {out} began, so its folds would differ. {RESTORE}"
         )
 
 
@@ -243,7 +241,7 @@ def predict_out_of_fold(out: Path) -> tuple[Source, Float32[np.ndarray, "image l
     """
     plan = read_plan(out)
     if not plan.pooled or not is_run(out / FINAL):
-        raise RunError(f"the cross-validation in {out} isn't done; go on with `vitreous resume {out}`")
+        raise RunError(f"the cross-validation in {out} isn't done; continue it with `vitreous resume {out}`")
     every = open_all(plan)
     check_images(plan, every, out)
     place = {name: index for index, name in enumerate(every.names)}
@@ -256,18 +254,19 @@ def predict_out_of_fold(out: Path) -> tuple[Source, Float32[np.ndarray, "image l
 
 @dataclass(frozen=True, eq=False)
 class FoldPredictions:
-    """One fold's model's predictions for the images of that fold."""
+    """The predictions of one fold's model for the images of that fold."""
 
     names: tuple[str, ...]
     labels: Int64[np.ndarray, " image"]
-    """Indices into `classes`, the model's."""
+    """Indices into `classes`, which are the model's."""
     logits: Float32[np.ndarray, "image label"]
     """The raw logits, without temperature."""
     classes: tuple[str, ...]
 
 
 def predict_fold(plan: CrossValidation, fold: int, out: Path) -> FoldPredictions:
-    """Return one fold's predictions, by its model; raises RunError if the images aren't those that its run began with."""
+    """Return the predictions of one fold's model; raises RunError if the images aren't those that its run began
+    with."""
     config, run = set_fold(plan, fold), out / f"fold-{fold + 1}"
     dataset = open_dataset(config.data, config.decode)
     check_same_data(read_run(run), dataset, RESTORE)

@@ -6,10 +6,10 @@
     │   │   └── UnknownName         a name that is not in its list; suggests the nearest
     │   ├── DataError               a data set that can't be used: no such folder, empty, one class, no labels
     │   │   └── ImageError          one image that can't be read: truncated, too large, not an image
-    │   ├── CheckpointError         weights that can't be used: damaged, hostile, of another architecture
-    │   └── RunError                a run folder that can't be used: of another version, or damaged
+    │   ├── CheckpointError         weights that can't be used: damaged, hostile, for another architecture
+    │   └── RunError                a run folder that can't be used: from another version, or damaged
     │       └── RunLocked           ... because another process is writing to it
-    └── FailedError (RuntimeError)  exit 1: the request was right, the work failed
+    └── FailedError (RuntimeError)  exit 1: the request was right, but the work failed
         ├── NonFiniteLoss           the loss became NaN or infinite
         ├── OutOfMemory             the device or the machine has too little memory for this
         ├── OutOfMeans              a limit of the machine is reached: open files, processes, shared memory
@@ -18,7 +18,7 @@
         ├── DownloadFailed          the Hub answers, but the download is incomplete
         └── StorageError            the disk is full, read-only or gone
 
-    ReportedElsewhere, of several processes of one run: another one says what went wrong.
+    ReportedElsewhere, if a run has several processes: another process says what went wrong.
 
 Any other exception is a bug in vitreous; it exits with 1 and shows its traceback.
 """
@@ -78,7 +78,7 @@ class RunLocked(RunError):
 
 
 class FailedError(VitreousError, RuntimeError):
-    """The request was right; the work failed."""
+    """The request was right, but the work failed."""
 
 
 class NonFiniteLoss(FailedError):
@@ -94,7 +94,7 @@ class OutOfMeans(FailedError):
 
 
 class DownloadFailed(FailedError):
-    """The Hub answers, but the file did not arrive, or not whole."""
+    """The Hub answers, but the file did not arrive or is incomplete."""
 
 
 class WorkerKilled(FailedError):
@@ -114,7 +114,7 @@ class StorageError(FailedError):
 
 
 class ReportedElsewhere(VitreousError):
-    """The work ended, and another process of the same run says why; this one ends with the same exit code."""
+    """The work ended, and another process of the same run says why; this process ends with the same exit code."""
 
     def __init__(self, exit_code: int) -> None:
         self.exit_code = exit_code
@@ -122,7 +122,7 @@ class ReportedElsewhere(VitreousError):
 
 
 class Signalled(KeyboardInterrupt):
-    """A signal ended the work, as Ctrl-C does; `signal` gives the number, and so the exit code."""
+    """A signal ended the work, as Ctrl-C does; `signal` is its number, which determines the exit code."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -140,7 +140,7 @@ SHARED = re.compile(r"shared memory|</?torch_|/dev/shm")
 
 
 def explain_exhaustion(error: BaseException) -> FailedError | None:
-    """Say in one line what the machine has run out of, if that is what an exception means; else return None.
+    """Return an error that says in one line what the machine has run out of, if that is what an exception means; else None.
 
     Recognised by type or error number, or else by torch's wording: torch raises plain RuntimeErrors when it can't get
     memory or shared memory, or can't open a file.
@@ -169,12 +169,12 @@ def explain_exhaustion(error: BaseException) -> FailedError | None:
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Return whether a value is a whole number or a float; True is none."""
+    """Return whether a value is a whole number or a float; True and False are not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def check_count(name: str, value: Any, least: int = 1) -> None:
-    """Raise ConfigError unless a value is a whole number, at least so large; True is none."""
+    """Raise ConfigError unless a value is a whole number and at least `least`; True is not a number."""
     if type(value) is not int or value < least:
         raise ConfigError(f"{name} is {value!r}; it must be a whole number, at least {least}")
 
@@ -193,7 +193,7 @@ def suggest(name: str, known: Iterable[str], most: int = 16) -> str:
     """
     known = list(known)
     by_lower = {item.lower(): item for item in known}
-    begin = name[:MOST_COMPARED].lower()  # a request may name megabytes
+    begin = name[:MOST_COMPARED].lower()  # a request may hold a name of megabytes
     near = [by_lower[match] for match in difflib.get_close_matches(begin, by_lower, n=1, cutoff=0.6)]
     return (f"did you mean {near[0]!r}? " if near else "") + f"Known: {format_known(known, most)}"
 
@@ -204,7 +204,8 @@ def format_known(known: Sequence[str], most: int = 16) -> str:
 
 
 def may_pass(error: BaseException | None) -> bool:
-    """Return whether an error is, or was caused by, one of the system's: then the same work may succeed later."""
+    """Return whether an error is, or was caused by, an error of the operating system: then the same work may succeed
+    later."""
     while error is not None:
         if isinstance(error, OSError) and error.errno is not None:
             return True

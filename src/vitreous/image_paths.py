@@ -15,7 +15,7 @@ from vitreous.images.inputs import Packed
 from vitreous.storage.presence import explain_url, is_folder, path_exists
 
 IMAGES = ("\udcff\udcd8\udcff", "\udc89PNG")
-"""How JPEG and PNG files begin where they are read as text."""
+"""How JPEG and PNG files begin when they are read as text."""
 
 
 def expand_images(
@@ -24,7 +24,7 @@ def expand_images(
     """Yield images in the order of the arguments: those of packed files, else paths as `expand_paths` yields them.
 
     Raises:
-        DataError: packed files that can't be read; and as `expand_paths` raises.
+        DataError: packed files that can't be read; also raised by `expand_paths`.
     """
     plain: list[str] = []
     for argument in arguments:
@@ -40,7 +40,7 @@ def expand_images(
 
 
 def list_images(path: Path, most: int) -> Iterator[Packed]:
-    """Yield the images of packed files, split after split; raises DataError. `most`: bytes that one may have."""
+    """Yield the images of packed files, split after split; raises DataError. `most`: bytes that an image may have."""
     splits = list_packed(path, optional=True)
     listings = [] if splits is None else [splits.train, splits.validation, splits.test]
     for listing in listings:
@@ -56,10 +56,11 @@ def expand_paths(
 ) -> Iterator[Path]:
     """Yield image paths in the order of the arguments.
 
-    A folder gives its images, those of its subfolders included, sorted by name. A glob (with ** too) gives its matches,
-    sorted. "-" gives one path per line of `stdin`, or one between NULs, as they arrive (see `split_names`). A path that
-    leads to nothing is passed on, so that the reader reports it in its place; it is an error here only if there is
-    nothing else at all. `passed` counts the ignored files of folders, as `ignored.describe_ignored` reports them.
+    A folder gives its images, including those of its subfolders, sorted by name. A glob (** works too) gives its
+    matches, sorted. "-" gives the paths from `stdin`, one per line or separated by NULs, as they arrive (see
+    `split_names`). A path that leads to nothing is passed on, so that the reader reports it in its place; it is an
+    error here only if there is nothing else at all. `passed` counts the ignored files of folders, for
+    `ignored.describe_ignored`.
 
     Raises:
         DataError: no image was found, or an argument is a URL.
@@ -81,7 +82,7 @@ def expand_paths(
 def _list_candidates(
     arguments: Sequence[str], stdin: Iterable[str] | None, null: bool, passed: Counter[str] | None
 ) -> Iterator[tuple[Path, bool]]:
-    """Yield each path with whether it leads anywhere."""
+    """Yield each path, and whether it leads anywhere."""
     for argument in arguments:
         if argument == "-" and stdin is not None:
             yield from ((Path(name), True) for name in split_names(stdin, null) if name)
@@ -103,15 +104,15 @@ def _list_candidates(
 
 
 def split_names(lines: Iterable[str], null: bool = False) -> Iterator[str]:
-    """Yield the names in a text: one per line, as they arrive, or one between NULs, as `find -print0` writes them.
+    """Yield the names in a text as they arrive: one per line, or separated by NULs, as `find -print0` writes them.
 
-    A NUL in the first line is recognised; if the first name contains a line break, `null` must be given. Raises DataError for the
-    contents of an image.
+    A NUL in the first line is recognised; if the first name contains a line break, `null` must be given. Raises DataError
+    if the text is the contents of an image.
     """
     rest = ""
     for number, line in enumerate(lines):
         if number == 0 and line.startswith(IMAGES):
-            raise DataError("standard input is an image, and a list of paths is expected; name the file itself")
+            raise DataError("standard input is an image, but a list of paths is expected; name the file itself")
         null = null or (number == 0 and "\0" in line)
         if null:
             *whole, rest = (rest + line).split("\0")

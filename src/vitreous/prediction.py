@@ -1,4 +1,4 @@
-"""What a model says of an image, and when it says that it doesn't know."""
+"""A model's prediction for an image, and when the image counts as unknown."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from vitreous.runtime.display import Shown, escape_text, format_text
 
 AUGMENTATIONS = ("none", "flip")
 UNKNOWN = "unknown"
-"""The label of an image whose most probable class is below the threshold; see `name_unknown` for a model that has a
-class of this name."""
+"""The label of an image whose most probable class is below the threshold; for a model with a class of this name, see
+`name_unknown`."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -21,27 +21,27 @@ class Prediction(Shown):
     name: str
     """The path, or "image 3" for an image without one, counted from 1."""
     label: str | None = None
-    """The most probable class, or the word for unknown if its probability is below the threshold."""
+    """The most probable class, or the label for unknown if its probability is below the threshold."""
     score: float | None = None
-    """Probability of that class, 0 to 1: softmax, or each class's own sigmoid where an image may have several."""
+    """Probability of that class, 0 to 1: softmax, or for multilabel models the class's own sigmoid."""
     top: tuple[tuple[str, float], ...] = ()
     """The most probable classes with their probabilities, best first; includes all of `labels`."""
     error: str | None = None
     """Why there is no label, in one line."""
     partial: bool = False
-    """It is a video of which the frames before were read, and what follows couldn't be."""
+    """Whether this is a video whose earlier frames were read, but whose rest could not be."""
     filled: bool = False
     """Whether the image is a JPEG that lacks its last bytes, filled with grey (decode.truncated)."""
     reduction: int = 1
-    """What the image's size was divided by when it was decoded: more than 1 only for a large JPEG at reduced scale."""
+    """By what the image's size was divided in decoding: more than 1 only for a large JPEG at reduced scale."""
     labels: tuple[str, ...] | None = None
-    """Where an image may have several classes: those with a probability of at least the threshold (one half by
-    default), most probable first."""
+    """For multilabel models: the classes whose probability is at least the threshold (one half by default), most
+    probable first."""
     unknown: bool = False
     """Whether its most probable class, the first of `top`, is below the threshold."""
     certainty: float | None = None
-    """How certain the model is, for sorting: the score. Where an image may have several classes: how far the least
-    certain class's probability is from the threshold."""
+    """How certain the model is, for sorting: the score; for multilabel models, how far the least certain class's
+    probability is from the threshold."""
 
     def __str__(self) -> str:
         if self.error is not None:
@@ -50,7 +50,7 @@ class Prediction(Shown):
         return f"{self.name}: {said}   ({'   '.join(f'{label} {score:.1%}' for label, score in self.top)})"
 
     def __repr__(self) -> str:
-        """Return a line: its name, and what is said of it."""
+        """Return one line: the image's name and its prediction."""
         if self.error is not None:
             return f"Prediction(name={self.name!r}, error={self.error!r})"
         said = f"label={self.label!r}" if self.labels is None else f"labels={self.labels!r}"
@@ -69,7 +69,7 @@ class Prediction(Shown):
         return f"<div>{escape_text(self.name)}: <b>{escape_text(said)}</b><table>{rows}</table></div>"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the prediction as JSON values, with labels where an image may have several."""
+        """Return the prediction as JSON values, with labels for multilabel models."""
         top = [{"label": label, "score": score} for label, score in self.top]
         found = {"name": self.name, "label": self.label, "score": self.score, "top": top, "error": self.error}
         found |= {"partial": True} if self.partial else {}
@@ -84,8 +84,8 @@ class DecisionOptions:
     """How probabilities are computed and decisions made from them."""
 
     threshold: float | None = None
-    """Probability below which an image is unknown or, where it may have several classes, a class is absent (one half
-    by default); above 0, at most 1."""
+    """Probability below which an image is unknown or, for multilabel models, a class is absent (one half by default);
+    above 0, at most 1."""
     tta: Literal["none", "flip"] = "none"
     """Test-time augmentation. flip: average the probabilities of the image and of its mirror image."""
 
@@ -97,7 +97,8 @@ class DecisionOptions:
 
 
 def name_unknown(classes: Sequence[str]) -> str:
-    """Return the label for an image below the threshold: UNKNOWN, or a variant of it that is no class of the model."""
+    """Return the label for an image below the threshold: UNKNOWN, or a variant of it that isn't a class of the
+    model."""
     used = {name.casefold() for name in classes}
     words = (f"{UNKNOWN}-{number}" if number > 1 else UNKNOWN for number in count(1))
     return next(word for word in words if word not in used)

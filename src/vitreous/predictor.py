@@ -1,6 +1,6 @@
 """From images to labels, or to features: one image or a stream of them, from bytes, files, arrays or Pillow images.
 
-Imports no torch: a model that was exported for another engine runs without it.
+Doesn't import torch: a model that was exported for another engine runs without it.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -40,15 +40,15 @@ if TYPE_CHECKING:
 Ranked = tuple[tuple[str, float], ...]
 """Classes with their probabilities, the most probable first."""
 CLAIMED = 0.5
-"""Probability from which a class is predicted where an image may have several."""
+"""Probability from which a class is predicted by multilabel models."""
 NAMED = 8
-"""Most classes that a Predictor names of itself."""
+"""Number of classes that a Predictor lists in its own description, at most."""
 HEADLESS = (
     "this model has no head, so it can't classify: use its .features(images), .tokens(images) or .maps(images), "
     "give it a new head (vitreous.load(PATH, classes=...)), or train one (vitreous train DATA --recipe finetune "
     "--weights PATH)"
 )
-OVERFLOWN = "the model's outputs for this image are no finite numbers; try --precision fp32, or another model"
+OVERFLOWN = "the model's outputs for this image are not finite numbers; try --precision fp32, or another model"
 """Why an image has no prediction although it could be read."""
 
 
@@ -58,12 +58,12 @@ class Predictor(Shown):
     Images go through the preprocessing that travels with the weights.
 
     Args:
-        folder: the model and all that belongs to it, or one that was exported.
+        folder: the model and everything that belongs to it, or an exported model.
         device: auto, cpu, cuda or mps.
         batch: most images in one pass through the model.
-        precision: fp32; bf16; int8, of a model that was quantised; auto: bf16 where the hardware multiplies it faster.
+        precision: fp32; bf16; int8, for a model that was quantised; auto: bf16 on hardware with fast bf16 arithmetic.
         top: classes listed in each prediction, most probable first.
-        engine: who computes: auto, torch, onnxruntime or openvino (`engines/selection.py`).
+        engine: auto, torch, onnxruntime or openvino (`engines/selection.py`).
         compile: on an NVIDIA GPU, compile the model with torch.compile.
 
     Raises:
@@ -88,10 +88,10 @@ class Predictor(Shown):
         if type(compile) is not bool:
             raise ConfigError(f"compile is {compile!r}; it must be True or False")
         self.engine = choose_engine(folder, engine, device, precision, compile=compile)
-        """Who computes."""
+        """The engine that computes."""
         self.folder, self.batch, self.top = folder, batch, min(top, len(folder.classes))
         self.report: Report | None = None
-        """What was changed in the weights, if anything."""
+        """What was changed in the weights when they were loaded, if anything."""
         self.decision = DecisionOptions()
         """The threshold for unknown, and test-time augmentation."""
         self.path = ""
@@ -113,7 +113,7 @@ class Predictor(Shown):
         return "\n".join(f"{name:<8}{said}" for name, said in lines.items())
 
     def __repr__(self) -> str:
-        """Return a line: where it was loaded from, what it is, how many classes it knows."""
+        """Return one line: where the model was loaded from, what it is, and how many classes it knows."""
         classes = len(self.folder.classes)
         return (
             f"<Predictor {self.path or 'from memory'}: {self.folder.description}, {classes:,} classes, {self.device}>"
@@ -126,7 +126,7 @@ class Predictor(Shown):
         """Load a model folder, a run folder's exported model, a file or folder of foreign weights, or a name on the Hub.
 
         Raises:
-            CheckpointError: there is nothing that can be loaded; says what is wrong.
+            CheckpointError: there is nothing that can be loaded; the message says what is wrong.
         """
         from vitreous.weights.loading import open_model
 
@@ -145,7 +145,7 @@ class Predictor(Shown):
 
     @property
     def device(self) -> Any:
-        """Where it computes: a torch.device, or of an exported model its name."""
+        """Where it computes: a torch.device or, for an exported model, the device's name."""
         return self.engine.device
 
     @property
@@ -155,7 +155,7 @@ class Predictor(Shown):
 
     @property
     def _torch(self) -> "TorchEngine":
-        """The engine that has the model itself; raises ConfigError if it was exported."""
+        """The engine that holds the torch model; raises ConfigError if the model was exported."""
         if isinstance(self.folder, ExportedFolder):
             _ = self.folder.model
         return cast("TorchEngine", self.engine)
@@ -165,11 +165,11 @@ class Predictor(Shown):
     @overload
     def __call__(self, images: Image, every: float = 1.0) -> Prediction: ...
     def __call__(self, images: Image, every: float = 1.0) -> Prediction | list[Prediction]:
-        """Classify one image, or each of many in their order.
+        """Classify one image, or many in their order.
 
         An image is the bytes of a file, a path, a uint8 array of shape (row, col), (row, col, channel), a Pillow image
-        or a frame of `vitreous.frames`. Any other iterable of those counts as many; in it, a video's path stands for
-        its frames, one every `every` seconds. An image that can't be read gives a Prediction with `error` set.
+        or a frame of `vitreous.frames`. Any other iterable of these counts as many images; in it, a video's path stands
+        for its frames, one every `every` seconds. An image that can't be read gives a Prediction with `error` set.
 
         Raises:
             ConfigError: the model has no head.
@@ -183,8 +183,9 @@ class Predictor(Shown):
         """Classify a stream of images, in order, decoding ahead of the model with bounded memory.
 
         A video's path stands for its frames, one every `every` seconds, named clip.mp4@12.0s. An unreadable image, or
-        the unreadable rest of a video, gives a Prediction with `error` set and stops nothing. The first `skip` images and
-        frames are passed over; what follows gets the numbers that it would get behind them, if they were whole batches.
+        the unreadable rest of a video, gives a Prediction with `error` set; the rest continues. The first `skip` images
+        and frames are skipped. The predictions for the rest are the same as without `skip`, provided that `skip` is a
+        multiple of the batch size.
 
         Raises:
             ConfigError: the model has no head, or `every` is out of range.
@@ -202,11 +203,12 @@ class Predictor(Shown):
         )
 
     def table(self, images: Image, every: float = 1.0) -> "pandas.DataFrame":
-        """Classify one image or many, as a call does, and return a pandas frame with a row for each, in order.
+        """Classify one image or many, as calling the Predictor does, and return a pandas DataFrame with one row per
+        image, in order.
 
         Columns: name, label, score; label2, score2, ... up to `top`; unknown, whether the best class is below the
-        threshold; error, why there is no label (else None). Where an image may have several classes, labels is a tuple
-        of those predicted.
+        threshold; error, why there is no label (else None). For multilabel models also labels, a tuple of the predicted
+        classes.
 
         Raises:
             ConfigError: the model has no head, or pandas is not installed.
@@ -236,15 +238,15 @@ class Predictor(Shown):
     def features(
         self, images: Image
     ) -> "Float[torch.Tensor, '*image features'] | Float32[np.ndarray, '*image features']":
-        """Return the input of a head for each image, in float32 on the CPU; a single vector for one image.
+        """Return each image's features, the input of a head, in float32 on the CPU; a single vector for one image.
 
-        A torch tensor; of a model that was exported for an engine without torch, a NumPy array.
+        The result is a torch tensor or, for a model that was exported for an engine without torch, a NumPy array.
 
         Args:
             images: one or many, as in a call.
 
         Raises:
-            ImageError: an image that can't be read. ConfigError: an export without features.
+            ImageError: an image can't be read. ConfigError: an export without features.
         """
         if self.engine.precision != "int8" and not isinstance(self.folder, ExportedFolder):
             return self._pass(images, lambda model: model.features)
@@ -257,12 +259,13 @@ class Predictor(Shown):
         return torch.from_numpy(vectors)
 
     def tokens(self, images: Image) -> "Float[torch.Tensor, '*image token dim']":
-        """Return a ViT's sequence after the last block and, unless it stands after pooling, the final norm.
+        """Return a ViT's sequence after the last block and, unless it comes after pooling, the final norm.
 
         Prefix tokens ([class], distillation, registers) come first, then the patches row by row. See `features`.
 
         Raises:
-            ImageError: an image that can't be read. ConfigError: a ResNet or EfficientNet, which has no tokens, or an exported model.
+            ImageError: an image can't be read. ConfigError: a ResNet or EfficientNet, which has no tokens, or an
+            exported model.
         """
         return self._pass(images, lambda _: self._transformer("tokens").tokens)
 
@@ -274,7 +277,8 @@ class Predictor(Shown):
             layer: the block; 0 is the first, -1 the last.
 
         Raises:
-            ImageError: an image that can't be read. ConfigError: no such block, a ResNet or EfficientNet, or an exported model.
+            ImageError: an image can't be read. ConfigError: no such block, a ResNet or EfficientNet, or an exported
+            model.
         """
         model = self._transformer("maps of patches")
         return self._pass(images, lambda _: lambda pixels: model.maps(pixels, [layer])[0])
@@ -298,13 +302,13 @@ class Predictor(Shown):
         from vitreous.engines.torch_engine import to_channels_first
 
         if self.engine.precision == "int8":
-            raise ConfigError("tokens and maps aren't computed in int8; load the model with precision fp32 or bf16")
+            raise ConfigError("tokens and maps can't be computed in int8; load the model with precision fp32 or bf16")
         engine, see = self._torch, choose(self.model)
         single, found = self._apply(images, lambda pixels: engine.pass_through(see, to_channels_first(pixels)).cpu())
         return found[0][0] if single else torch.cat(found)
 
     def _apply(self, images: Image, see: Callable[[np.ndarray], Any]) -> tuple[bool, list[Any]]:
-        """Return what is made of images, a batch at a time, and whether it was one that stood alone."""
+        """Return whether a single image was given, and the results for the images, a batch at a time."""
         found: list[Any] = []
         source = prepare_all(images, self.folder)
         while group := [pixels for _, pixels in islice(source, self.batch)]:
@@ -314,24 +318,26 @@ class Predictor(Shown):
         return is_single(images), found
 
     def seal(self) -> None:
-        """Promise that weights, modules, hooks and mode no longer change, so that passes skip the check (4% of a small model's time)."""
+        """Promise that weights, modules, hooks and mode no longer change, so that passes skip the check for changes (4%
+        of a small model's time)."""
         if not isinstance(self.folder, ExportedFolder):
             self._torch.seal()
 
     def fix_engine(self) -> None:
-        """Let one engine compute all that follows: where several can, the fastest, measured now, rather than on the way."""
+        """Fix the engine for everything that follows: if there are several, measure now which is fastest, not along the
+        way."""
         if isinstance(self.engine, MeasuredEngine):
             self.engine.fix(self.make_black_images(self.batch))
 
     def make_black_images(self, count: int) -> Pixels[np.ndarray, "batch row col channel"]:
-        """Return so many black images as the model sees them, before normalisation."""
+        """Return this many black images as the model sees them, before normalisation."""
         preprocess = self.folder.preprocess
         shape = (count, *preprocess.size, preprocess.channels)
         return np.zeros(shape, np.float32 if preprocess.keeps_channels else np.uint8)
 
     def _open(self, images: Iterable[Image], every: float) -> Iterator[tuple[int, Image | Ready]]:
-        """Yield each image with its number, videos as their frames. Frames are prepared here, since full ones would
-        fill the memory."""
+        """Yield each image with its number, and videos as their frames. Frames are prepared here, since frames of full
+        size would fill the memory."""
         for number, image in enumerate(images, start=1):
             if not (isinstance(image, (str, Path)) and is_video(image)):
                 yield number, image
@@ -375,7 +381,7 @@ class Predictor(Shown):
         return Prediction(name, label, score, top, labels=labels, certainty=certainty)
 
     def rank(self, probabilities: Float32[np.ndarray, "batch label"], top: int | None = None) -> list[Ranked]:
-        """Return each image's most probable classes (None: as many as it was made for), or all of them where it may have several."""
+        """Return each image's most probable classes (None: `self.top` of them); for multilabel models, all classes."""
         classes = self.folder.classes
         count = len(classes) if self.folder.multilabel else min(top or self.top, len(classes))
         labels = find_largest(probabilities, count)
@@ -393,7 +399,7 @@ class Predictor(Shown):
 
 
 def find_largest(scores: Float32[np.ndarray, "row label"], count: int) -> Int64[np.ndarray, "row count"]:
-    """Return the places of each row's largest values, the largest first, of equal ones the first."""
+    """Return the indices of each row's largest values, the largest first; of equal values the first comes first."""
     found = np.sort(np.argpartition(-scores, count - 1, axis=1)[:, :count], axis=1)
     order = np.argsort(-np.take_along_axis(scores, found, axis=1), axis=1, kind="stable")
     return np.take_along_axis(found, order, axis=1)

@@ -1,9 +1,9 @@
 """Choose the learning rate as the paper does, then train on everything (2010.11929, appendix B.1.1, table 4).
 
     SEARCH/rates.json       the configuration, the rates, and the result of each; earlier versions called it sweep.json
-    SEARCH/rate-0.003/      the run of one rate, on a part of the training images; the rest of them measure it
+    SEARCH/rate-0.003/   the run of one rate, on a part of the training images, measured on the rest of them
     SEARCH/final/           the run with the best rate on all training images
-    SEARCH/.lock            held while a process goes on with it
+    SEARCH/.lock   held while a process works on it
 
 Only the last run uses the validation images. The search can be continued after the process dies at any instant.
 """
@@ -40,7 +40,7 @@ LAYOUT = ("vitreous_rates", 1)
 """The key that identifies rates.json, and its version."""
 PLAN = "rates.json"
 FORMER_LAYOUT, FORMER_PLAN = ("vitreous_sweep", 1), "sweep.json"
-"""The same in earlier versions; a search that began so keeps them."""
+"""The same in earlier versions; a search that began with them keeps them."""
 Go = Callable[[RunConfig, Path], TrainResult]
 
 
@@ -54,7 +54,7 @@ class RateSearch:
     share: float
     """Share of the training images held out while rates are tried."""
     results: dict[str, dict[str, float]]
-    """Rate, as text -> headline (see `metrics/headline.py`) and loss on the held-out images; empty where training
+    """Rate, as text -> headline (see `metrics/headline.py`) and loss on the held-out images; empty if training
     diverged."""
     places: Places = field(default_factory=dict)
     former: bool = False
@@ -64,25 +64,26 @@ class RateSearch:
 
 
 def is_search(path: Path) -> bool:
-    """Return whether a folder holds a search of learning rates."""
+    """Return whether a folder holds a search for the learning rate."""
     return path_exists(path / PLAN) or is_former(path)
 
 
 def is_former(path: Path) -> bool:
-    """Return whether a folder holds a search that an earlier version began; a sweep's file has that name now."""
+    """Return whether a folder holds a search that an earlier version began; today a file of that name belongs to a
+    sweep."""
     key, version = FORMER_LAYOUT
     return read_version(path / FORMER_PLAN, key) == version
 
 
 def plan_search(config: RunConfig, examples: int, given: Sequence[float] = ()) -> RateSearch:
-    """Return a search among the given rates, or by default over the paper's for data of this size.
+    """Return a search over the given rates or, by default, over the paper's rates for data of this size.
 
     Raises:
         ConfigError: no rates, the same rate twice, none given for a recipe other than finetune, or a run without steps.
     """
     if takes_no_steps(config):
         raise ConfigError(
-            "--rates is for training steps, and this run has none; leave it out, or use recipe lp-ft or finetune"
+            "--rates tries rates of training steps, but this run has no steps; leave it out, or use recipe lp-ft or finetune"
         )
     if not given and config.recipe != "finetune":
         raise ConfigError(f"recipe {config.recipe!r} has no grid of learning rates; give them with --rates")
@@ -94,7 +95,7 @@ def plan_search(config: RunConfig, examples: int, given: Sequence[float] = ()) -
 
 
 def check_rates(rates: Sequence[float]) -> None:
-    """Raise ConfigError for rates to try that aren't different numbers above 0; six digits are what tells them apart."""
+    """Raise ConfigError unless the rates to try are numbers above 0 that differ in their first six digits."""
     numbers = all(map(is_number, rates))
     if (
         not numbers
@@ -102,12 +103,12 @@ def check_rates(rates: Sequence[float]) -> None:
         or not all(0 < rate < math.inf for rate in rates)
     ):
         raise ConfigError(
-            f"the rates are {', '.join(map(str, rates))}; they must be different numbers above 0, within their first six digits"
+            f"the rates are {', '.join(map(str, rates))}; they must be numbers above 0 that differ in their first six digits"
         )
 
 
 def begin_search(search: RateSearch, out: Path, reporter: Reporter | None = None) -> TrainResult:
-    """Search in a new folder; return the result of the last run, or of an interrupted one.
+    """Search in a new folder; return the result of the last run, or of the run that was interrupted.
 
     Raises:
         RunError: the folder is in use. Also raises everything that `training.run.train` raises.
@@ -126,15 +127,15 @@ def continue_search(out: Path, reporter: Reporter | None = None) -> TrainResult:
     def check(search: RateSearch) -> None:
         if search.images and hash_images(search) != search.images:
             raise RunError(
-                f"the images have changed since the search of rates in {out} began, whose figures would be of others; restore "
-                "them, or begin anew in another folder"
+                f"the images have changed since the search for the rate in {out} began, so its figures no longer compare; restore "
+                "them, or start again in another folder"
             )
 
     return continue_group(out, "a search of rates", read_plan, run_search, reporter, check)
 
 
 def hash_images(search: RateSearch) -> str:
-    """Identify the images of the last run, among which those of the others are; raises DataError."""
+    """Identify the images of the last run, which include those of all other runs; raises DataError."""
     return hash_dataset(open_dataset(search.config.data, search.config.decode))
 
 
@@ -161,7 +162,7 @@ def run_search(search: RateSearch, out: Path, reporter: Reporter) -> TrainResult
 
 
 def set_trial(search: RateSearch) -> RunConfig:
-    """Return the configuration by which rates are tried."""
+    """Return the configuration with which rates are tried."""
     return replace(search.config, data=replace(search.config.data, tuning_holdout=search.share), refit=False)
 
 
@@ -171,7 +172,7 @@ def set_rate(config: RunConfig, rate: float) -> RunConfig:
 
 
 def choose_rate(search: RateSearch) -> float:
-    """Return the rate with the highest headline (accuracy, mAP), or without labels the lowest loss; ties: lowest loss.
+    """Return the rate with the highest headline (accuracy, mAP) or, without labels, the lowest loss; ties: lowest loss.
 
     Raises:
         NonFiniteLoss: training diverged with every rate.

@@ -1,15 +1,16 @@
-"""The run folder, written and read. It is the truth about a run: whenever a process dies, the run can be opened and resumed.
+"""Write and read the run folder. It holds everything about a run: whenever a process dies, the run can be opened and
+resumed.
 
-    RUN/config.json               the complete configuration, the format, the versions and its own hash; what makes it a run
+    RUN/config.json               the complete configuration, the format, the versions and its own hash; makes it a run
     RUN/metrics.jsonl             one JSON record per line, in the order of the steps
     RUN/checkpoints/step-N/       tensors.safetensors, state.json and the SHA256SUMS of both
     RUN/model/                    the exported model, a model folder
-    RUN/best/                     the model of the best evaluation, where another one is exported
-    RUN/measured/                 the model that was measured, where the exported one's head has been fitted again since
+    RUN/best/                     the model of the best evaluation, if another one is exported
+    RUN/measured/                 the model that was measured, if the exported one's head has been refitted since
     RUN/report.html               what the report draws
-    RUN/.lock                     locked while a process writes; the lock goes with the process
+    RUN/.lock                     locked while a process writes; the lock ends with the process
 
-One process writes (`Run`), holding the lock; any number read (`read_run`) without it, also during writing.
+One process writes (`Run`), holding the lock; any number of processes read (`read_run`) without it, even during writing.
 """
 
 import json
@@ -82,9 +83,9 @@ class RunRecord:
     checkpoints: list[int]
     """Steps of the checkpoints, ascending; damage is found only when one is read."""
     best: Path | None = None
-    """The model folder of the best evaluation, where another one is exported."""
+    """The model folder of the best evaluation, if another one is exported."""
     measured: Path | None = None
-    """The model folder that was measured, where the exported one's head has been fitted again since."""
+    """The model folder that was measured, if the exported one's head has been refitted since."""
 
     @property
     def report_path(self) -> Path:
@@ -111,13 +112,13 @@ class Run:
     notices: list[str] = field(default_factory=list)
     """Warnings for the user, such as damaged checkpoints that were skipped."""
     sealed: bool | None = True
-    """Whether config.json is as a run last wrote it; None if it holds no hash, as in earlier versions."""
+    """Whether config.json is unchanged since a run last wrote it; None if it holds no hash, as in earlier versions."""
     looked: float = 0.0
-    """When `check_presence` last looked, by the monotonic clock."""
+    """Time of the last look of `check_presence`, by the monotonic clock."""
     listeners: list[Callable[[Mapping[str, Any]], None]] = field(default_factory=list)
     """Called with each record once it is written."""
     damaged: set[int] = field(default_factory=set)
-    """Steps whose checkpoints were skipped, being damaged: the next checkpoint replaces them."""
+    """Steps whose checkpoints were skipped because they are damaged; the next checkpoint replaces them."""
     leads: ClassVar[bool] = True
     """Whether this process writes the folder."""
 
@@ -143,7 +144,7 @@ class Run:
             metrics = RecordWriter(path / METRICS)
             try:
                 if not write_new(path / CONFIG, text):
-                    _check_free(path)  # which refuses the run that another process has just begun
+                    _check_free(path)  # refuses the run that another process has just begun
             except BaseException:
                 metrics.close()
                 raise
@@ -202,11 +203,11 @@ class Run:
         self.config, self.sealed = strip_document(json.loads(text)), True
 
     def log(self, *records: Mapping[str, Any]) -> None:
-        """Append records, each with its "step", to metrics.jsonl, and then tell the listeners; they survive the process once this
-        returns. NaN and infinities are written as null.
+        """Append records, each with its "step", to metrics.jsonl, then call the listeners. Once this returns, the records
+        survive the process. NaN and infinities are written as null.
 
         Raises:
-            StorageError: the disk is full or gone; the records before stay whole.
+            StorageError: the disk is full or gone; earlier records stay intact.
         """
         self.check_presence()
         for record in records:
@@ -230,7 +231,7 @@ class Run:
         self.prune(step)
 
     def describe_checkpoint(self, step: int, state: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what a checkpoint holds besides tensors; the records so far survive this. Raises StorageError."""
+        """Return what a checkpoint holds besides tensors, and make the records so far durable. Raises StorageError."""
         self.check_presence()
         end = self.metrics.sync()
         metrics = {"metrics_bytes": end, "metrics_sha256": self.metrics.hash(end)}
@@ -238,7 +239,8 @@ class Run:
         return {FORMAT_KEY: RUN_FORMAT, "step": step, **metrics, **state}
 
     def prune(self, newest: int) -> None:
-        """Remove checkpoints beyond the newest `keep`, those of later steps, which this one replaces, and damaged ones."""
+        """Remove checkpoints beyond the newest `keep`, those of steps after `newest`, which it replaces, and damaged
+        ones."""
         self.damaged.discard(newest)
         steps = list_checkpoint_steps(self.path)
         kept = [step for step in steps if step <= newest and step not in self.damaged][-max(1, self.keep) :]
@@ -267,9 +269,9 @@ class Run:
         if failures:
             raise RunError(
                 f"{self.path} can't be resumed: all its checkpoints are damaged ({failures[0]}); restore one from "
-                f"a copy, or train anew in another folder with the settings in {self.path / CONFIG}"
+                f"a copy, or train again in another folder with the settings in {self.path / CONFIG}"
             )
-        if path_exists(find_settled(self.model_path)):  # which is never exported before a checkpoint
+        if path_exists(find_settled(self.model_path)):  # never exported before a checkpoint
             raise RunError(
                 f"{self.path} can't be resumed: its checkpoints are gone; put them back, or begin a new run from "
                 f"its model with --weights {self.path}"
@@ -277,7 +279,7 @@ class Run:
         return None
 
     def _hold_metrics_against(self, step: int, document: Mapping[str, Any]) -> None:
-        """Note where metrics.jsonl differs from its state when a checkpoint was written."""
+        """Add a notice if metrics.jsonl differs from its state when a checkpoint was written."""
         end, before = document["metrics_bytes"], document.get("metrics_sha256")
         now = self.metrics.hash(end)
         if now is not None and now == (before or now):
@@ -289,8 +291,8 @@ class Run:
         )
 
     def cut_metrics(self, step: int) -> None:
-        """Cut metrics.jsonl back to its length when the checkpoint of this step was saved; without such a checkpoint the run begins
-        anew, without records. Raises StorageError."""
+        """Cut metrics.jsonl back to its length when the checkpoint of this step was saved; without such a checkpoint
+        the run starts again without records. Raises StorageError."""
         end = most = 0
         with suppress(CheckpointError):
             most = read_state(self.checkpoint_path(step))["metrics_bytes"]
@@ -327,7 +329,7 @@ class Run:
 
 
 def read_run(path: str | Path) -> RunRecord:
-    """Read a run folder without its lock, also while it is being written.
+    """Read a run folder without its lock, even while it is being written.
 
     Raises:
         RunError: not a run folder, of another format, or damaged.

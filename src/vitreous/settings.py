@@ -1,12 +1,12 @@
-"""Settings to and from JSON: frozen dataclasses on one side, plain dicts on the other. Strict in both directions.
+"""Convert settings to and from JSON: frozen dataclasses on one side, plain dicts on the other. Strict in both directions.
 
-A field that may hold one of several dataclasses, `ViTConfig | ResNetConfig`, names it under the key "kind", by the word
-that each has as its class variable KIND. Without that key it is the first.
+If a field may hold one of several dataclasses, such as `ViTConfig | ResNetConfig`, the key "kind" says which: it holds the
+class variable KIND of one of them. Without that key it is the first.
 
 A dataclass whose settings used to have other names lists them in its class variable RENAMED: the former name, with dots
 where it was nested, to the current name. A dataclass whose settings used to have another scale lists those, with their
-defaults, in its class variable FORMER; its static method `renew_settings` takes them all by name and returns the
-current settings.
+defaults, in its class variable FORMER; its static method `renew` takes them all by name and returns the current
+settings.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ T = TypeVar("T")
 TAG = "kind"
 """The key that says which of several dataclasses a field holds."""
 LARGEST = 2**63
-"""Upper bound of whole numbers in settings; Python's have none, and no model can be made of 10^400."""
+"""Upper bound of whole numbers in settings; Python's integers have none, but 10^400 is of no use in a model."""
 SEAL = "sha256"
 """The key under which a file holds the hash of everything else in it, so that manual edits are noticed."""
 WORDS = {
@@ -77,7 +77,8 @@ def override_settings(settings: T, values: Mapping[str, Any]) -> T:
     """Return settings with some replaced, in nested dicts; another "kind" starts from that kind's defaults.
 
     Raises:
-        UnknownName: a key that is no field. ConfigError: a value of the wrong type, or what the dataclass refuses.
+        UnknownName: a key that isn't a field. ConfigError: a value of the wrong type, or one that the dataclass
+        refuses.
     """
     return from_dict(type(settings), _override(settings, values))
 
@@ -96,8 +97,9 @@ def _override(settings: Any, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def merge_settings(kind: type, first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Return some settings of a dataclass with others over them, nested as they are; another "kind" replaces all of the first's,
-    which are kept if they don't say theirs: they fit, or are refused later."""
+    """Return some settings of a dataclass, nested, with others in place of the same names. If `second` states another
+    "kind" than `first`, it replaces all of the first's settings there; if `first` states none, they are kept, and are
+    refused later if they don't fit."""
     tagged = list_alternatives(kind)
     other = {
         name
@@ -114,15 +116,16 @@ def _merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any
 
 
 def check_partial(kind: type, values: Any, where: str = "") -> dict[str, Any]:
-    """Return some settings of a dataclass under today's names, each held against its type, but not against one another.
+    """Return some settings of a dataclass under today's names. Each is checked against its type, but not against the others.
 
-    Where a field may hold one of several dataclasses and no "kind" says which, it is the first that has most of these settings.
+    If a field may hold one of several dataclasses and no "kind" says which, it is the one that has most of these settings,
+    the first of equals.
 
     Raises:
-        UnknownName: a key that is no field; the message suggests the nearest. ConfigError: a value of the wrong type.
+        UnknownName: a key that isn't a field; the message suggests the nearest. ConfigError: a value of the wrong type.
     """
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{where or 'the whole'} must be an object of settings, not {_format_value(values)}")
+        raise ConfigError(f"{where or 'the document'} must be an object of settings, not {_format_value(values)}")
     values, types_of = renew_settings(kind, values, where), _annotations(kind)
     fields = [field.name for field in dataclasses.fields(kind) if field.init]
     found = {}
@@ -155,7 +158,7 @@ def _check_tagged(members: list[Any], value: Mapping[str, Any], where: str) -> d
 
 
 def from_dict(kind: type[T], values: Any, where: str = "") -> T:
-    """Build the dataclass `kind` from what `to_dict` returned, after a round through JSON or not.
+    """Build the dataclass `kind` from the result of `to_dict`, whether or not it has been through JSON.
 
     A field that is absent takes its default, so the default of a new field must mean what was done before it existed.
 
@@ -165,8 +168,8 @@ def from_dict(kind: type[T], values: Any, where: str = "") -> T:
         where: the path of these settings within the file, such as "model"; shown in error messages.
 
     Raises:
-        UnknownName: a key that is no field; the message suggests the nearest.
-        ConfigError: a value of the wrong type, a field without default that is absent, or what `kind` itself refuses.
+        UnknownName: a key that isn't a field; the message suggests the nearest.
+        ConfigError: a value of the wrong type, a missing field without a default, or a value that `kind` itself refuses.
     """
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where or kind.__name__} must be an object of settings, not {_format_value(values)}")
@@ -185,7 +188,7 @@ def from_dict(kind: type[T], values: Any, where: str = "") -> T:
 
 
 def renew_settings(kind: type, values: Mapping[str, Any], where: str = "") -> Mapping[str, Any]:
-    """Return settings of earlier versions as today's equivalents; an absent one had its default.
+    """Return settings of earlier versions as today's equivalents; an absent setting counts as its default.
 
     Raises:
         ConfigError: a value of the wrong type, or a setting given in both its old and its new form.
@@ -199,7 +202,9 @@ def renew_settings(kind: type, values: Mapping[str, Any], where: str = "") -> Ma
         _read(type(former[name]), value, _join(where, name))
     new = kind.renew(**former | old)  # type: ignore[attr-defined]
     for name in new.keys() & values.keys():
-        raise ConfigError(f"{_join(where, name)} and {_join(where, next(iter(old)))} say the same thing; leave out one")
+        raise ConfigError(
+            f"{_join(where, name)} and {_join(where, next(iter(old)))} are the same setting; leave one of them out"
+        )
     return {name: value for name, value in values.items() if name not in old} | new
 
 
@@ -236,7 +241,7 @@ def _put(values: Mapping[str, Any], path: list[str], value: Any) -> Mapping[str,
 def check_settings(settings: Any) -> None:
     """Check each field's value against its annotation, in the `__post_init__` of settings that people build themselves.
 
-    A list becomes a tuple where the field is one. The class variable LARGEST, if there is one, holds the largest number
+    A list becomes a tuple if the field is one. The class variable LARGEST, if there is one, holds the largest number
     for each field: absurd values are refused before anything is built from them.
 
     Raises:
@@ -266,7 +271,7 @@ def to_json(document: Mapping[str, Any]) -> bytes:
     """Return a document as indented JSON in UTF-8, with readable text; raises ValueError for NaN and infinities."""
     try:
         return (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
-    except UnicodeEncodeError:  # names of files that are not UTF-8: escape everything
+    except UnicodeEncodeError:  # file names that are not UTF-8: escape everything
         return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
 
 
@@ -279,8 +284,7 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def hash_document(document: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a JSON document's contents, independent of formatting; its own entry under SEAL is left
-    out."""
+    """Return the SHA-256 of a JSON document's contents, independent of formatting and without the entry under SEAL."""
     contents = {name: value for name, value in document.items() if name != SEAL}
     return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
 

@@ -8,9 +8,9 @@
 
 Grids and sizes are always (rows, cols), never inferred from a square root.
 
-Arrays are annotated by jaxtyping, `Float[Tensor, "batch token dim"]`, if it has been imported before vitreous, as whoever checks
-shapes does. Otherwise the same names are `Annotated`, as static checkers see them: to import jaxtyping takes half as long again
-as all of vitreous that a prediction in ONNX Runtime needs.
+Arrays are annotated by jaxtyping, `Float[Tensor, "batch token dim"]`, if it has been imported before
+vitreous, as shape checks require. Otherwise the same names are `Annotated`, as static checkers see them: importing
+jaxtyping takes half as long again as importing all of vitreous that a prediction in ONNX Runtime needs.
 """
 
 import sys
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 elif CHECKED:
 
     class Pixels(AbstractDtype):
-        """An array of pixels, 0 to 255: uint8, or float32 where an image's channels are kept as they are."""
+        """An array of pixels, 0 to 255: uint8, or float32 if an image's channels are kept as they are."""
 
         dtypes: ClassVar = ["uint8", "float32"]
 

@@ -95,8 +95,8 @@ WRONG = {
     "--epoch 3": "did you mean '--epochs'?",
     "foo=3": "unknown option '--foo'",
     "photos --weights=": "--weights is empty; give a value, or leave it out (a shell variable that isn't set?)",
-    "--compile=maybe": "--compile is a switch: give --compile or --no-compile, or true or false, not 'maybe'",
-    "augment.flip=": "--augment.flip is a switch: give --augment.flip or --augment.no-flip, or true or false, not ''",
+    "--compile=maybe": "--compile is a switch and can't be 'maybe'; give --compile or --no-compile, or true or false",
+    "augment.flip=": "--augment.flip is a switch and can't be ''; give --augment.flip or --augment.no-flip, or true or false",
     "--no-compile=false": "--no-compile takes no value; leave out 'false'",
 }
 
@@ -108,7 +108,7 @@ def test_what_means_something_else_says_what_to_write(typed):
 
 
 def test_what_comes_before_the_model_says_so():
-    with pytest.raises(ConfigError, match=r"a\.png comes after MODEL in vitreous predict; name that first"):
+    with pytest.raises(ConfigError, match=r"a\.png comes after MODEL in vitreous predict; give MODEL too"):
         translate_arguments("predict", ["--source", "a.png"])
     with pytest.raises(UnknownName, match="unknown option '--epochs'"):
         translate_arguments("predict", ["RUN", "a.png", "--epochs", "3"])

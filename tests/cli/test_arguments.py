@@ -155,30 +155,30 @@ MISTAKES = {
     ),
     "magnitude on the old scale": (
         ("train", "digits", "--augment.randaugment_layers", "2", "--augment.randaugment-magnitude=30"),
-        "--augment.randaugment-magnitude 30 is on a former scale; today's equivalent is --augment.randaugment 2 10",
+        "--augment.randaugment-magnitude 30 is on a former scale; its equivalent now is --augment.randaugment 2 10",
     ),
     "layers at the old default": (
         ("train", "digits", "--augment.randaugment-layers", "2"),
-        "today's equivalent is --augment.randaugment 2 3.33333",
+        "its equivalent now is --augment.randaugment 2 3.33333",
     ),
     "numbers": (("train", "digits", "--rates", "fast"), "--rates is 'fast'; it must be auto, or numbers"),
     "duration": (("train", "digits", "--duration", "90epochs"), "can't read the duration '90epochs'"),
     "range": (("train", "digits", "--ema", "1"), "ema is 1; it must be at least 0 and below 1"),
     "former name": (
         ("train", "digits", "--model.positions-at", "layers"),
-        "--model.positions-at is called --model.position-placement now",
+        "--model.positions-at is now called --model.position-placement",
     ),
     "moved to training": (
         ("train", "digits", "--model.drop_path=0.1"),
-        "--model.drop_path is called --regularisation.drop-path now",
+        "--model.drop_path is now called --regularisation.drop-path",
     ),
     "moved to training, switched off": (
         ("train", "digits", "--model.no-recompute"),
-        "--model.no-recompute is called --no-recompute now",
+        "--model.no-recompute is now called --no-recompute",
     ),
     "former name of two": (
         ("train", "digits", "--recipe", "mae", "--objective.share", "0.5"),
-        "--objective.share is called --objective.corrupted-share or --objective.mask-ratio now",
+        "--objective.share is now called --objective.corrupted-share or --objective.mask-ratio",
     ),
     "range of the model": (
         ("train", "digits", "--regularisation.dropout", "2"),
@@ -198,11 +198,11 @@ MISTAKES = {
     ),
     "setting of a ResNet": (
         ("train", "digits", "--model.units", "1", "1"),
-        "--model.units is of another kind of model",
+        "--model.units is for another kind of model",
     ),
     "setting of a ViT": (
         ("train", "digits", "--model", "R50x1", "--model.depth=2"),
-        "--model.depth is of another kind",
+        "--model.depth is for another kind",
     ),
     "settings of both": (
         ("train", "digits", "--model.depth", "2", "--model.units", "1"),

@@ -40,7 +40,7 @@ def test_what_was_written_before_stays(vitreous, trained, here):
     vitreous("embed", trained, "a.png").worked("are in features.parquet")
     vitreous("embed", trained, "a.png").worked("are in features-2.parquet")
     before = (here / "features.parquet").read_bytes()
-    vitreous("embed", trained, "a.png", "--out=features.parquet").refused("is there already", "add --overwrite")
+    vitreous("embed", trained, "a.png", "--out=features.parquet").refused("already exists", "add --overwrite")
     assert (here / "features.parquet").read_bytes() == before
     vitreous("embed", trained, "a.png", "--layer=mean", "--out=features.parquet", "--overwrite").worked()
     assert (here / "features.parquet").read_bytes() != before

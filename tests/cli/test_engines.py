@@ -58,7 +58,7 @@ def test_evaluate_and_embed_compute_in_the_precision_that_is_named(model, photos
     (["evaluate", "MODEL", "PHOTOS", "--protocol", "knn", "--precision", "int8"], "this model was not calibrated for int8"),
     (["embed", "MODEL", "PHOTOS", "--precision", "fp16"], "torch doesn't compute this model in fp16"),
     (["embed", "MODEL", "PHOTOS", "--engine", "openvino"], "openvino runs exported models; write one: vitreous export"),
-    (["explain", "MODEL", "PHOTOS", "--engine", "onnxruntime"], "explain looks into layers, which torch alone can"),
+    (["explain", "MODEL", "PHOTOS", "--engine", "onnxruntime"], "explain looks into layers, which only torch can do"),
     (["predict", "EXPORT", "PHOTOS", "--engine", "onnxruntime", "--precision", "bf16"], "doesn't compute this model in bf16"),
     (["predict", "EXPORT", "PHOTOS", "--engine", "torch"], "an export to onnx, which torch doesn't run"),
 ])  # fmt: skip

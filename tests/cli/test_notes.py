@@ -49,7 +49,7 @@ def test_predict_names_what_it_passes_over_and_fills(here, capfd):
     assert main(["predict", "run", "new", "--format", "jsonl"]) == 0
     shown = capfd.readouterr()
     assert "ignored: .PSD 2: not read; save as PNG, JPEG or TIFF; .txt 1: not images; 1 hidden" in shown.err
-    assert "1 images lack their last bytes, which are grey; the first: new/cat/cut.jpg" in shown.err
+    assert "1 images lack their last bytes, and the missing part is grey; the first: new/cat/cut.jpg" in shown.err
     found = {one["name"]: one.get("filled") for one in map(json.loads, shown.out.splitlines())}
     assert found == {"new/cat/cut.jpg": True, "new/cat/whole.jpg": None}
     assert main(["evaluate", "run", "new", "--no-speed", "--out", "cut"]) == 0

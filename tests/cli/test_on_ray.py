@@ -86,8 +86,8 @@ def test_without_ray_one_line_says_what_to_install(model: Path, tmp_path: Path, 
     [
         ([], "--on ray writes a folder of parquet files; name it with --out FOLDER"),
         (["--out", "found", "--format", "csv"], "--on ray writes parquet, not csv"),
-        (["--out", "found", "--sort-into", "sorted"], "--sort-into is for one machine"),
-        (["--out", "found", "--unsure-first"], "--unsure-first is for one machine"),
+        (["--out", "found", "--sort-into", "sorted"], "--sort-into works on one machine only"),
+        (["--out", "found", "--unsure-first"], "--unsure-first works on one machine only"),
         (["--out", "found", "--actors", "-1"], "--actors is -1; it must be at least 1"),
     ],
 )
@@ -154,7 +154,7 @@ def test_a_folder_goes_on_with_its_own_job_alone(tmp_path: Path) -> None:
         JobFolder(out, {**facts, "images": {"count": 8}}, 2)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").write_text("dear")
-    with pytest.raises(ConfigError, match="is not empty, and no job"):
+    with pytest.raises(ConfigError, match="is not empty and doesn't hold a job"):
         JobFolder(tmp_path / "other", facts, 2)
     with pytest.raises(ConfigError, match="is a file; with --on ray"):
         JobFolder(tmp_path / "other" / "letter.txt", facts, 2)

@@ -207,7 +207,7 @@ def test_a_link_is_written_where_it_leads(vitreous, trained, images, here):
     write_file("m.json", "{}")
     assert sorted(path.name for path in (here / "far").iterdir()) == ["f", "m", "o"]
     assert {name: str((here / name).readlink()) for name in links} == links
-    vitreous("predict", trained, "images", "--out", "o.csv").refused("o.csv is there already")
+    vitreous("predict", trained, "images", "--out", "o.csv").refused("o.csv already exists")
     vitreous("predict", trained, "images", "--out", "lost.csv").refused("there is no folder nowhere")
 
 
@@ -233,8 +233,8 @@ def test_what_was_there_stays_until_the_new_is_whole(vitreous, trained, images, 
         write(here / name, b"mine")
     vitreous("predict", trained, "nothing.png", "--out", "o.csv", "--overwrite").refused("no images found")
     assert (here / "o.csv").read_bytes() == b"mine"
-    vitreous("predict", trained, "images", "--out", "o.csv").refused("o.csv is there already", "add --overwrite")
-    vitreous("evaluate", trained, "--json", "o.csv").refused("o.csv is there already; name another file with --json")
+    vitreous("predict", trained, "images", "--out", "o.csv").refused("o.csv already exists", "add --overwrite")
+    vitreous("evaluate", trained, "--json", "o.csv").refused("o.csv already exists; name another file with --json")
     assert (here / "o.csv").read_bytes() == b"mine"
     vitreous("predict", trained, "images", "--out", "o.csv", "--overwrite").worked()
     assert (here / "o.csv").read_text().count("images/") == 5

@@ -129,13 +129,13 @@ def test_killed_after_the_file_took_its_name(vitreous, trained, images, small_pa
     assert vitreous(*options(trained, "o.csv")).code == 1
     assert (here / "o.csv").read_bytes() == before
     assert not (here / ".o.csv.parts").exists()
-    vitreous(*options(trained, "o.csv")).refused("o.csv is there already")
+    vitreous(*options(trained, "o.csv")).refused("o.csv already exists")
 
 
 def test_a_file_that_another_made_meanwhile_stays(vitreous, trained, images, small_parts, here, monkeypatch):
     begin(monkeypatch, trained)
     write(here / "o.csv", b"mine")
-    vitreous(*options(trained, "o.csv")).refused("o.csv is there already")
+    vitreous(*options(trained, "o.csv")).refused("o.csv already exists")
     assert (here / "o.csv").read_bytes() == b"mine"
 
 

@@ -90,7 +90,7 @@ def test_with_a_model_labels_are_asked_too(vitreous, trained, photos, here):
 def test_what_can_not_be_reviewed(vitreous, photos, here):
     write(here / "there.csv", b"mine")
     inspect = ("inspect", "photos")
-    vitreous(*inspect, "--review", "--apply", "there.csv").refused("there.csv is there already; name a new file")
+    vitreous(*inspect, "--review", "--apply", "there.csv").refused("there.csv already exists; name a new file")
     vitreous(*inspect, "--review", "--apply", "a.txt").refused("a.txt ends in .txt", ".csv")
     vitreous(*inspect, "--review", "--apply", "no/a.csv").refused("there is no folder no")
     for option in (("--apply", "a.csv"), ("--weights", "x"), ("--out", "o")):

@@ -89,7 +89,7 @@ def test_what_can_not_be_sorted(vitreous, trained, images, here):
     write(here / "file", b"mine")
     predict = ("predict", trained, "images")
     vitreous(*predict, "--sort-into", "file").refused("file is a file; a folder for sorted images")
-    vitreous(*predict, "--link", "hard").refused("--link chooses how --sort-into")
+    vitreous(*predict, "--link", "hard").refused("--link is for --sort-into")
     vitreous(*predict, "--sort-into", "x" * 300).refused("the name is too long")
     for value in ("0", "1.5", "nan"):
         vitreous(*predict, "--threshold", value).refused("threshold is", "above 0 and at most 1")

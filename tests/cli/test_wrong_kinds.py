@@ -27,7 +27,7 @@ TRAINED: dict[str, tuple[Any, str]] = {
     "folds": (2.5, "--folds is 2.5; it must be a whole number"),
     "settings": (5, "settings is 5; it must be a mapping"),
     "model": (5, "model is 5; it must be a name, such as 'S/16'"),
-    "rates": (["a"], "the rates are a; they must be different numbers above 0"),
+    "rates": (["a"], "the rates are a; they must be numbers above 0 that differ"),
     "recipe": (5, "unknown recipe '5'"),
 }
 

@@ -85,7 +85,7 @@ def test_features_are_the_engines_own(found, photos):
         features(small, source, FeatureOptions(layer="block.1", precision="int8"))
     with pytest.raises(ConfigError, match="computes in fp32, as it was loaded, not in int8"):
         features(plain, source, FeatureOptions(precision="int8"))
-    with pytest.raises(ConfigError, match="aren't computed in int8"):
+    with pytest.raises(ConfigError, match="can't be computed in int8"):
         small.tokens(paths[0])
 
 

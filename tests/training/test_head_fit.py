@@ -144,7 +144,7 @@ def test_what_only_steps_learn_from_is_refused_without_any():
     with pytest.raises(ConfigError, match="--teacher is for training steps, and this run has none"):
         check_head(replace(PROBE, teacher="runs/a"), dataset)
     check_head(replace(FEW, teacher="runs/a", objective=ClassifyConfig(class_weights="balanced")), dataset)
-    with pytest.raises(ConfigError, match="--rates is for training steps, and this run has none"):
+    with pytest.raises(ConfigError, match="--rates tries rates of training steps, but this run has no steps"):
         plan_search(PROBE, 1000, (1e-3, 1e-2))
     assert plan_search(replace(FEW, data=TINY.data), 1000, (1e-3, 1e-2)).rates == (1e-3, 1e-2)
 

@@ -127,7 +127,7 @@ class ReviewResult(Reported, Tabular):
             manifest: a new file, which `train` takes; its paths are relative to it.
 
         Raises:
-            ConfigError: it is there already, or can't be. StorageError: it can't be written.
+            ConfigError: the file already exists, or can't have this name. StorageError: it can't be written.
         """
         target = check_manifest(manifest)
         gone = {one.index for one in self.review.findings if one.leave_out}
@@ -154,7 +154,7 @@ def check_manifest(manifest: str | Path) -> Path:
     if target.suffix.lower() != ".csv":
         raise ConfigError(f"{target} ends in {target.suffix or 'nothing'}; name a new file that ends in .csv")
     if path_exists(target):
-        raise ConfigError(f"{target} is there already; name a new file")
+        raise ConfigError(f"{target} already exists; name a new file")
     if not target.absolute().parent.is_dir():
         raise ConfigError(f"can't write {target}: there is no folder {target.parent}")
     return target

@@ -1,1 +1,1 @@
-"""The command line: one command for each job; nothing but parsing and printing."""
+"""The command line: one command per job; it only parses and prints."""

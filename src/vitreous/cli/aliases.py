@@ -1,7 +1,7 @@
-"""Other trainers' names for options, and the options that they stand for here. `cli/translate.py` puts them into
-arguments.
+"""Other trainers' names for options, and the options of vitreous that they stand for. `cli/translate.py` translates them.
 
-A name is accepted if it means exactly what an option here means. If it means nearly that, an error says what to write.
+A name is accepted if it means exactly the same as an option of vitreous. If it means almost the same, an error says what to
+write.
 """
 
 import re
@@ -23,7 +23,7 @@ RENAMED = {
     "--conf": "--threshold",
     "--format": "--to",
 }
-"""Names, each with the option that accepts the same values."""
+"""Names, each with the equivalent option, which accepts the same values."""
 PLACES = {
     **dict.fromkeys(("--data", "--data-dir", "--data-path", "--dataset", "--train-dir"), ("data",)),
     **dict.fromkeys(("--images", "--source", "--input"), ("paths", "source")),
@@ -48,7 +48,8 @@ INSTEAD = {
     "--aa": "give --augment.randaugment LAYERS MAGNITUDE, such as 2 10",
     **dict.fromkeys(("--sched", "--scheduler", "--lr-scheduler", "--cos-lr"), SCHEDULE),
 }
-"""Names that mean something else here, with what to write; also for commands without the option meant."""
+"""Names that mean something else in vitreous, with what to write instead; also for commands without the intended
+option."""
 PROJECT = "--project"
 """The folder of all runs; with --name it makes the run folder."""
 FIRST_GPU = ("0", "cuda:0", "gpu:0")
@@ -97,7 +98,7 @@ def convert_optimizer(name: str, values: list[str]) -> list[str]:
 
 
 def convert_base_rate(name: str, values: list[str]) -> list[str]:
-    """Convert the rate at 256 examples a batch (2111.06377's blr): the rate follows the batch."""
+    """Convert the rate for a batch of 256 examples (2111.06377's blr): the rate scales with the batch."""
     return [
         "--optimizer.lr",
         get_value(name, values),
@@ -109,7 +110,7 @@ def convert_base_rate(name: str, values: list[str]) -> list[str]:
 
 
 def convert_weights(name: str, values: list[str]) -> list[str]:
-    """Convert the name of weights; a bare yes doesn't say which."""
+    """Convert the name of weights; a bare "yes" doesn't say which."""
     if len(values) != 1 or values[0].lower() in ("true", "false", "1", "0", "yes", "no", ""):
         raise ConfigError(
             f"{name} doesn't say which weights; give --weights with a model or run folder, a file of weights, or owner/name on "

@@ -1,4 +1,4 @@
-"""`vitreous board`: a page of all runs."""
+"""`vitreous board`: a web page of all runs."""
 
 from contextlib import suppress
 

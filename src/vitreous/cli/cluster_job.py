@@ -1,4 +1,4 @@
-"""`vitreous predict` and `vitreous embed` with `--on ray`: what an actor loads, and what it writes of its images."""
+"""`vitreous predict` and `vitreous embed` with `--on ray`: what an actor loads, and what it writes about its images."""
 
 import shlex
 import sys
@@ -28,18 +28,19 @@ NO_COUNTERPART = {
     "overwrite": "--overwrite",
     "data": "--data",
 }
-"""Options that a job on a cluster can't have."""
+"""Options that a job on a cluster doesn't support."""
 
 
 def check_place(options: Any) -> None:
-    """Refuse what a job can't do where it runs, on a cluster or here; raises ConfigError, before any long work."""
+    """Raise ConfigError, before any long work, for options that don't go with where the job runs, on a cluster or
+    here."""
     if options.on != "ray":
         if options.actors:
             raise ConfigError("--actors is for --on ray; add that, or leave it out")
         return
     for name, typed in NO_COUNTERPART.items():
         if getattr(options, name, None):
-            raise ConfigError(f"{typed} is for one machine; leave it out with --on ray, or leave out --on")
+            raise ConfigError(f"{typed} works on one machine only; leave it out with --on ray, or leave out --on")
     if not options.out:
         raise ConfigError("--on ray writes a folder of parquet files; name it with --out FOLDER")
     if getattr(options, "format", None) not in (None, "parquet"):
@@ -52,7 +53,7 @@ def check_place(options: Any) -> None:
 
 
 def begin_classifying(model: "ActorModel", every: float, layout: Layout) -> Make:
-    """Load the model in an actor; return what classifies a part into its file."""
+    """Load the model in an actor; return a function that classifies a part into its file."""
     predictor = model.load()
 
     def classify(images: Images, file: BinaryIO) -> None:
@@ -78,19 +79,19 @@ def embed_on_cluster(options: Any, predictor: "Predictor", how: dict[str, Any], 
     images = list_images(source)
     if moving := next((one for one in images if isinstance(one, str) and is_video(one)), None):
         raise ConfigError(
-            f"{moving} is a video, whose frames are embedded on one machine; leave it out, or leave out --on"
+            f"{moving} is a video, and videos are embedded on one machine only; leave it out, or leave out --on"
         )
     facts = {"layer": options.layer, "vectors": options.precision, "format": "ray", "work": "embed"}
     return carry_out(options, predictor, images, begin, facts)
 
 
 def list_images(source: Iterable[Any]) -> Images:
-    """Return images by their paths, as they are named, or packed ones as they are."""
+    """Return images as their paths, as given, or packed images unchanged."""
     return [one if isinstance(one, Packed) else str(one) for one in source]
 
 
 def choose_loading(options: Any, predictor: "Predictor", how: dict[str, Any]) -> "ActorModel":
-    """Return how actors load the model: by the engine that was chosen here, so that all compute alike."""
+    """Return how actors load the model: with the engine that was chosen here, so that all compute alike."""
     from vitreous.api.actors import ActorModel
 
     predictor.fix_engine()
@@ -99,7 +100,7 @@ def choose_loading(options: Any, predictor: "Predictor", how: dict[str, Any]) ->
 
 
 def carry_out(options: Any, predictor: "Predictor", images: Images, begin: Any, facts: dict[str, Any]) -> int:
-    """Divide the images into parts, whole batches each, and let the cluster make their files."""
+    """Divide the images into parts of whole batches, and let the cluster make the parts' files."""
     size = -(-PART // options.batch) * options.batch
     parts = [images[first : first + size] for first in range(0, len(images), size)]
     out, display, pace = Path(options.out), reporter(), Pace()
@@ -114,7 +115,7 @@ def carry_out(options: Any, predictor: "Predictor", images: Images, begin: Any, 
                 lambda done, total: display.progress(done, total, pace.add_to(done, total, {})),
             )
     except KeyboardInterrupt:
-        print("vitreous: the same command continues with the parts that are missing", file=sys.stderr)
+        print("vitreous: the same command continues with the missing parts", file=sys.stderr)
         raise
     finally:
         display.close()
@@ -127,7 +128,7 @@ def report_cluster(found: ClusterResult, out: Path, options: Any) -> int:
     if found.broken:
         print(f"vitreous: {found.broken:,} of {found.images:,} images could not be read", file=sys.stderr)
     for number, reason in found.failed[:5]:
-        print(f"vitreous: part {number} was given up: {escape(reason)}", file=sys.stderr)
+        print(f"vitreous: gave up on part {number}: {escape(reason)}", file=sys.stderr)
     if found.failed:
         print(f"vitreous: {len(found.failed):,} parts are missing; the same command tries them again", file=sys.stderr)
     reading = f"import pyarrow.parquet as p; print(p.read_table({str(out)!r}).schema)"

@@ -31,7 +31,7 @@ def models(arguments: list[str]) -> int:
     from vitreous.api.catalogue import models as listed
 
     if options.pretrained and options.compare:
-        raise ConfigError("--compare builds untrained models, and --pretrained lists weights; give one of them")
+        raise ConfigError("--compare builds untrained models, but --pretrained lists weights; give only one of them")
     if options.pretrained:
         print(listed(options.pattern, pretrained=True))
         print("next: vitreous train DATA --recipe finetune --weights NAME, or vitreous embed NAME IMAGES...")
@@ -45,7 +45,7 @@ def models(arguments: list[str]) -> int:
         print(found)
         return 0
     if options.batch is not None or options.device != "auto":
-        raise ConfigError("--batch and --device say how --compare measures; add that, or leave them out")
+        raise ConfigError("--batch and --device are for --compare; add it, or leave them out")
     print(listed(options.pattern))
     print("next: vitreous inspect FILE, vitreous convert FILE FOLDER, or vitreous train DATA --weights FILE")
     return 0

@@ -22,7 +22,9 @@ def explain(arguments: list[str]) -> int:
     if not options.paths:
         raise ConfigError("name the images: files, folders, globs, or - for paths on standard input")
     if options.engine not in ("auto", "torch"):
-        raise ConfigError(f"explain looks into layers, which torch alone can, not {options.engine}; leave out --engine")
+        raise ConfigError(
+            f"explain looks into layers, which only torch can do, not {options.engine}; leave out --engine"
+        )
     out = free_or_named(options.out, name_model(options.model), EXPLANATIONS)
     from vitreous.api.explanation import check_page
     from vitreous.api.explanation import explain as look

@@ -15,7 +15,7 @@ from typing import Any
 from vitreous.cli.option_names import describe_fields, iterate_positional
 
 WIDTH, COLUMN = 100, 24
-"""Widths in characters: of the page at most, and of the options' names."""
+"""Widths in characters: of the whole page, at most, and of the column of options' names."""
 FIRST: dict[str, dict[str, tuple[str, ...]]] = {
     "train": {
         "what to train": ("data", "recipe", "weights", "model", "image", "config"),
@@ -48,7 +48,7 @@ EXAMPLES = {
         "vitreous train photos --weights dinov2-s --recipe finetune",
         "vitreous train photos --folds 5",
         "vitreous train --config runs/photos-small-1 --optimizer.lr 5e-4",
-        "vitreous resume runs/photos-small-1      (goes on with a run that was interrupted)",
+        "vitreous resume runs/photos-small-1      (continues a run that was interrupted)",
     ),
     "sweep": (
         "vitreous sweep photos --set optimizer.lr=1e-3,3e-3 --seeds 3",
@@ -64,9 +64,9 @@ EXAMPLES = {
 
 
 CLOSING = {
-    "sweep": "Any other setting of vitreous train is given by its own name here as well.",
-    "train": "Any other setting is given by its name too; --dry-run shows what the recipe makes of them. Other trainers' names, such as "
-    "--epochs, --lr, --batch-size and --imgsz, are understood (docs/recipes.md).",
+    "sweep": "Any other setting of vitreous train can be given here too, by its own name.",
+    "train": "Any other setting can be given by its name too; --dry-run shows the recipe's values. Other trainers' names, "
+    "such as --epochs, --lr, --batch-size and --imgsz, are understood (docs/recipes.md).",
 }
 
 

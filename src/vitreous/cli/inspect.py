@@ -19,7 +19,7 @@ def inspect(arguments: list[str]) -> int:
         return review(options)
     given = next((name for name in ("weights", "apply", "out") if getattr(options, name) is not None), None)
     if given is not None:
-        raise ConfigError(f"--{given} belongs to --review; add that, or leave it out")
+        raise ConfigError(f"--{given} is for --review; add that, or leave it out")
     from vitreous.api.inspection import inspect as describe
 
     display = reporter(sys.stderr)

@@ -25,18 +25,18 @@ from vitreous.storage.presence import path_exists
 
 COMMANDS = {
     "train": ("vitreous.cli.train", "train a model on a folder of images"),
-    "resume": ("vitreous.cli.train", "continue an interrupted run, to the same bits"),
+    "resume": ("vitreous.cli.train", "continue an interrupted run, bit for bit"),
     "sweep": ("vitreous.cli.sweep", "train with several settings and seeds, and compare them"),
     "evaluate": ("vitreous.cli.evaluate", "measure a model on labelled images"),
     "predict": ("vitreous.cli.predict", "classify images"),
     "explain": ("vitreous.cli.explain", "show where a model looks in some images"),
     "embed": ("vitreous.cli.embed", "write a model's features of images as vectors"),
-    "similar": ("vitreous.cli.similar", "list the images most similar to one, among those that embed wrote"),
+    "similar": ("vitreous.cli.similar", "list the images most similar to a given one, among those that embed wrote"),
     "cka": ("vitreous.cli.cka", "compare two models' layers on the same images"),
-    "serve": ("vitreous.cli.serve", "answer requests over HTTP with a model, and show a page"),
+    "serve": ("vitreous.cli.serve", "serve a model over HTTP, with a web page"),
     "inspect": ("vitreous.cli.inspect", "describe a model, file of weights, run, data set or image"),
-    "convert": ("vitreous.cli.convert", "read weights of any known origin, write them in another format"),
-    "shard": ("vitreous.cli.shard", "write images as tar shards: few large files, any image read at once"),
+    "convert": ("vitreous.cli.convert", "read weights of any known origin and write them in another format"),
+    "shard": ("vitreous.cli.shard", "write images as tar shards: few large files, with direct access to any image"),
     "export": ("vitreous.cli.export", "write a model for ONNX Runtime, OpenVINO or torch.export, and run it there"),
     "quantise": ("vitreous.cli.quantise", "write a model in int8, and measure what it loses"),
     "push": ("vitreous.cli.push", "upload a model to the Hugging Face Hub"),
@@ -44,7 +44,7 @@ COMMANDS = {
     "study": ("vitreous.cli.study", "repeat one of the paper's experiments"),
     "report": ("vitreous.cli.inspect", "write a run's report.html again"),
     "runs": ("vitreous.cli.run_lists", "list and compare runs, with the settings in which they differ"),
-    "board": ("vitreous.cli.board", "show all runs on a page that follows those in training"),
+    "board": ("vitreous.cli.board", "show all runs on a web page that follows those in training"),
     "completion": ("vitreous.cli.completion", "print the shell's completion script: bash, zsh or fish"),
 }
 
@@ -56,12 +56,12 @@ OTHERS = {
 }
 """Other programs' names for commands."""
 PRODUCTS = ("predict", "similar", "inspect", "models", "runs", "completion")
-"""Commands whose standard output is their product. The others only report progress on it, and go on without a
+"""Commands whose standard output is their product. The others only report progress there, and continue without a
 reader."""
 JSON_PRINTERS = ("train", "sweep")
-"""Further ones whose product it is with --json."""
+"""Further commands whose standard output is their product with --json."""
 COMPUTING = ("evaluate", "predict", "explain", "embed", "cka")
-"""Commands that import torch at once, unless an exported model is given, and start no other process before."""
+"""Commands that import torch immediately, unless an exported model is given, and start no other process before that."""
 EXPORTED = ("model.onnx", "model.xml")
 """Files of exported models, which run without torch."""
 HELP = ("-h", "--help", "--help-all")
@@ -71,7 +71,7 @@ HELP = ("-h", "--help", "--help-all")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if os.environ.get("WORLD_SIZE"):  # one process of several: what torch logs of the others' end, our own line says
+    if os.environ.get("WORLD_SIZE"):  # one of several processes: vitreous itself reports how the others ended
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
     with replace_streams(endures=not prints_product(arguments)):
         code = run_to_code(arguments)
@@ -101,7 +101,7 @@ def run_to_code(arguments: list[str]) -> int:
         return 128 + (error.number if isinstance(error, Signalled) else signal.SIGINT)
     except Exception as error:
         if isinstance(error, OSError) and is_of_output(error):
-            if error.errno == errno.EPIPE:  # the reader has gone
+            if error.errno == errno.EPIPE:  # the reader is gone
                 return 0
             why = "it is closed" if error.errno == errno.EBADF else error.strerror
             print(f"vitreous: error: can't write the output: {why}", file=sys.stderr)
@@ -126,8 +126,8 @@ def report_error(error: VitreousError) -> int:
 
 @contextmanager
 def raise_on_signals() -> Iterator[None]:
-    """Let SIGTERM and a closed terminal end a command like Ctrl-C: half-written files are removed, and the exit code is
-    set.
+    """Make SIGTERM and a closed terminal end a command as Ctrl-C does: half-written files are removed, and the exit
+    code is set.
 
     Signals that are ignored (nohup) stay ignored. Training handles signals itself: see `training/interrupt.py`.
     """
@@ -162,7 +162,7 @@ def run(arguments: list[str]) -> int:
     if command not in COMMANDS:
         raise UnknownName("command", command, COMMANDS, OTHERS.get(command))
     try:
-        os.getcwd()  # noqa: PTH109 (whether there is one)
+        os.getcwd()  # noqa: PTH109 (checks that there is one)
     except FileNotFoundError:
         raise ConfigError("the current folder is gone; cd to one that exists") from None
     with pause_collection(keep=command in COMPUTING):  # as `open_model` does with the model
@@ -178,14 +178,14 @@ def run(arguments: list[str]) -> int:
 
 
 def needs_torch(command: str, arguments: Sequence[str]) -> bool:
-    """Return whether a command is about to import torch, as far as can be told before its arguments are read."""
+    """Return whether a command is about to import torch, as far as can be told before its arguments are parsed."""
     if command not in COMPUTING or {*HELP} & set(arguments):
         return False
     return not any(path_exists(Path(argument) / name) for argument in arguments for name in EXPORTED)
 
 
 def format_usage() -> str:
-    """Return what `vitreous --help` prints."""
+    """Return the text that `vitreous --help` prints."""
     lines = [
         "vitreous: Vision Transformers, whole",
         "",

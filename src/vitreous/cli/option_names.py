@@ -13,8 +13,8 @@ from vitreous.settings import list_alternatives
 def iterate_options(kind: Any, prefix: str = "") -> Iterator[str]:
     """Yield the names of all options of a dataclass, nested ones with dots.
 
-    For a field that may be one of several dataclasses: the options of all of them, or, if `kind` is an instance, of its
-    own.
+    For a field that may be one of several dataclasses: the options of all of them or, if `kind` is an instance, of the
+    one it holds.
     """
     several = list_alternatives(kind if isinstance(kind, type) else type(kind))
     for field, (name, hint, alias) in describe_fields(kind if isinstance(kind, type) else type(kind)).items():

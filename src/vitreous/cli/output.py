@@ -15,9 +15,9 @@ from vitreous.storage.presence import follow_links, is_descriptor, is_file, is_f
 
 EVALUATIONS = Path("evaluations")
 TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
-"""How results are written; names of files that aren't UTF-8 are written as their bytes."""
+"""How results are written; file names that aren't UTF-8 are written as their bytes."""
 OPEN_HERE = "/proc/self/fd"
-"""The folder of the files that this process has open."""
+"""The folder that lists the files that this process has open."""
 
 
 def result_file(named: str, overwrite: bool, option: str = "--out") -> Path:
@@ -44,13 +44,13 @@ def result_file(named: str, overwrite: bool, option: str = "--out") -> Path:
             f"can't write {path}: there is no folder {folder}; make it, or name another file with {option}"
         )
     if not overwrite and is_file(path) and path.stat().st_size:
-        raise ConfigError(f"{path} is there already; name another file with {option}, or add --overwrite to replace it")
+        raise ConfigError(f"{path} already exists; name another file with {option}, or add --overwrite to replace it")
     check_writable(path, folder)
     return path
 
 
 def choose_stream(named: str | None) -> IO[str]:
-    """Return where messages go: standard output, unless that is the very file that holds the results."""
+    """Return the stream for messages: standard output, unless that is the file that holds the results."""
     with suppress(OSError, ValueError):
         if named is not None and os.path.samestat(os.fstat(sys.stdout.fileno()), Path(named).stat()):
             return sys.stderr
@@ -95,15 +95,16 @@ def check_writable(path: Path, folder: Path) -> None:
 
 
 def is_replaceable(path: Path) -> bool:
-    """Return whether a complete file can be moved to where a path leads; a device, a pipe or what a process has open is
-    written directly."""
+    """Return whether a complete file can be moved to where a path leads; a device, a pipe or a file that a process has
+    open is written directly."""
     if is_descriptor(follow_links(path)):
         return False
     return not path_exists(path) or path.is_file() or path.is_dir()
 
 
 def open_directly(place: Path, **how: Any) -> IO[Any]:
-    """Open what isn't replaceable. A file that this process has open is written from where it is, not emptied."""
+    """Open a path that isn't replaceable. A file that this process has open is written from its current position, not
+    emptied."""
     if os.path.realpath(place.parent) == os.path.realpath(OPEN_HERE):
         return os.fdopen(os.dup(int(place.name)), **how)
     return place.open(**how)
@@ -111,7 +112,8 @@ def open_directly(place: Path, **how: Any) -> IO[Any]:
 
 @contextmanager
 def output(path: str | None, binary: bool = False, whole: Callable[[int], None] | None = None) -> Iterator[Any]:
-    """Open the file for results, where links lead; it appears complete, or not at all, unless it is written directly.
+    """Open the file for results, at the end of any links. It appears complete or not at all, unless it is written
+    directly.
 
     Args:
         path: None: standard output.

@@ -25,13 +25,13 @@ from vitreous.storage.remote import explain_remote
 
 T = TypeVar("T")
 REGISTRY = tyro.constructors.ConstructorRegistry()
-"""How values are read that tyro has no way to read by itself."""
+"""How to read values that tyro can't read by itself."""
 OF_DATA = ("data", "path", "validation", "source", "paths", "train")
 """Options and settings that may be the URL of shards or parquet files."""
 ORIGINS = "allow_origin"
 """The option whose values are the beginnings of URLs."""
 NARROWEST = 40
-"""Columns that help takes at least: below some ten, tyro doesn't end."""
+"""Least width of help, in columns: below about ten, tyro never finishes."""
 OWN = ("--help", "-h", "--help-all")
 
 
@@ -54,7 +54,7 @@ def parse(kind: type[T], arguments: Sequence[str], name: str, default: T | None 
         if option.replace("_", "-") not in here:
             part = option.removeprefix("--").partition(".")[0]
             raise ConfigError(
-                f"{option} is of another kind of {part} than this run's; --recipe, --model, --weights and --config choose the kind"
+                f"{option} is for another kind of {part} than this run's; --recipe, --model, --weights and --config choose the kind"
             )
     if name in FIRST and is_help(arguments):
         print(write_help(kind, name))
@@ -80,7 +80,7 @@ def parse(kind: type[T], arguments: Sequence[str], name: str, default: T | None 
 
 @REGISTRY.primitive_rule
 def read_table(kind: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
-    """Return how a mapping of any values is read: as the inside of a table of TOML."""
+    """Return how a mapping of any values is read: as the contents of a TOML table."""
     if kind.type_origin is not dict:
         return None
 
@@ -88,7 +88,7 @@ def read_table(kind: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.P
         try:
             return tomllib.loads(f"given = {{{texts[0]}}}")["given"]
         except tomllib.TOMLDecodeError:
-            raise ValueError(f'{texts[0]} is no list such as "momentum=0.9, nesterov=true"') from None
+            raise ValueError(f'{texts[0]} is not a list such as "momentum=0.9, nesterov=true"') from None
 
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
@@ -101,7 +101,7 @@ def read_table(kind: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.P
 
 @REGISTRY.primitive_rule
 def read_choice(kind: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
-    """Return how a word of several is read where none need be given: None is not one to type."""
+    """Return how one of several words is read if it may be left out: the default None can't be typed."""
     words, *others = typing.get_args(kind.type) or [None]
     if typing.get_origin(words) is not typing.Literal or others != [types.NoneType]:
         return None
@@ -136,7 +136,7 @@ def explain_unknown(command: str, option: str, known: Iterable[str]) -> UnknownN
 
 
 def uncheck(settings: T) -> T:
-    """Return settings whose nested settings aren't checked when they are made: a recipe decides which ones go
+    """Return settings whose nested settings aren't checked when they are made, since the recipe decides which go
     together."""
     values = {one.name: getattr(settings, one.name) for one in dataclasses.fields(settings)}  # type: ignore[arg-type]
     inner = {name: uncheck(value) if dataclasses.is_dataclass(value) else value for name, value in values.items()}
@@ -160,11 +160,11 @@ def iterate_named(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def refuse_former(kind: type, arguments: Sequence[str]) -> None:
-    """Refuse options of earlier versions whose name or scale has changed; the ConfigError says what to write today."""
+    """Refuse options of earlier versions whose name or scale has changed; the ConfigError says what to write now."""
     today_of = find_renamed(kind)
     for option in iterate_named(arguments):
         if names := today_of.get(option.replace("_", "-")):
-            raise ConfigError(f"{option} is called {' or '.join(names)} now; give that")
+            raise ConfigError(f"{option} is now called {' or '.join(names)}; give that")
     for prefix, settings in iterate_settings(kind):
         before: dict[str, Any] = getattr(settings, "FORMER", {})
         given = {}
@@ -177,7 +177,7 @@ def refuse_former(kind: type, arguments: Sequence[str]) -> None:
         if given:
             today = settings.renew(**before | given)  # type: ignore[attr-defined]
             raise ConfigError(
-                f"{format_options(prefix, given)} is on a former scale; today's equivalent is {format_options(prefix, today)}"
+                f"{format_options(prefix, given)} is on a former scale; its equivalent now is {format_options(prefix, today)}"
             )
 
 
@@ -189,7 +189,7 @@ def iterate_former(kind: type) -> Iterator[str]:
 
 
 def find_renamed(kind: type) -> dict[str, list[str]]:
-    """Return the options that had another name before: former name -> today's names, one for each kind of settings."""
+    """Return the options that had another name before: former name -> today's names, one per kind of settings."""
     found: dict[str, list[str]] = {}
     for prefix, settings in iterate_settings(kind):
         for old, new in getattr(settings, "RENAMED", {}).items():
@@ -209,7 +209,7 @@ def format_options(prefix: str, settings: Mapping[str, Any]) -> str:
 
 
 def iterate_settings(kind: type, prefix: str = "") -> Iterator[tuple[str, type]]:
-    """Yield the prefix of its options and the dataclass for each group of nested settings."""
+    """Yield, for each group of nested settings, the prefix of its options and its dataclass."""
     for name, hint, alias in describe_fields(kind).values():
         for member in (hint, *typing.get_args(hint)):
             if dataclasses.is_dataclass(member) and isinstance(member, type):
@@ -219,7 +219,8 @@ def iterate_settings(kind: type, prefix: str = "") -> Iterator[tuple[str, type]]
 
 
 def fit_kinds(settings: T, arguments: Sequence[str]) -> T:
-    """Return settings in which each field of alternative dataclasses has one with all the options named."""
+    """Return settings in which each field that may be one of several dataclasses holds one that has all the given
+    options."""
     named = {option.replace("_", "-") for option in iterate_named(arguments)}
     changed: dict[str, Any] = {}
     for name, members in list_alternatives(type(settings)).items():
@@ -231,7 +232,7 @@ def fit_kinds(settings: T, arguments: Sequence[str]) -> T:
 
 
 def collect_named(settings: Any, arguments: Sequence[str], prefix: str = "") -> dict[str, Any]:
-    """Return the settings that the arguments name, nested, with their parsed values."""
+    """Return the settings that the arguments name, in nested dicts, with their parsed values."""
     named = {option.replace("_", "-") for option in iterate_named(arguments)}
     found: dict[str, Any] = {}
     for field, (name, _, alias) in describe_fields(type(settings)).items():
@@ -245,7 +246,7 @@ def collect_named(settings: Any, arguments: Sequence[str], prefix: str = "") -> 
 
 
 def refuse_urls(settings: Any) -> None:
-    """Raise ConfigError for a URL where a path or a name is needed, and not data."""
+    """Raise ConfigError for a URL in a setting that needs a path or a name rather than data."""
     for name, value in ((field.name, getattr(settings, field.name)) for field in dataclasses.fields(settings)):
         if name == ORIGINS:
             continue
@@ -289,11 +290,11 @@ REWRITES = (
         r"\1 is \2; it must be a whole number and a number",
     ),
 )
-"""tyro's messages, and our wording of each."""
+"""tyro's messages, and vitreous's wording of each."""
 
 
 def explain_missing(text: str) -> str:
-    """Say which arguments are missing, and of a single one what it is.
+    """Say which arguments are missing; if it is only one, also say what it is.
 
     >>> explain_missing("SOURCE A file. (required) --out STR The folder to write. (required)")
     'SOURCE and --out are missing'

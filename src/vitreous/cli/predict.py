@@ -83,7 +83,7 @@ def check(options: Predict) -> str:
     check_every(options.every)
     check_installed(options.paths)
     if options.link and not options.sort_into:
-        raise ConfigError("--link chooses how --sort-into makes its files; add --sort-into FOLDER")
+        raise ConfigError("--link is for --sort-into; add --sort-into FOLDER, or leave it out")
     return format
 
 
@@ -97,7 +97,7 @@ def report_end(options: Predict, passed: Counter[str], filled: list[str], counte
         )
         print(f"vitreous: ignored: {describe_ignored(passed)}{hint}", file=sys.stderr)
     if filled:
-        said = f"{len(filled):,} images lack their last bytes, which are grey; the first: {escape(filled[0])}"
+        said = f"{len(filled):,} images lack their last bytes, and the missing part is grey; the first: {escape(filled[0])}"
         print(f"vitreous: {said}", file=sys.stderr)
     done, broken = counted
     if broken:
@@ -123,7 +123,7 @@ def begin_job(options: Predict, predictor: "Predictor", format: str, paths: list
 def build_classify(
     options: Predict, predictor: "Predictor", job: PredictionJob, stack: ExitStack
 ) -> "Callable[[int], Iterator[Prediction]]":
-    """Return a function that classifies the images after the first ones, and shows progress."""
+    """Return a function that skips the given number of images, classifies the rest, and shows progress."""
     display, pace = reporter(), Pace()
     stack.callback(display.close)
     moving = any(is_video(path) for path in job.paths if isinstance(path, str))
@@ -141,7 +141,7 @@ def build_classify(
 
 
 def is_unseen(options: Predict) -> bool:
-    """Return whether a person watches standard error, but doesn't see the predictions."""
+    """Return whether standard error is shown to a person, but the predictions are not."""
     return not (options.out or "-" in options.paths or sys.stdout.isatty()) and sys.stderr.isatty()
 
 
@@ -171,7 +171,7 @@ def open_predictor(options: Predict) -> "tuple[Predictor, Sorter | None]":
 
 
 def choose_how(options: Predict) -> dict[str, Any]:
-    """Return the options that `vitreous.load` takes, besides those of the weights."""
+    """Return the arguments for `vitreous.load` other than those about the weights."""
     names = ("device", "batch", "precision", "top", "threshold", "tta", "engine", "compile", "decode", "merge")
     return {name: getattr(options, name) for name in names}
 

@@ -34,15 +34,15 @@ class Layout:
     top: int
     """Number of most probable classes to list."""
     multilabel: bool = False
-    """Whether an image may have several classes; the predicted ones come first."""
+    """Whether the model is multilabel; the predicted classes then come first."""
     guess: bool = False
     """Whether images may be unknown; a column of a CSV then has the most probable class anyway."""
     reduction: bool = False
-    """Whether images may be decoded at reduced scale; a column of a CSV then has the divisor of each one's size."""
+    """Whether images may be decoded at reduced scale; a column of a CSV then has the divisor of each image's size."""
 
 
 def write_table(results: "Iterable[Prediction]", stream: TextIO, layout: Layout) -> tuple[int, int]:
-    """Write aligned lines, one by one; return the number of images classified, and of those that failed."""
+    """Write aligned lines, one by one; return how many images were classified, and how many failed."""
     done = broken = 0
     for one in results:
         if one.error:
@@ -56,8 +56,7 @@ def write_table(results: "Iterable[Prediction]", stream: TextIO, layout: Layout)
 
 
 def format_labels(one: "Prediction", top: int) -> str:
-    """List the most probable classes; with several labels an image, first the predicted ones, then others in
-    brackets."""
+    """List the most probable classes; for multilabel models, first the predicted ones, then others in brackets."""
     each = [f"{label} {score:.1%}" for label, score in one.top]
     if one.unknown:
         return f"{one.label}   ({'   '.join(each[:top])})"
@@ -79,7 +78,7 @@ def write_jsonl(results: "Iterable[Prediction]", stream: TextIO, layout: Layout)
 
 
 def encode_line(values: dict[str, Any], stream: TextIO) -> str:
-    """Return readable JSON, or all in ASCII if it has control characters or what the stream's encoding can't hold."""
+    """Return readable JSON, or pure ASCII if it has control characters or characters that the stream can't encode."""
     text = json.dumps(values, ensure_ascii=False)
     try:
         text.encode(stream.encoding or "utf-8")
@@ -91,9 +90,9 @@ def encode_line(values: dict[str, Any], stream: TextIO) -> str:
 def write_csv(results: "Iterable[Prediction]", stream: TextIO, layout: Layout) -> tuple[int, int]:
     """Write a CSV with a header: name, label, score, then label2, score2, ... up to `top`, and error.
 
-    If an image may have several classes, a column labels after the name has the predicted ones, separated by ;. If an
-    image may be unknown, a column guess has the most probable class. If JPEGs may be decoded at reduced scale,
-    reduction is the divisor of the image's size.
+    For multilabel models, a column labels after the name has the predicted classes, separated by ;. If images may be
+    unknown, a column guess has the most probable class. If JPEGs may be decoded at reduced scale, a column reduction
+    has the divisor of the image's size.
     """
     numbers = ["", *map(str, range(2, layout.top + 1))]
     table = csv.writer(stream)
@@ -117,8 +116,8 @@ def write_csv(results: "Iterable[Prediction]", stream: TextIO, layout: Layout) -
 
 
 def write_parquet(results: "Iterable[Prediction]", file: BinaryIO, layout: Layout) -> tuple[int, int]:
-    """Write a parquet file with a row for each image: name, label, score, top (a list of labels with their scores),
-    unknown, reduction, partial, filled, error; and labels, if an image may have several classes.
+    """Write a parquet file with one row per image: name, label, score, top (a list of labels with their scores),
+    unknown, reduction, partial, filled, error; and labels, for multilabel models.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -164,7 +163,8 @@ def choose_format(named: str | None, out: str | None) -> str:
     """Return the format of the results: the named one, that of the file's extension, or a table.
 
     Raises:
-        ConfigError: an extension that means another format, or none; parquet without a file, or without pyarrow.
+        ConfigError: an extension that means another format, or no known one; parquet without a file, or without
+        pyarrow.
     """
     extension = Path(out or "").suffix.lower()
     meant = FORMATS.get(extension)
@@ -173,12 +173,16 @@ def choose_format(named: str | None, out: str | None) -> str:
             f"{out} ends in {extension}; name a file that ends in .csv, .jsonl, .parquet or .txt (a table), or choose with --format"
         )
     if extension and meant not in (None, named or meant):
-        raise ConfigError(f"{out} ends in {extension}, and --format is {named}; leave one of them out")
+        raise ConfigError(
+            f"{out} ends in {extension}, but --format is {named}; leave out --format, or name another file"
+        )
     chosen = named or meant
     assert chosen is not None
     if chosen == "parquet":
         if out is None:
-            raise ConfigError("parquet is written to a file; name it with --out, such as --out predictions.parquet")
+            raise ConfigError(
+                "parquet has to be written to a file; name it with --out, such as --out predictions.parquet"
+            )
         check_parquet("--format csv or jsonl")
     return chosen
 

@@ -1,7 +1,7 @@
-"""Predictions for a file, stored in parts, so that a killed command can continue after the last complete part.
+"""Store predictions for a file in parts, so that a killed command can continue after the last complete part.
 
-`.preds.csv.parts/` beside `preds.csv` holds what the predictions depend on (job.json), a file of JSON lines for each
-part, written atomically, and which file was made from them (made.json). It is removed once that file is complete.
+`.preds.csv.parts/` next to `preds.csv` records what the predictions depend on (job.json), the parts as files of JSON lines,
+written atomically, and which file was made from them (made.json). It is removed once that file is complete.
 """
 
 import hashlib
@@ -38,14 +38,13 @@ JOB, MADE = "job.json", "made.json"
 
 
 def locate_parts(out: Path) -> Path:
-    """Return the folder of a file's parts, beside where links lead."""
+    """Return the folder of a file's parts, next to the file that links lead to."""
     out = follow_links(out)
     return out.with_name(f".{out.name}.parts")
 
 
 def is_own(out: Path) -> bool:
-    """Return whether a file was made from the parts that still lie beside it, by a command that was killed right
-    afterwards."""
+    """Return whether a file was made from the parts still next to it, by a command that was killed right afterwards."""
     with suppress(OSError, CheckpointError):
         if is_folder(out):
             return False
@@ -54,7 +53,7 @@ def is_own(out: Path) -> bool:
 
 
 def describe_job(predictor: "Predictor", paths: Sequence[str | Packed], **options: Any) -> dict[str, Any]:
-    """Return what predictions depend on, as JSON values: the model, its engine, the options, the images."""
+    """Return everything that predictions depend on, as JSON values: the model, its engine, the options, the images."""
     from vitreous.engines.exported_folder import ExportedFolder
     from vitreous.engines.selection import READERS
 
@@ -65,7 +64,7 @@ def describe_job(predictor: "Predictor", paths: Sequence[str | Packed], **option
         from vitreous.evaluation.probes.feature_cache import model_hash
         from vitreous.images.config import DecodeConfig
 
-        usual = replace(folder, decode=DecodeConfig())  # how images are decoded is a fact of its own
+        usual = replace(folder, decode=DecodeConfig())  # how images are decoded is recorded separately
         digest, packages = model_hash(usual), ("torch",)
         ranges = folder.ranges if predictor.engine.precision == "int8" else {}
     head = [list(folder.classes), folder.multilabel, getattr(folder, "temperature", 1.0), *([ranges] if ranges else [])]
@@ -91,7 +90,7 @@ def describe_job(predictor: "Predictor", paths: Sequence[str | Packed], **option
 
 
 def _describe_file(path: str | Packed) -> str:
-    """Return a file's size and time of change; empty if there is none."""
+    """Return a file's size and time of modification; empty if there is no such file."""
     if isinstance(path, Packed):
         return path.stamp
     try:
@@ -110,7 +109,7 @@ class PredictionJob:
         paths: those of the images and videos.
 
     Raises:
-        ConfigError: there are parts of another job. RunLocked: another process uses them.
+        ConfigError: the folder holds parts of another job. RunLocked: another process uses them.
         StorageError: they can't be written.
     """
 
@@ -118,8 +117,8 @@ class PredictionJob:
         self.out, self.folder, self.paths = out, locate_parts(out), paths
         self.facts = json.loads(json.dumps(facts))
         self.size = -(-PART // facts["batch"]) * facts["batch"]
-        """Predictions in a part: whole batches, because the last digits of a batch's numbers depend on all its
-        images."""
+        """Predictions in a part: whole batches, because the last digits of an image's numbers depend on the whole
+        batch."""
         with translate_write_errors(self.folder):
             self.folder.mkdir(exist_ok=True)
         with ExitStack() as undo:
@@ -150,10 +149,10 @@ class PredictionJob:
         self._lock.release()
 
     def run(self, classify: Callable[[int], Iterator[Prediction]]) -> Iterator[Prediction]:
-        """Yield the stored predictions, then the rest, each after its part is on the disk.
+        """Yield the stored predictions, then the rest, each once its part is on disk.
 
         Args:
-            classify: returns the predictions after the first so many.
+            classify: returns the predictions after the given number of images.
         """
         behind = self.done
         for part in self.parts:
@@ -181,7 +180,7 @@ class PredictionJob:
         begin_facts(self.folder / JOB, self.facts, path_exists(self._part(0)), self.out)
 
     def _count(self) -> int:
-        """Count the complete parts, from the first on; only the last may be short."""
+        """Count the complete parts from the first one on; only the last part may be short."""
         count = 0
         while path_exists(self._part(count)):
             count += 1
@@ -202,7 +201,7 @@ class PredictionJob:
 
 
 def _revive(values: dict[str, Any]) -> Prediction:
-    """Return a prediction from its JSON values."""
+    """Build a prediction from its JSON values."""
     top = tuple((label, score) for label, score in values["top"])
     labels = None if values["labels"] is None else tuple(values["labels"])
     return Prediction(**{**values, "top": top, "labels": labels})

@@ -18,6 +18,8 @@ def push(arguments: list[str]) -> int:
         display.close()
     print(found)
     if not options.licence:
-        print("licence     none is stated; others may not use it until one is (--licence apache-2.0 --overwrite)")
+        print(
+            "licence  none stated; others may not use the model until there is one (--licence apache-2.0 --overwrite)"
+        )
     print(f"next: vitreous predict {options.repository} IMAGES...")
     return 0

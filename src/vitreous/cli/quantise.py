@@ -1,4 +1,4 @@
-"""`vitreous quantise`: a model in int8, beside itself in fp32."""
+"""`vitreous quantise`: a model in int8, compared with the same model in fp32."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""`vitreous similar`: find the images most similar to one, among those that `vitreous embed` wrote."""
+"""`vitreous similar`: find the images most similar to a given one among those that `vitreous embed` wrote."""
 
 import csv
 import sys
@@ -17,7 +17,7 @@ def similar(arguments: list[str]) -> int:
     options = parse(Similar, arguments, "similar")
     if options.model is None and (given := keywords(options.load)):
         raise ConfigError(
-            f"--{next(iter(given)).replace('_', '-')} describes the weights of --model; without --model the embeddings do"
+            f"--{next(iter(given)).replace('_', '-')} describes the weights of --model; add --model, or leave it out"
         )
     out = None if options.out is None else result_folder(options.out)
     from vitreous.api.search import similar as search

@@ -1,7 +1,7 @@
-"""The standard streams in any state: closed, in any encoding, with a reader that goes away.
+"""Handle the standard streams in any state: closed, in any encoding, with a reader that goes away.
 
-If a command's output is its product (predict), it ends when the reader goes away. If its output is only progress
-(train), it works on to the end, and the output is discarded.
+If a command's output is its product (predict), the command ends when the reader goes away. If its output is only progress
+(train), the command continues to the end, and the output is discarded.
 """
 
 import codecs
@@ -14,16 +14,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 ESCAPE = "vitreous-escape"
-"""How characters outside the encoding are written: undecodable bytes of file names as these bytes, all else escaped."""
+"""How characters outside the encoding are written: undecodable bytes of file names as these bytes, everything else
+escaped."""
 
 
 class Outlet(io.RawIOBase):
-    """A file descriptor to write to. After an error everything is discarded; one that `endures` raises none."""
+    """A file descriptor to write to. After an error everything is discarded; an outlet that `endures` doesn't raise
+    it."""
 
     def __init__(self, handle: int, endures: bool) -> None:
         self.handle, self.endures = handle, endures
         self.gone: OSError | None = None
-        """Why output is discarded from here on; None while it is written."""
+        """Why output is now discarded; None while it is written."""
 
     def write(self, data: "bytes | bytearray | memoryview") -> int:
         """Write some of the bytes; return how many. Raises OSError once, unless the outlet endures."""
@@ -53,14 +55,14 @@ class Outlet(io.RawIOBase):
 
 @contextmanager
 def replace_streams(endures: bool) -> Iterator[None]:
-    """Replace the standard streams by ones that can be written to in any state.
+    """Replace the standard streams with streams that can be written to in any state.
 
-    Closed ones lead to the null device, so that no file of ours gets their numbers. Streams that aren't the process's
-    own (in a notebook, a test) stay.
+    Closed ones lead to the null device, so that no other file gets their numbers. Streams that aren't the process's own (in
+    a notebook, a test) stay.
 
     Args:
-        endures: standard output is only progress: losing its reader doesn't end the command. Losing standard error's
-            never does.
+        endures: standard output is only progress: losing its reader doesn't end the command. Losing the reader of
+        standard error never does.
     """
     codecs.register_error(ESCAPE, _escape)
     before = sys.stdin, sys.stdout, sys.stderr
@@ -83,14 +85,14 @@ def replace_streams(endures: bool) -> Iterator[None]:
 
 
 def endure() -> None:
-    """From here on, treat standard output as progress only: the product is elsewhere."""
+    """From now on, treat standard output as mere progress: the product is elsewhere."""
     outlet = _find_outlet(sys.stdout)
     if outlet is not None:
         outlet.endures = True
 
 
 def find_lost_output() -> OSError | None:
-    """Return the error that cut standard output short unnoticed, unless it was that the reader went away."""
+    """Return the error that cut standard output short unnoticed, unless the reader just went away."""
     outlet = _find_outlet(sys.stdout)
     gone = None if outlet is None or not outlet.endures else outlet.gone
     return None if gone is None or gone.errno in (errno.EPIPE, errno.EIO, errno.EBADF) else gone
@@ -103,8 +105,8 @@ def is_of_output(error: BaseException) -> bool:
 
 
 def _hold_numbers() -> None:
-    """Open the null device for those of the first three descriptors that are closed, so that no file of ours gets their
-    number."""
+    """Open the null device for those of the first three descriptors that are closed, so that no other file gets their
+    numbers."""
     for number in range(3):
         try:
             os.fstat(number)

@@ -1,4 +1,4 @@
-"""`vitreous sweep`: the same training with other settings and seeds, compared."""
+"""`vitreous sweep`: train with several settings and seeds, and compare the runs."""
 
 import json
 import shlex
@@ -44,7 +44,7 @@ def sweep(arguments: list[str]) -> int:
         if found.signal is not None:
             if world.leads:
                 print(
-                    f"interrupted with {found.done} of {found.cells} runs done; the same command goes on",
+                    f"interrupted with {found.done} of {found.cells} runs done; the same command continues",
                     file=sys.stderr,
                 )
             return 128 + found.signal
@@ -56,7 +56,7 @@ def sweep(arguments: list[str]) -> int:
 
 
 def read_variants(options: Sweep) -> list[Variant]:
-    """Return what --grid and --set name, combined; raises ConfigError."""
+    """Return the combinations that --grid and --set name; raises ConfigError."""
     given = list_variants(read_variations(options.set), "--set")
     if options.grid is None and given == [{}] and options.seeds == 1:
         raise ConfigError("a sweep needs something to vary: --set optimizer.lr=1e-3,3e-3, --grid FILE or --seeds 3")

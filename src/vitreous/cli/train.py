@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from vitreous.training.results import DryRun, TrainResult
 
 NOTE = "VITREOUS_RUN_NOTE"
-"""What `vitreous.training.restart` calls it, which imports torch."""
+"""The name that `vitreous.training.restart` also has, a module that imports torch."""
 
 
 def train(arguments: list[str]) -> int:
@@ -81,7 +81,7 @@ def show_plan(found: "DryRun", *, as_json: bool) -> None:
 
 
 def parse_train(arguments: list[str]) -> Train:
-    """Parse the arguments before the recipe is known, into settings of the kinds that they name."""
+    """Parse the arguments before the recipe is known, into the kinds of settings that they name."""
     return parse(Train, arguments, "train", Train(settings=fit_kinds(Train().settings, arguments)))
 
 
@@ -94,7 +94,7 @@ def check(options: Train, arguments: list[str]) -> None:
         raise ConfigError("--json prints the configuration of a dry run; add --dry-run")
     if options.minutes is not None and "--duration" in iterate_named(arguments):
         raise ConfigError(
-            "--minutes and --duration (or --epochs, --steps) both say how long to train; give one of them"
+            "--minutes and --duration (or --epochs, --steps) both set how long to train; give one of them"
         )
     if options.rates and "--optimizer.lr" in iterate_named(arguments):
         raise ConfigError("--rates and --optimizer.lr (or --lr) both set the learning rate; give one of them")
@@ -117,19 +117,20 @@ def resume(arguments: list[str]) -> int:
 
 
 def is_to_launch(options: Processes, arguments: list[str]) -> bool:
-    """Return whether further processes are to be started: not by one of them. Raises ConfigError for what nothing would read."""
+    """Return whether to start further processes; one that was started so doesn't. Raises ConfigError for options
+    without effect."""
     asked, launched = "--processes" in iterate_named(arguments), os.environ.get("TORCHELASTIC_RUN_ID")
     if NOTE in os.environ:
         return False
     if asked and launched:
         raise ConfigError("torchrun starts the processes itself; leave out --processes")
     if options.restarts and not asked:
-        raise ConfigError("--restarts is for --processes; under torchrun its own --max-restarts does that")
+        raise ConfigError("--restarts is for --processes; under torchrun use its own --max-restarts")
     return asked
 
 
 def start_processes(command: str, options: Processes, arguments: list[str]) -> int:
-    """Start the processes of a run, which find the run folder of the first again when they are restarted."""
+    """Start the processes of a run; when they are restarted, they find the run folder of the first start again."""
     from vitreous.training.launch import launch
 
     with TemporaryDirectory(prefix="vitreous-") as folder:
@@ -141,14 +142,14 @@ def start_processes(command: str, options: Processes, arguments: list[str]) -> i
 
 
 def join_processes(timeout: float) -> "AbstractContextManager[World]":
-    """Meet the other processes of this run, if there are any."""
+    """Connect to the other processes of this run, if there are any."""
     from vitreous.training.distributed import join
 
     return join(timeout)
 
 
 def agree(result: "TrainResult") -> int:
-    """Return the exit code of a process of several that says nothing."""
+    """Return the exit code of a process that prints nothing, being one of several."""
     return 128 + (result.signal or 2) if result.stopped == "interrupted" else 0
 
 

@@ -1,4 +1,4 @@
-"""Translate arguments in other trainers' words, and in the form key=value, into this program's own."""
+"""Translate arguments in other trainers' words, or in the form key=value, into vitreous's own."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ ON, OFF = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 """Values of a switch."""
 
 NAMING = ("serve",)
-"""Commands whose arguments may have names of the user's before them: NAME=MODEL."""
+"""Commands whose arguments users may prefix with names: NAME=MODEL."""
 
 
 @dataclass
@@ -83,8 +83,8 @@ def translate_arguments(command: str, arguments: Sequence[str]) -> list[str]:
     """Return a command's arguments in its own words.
 
     Raises:
-        UnknownName: a name that is no option, with the nearest.
-        ConfigError: an empty value, a name that means something else here, or a setting that is given twice by different names.
+        UnknownName: a name that isn't an option; the message suggests the nearest.
+        ConfigError: an empty value, a name that means something else here, or a setting given under two names.
     """
     refuse_empty(arguments)
     if command not in OPTIONS:
@@ -139,18 +139,19 @@ def split_argument(words: Words, argument: str) -> tuple[str | None, str | None]
         if words.command == "resume" and name in (*iterate_options(load_options("train")), *RENAMED, *CONVERTED):
             from vitreous.training.changes import format_options as may_change
 
-            instead = "To train on with another, begin a new run from its weights: vitreous train DATA --weights RUN"
+            instead = "To train with another, begin a new run from its weights: vitreous train DATA --weights RUN"
             if name == "--export":
-                instead = "The best model of a run that hands over another one is in RUN/best"
+                instead = "If a run exports another model, its best one is in RUN/best"
             raise ConfigError(
-                f"{name} was fixed when the run began, and can't change; what may change is {may_change()}. {instead}"
+                f"{name} was fixed when the run began and can't change; what can change is {may_change()}. {instead}"
             )
         raise explain_unknown(words.command, name, words.list_names())
     return name, value
 
 
 def keep_option(words: Words, name: str, value: str | None, rest: list[str]) -> None:
-    """Pass on an option of the command's own, with its value; raises ConfigError for a switch's that is neither true nor false."""
+    """Pass on one of the command's own options with its value; raises ConfigError for a switch that is neither true nor
+    false."""
     if words.switch(name):
         words.out.append(turn_switch(words, name, value))
         return
@@ -175,7 +176,7 @@ def turn_switch(words: Words, name: str, value: str | None) -> str:
     if opposite not in words.own:
         raise ConfigError(f"{name} takes no value; leave out {value!r}")
     if value.lower() not in OFF:
-        raise ConfigError(f"{name} is a switch: give {name} or {opposite}, or true or false, not {value!r}")
+        raise ConfigError(f"{name} is a switch and can't be {value!r}; give {name} or {opposite}, or true or false")
     return opposite
 
 
@@ -204,7 +205,7 @@ def split_numbers(value: str) -> list[str]:
 
 
 def repeat_side(name: str, sides: list[str], rest: list[str]) -> list[str]:
-    """Return the columns that a single number of --image stands for too, unless they follow."""
+    """Return a single number of --image as the columns too, unless the columns follow."""
     alone = name == "--image" and len(sides) == 1 and sides[0].isdecimal() and not (rest and rest[0].isdecimal())
     return sides if alone else []
 
@@ -235,7 +236,7 @@ def place_arguments(words: Words) -> list[str]:
         if place in words.places and at > len(bare):
             first = words.positional[len(bare)].upper()
             raise ConfigError(
-                f"{words.places[place][0]} comes after {first} in vitreous {words.command}; name that first"
+                f"{words.places[place][0]} comes after {first} in vitreous {words.command}; give {first} too"
             )
         bare[at:at] = words.places.get(place, [])
     return [*bare, *words.out[leading:]]

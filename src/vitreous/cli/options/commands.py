@@ -1,4 +1,4 @@
-"""Where each command's options stand. Imports nothing but the module of the command that is asked for: making a dataclass takes
+"""Where each command's options are defined. Imports only the module of the requested command: making a dataclass takes
 up to a millisecond."""
 
 from importlib import import_module
@@ -26,8 +26,8 @@ OPTIONS = {
     "models": ("weights", "Models"),
     "study": ("study", "Study"),
 }
-"""The commands that have options, each with a module of this package and its dataclass there, whose help comes from its field
-docstrings."""
+"""The commands that have options: the module of this package and the dataclass in it. The docstrings of its fields are
+the help texts."""
 
 
 def load_options(command: str) -> type:

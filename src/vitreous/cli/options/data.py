@@ -1,4 +1,5 @@
-"""The options of what looks into files and rewrites them: `vitreous inspect` and `vitreous shard`. Imports no torch."""
+"""The options of the commands that look into files or rewrite them: `vitreous inspect` and `vitreous shard`. Imports no
+torch."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -15,13 +16,13 @@ class Inspect:
     path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
     """A folder, a file, `digits`, or a formula such as 'formula:atoms?classes=10'."""
     review: bool = False
-    """Look for what may be wrong with labelled images: near-duplicates, likely wrong labels, outliers, images that are too
-    small, blurred or of one colour, confused classes. Writes a page with pictures and a CSV."""
+    """Look for problems in labelled images: near-duplicates, likely wrong labels, outliers, images that are too small,
+    blurred or of one colour, and confused classes. Writes a page with pictures and a CSV."""
     weights: str | None = None
     """With --review: a model whose frozen features reveal wrong labels and outliers; without it these checks are left out."""
     apply: str | None = None
-    """With --review: write a manifest, a new CSV, without near-duplicates, likely wrong labels and images of one colour. No
-    image is touched."""
+    """With --review: write a new manifest (CSV) without near-duplicates, likely wrong labels and images of one colour.
+    No image is touched."""
     out: str | None = None
     """With --review: folder for report.html, report.json, report.md and review.csv, new or empty; by default the next
     free one of evaluations/."""
@@ -30,12 +31,12 @@ class Inspect:
 
 @dataclass(frozen=True)
 class Shard:
-    """Write a data set as tar shards in WebDataset's layout; the same command goes on where a killed one was."""
+    """Write a data set as tar shards in WebDataset's layout. If it is killed, the same command continues."""
 
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     """A folder of class folders or of images, a manifest, or packed files."""
     out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
-    """The folder to write, new or begun by the same command."""
+    """The folder to write: new, or begun by the same command."""
     megabytes: float = 256.0
     """Size of the images (MiB) after which a shard is closed."""
     seed: int = 0

@@ -1,4 +1,5 @@
-"""The options of `vitreous evaluate`, and which of them go together: checked before a model or data is opened. Imports no torch."""
+"""The options of `vitreous evaluate`, and the check of which go together, made before a model or data is opened.
+Imports no torch."""
 
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Literal
@@ -10,7 +11,7 @@ from vitreous.errors import ConfigError
 from vitreous.evaluation.probes.options import PROBES, READERS, ProbeOptions, check_solver
 
 OF_ACCURACY = ("split", "corruptions", "severities", "merge", "merge_curve", "packed", "speed")
-"""Options of Evaluate that only accuracy reads."""
+"""Options of Evaluate that only the accuracy protocol reads."""
 VTAB, FINE_TUNE = "vtab", "fine-tune"
 
 
@@ -21,36 +22,37 @@ class Evaluate:
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A model folder or a run folder, or anything else that can be loaded."""
     data: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[DATA]")] = None
-    """Labelled images; the validation split is used if there is one. By default those of the run, or all images of a
-    cross-validation, each measured by the model that has not seen it."""
+    """Labelled images; the validation split is used if there is one. By default those of the run; for a
+    cross-validation all its images, each measured by the model that has not seen it."""
     split: Literal["train", "validation", "test"] | None = None
     """Which split of DATA, or of the run. The test split was measured when the run ended; every further measurement is
     recorded and reported."""
     protocol: Literal["accuracy", "few-shot", "linear", "knn", "fine-tune"] = "accuracy"
-    """accuracy: the model's own head; few-shot, linear, knn: probes of its frozen features; fine-tune: VTAB's own, the whole
-    model trained on each task (docs/evaluation.md)."""
+    """accuracy: the model's own head; few-shot, linear, knn: probes of its frozen features; fine-tune: VTAB's own
+    protocol, which trains the whole model on each task (docs/evaluation.md)."""
     benchmark: str | None = None
-    """DATA is your copy of a benchmark, scored by its own rule: imagenet-real, -v2, -a, -r, -sketch or -c; or vtab, with a
-    --protocol that learns (docs/evaluation.md)."""
+    """DATA is your copy of a benchmark, scored by the benchmark's own rule: imagenet-real, -v2, -a, -r, -sketch or -c;
+    or vtab, with any --protocol but accuracy (docs/evaluation.md)."""
     tasks: tuple[str, ...] = ()
-    """vtab: which tasks, such as dtd eurosat; by default all that the copy has."""
+    """vtab: which tasks, such as dtd eurosat; by default all tasks in the copy."""
     steps: int = 2500
-    """fine-tune: steps of training on each task; 2500 as in the paper."""
+    """fine-tune: training steps per task; 2500 as in the paper."""
     compare: str | None = None
-    """Another model to measure on the same images: both side by side, with the images on which they differ."""
+    """Another model to measure on the same images. The report shows both side by side, with the images on which they
+    differ."""
     load_other: Annotated[LoadOther, tyro.conf.arg(name="")] = field(default_factory=LoadOther)
     corruptions: tuple[str, ...] | None = None
-    """Corruptions of ImageNet-C to measure under too, made on the fly: all, or names such as fog snow."""
+    """Also measure under corruptions of ImageNet-C, made on the fly: all, or names such as fog snow."""
     severities: tuple[int, ...] | None = None
     """Severities of the corruptions, 1 to 5; by default all five."""
     merge: int = 0
-    """Pairs of similar patches that each block of a ViT merges (token merging): faster, and slightly less accurate."""
+    """Pairs of similar patches that each block of a ViT merges (token merging): faster, and a little less accurate."""
     merge_curve: tuple[int, ...] | None = None
-    """Measure accuracy and speed under token merging too, for these numbers of pairs; without numbers, for several that
-    suit the model."""
+    """Also measure accuracy and speed under token merging, with these numbers of pairs; without numbers, with several
+    that suit the model."""
     packed: tuple[int, ...] | None = None
-    """Measure a ViT at these resolutions too, in pixels, with images in their own aspect and packed into few sequences; without
-    numbers, at several around the model's own."""
+    """Also measure a ViT at these resolutions (pixels), with images in their own aspect ratio and packed into few
+    sequences; without numbers, at several around the model's own."""
     speed: bool = True
     """Also time the forward pass."""
     out: str | None = None
@@ -64,18 +66,18 @@ class Evaluate:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
     engine: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
-    """torch; for exports onnxruntime or openvino, without torch. auto: whichever
-    is faster here, as measured (docs/speed.md)."""
+    """torch; for exports onnxruntime or openvino, without torch. auto: whichever is faster on this machine, as measured
+    (docs/speed.md)."""
     compile: bool = False
-    """Compile the model for an NVIDIA GPU, in some ten seconds."""
+    """Compile the model for an NVIDIA GPU; takes some ten seconds."""
     verbose: bool = False
-    """Say on standard error how the model was computed, and why."""
+    """Report on standard error which engine ran the model, and why."""
     decode: Literal["exact", "reduced"] | None = None
-    """exact: decode images whole (the default, unless the model was trained otherwise). reduced: large JPEGs at 1/2,
-    1/4 or 1/8 of their size, still at least twice the model's input on each side: several times as fast for photographs
-    of many megapixels."""
+    """exact: decode images at full size (the default, unless the model was trained otherwise). reduced: decode large
+    JPEGs at 1/2, 1/4 or 1/8 of their size, but at least twice the model's input on each side; several times as fast for
+    photographs of many megapixels."""
     broken: Literal["raise", "skip"] = "raise"
-    """What to do about files that can't be read: raise, or skip (they are counted)."""
+    """What to do with files that can't be read: raise, or skip (they are counted)."""
     train: str | None = None
     """Labelled images that a probe learns from; by default the training split of DATA, or of the run."""
     probe: Annotated[ProbeOptions, tyro.conf.arg(name="")] = field(default_factory=ProbeOptions)
@@ -123,7 +125,7 @@ def check_benchmark(options: Evaluate) -> None:
 
 
 def format_option(name: str) -> str:
-    """Return an option as it is typed to change its default."""
+    """Return an option as users type it to change its default."""
     return f"--no-{name}" if name in ("cache", "speed") else f"--{name.replace('_', '-')}"
 
 

@@ -10,17 +10,18 @@ from vitreous.cli.options.loading import Load
 
 @dataclass(frozen=True)
 class Explain:
-    """Show what a model looks at on some images: an overlay for each, and one interactive HTML page.
+    """Show what a model looks at in images: an overlay for each, and one interactive HTML page.
 
-    Exit code 0: every image was explained; 1: some could not be read (they are named, and stop nothing).
+    Exit code 0: every image was explained; 1: some could not be read (they are named; the rest are explained).
     """
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A model folder or a run folder, or anything else that can be loaded."""
     paths: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES")]
-    """Files, folders, globs, or - for paths on standard input, one a line, or between NULs as find -print0 writes them."""
+    """Files, folders, globs, or - for paths on standard input, one per line, or separated by NULs as find -print0
+    writes them."""
     null: bool = False
-    """Paths on standard input are separated by NULs, even if the name of the first contains a line break."""
+    """Paths on standard input are separated by NULs, even if the first path contains a line break."""
     out: str | None = None
     """The folder to write, new or empty; by default the next free explanations/<model>-<n>."""
     method: str = "auto"
@@ -35,12 +36,12 @@ class Explain:
     page: int = 8
     """Most images on the page."""
     faithful: int = 2
-    """Images on which the maps are compared by deletion and insertion; 0: none."""
+    """Number of images on which the maps are compared by deletion and insertion."""
     every: float = 1.0
-    """For a named video: seconds from one frame to the next. Frames are called clip.mp4@12.0s. Needs PyAV (pip install
-    'vitreous[video]')."""
+    """For a video named itself: seconds from one frame to the next. Frames are called clip.mp4@12.0s. Needs PyAV (pip
+    install 'vitreous[video]')."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
     engine: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
-    """The engine: only torch can look into layers."""
+    """The engine; only torch can look into layers."""
     load: Annotated[Load, tyro.conf.arg(name="")] = Load()

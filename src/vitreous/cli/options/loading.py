@@ -19,18 +19,19 @@ class Load:
     image: tuple[int, int] | None = None
     """Rows and columns of the images that the model sees; positions are resized."""
     window: tuple[int, int] | None = None
-    """Rows and columns of a Swin's windows; its tables are resized."""
+    """Rows and columns of a Swin Transformer's windows; its position tables are resized."""
     rule: str | None = None
-    """How positions are resized; by default as by the code they come from."""
+    """How positions are resized; by default as the code that they come from does."""
     allow: tuple[str, ...] = ()
-    """Differences to allow: missing (initialised anew), unused (left out)."""
+    """Differences to allow: missing tensors (they are newly initialised), unused tensors (they are left out)."""
     labels: str | None = None
-    """Names separated by commas, or a file (one a line, or JSON): keep only these classes or, if the outputs have no
+    """Names separated by commas, or a file (one per line, or JSON): keep only these classes or, if the outputs have no
     names, name all of them in order."""
     channels: int | None = None
     """Channels of the images that the model sees: 1 for grey."""
     channel_rule: Literal["sum", "tile", "zero"] | None = None
-    """How the first layer is adapted: sum (the same function on grey images), tile, zero; by default what suits."""
+    """How the first layer is adapted to --channels: sum (the same function on grey images), tile, zero; by default
+    whichever suits."""
 
 
 @dataclass(frozen=True)
@@ -46,5 +47,5 @@ class LoadOther:
 
     @property
     def load(self) -> Load:
-        """Return the same as the options of one model."""
+        """Return these as the loading options of a single model."""
         return Load(family=self.other_as, grid=self.other_grid, heads=self.other_heads)

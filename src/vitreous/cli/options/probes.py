@@ -15,9 +15,9 @@ class Embed:
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A model folder or a run folder."""
     paths: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATHS")]
-    """Images: files, folders, globs, or - for paths on standard input; or digits, a formula or a manifest alone."""
+    """Images: files, folders, globs, or - for paths on standard input; or just digits, a formula or a manifest."""
     null: bool = False
-    """Paths on standard input are separated by NULs, even if the name of the first contains a line break."""
+    """Paths on standard input are separated by NULs, even if the first path contains a line break."""
     data: str | None = None
     """Labelled images instead of PATHS, such as a folder of class folders; labels and splits are written too."""
     out: str | None = None
@@ -26,47 +26,51 @@ class Embed:
     overwrite: bool = False
     """Replace an existing --out file once the new one is complete."""
     on: Literal["here", "ray"] = "here"
-    """ray: on a cluster (RAY_ADDRESS) or, without one, on this machine by Ray; --out is then a folder of parquet files, one a part.
-    A part that fails is tried again, and the same command goes on with what is missing. Needs Ray (pip install 'vitreous[ray]')."""
+    """ray: run on a Ray cluster (RAY_ADDRESS) or, without one, by Ray on this machine; --out is then a folder of
+    parquet files, one per part. A part that fails is tried again, and the same command continues with the missing
+    parts. Needs Ray (pip install 'vitreous[ray]')."""
     actors: int = 0
-    """With --on ray: processes with an engine each; by default one for each GPU or, without any, for every 4 cores."""
+    """With --on ray: number of processes, each with its engine; by default one per GPU or, without any, per 4 cores."""
     layer: str = "features"
-    """Which features: what the head reads, mean (of the patches), norm, pooled, block.5, block.5:class, stage.2, ..."""
+    """Which features: features (the head's input), mean (of the patches), norm, pooled, block.5, block.5:class,
+    stage.2, ..."""
     batch: int = 64
     """Images in one pass through the model."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "fp32"
-    """bf16 is faster on hardware that multiplies it fast; auto: use it there. int8: what vitreous quantise wrote."""
+    """bf16 is faster on hardware with fast bf16 arithmetic; auto: use it there. int8: for models from vitreous
+    quantise."""
     engine: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
     """The engine: torch; for an exported model onnxruntime or openvino, without torch. auto: the faster one on this
-    machine, measured once there are enough images (docs/speed.md)."""
+    machine, measured if there are enough images (docs/speed.md)."""
     verbose: bool = False
-    """Say on standard error how the model was computed, and why."""
+    """Report on standard error which engine ran the model, and why."""
     decode: Literal["exact", "reduced"] | None = None
-    """exact: decode images whole (the default, unless the model was trained otherwise). reduced: large JPEGs at 1/2,
-    1/4 or 1/8 of their size, still at least twice the model's input on each side: several times as fast for photographs
-    of many megapixels."""
+    """exact: decode images at full size (the default, unless the model was trained otherwise). reduced: decode large
+    JPEGs at 1/2, 1/4 or 1/8 of their size, but at least twice the model's input on each side; several times as fast for
+    photographs of many megapixels."""
     cache: bool = True
     """Keep features on disk, in ~/.cache/vitreous/features or under $VITREOUS_CACHE, and reuse them."""
     broken: Literal["raise", "skip"] = "raise"
-    """What to do about images that can't be read: raise, or skip (they are counted)."""
+    """What to do with images that can't be read: raise, or skip (they are counted)."""
     every: float = 1.0
-    """For a named video: seconds from one frame to the next. Frames are called clip.mp4@12.0s. Needs PyAV (pip install
-    'vitreous[video]')."""
+    """For a video named itself: seconds from one frame to the next. Frames are called clip.mp4@12.0s. Needs PyAV (pip
+    install 'vitreous[video]')."""
     load: Annotated[Load, tyro.conf.arg(name="")] = Load()
 
 
 @dataclass(frozen=True)
 class Similar:
-    """List the images most similar to one, among those that `vitreous embed` wrote, by the cosine of their vectors."""
+    """List the images most similar to a given one among those that `vitreous embed` wrote, by the cosine of their
+    vectors."""
 
     query: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")]
-    """An image file; or the name of one of the embedded images, or the end of its name: then no model is needed."""
+    """An image file; or the name of an embedded image or the end of its name, for which no model is needed."""
     embeddings: Annotated[str, tyro.conf.arg(name="in")]
     """The file that vitreous embed wrote, .parquet or .npz."""
     top: int = 10
-    """Number of images to list, the most similar first, without the image itself."""
+    """Number of images to list, the most similar first; the image itself is left out."""
     model: str | None = None
     """The model that made the embeddings, if it has been moved. Any other is refused."""
     format: Literal["table", "jsonl", "csv"] = "table"
@@ -91,7 +95,7 @@ class Cka:
     load: Annotated[Load, tyro.conf.arg(name="")] = Load()
     load_other: Annotated[LoadOther, tyro.conf.arg(name="")] = field(default_factory=LoadOther)
     images: int = 2000
-    """Largest number of images to compare on; of more, this many are drawn at random."""
+    """Number of images to compare on, at most; if there are more, this many are drawn at random."""
     unbiased: bool = False
     """Estimate from minibatches, without the bias that few images and wide features cause."""
     batch: int = 64
@@ -101,6 +105,6 @@ class Cka:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
-    """bf16 is faster on hardware that multiplies it fast; auto: use it there."""
+    """bf16 is faster on hardware with fast bf16 arithmetic; auto: use it there."""
     broken: Literal["raise", "skip"] = "raise"
-    """What to do about files that can't be read: raise, or skip (they are counted)."""
+    """What to do with files that can't be read: raise, or skip (they are counted)."""

@@ -1,4 +1,4 @@
-"""The options of what looks at runs: `vitreous report`, `board` and `runs`. Imports no torch."""
+"""The options of the commands that look at runs: `vitreous report`, `board` and `runs`. Imports no torch."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -16,7 +16,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Board:
-    """Show all runs under a folder on a page that follows them, until Ctrl-C. It only reads.
+    """Show all runs under a folder on a web page that keeps itself up to date, until Ctrl-C. It only reads.
 
     Needs FastAPI and uvicorn (pip install 'vitreous[serve]').
     """
@@ -24,9 +24,10 @@ class Board:
     runs: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[RUNS]")] = "runs"
     """A folder of run folders, at any depth; links in it are not followed."""
     host: str = "127.0.0.1"
-    """Address to listen on; 127.0.0.1: this machine only; 0.0.0.0: everyone who can reach it may look, without a password."""
+    """Address to listen on; 127.0.0.1: this machine only; 0.0.0.0: everyone who can reach this machine may look,
+    without a password."""
     port: int = 8100
-    """0: any free one."""
+    """Port to listen on; 0: any free one."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class ListRuns:
     folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[FOLDER]")] = "runs"
     """A folder of run folders, at any depth; links in it are not followed."""
     find: str = ""
-    """Words that a run's name, recipe, data or state must have."""
+    """List only runs whose name, recipe, data or state contains these words."""
     sort: Literal["newest", "name", "best", "state"] = "newest"
     """Order of the rows."""
     compare: tuple[str, ...] = ()

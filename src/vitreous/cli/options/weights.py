@@ -10,15 +10,17 @@ from vitreous.cli.options.loading import Load
 
 @dataclass(frozen=True)
 class Convert:
-    """Read weights of any known origin and write them in another format; ends with a numeric proof."""
+    """Read weights of any known origin, write them in another format, and prove numerically that both compute the
+    same."""
 
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     """A model or run folder, a file or folder of weights (safetensors, npz, pth), or owner/name on the Hugging Face Hub."""
     out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """The folder to write, new or empty."""
     to: str = "vitreous"
-    """The format: vitreous; of ViTs and hybrids google, timm, huggingface, torchvision; of ResNets bit, timm-bit; of EfficientNets
-    timm-efficientnet, huggingface-efficientnet; of Swin Transformers timm-swin, huggingface-swin, torchvision-swin."""
+    """The format: vitreous; for ViTs and hybrids google, timm, huggingface, torchvision; for ResNets bit, timm-bit; for
+    EfficientNets timm-efficientnet, huggingface-efficientnet; for Swin Transformers timm-swin, huggingface-swin,
+    torchvision-swin."""
     load: Annotated[Load, tyro.conf.arg(name="")] = Load()
 
 
@@ -31,8 +33,8 @@ class Models:
     pretrained: bool = False
     """List the recommended pre-trained models instead, with size, licence and published accuracy (docs/pretrained.md)."""
     compare: bool = False
-    """Measure how fast they are on this machine as well, and show published accuracies with their sources; without names, of a
-    dozen models of all families."""
+    """Also measure how fast they are on this machine, and show published accuracies with their sources; without names,
+    for a dozen models of all families."""
     batch: int | None = None
     """With --compare: images in one pass; by default 8."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -41,7 +43,7 @@ class Models:
 
 @dataclass(frozen=True)
 class Push:
-    """Push a model to the Hugging Face Hub, with a model card; `vitreous predict OWNER/NAME` uses it from there.
+    """Push a model to the Hugging Face Hub with a model card; `vitreous predict OWNER/NAME` then uses it from there.
 
     Needs a token with write access: HF_TOKEN, or `hf auth login`.
     """
@@ -53,6 +55,6 @@ class Push:
     private: bool = False
     """Make a new repository private."""
     licence: str = ""
-    """The licence of the weights by its SPDX name, such as apache-2.0; by default the card states none."""
+    """The SPDX name of the weights' licence, such as apache-2.0; by default the card states none."""
     overwrite: bool = False
     """Write to a repository that already holds weights; its history keeps them."""
