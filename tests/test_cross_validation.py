@@ -343,5 +343,7 @@ def test_folds_of_an_earlier_version_predict_no_images_but_their_own(divided):
     with pytest.raises(RunError, match="the data has changed since this run began"):
         vitreous.evaluate(out, speed=False)
     change_plan(out, pooled={})
-    with pytest.raises(RunError, match=r"the data has changed since this run began.* or begin anew in another folder$"):
+    with pytest.raises(
+        RunError, match=r"the data has changed since this run began.* or start again in another folder$"
+    ):
         vitreous.resume(out)

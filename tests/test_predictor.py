@@ -313,7 +313,7 @@ def test_outputs_that_are_no_numbers_are_no_prediction(multilabel, threshold, mo
     first, wrong, last = predictor(images)
     assert (first, last) == (right[0], right[2])
     assert (wrong.label, wrong.score, wrong.top, wrong.unknown) == (None, None, (), False)
-    assert "no finite numbers" in wrong.error
+    assert "not finite numbers" in wrong.error
     assert json.loads(json.dumps(wrong.to_dict(), allow_nan=False))["error"] == wrong.error
 
 

@@ -162,7 +162,7 @@ def test_other_images_are_noticed(tmp_path):
     (folder / "a" / "0.png").rename(folder / "b" / "new.png")
     for images in (plan["images"], None):  # an earlier version recorded none
         (tmp_path / "out" / "rates.json").write_text(json.dumps({**plan, "images": images or "", "reached": {}}))
-        words = "the images have changed since the search for the rate" if images else "the data has changed since this run"
+        words = "the images have changed since the rate search" if images else "the data has changed since this run"
         with pytest.raises(RunError, match=words):
             vitreous.resume(tmp_path / "out")
 

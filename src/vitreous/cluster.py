@@ -92,8 +92,8 @@ class JobFolder:
         parts: how many parts the job has.
 
     Raises:
-        ConfigError: the folder holds another job, or something else; pyarrow is missing. RunLocked: another process is
-        writing to it. StorageError: it can't be written.
+        ConfigError: the folder holds another job, or something else; pyarrow is missing. RunLocked: another process
+            writes to it. StorageError: it can't be written.
     """
 
     def __init__(self, folder: Path, facts: Mapping[str, Any], parts: int) -> None:
@@ -155,7 +155,8 @@ class FileWorker:
     Args:
         begin: builds the engine; returns the function that makes a part.
         folder: for the files. It and `place`, the directory that relative paths start from, have the same paths on all
-        machines. tries: see `Actors`.
+            machines.
+        tries: see `Actors`.
     """
 
     def __init__(self, begin: Callable[[], Make], folder: str, place: str, tries: int) -> None:
@@ -197,12 +198,13 @@ def run_parts(
         parts: the images of each part; must be picklable.
         folder: for the files.
         begin: called in each actor; the function that it returns is called for each of the actor's parts. Pickled by
-        reference. actors: how many actors compute, and where. progress: called with the number of images done and the
-        number to do now.
+            reference.
+        actors: how many actors compute, and where.
+        progress: called with the number of images done and the number to do now.
 
     Raises:
         ConfigError: Ray is not installed, or the cluster has too little for the requested actors. FailedError: Ray gave
-        up.
+            up.
     """
     check_ray()
     missing = folder.list_missing()

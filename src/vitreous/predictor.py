@@ -168,7 +168,7 @@ class Predictor(Shown):
         """Classify one image, or many in their order.
 
         An image is the bytes of a file, a path, a uint8 array of shape (row, col), (row, col, channel), a Pillow image
-        or a frame of `vitreous.frames`. Any other iterable of these counts as many images; in it, a video's path stands
+        or a frame of `vitreous.frames`. Any other iterable of these counts as many images; a video's path in it stands
         for its frames, one every `every` seconds. An image that can't be read gives a Prediction with `error` set.
 
         Raises:
@@ -184,8 +184,7 @@ class Predictor(Shown):
 
         A video's path stands for its frames, one every `every` seconds, named clip.mp4@12.0s. An unreadable image, or
         the unreadable rest of a video, gives a Prediction with `error` set; the rest continues. The first `skip` images
-        and frames are skipped. The predictions for the rest are the same as without `skip`, provided that `skip` is a
-        multiple of the batch size.
+        and frames are skipped; predictions for the rest are as without `skip` if it is a multiple of the batch size.
 
         Raises:
             ConfigError: the model has no head, or `every` is out of range.
@@ -203,12 +202,10 @@ class Predictor(Shown):
         )
 
     def table(self, images: Image, every: float = 1.0) -> "pandas.DataFrame":
-        """Classify one image or many, as calling the Predictor does, and return a pandas DataFrame with one row per
-        image, in order.
+        """Classify as a call does, and return a pandas DataFrame with one row per image, in order.
 
         Columns: name, label, score; label2, score2, ... up to `top`; unknown, whether the best class is below the
-        threshold; error, why there is no label (else None). For multilabel models also labels, a tuple of the predicted
-        classes.
+        threshold; error, why there is no label (else None); for multilabel models labels, a tuple of classes.
 
         Raises:
             ConfigError: the model has no head, or pandas is not installed.
@@ -265,7 +262,7 @@ class Predictor(Shown):
 
         Raises:
             ImageError: an image can't be read. ConfigError: a ResNet or EfficientNet, which has no tokens, or an
-            exported model.
+                exported model.
         """
         return self._pass(images, lambda _: self._transformer("tokens").tokens)
 
@@ -277,8 +274,7 @@ class Predictor(Shown):
             layer: the block; 0 is the first, -1 the last.
 
         Raises:
-            ImageError: an image can't be read. ConfigError: no such block, a ResNet or EfficientNet, or an exported
-            model.
+            ImageError: an unreadable image. ConfigError: no such block, a ResNet or EfficientNet, or an exported model.
         """
         model = self._transformer("maps of patches")
         return self._pass(images, lambda _: lambda pixels: model.maps(pixels, [layer])[0])
@@ -318,14 +314,13 @@ class Predictor(Shown):
         return is_single(images), found
 
     def seal(self) -> None:
-        """Promise that weights, modules, hooks and mode no longer change, so that passes skip the check for changes (4%
-        of a small model's time)."""
+        """Promise that weights, modules, hooks and mode no longer change, which saves a check per pass (4% of a small
+        model's time)."""
         if not isinstance(self.folder, ExportedFolder):
             self._torch.seal()
 
     def fix_engine(self) -> None:
-        """Fix the engine for everything that follows: if there are several, measure now which is fastest, not along the
-        way."""
+        """Fix the engine for everything that follows: if there are several, measure now which is the fastest."""
         if isinstance(self.engine, MeasuredEngine):
             self.engine.fix(self.make_black_images(self.batch))
 
@@ -336,8 +331,8 @@ class Predictor(Shown):
         return np.zeros(shape, np.float32 if preprocess.keeps_channels else np.uint8)
 
     def _open(self, images: Iterable[Image], every: float) -> Iterator[tuple[int, Image | Ready]]:
-        """Yield each image with its number, and videos as their frames. Frames are prepared here, since frames of full
-        size would fill the memory."""
+        """Yield each image with its number, videos as their frames, prepared here since full ones would fill the
+        memory."""
         for number, image in enumerate(images, start=1):
             if not (isinstance(image, (str, Path)) and is_video(image)):
                 yield number, image

@@ -127,11 +127,11 @@ def continue_search(out: Path, reporter: Reporter | None = None) -> TrainResult:
     def check(search: RateSearch) -> None:
         if search.images and hash_images(search) != search.images:
             raise RunError(
-                f"the images have changed since the search for the rate in {out} began, so its figures no longer compare; restore "
+                f"the images have changed since the rate search in {out} began, so its figures no longer compare; restore "
                 "them, or start again in another folder"
             )
 
-    return continue_group(out, "a search of rates", read_plan, run_search, reporter, check)
+    return continue_group(out, "a rate search", read_plan, run_search, reporter, check)
 
 
 def hash_images(search: RateSearch) -> str:

@@ -1,5 +1,4 @@
-"""Write and read the run folder. It holds everything about a run: whenever a process dies, the run can be opened and
-resumed.
+"""Write and read the run folder. It is all that a run needs: whenever a process dies, the run can be resumed.
 
     RUN/config.json               the complete configuration, the format, the versions and its own hash; makes it a run
     RUN/metrics.jsonl             one JSON record per line, in the order of the steps

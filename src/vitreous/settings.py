@@ -78,7 +78,7 @@ def override_settings(settings: T, values: Mapping[str, Any]) -> T:
 
     Raises:
         UnknownName: a key that isn't a field. ConfigError: a value of the wrong type, or one that the dataclass
-        refuses.
+            refuses.
     """
     return from_dict(type(settings), _override(settings, values))
 

@@ -129,11 +129,11 @@ MISTAKES = {
     "extension": (("predict", "run", "a.png", "--out", "o.tsv"), "o.tsv ends in .tsv; name a file that ends in .csv, "),
     "extension of another format": (
         ("predict", "run", "a.png", "--out", "o.parquet", "--format", "csv"),
-        "o.parquet ends in .parquet, and --format is csv; leave one of them out",
+        "o.parquet ends in .parquet, but --format is csv; leave out --format",
     ),
     "setting of a run that stands": (
         ("resume", "run", "--export", "best"),
-        "The best model of a run that hands over another",
+        "If a run exports another model, its best one is in RUN/best",
     ),
     "choice in its order": (
         ("predict", "run", "a.png", "--format", "None"),
@@ -206,7 +206,7 @@ MISTAKES = {
     ),
     "settings of both": (
         ("train", "digits", "--model.depth", "2", "--model.units", "1"),
-        "--model.units is of another",
+        "--model.units is for another",
     ),
     "root": (("train", "digits", "--model", "R50x1", "--model.root", "9x9"), "it must be one of '7x7', '3x3'"),
     "ResNet": (("train", "digits", "--model", "R51x1"), "unknown ResNet 'R51x1'; did you mean 'R50x1'?"),

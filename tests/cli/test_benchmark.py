@@ -56,10 +56,10 @@ def test_vtab(vitreous, model, tmp_path, here):
         (["c", "--benchmark=vtab", "--protocol=linear", "--tasks=dts"], ["did you mean 'dtd'"]),
         (["c", "--benchmark=vtab", "--protocol=linear", "--train=x"], ["1,000 images"]),
         (["c", "--benchmark=vtab", "--protocol=few-shot", "--seeds=9"], ["nothing to draw; leave out seeds"]),
-        (["c", "--tasks=dtd"], ["tasks are those of the benchmark vtab"]),
-        (["c", "--steps=9"], ["steps are those of the protocol fine-tune"]),
+        (["c", "--tasks=dtd"], ["tasks is for the benchmark vtab"]),
+        (["c", "--steps=9"], ["steps is for the protocol fine-tune"]),
         (["c", "--protocol=fine-tune"], ["--recipe finetune"]),
-        (["c", "--benchmark=vtab", "--protocol=linear", "--steps=9"], ["steps are those of the protocol fine-tune"]),
+        (["c", "--benchmark=vtab", "--protocol=linear", "--steps=9"], ["steps is for the protocol fine-tune"]),
         (["nowhere", "--benchmark=vtab", "--protocol=fine-tune"], ["no such folder"]),
         (["nowhere", "--benchmark=imagenet-a"], ["no such folder"]),
         (["nowhere", "--benchmark=vtab", "--protocol=linear"], ["no such folder"]),
@@ -126,7 +126,7 @@ def test_fine_tuning_goes_on_only_from_the_same_weights_and_images(vitreous, mod
     (tmp_path / "changed").rename(model)
     vitreous("evaluate", model, tmp_path / "vtab", *arguments).refused("other weights", "move runs/vtab-vit-1 away")
     (task / "weights.sha256").unlink()  # as earlier versions wrote it
-    vitreous("evaluate", model, tmp_path / "vtab", *arguments).worked("KITTI-Dist", "is of an earlier version")
+    vitreous("evaluate", model, tmp_path / "vtab", *arguments).worked("KITTI-Dist", "comes from an earlier version")
 
 
 def test_fine_tuning_from_named_weights_goes_on(vitreous, tmp_path, here):

@@ -98,7 +98,7 @@ def test_corruptions(vitreous, trained, here):
         (("--corruptions", "fgo"), "did you mean 'fog'"),
         (("--corruptions", "all", "--severities", "6"), "severities are 6; they must be 1 to 5"),
         (("--corruptions", "all", "--severities"), "severities are none at all; they must be 1 to 5"),
-        (("--severities", "3"), "severities are those of corruptions"),
+        (("--severities", "3"), "severities is for corruptions"),
         (("--corruptions",), "name the corruptions, or all: gaussian_noise, shot_noise"),
         (("--compare", "nowhere"), "nowhere"),
     ],
@@ -123,4 +123,4 @@ def test_several_labels_an_image(vitreous, trained, here):
     assert sum(one["support"] for one in stored["per_label"]) == pytest.approx(80, abs=8)
     assert "| label | images | precision |" in (here / "out" / "report.md").read_text()
     for more in (("--compare", trained), ("--corruptions", "fog")):
-        vitreous("evaluate", trained, "sets.csv", *more).refused("need one label an image")
+        vitreous("evaluate", trained, "sets.csv", *more).refused("need one label per image")

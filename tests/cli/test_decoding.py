@@ -51,7 +51,7 @@ def test_it_is_the_reduced_image_that_the_model_sees(trained, photographs):
 
 
 def test_evaluate_and_embed_take_it_too(vitreous, trained, photographs, here):
-    said = "decoded at reduced scale: large JPEGs at 1/2, 1/4 or 1/8, still at least 16x16 pixels"
+    said = "decoded at reduced scale: large JPEGs at 1/2, 1/4 or 1/8, but at least 16x16 pixels"
     how = ("--no-speed", "--out")
     assert said in vitreous("evaluate", trained, photographs, "--decode=reduced", *how, "reduced").worked()
     assert said not in vitreous("evaluate", trained, photographs, *how, "exact").worked()

@@ -222,7 +222,7 @@ def test_train_takes_settings_by_their_names():
     below = {"objective": {"smoothing": 0.25}}
     kept = vitreous.train("digits", **TINY, config=below, objective={"kind": "classify"}).config
     assert kept.objective.smoothing == 0.25
-    with pytest.raises(ConfigError, match=r"objective\.smoothing is of another kind of objective"):
+    with pytest.raises(ConfigError, match=r"objective\.smoothing is for another kind of objective"):
         vitreous.train("digits", config=below, objective={"kind": "masked-patches"})
     with pytest.raises(ConfigError, match="objective is 'mae'; it must be an object"):
         vitreous.train("digits", config={"objective": {"smoothing": 0.25}}, settings={"objective": "mae"})
@@ -232,9 +232,12 @@ def test_train_takes_settings_by_their_names():
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"batch": 8, "settings": {"batch": 16}}, "batch: given by name and in settings"),
-        ({"optimizer": {"lr": 1}, "settings": {"optimizer": {"lr": 1}}}, "optimizer.lr: given by name and in settings"),
-        ({"weights": "a", "settings": {"weights": "b"}}, "weights: given by name and in settings"),
+        ({"batch": 8, "settings": {"batch": 16}}, "batch: given both by name and in settings"),
+        (
+            {"optimizer": {"lr": 1}, "settings": {"optimizer": {"lr": 1}}},
+            "optimizer.lr: given both by name and in settings",
+        ),
+        ({"weights": "a", "settings": {"weights": "b"}}, "weights: given both by name and in settings"),
         ({"minutes": 1, "duration": "3st"}, "minutes and duration both say how long to train"),
         ({"minutes": 1, "settings": {"duration": "3st"}}, "minutes and duration both say how long to train"),
         ({"epochs": 3}, """unknown argument 'epochs'; here it is duration, such as "30ep\""""),

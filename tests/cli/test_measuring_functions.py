@@ -120,7 +120,7 @@ def test_what_a_probe_can_not_be_asked(trained, photos):
             vitreous.probe(trained, photos, **options)
     with pytest.raises(ConfigError, match="name the images that the probe learns from"):
         vitreous.probe(trained, test=photos)
-    with pytest.raises(DataError, match="a model from memory belongs to no run"):
+    with pytest.raises(DataError, match="a model from memory doesn't belong to a run"):
         vitreous.probe(vitreous.load(trained).folder, kind="knn")
 
 
@@ -132,7 +132,7 @@ def test_what_can_not_be_evaluated(trained, here):
         vitreous.evaluate("nowhere", "cats", batch=0)
     with pytest.raises(UnknownName, match="did you mean 'fog'"):
         vitreous.evaluate("nowhere", "cats", corruptions="fgo")
-    with pytest.raises(DataError, match="a model from memory belongs to no run"):
+    with pytest.raises(DataError, match="a model from memory doesn't belong to a run"):
         vitreous.evaluate(vitreous.load(trained).folder)
 
 
@@ -155,7 +155,7 @@ def test_benchmark(command, tmp_path, here):
         ("vtab", {"protocol": "lineal"}, "did you mean 'linear'"),
         ("vtab", {"protocol": "fine-tune", "k": 1}, "k is for a probe"),
         ("vtab", {"protocol": "few-shot", "seeds": 5}, "nothing to draw; leave out seeds"),
-        ("vtab", {"protocol": "linear", "steps": 5}, "^steps are those of the protocol fine-tune"),
+        ("vtab", {"protocol": "linear", "steps": 5}, "^steps is for the protocol fine-tune"),
         ("imagenet-a", {"layer": "mean"}, "own head"),
     ):
         with pytest.raises(ConfigError, match=words):

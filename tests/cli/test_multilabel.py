@@ -82,9 +82,7 @@ def test_one_label_an_image_is_a_set_of_one(vitreous, run, sets, here):
 
 
 def test_what_needs_one_label_is_refused(vitreous, run, trained, sets, here):
-    needs = (
-        "several labels an image, but comparisons, corruptions, merge curves and packed images need one label an image"
-    )
+    needs = "several labels per image, but comparisons, corruptions, merge curves and packed images need one label per image"
     vitreous("evaluate", run, "--corruptions=all").refused(f"{run} gives {needs}")
     vitreous("evaluate", run, "--compare", run).refused(f"{run} gives {needs}")
     vitreous("evaluate", trained, "--compare", run).refused(f"{run} gives {needs}")

@@ -75,7 +75,7 @@ def test_curves_are_the_records(trained, ax):
     assert list(ax.lines[0].get_ydata()) == [one["lr"] for one in records if one["kind"] == "train"]
     with pytest.raises(UnknownName, match="accuracy"):
         vitreous.plot_curves(trained, "acuracy")
-    with pytest.raises(ConfigError, match="has no records of map; it has those of its kind of run: loss, accuracy, lr"):
+    with pytest.raises(ConfigError, match="has no records of map; it has records of loss, accuracy, lr"):
         vitreous.plot_curves(trained, "map")
 
 
@@ -132,7 +132,7 @@ def test_explanations_distances_and_positions(trained, tmp_path, ax):
     np.testing.assert_array_equal(
         ax.images[0].get_array(), draw_overlay(found.pixels[2].repeat(3, -1), found.by_head[2, 1])
     )
-    for index, head, words in ((3, None, "index is 3, and there are 3 images"), (0, 9, "head is 9")):
+    for index, head, words in ((3, None, "index is 3, but there are 3 images"), (0, 9, "head is 9")):
         with pytest.raises(ConfigError, match=words):
             vitreous.plot_explanation(found, index, head)
     ax.clear()
@@ -144,7 +144,7 @@ def test_explanations_distances_and_positions(trained, tmp_path, ax):
     ax.clear()
     vitreous.plot_positions(predictor, ax=ax)
     assert ax.get_title() == "input: learned vectors" and ax.images[0].get_array().shape[2] == 4
-    with pytest.raises(ConfigError, match="index is 5, and the model has 1 maps"):
+    with pytest.raises(ConfigError, match="index is 5, but the model has 1 maps"):
         vitreous.plot_positions(predictor, 5)
 
 

@@ -81,7 +81,7 @@ def test_other_extensions_name_formats_too(vitreous, trained, images, here):
 
 
 def test_an_image_on_standard_input_is_no_list_of_paths(vitreous, trained, images):
-    said = "standard input is an image, and a list of paths is expected; name the file itself"
+    said = "standard input is an image, but a list of paths is expected; name the file itself"
     Image.open(images[0]).convert("RGB").save("a.jpg")
     for name in (images[0], "a.jpg"):
         data = Path(name).read_bytes().decode(errors="surrogateescape")
@@ -323,7 +323,7 @@ def test_what_can_not_be_evaluated(vitreous, trained, here, data, words):
 
 def test_a_model_without_a_run_needs_data(vitreous, run, here):
     (run / "model").rename(here / "model")
-    vitreous("evaluate", "model").refused("model belongs to no run, so name the labelled images")
+    vitreous("evaluate", "model").refused("model doesn't belong to a run, so name the labelled images")
 
 
 def test_evaluate_says_when_the_data_has_changed(vitreous, run, here):

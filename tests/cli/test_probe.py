@@ -62,7 +62,7 @@ def test_linear(vitreous, trained, here, parts):
 def test_knn(vitreous, trained, here, parts):
     found = knn(*parts, KNNOptions(ks=(3,), metric="euclid", votes="uniform"))
     vitreous("evaluate", trained, "--protocol=knn", "--k=3", "--metric=euclid").worked(
-        f"{found.accuracy:.2%}", "note: the model has learned the labels of the images that the probe learns from"
+        f"{found.accuracy:.2%}", "note: the model was trained on the labels of the images that the probe learns from"
     )
     results = stored(here / "evaluations" / "run-validation-knn-1")["results"]
     assert (results["accuracy"], results["chosen"]) == (found.accuracy, 3)
@@ -121,7 +121,9 @@ def test_a_model_without_a_head(vitreous, trained, here):
     )
     vitreous("predict", "trunk", "a.png").refused("trunk has no head", "--recipe finetune --weights trunk")
     vitreous("evaluate", trained, "--compare", "trunk", "--no-speed", "--out=e").refused("has no head")
-    vitreous("evaluate", "trunk", "--protocol=knn").refused("trunk belongs to no run, so name the labelled images")
+    vitreous("evaluate", "trunk", "--protocol=knn").refused(
+        "trunk doesn't belong to a run, so name the labelled images"
+    )
 
 
 def test_a_layer_and_no_cache(vitreous, trained, here, monkeypatch, tmp_path):

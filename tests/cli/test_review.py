@@ -94,7 +94,7 @@ def test_what_can_not_be_reviewed(vitreous, photos, here):
     vitreous(*inspect, "--review", "--apply", "a.txt").refused("a.txt ends in .txt", ".csv")
     vitreous(*inspect, "--review", "--apply", "no/a.csv").refused("there is no folder no")
     for option in (("--apply", "a.csv"), ("--weights", "x"), ("--out", "o")):
-        vitreous(*inspect, *option).refused(f"{option[0]} belongs to --review")
+        vitreous(*inspect, *option).refused(f"{option[0]} is for --review")
     for data in ("digits", "formula:atoms?classes=2&images=4"):
         done = vitreous("inspect", data, "--review")
         assert done.code == 2 and "has no image files to review" in done.err

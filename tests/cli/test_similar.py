@@ -94,7 +94,7 @@ def test_formats_and_the_page(vitreous, trained, images, here):
         (here / "page" / "report.html").read_text(),
         json.loads((here / "page" / "report.json").read_text()),
     )
-    assert page.count("<img") == 6 and "be read any more" in page and "dog/4.png" in page
+    assert page.count("<img") == 6 and "can no longer be read" in page and "dog/4.png" in page
     assert document["similar"][0]["name"] == "cat/2.png" and document["images"] == 7
     table = vitreous("similar", "copy.png", "--in", "f.npz", "--top", "1").worked()
     assert table == "1.0000  cat/2.png  cat\n"
@@ -159,7 +159,7 @@ def test_files_of_before_name_their_images(vitreous, images, ending, here):
     (expected, _), *_ = nearest(vectors, names, vectors[3].astype(np.float64), "3.png")
     assert vitreous("similar", "3.png", "--in", f"f.{ending}", "--top", "1").worked().split()[1] == expected
     vitreous("similar", "photos/cat/1.png", "--in", f"f.{ending}").refused("can't be loaded from gone")
-    vitreous("similar", "nowhere.png", "--in", f"f.{ending}").refused("no such file: nowhere.png", "such as 0.png")
+    vitreous("similar", "nowhere.png", "--in", f"f.{ending}").refused("there is no file nowhere.png", "such as 0.png")
 
 
 @ENDINGS
@@ -279,7 +279,7 @@ def test_names_of_an_embedding_can_not_upset_a_terminal(vitreous, here):
     assert ",\x1b[31mred" in vitreous("similar", "a", "--in", "f.npz", "--format", "csv").worked().replace("\n", ",")
     npz(here / "one.npz", name=np.array(["a"]), vector=np.ones((1, 3), np.float32))
     assert vitreous("similar", "a", "--in", "one.npz", "--format", "jsonl").worked() == ""
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match="there is no file"):
         from vitreous.api.search import similar
 
         similar("b", here / "f.npz")

@@ -47,7 +47,7 @@ def test_each_image_is_copied_to_the_folder_of_its_class(vitreous, trained, imag
     assert {name: (here / "images" / name).read_bytes() for name in images} == images
     before = listed(here / "out")
     done = vitreous("predict", trained, "images", "--sort-into", "out", "--threshold", "0.001")
-    assert done.code == 0 and "6 of them were there already" in done.err
+    assert done.code == 0 and "6 of them were already there" in done.err
     assert listed(here / "out") == before
 
 
@@ -65,7 +65,7 @@ def test_names_that_clash_get_a_number_and_nothing_is_overwritten(vitreous, trai
 @pytest.mark.parametrize("link", ["hard", "symbolic"])
 def test_links(vitreous, trained, images, here, link):
     options = ("predict", trained, "images", "--sort-into", "out", "--threshold=1", "--link", link)
-    for words in ("unknown 6", "6 of them were there already"):
+    for words in ("unknown 6", "6 of them were already there"):
         done = vitreous(*options)
         assert done.code == 0 and words in done.err
     found = sorted((here / "out" / "unknown").iterdir())
@@ -81,14 +81,14 @@ def test_what_is_sorted_already_is_not_met_again(vitreous, trained, images, here
         assert len(done.out.splitlines()) == 6
     assert len(listed(here / "images" / "sorted")) == 6
     vitreous("predict", trained, "images/sorted", "--sort-into", "images/sorted").refused(
-        "images/sorted is in images/sorted, where the images are to be put"
+        "images/sorted is in images/sorted, into which the images are sorted"
     )
 
 
 def test_what_can_not_be_sorted(vitreous, trained, images, here):
     write(here / "file", b"mine")
     predict = ("predict", trained, "images")
-    vitreous(*predict, "--sort-into", "file").refused("file is a file; a folder for sorted images")
+    vitreous(*predict, "--sort-into", "file").refused("file is a file; name a folder for the sorted images")
     vitreous(*predict, "--link", "hard").refused("--link is for --sort-into")
     vitreous(*predict, "--sort-into", "x" * 300).refused("the name is too long")
     for value in ("0", "1.5", "nan"):

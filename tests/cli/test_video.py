@@ -41,9 +41,9 @@ def test_frames_are_sorted_as_images(vitreous, trained, here, monkeypatch):
     for at in (0, 2, 4):
         with Image.open(here / "out" / "unknown" / f"clip.mkv@{at}.0s.png") as image:
             np.testing.assert_array_equal(np.array(image), pixels(10 * at))
-    assert "3 of them were there already" in vitreous(*options).err
+    assert "3 of them were already there" in vitreous(*options).err
     done = vitreous(*options, "--link", "hard")
-    assert done.code == 1 and "no file that could be linked to; leave --link out" in done.err
+    assert done.code == 1 and "not a file that can be linked to; leave --link out" in done.err
 
 
 def test_frames_of_one_video_may_fill_several_parts(vitreous, trained, here, monkeypatch):

@@ -122,7 +122,7 @@ def test_what_is_no_data_nor_images(run):
     for call, said in (
         (lambda: vitreous.inspect(5), "the path to inspect is 5; give a path, as str or Path"),
         (lambda: vitreous.evaluate(run, 5), "the data is 5; give a path, as str or Path"),
-        (lambda: vitreous.embed(run, 5), "what holds the images is 5; give a path, as str or Path"),
+        (lambda: vitreous.embed(run, 5), "the images argument is 5; give a path, as str or Path"),
         (lambda: vitreous.embed(run, data="digits", layer=5), "unknown layer '5'"),
     ):
         with pytest.raises(ConfigError, match=f"^{said}"):

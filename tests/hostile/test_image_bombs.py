@@ -118,7 +118,7 @@ def test_inspect_says_which_values_there_are(tmp_path):
         (
             "floats.tif",
             deep.astype(np.float32) / 4080,
-            "0 to 1 in floating point, whose black and white have to be said",
+            "0 to 1 in floating point, for which black and white have to be given",
         ),
         ("whole.png", deep * 16, "0 to 65280 of 0 to 65535"),
     ):

@@ -144,7 +144,7 @@ def test_differences_are_told_only_where_the_seeds_agree():
         ({"grid": {"model": ["mu/4", "huge"]}}, "huge"),
         (
             {"grid": RATES, "jobs": 2, "callbacks": [vitreous.Callback()]},
-            "callbacks and objects can't be given to other processes",
+            "callbacks and objects can't be passed to other processes",
         ),
     ],
 )
@@ -165,7 +165,7 @@ def test_a_folder_of_something_else_is_refused(swept, tmp_path):
     (tmp_path / "photo.jpg").touch()
     with pytest.raises(RunError, match="is not empty, and no sweep"):
         vitreous.sweep(grid=RATES, config=to_dict(SHORT), out=tmp_path)
-    with pytest.raises(RunError, match=r"is a sweep; the command that began it goes on with it"):
+    with pytest.raises(RunError, match=r"is a sweep; continue it with the command that began it"):
         vitreous.resume(found.folder)
 
 

@@ -26,7 +26,7 @@ def test_what_one_process_does_alone_is_refused(tmp_path: Path) -> None:
             "--folds and --rates train many",
         ),
         (lambda rank: vitreous.train("digits", out=tmp_path / "run", folds=3), "--folds and --rates train many models"),
-        (lambda rank: vitreous.resume(tmp_path / "rates"), "rates is a search of rates, many models"),
+        (lambda rank: vitreous.resume(tmp_path / "rates"), "rates is a rate search, many models"),
     )
     for work, what in refused:
         codes, lines = told_by(work, 2)

@@ -365,7 +365,7 @@ def test_the_python_call_takes_what_the_command_takes(tmp_path, monkeypatch):
             vitreous.train("digits", **wrong)
     with pytest.raises(ConfigError, match=r"unknown setting in optimizer 'rate'"):
         vitreous.train("digits", settings={"optimizer": {"rate": 1}})
-    with pytest.raises(RunError, match="is not empty; go on with it by `vitreous resume"):
+    with pytest.raises(RunError, match="is not empty; continue it with `vitreous resume"):
         vitreous.train("digits", model="mu/4", settings=settings, out=result.run)
 
 

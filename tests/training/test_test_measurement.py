@@ -153,7 +153,7 @@ def test_cross_validation_measures_it_by_its_last_model_alone(data, tmp_path):
     assert "before, it was measured once" in str(found)
 
     every = vitreous.evaluate(out, speed=False, device="cpu")
-    assert "each by the fold's model that has not seen it, not by this one, which has" in str(every)
+    assert "each measured by the fold's model that has not seen it, not by this one, which has" in str(every)
     assert len(every.source) == 16 and every.metrics.top1 == pytest.approx(result.metrics["top1"])
     fold = open_dataset(replace(config(data / "two").data, folds=2, fold=1))
     own = outputs(Predictor.load(out / "fold-2", device="cpu"), fold.validation)

@@ -152,7 +152,7 @@ def test_the_command_pushes(hub: Hub, token: None, run: Path, capfd: pytest.Capt
     printed = capfd.readouterr().out
     for word in (
         f"pushed      {hub.url}/me/atoms",
-        "licence     none stated",
+        "licence  none stated",
         "next: vitreous predict me/atoms IMAGES...",
     ):
         assert word in printed

@@ -1,1 +1,1 @@
-"""What Python users call: one function for each command, which the command line calls too."""
+"""What Python users call: one function per command, which the command line calls too."""

@@ -1,4 +1,4 @@
-"""What each actor of a job on a cluster loads, and what it makes of its parts."""
+"""What each actor of a job on a cluster loads, and what it computes from its parts."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -20,25 +20,26 @@ class ActorModel:
     how: dict[str, Any]
 
     def load(self) -> Predictor:
-        """Load it."""
+        """Load the model."""
         with pause_collection(keep=True):
             return load(self.path, **self.how)
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """Writes the vectors of images: called in each actor, it loads the model and returns what makes a part's file."""
+    """Writes the vectors of images: called in each actor, it loads the model and returns a function that makes a part's
+    file."""
 
     model: ActorModel
     layer: str
     precision: str
 
     def __call__(self) -> Make:
-        """Load the model; return what writes a part's vectors."""
+        """Load the model; return a function that writes a part's vectors."""
         return partial(write_vectors, self.model.load(), self.layer, self.precision)
 
 
 def plan_embedding(predictor: Predictor, model: ActorModel, layer: str, precision: str) -> Embedding:
-    """Return what actors do for `vitreous embed`; raises ConfigError for a layer that the model doesn't have."""
+    """Return the actors' work for `vitreous embed`; raises ConfigError for a layer that the model doesn't have."""
     check_layer(predictor.folder, layer)
     return Embedding(model, layer, precision)

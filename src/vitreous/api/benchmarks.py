@@ -54,7 +54,7 @@ class BenchmarkResult(Reported):
     steps: int | None = None
     """Steps of fine-tuning on each task."""
     overlap: Overlap | None = None
-    """How many of the images the model was trained on; None if on none of them, or if unknown."""
+    """How many of the images the model was trained on; None for none, or if unknown."""
     signal: int | None = None
     """The signal that interrupted fine-tuning; the same call resumes it."""
 
@@ -77,7 +77,7 @@ class BenchmarkResult(Reported):
 
     @cached_property
     def report(self) -> Report:
-        """The report: the figures, every task or corruption, the protocol."""
+        """The report: the figures, every task or corruption, and the protocol."""
         how = {"accuracy": ", by its own head", FINE_TUNE: ": trained on each task"}
         lead = f"{self.model} on {self.benchmark}, the copy in {self.copy}"
         lead += how.get(self.protocol, f", layer {self.layer}: {self.protocol}")
@@ -115,20 +115,20 @@ def benchmark(
     0.682
 
     Args:
-        model: what `vitreous.load` accepts or returns; for ImageNet's sets with a head for ImageNet.
+        model: what `vitreous.load` accepts or returns; for ImageNet's sets it must have a head for ImageNet.
         name: imagenet-real, -v2, -a, -r, -sketch or -c, or vtab.
         copy: the folder of the copy; see docs/evaluation.md.
-        protocol: of vtab: linear, few-shot or knn (probes on frozen features), or fine-tune (the paper's: the whole
+        protocol: for vtab: linear, few-shot or knn (probes of frozen features), or fine-tune (the paper's: the whole
             model is trained on each task, in runs/vtab-MODEL-STEPS). None: the model's own head, for ImageNet's sets.
-        tasks: of vtab, such as ("dtd", "eurosat"); none: all that the copy has.
-        steps: of fine-tune on each task, at least 1.
+        tasks: for vtab, such as ("dtd", "eurosat"); empty: all tasks in the copy.
+        steps: for fine-tune: training steps per task, at least 1.
         batch: images in one pass through the model, at least 1.
         device: auto, cpu, cuda or mps; for a model that isn't loaded yet.
-        broken: what to do about files that can't be read: raise, or skip (they are counted).
+        broken: what to do with files that can't be read: raise, or skip (they are counted).
         progress: show progress; None: only in a notebook or on a terminal.
         reporter: receives the progress instead of that display.
-        options: of a probe on vtab, as `vitreous.probe` has them, but for shots and seeds: it learns once, from all
-            1,000 images.
+        options: of a probe on vtab, as for `vitreous.probe`, except shots and seeds: it learns once, from all 1,000
+            images.
 
     Raises:
         UnknownName: no such benchmark, task, option or layer. ConfigError: options that don't go together, or a model
@@ -198,11 +198,11 @@ def check_request(name: str | None, protocol: str, tasks: tuple[str, ...], steps
     if protocol in PROBES:
         check_read(protocol, how)
     if steps != STEPS and protocol != FINE_TUNE:
-        raise ConfigError("steps are those of the protocol fine-tune; leave them out")
+        raise ConfigError("steps is for the protocol fine-tune; leave it out")
     if name == VTAB_NAME:
         check_vtab(protocol, tasks, steps, how)
     elif tasks:
-        raise ConfigError("tasks are those of the benchmark vtab; leave them out")
+        raise ConfigError("tasks is for the benchmark vtab; leave it out")
     elif protocol == FINE_TUNE:
         raise ConfigError(
             "the protocol fine-tune is for the benchmark vtab; elsewhere: vitreous train --recipe finetune"
@@ -217,7 +217,7 @@ def check_vtab(protocol: str, tasks: tuple[str, ...], steps: int, how: ProbeOpti
         find_task(task)
     if protocol == "accuracy":
         raise ConfigError(
-            "VTAB's tasks have classes of their own, to be learned: choose the protocol linear (a probe) or fine-tune (the paper's)"
+            "VTAB's tasks have their own classes, to be learned: choose the protocol linear (a probe) or fine-tune (the paper's)"
         )
     if protocol not in (*PROBES, FINE_TUNE):
         raise UnknownName("protocol", protocol, (*PROBES, FINE_TUNE))

@@ -1,4 +1,4 @@
-"""`vitreous.board`: a page of all runs under a folder."""
+"""`vitreous.board`: a web page of all runs under a folder."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class BoardResult(Shown):
-    """A page of runs that is being served."""
+    """A web page of runs that is being served."""
 
     url: str
     """Its address."""
@@ -40,16 +40,17 @@ class BoardResult(Shown):
 
 
 def board(runs: str | Path = "runs", *, host: str = "127.0.0.1", port: int = 8100) -> BoardResult:
-    """Serve a page of all runs under a folder that follows those in training. It only reads files. It is served in the
-    background, until `stop` or the end of the process.
+    """Serve a web page that shows all runs under a folder and follows those in training. It only reads files.
+
+    The page is served in the background, until `stop` or the end of the process.
 
     >>> vitreous.board("runs").url                                                       # doctest: +SKIP
     'http://127.0.0.1:8100'
 
     Args:
         runs: a folder of run folders, at any depth. Links in it are not followed.
-        host: address to listen on; by default this machine alone.
-        port: 0: any free one.
+        host: address to listen on; by default only this machine can reach it.
+        port: the port to listen on; 0: any free one.
 
     Raises:
         ConfigError: no such folder, a port in use, or FastAPI and uvicorn are missing.

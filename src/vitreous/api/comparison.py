@@ -11,7 +11,7 @@ from vitreous.api.probes import ProbeResult, probe
 def compare(
     model: ModelLike, other: ModelLike, data: Data | None = None, *, protocol: str = "accuracy", **options: Any
 ) -> EvaluationResult | ProbeResult:
-    """Measure two models on the same images: side by side, with the interval of every difference and McNemar's test.
+    """Measure two models on the same images and compare them, with the interval of every difference and McNemar's test.
 
     >>> found = vitreous.compare("runs/photos-1", "runs/photos-2", "photos/val")         # doctest: +SKIP
     >>> found.comparison.figures.test.p, found.comparison.figures.differences[0].interval    # doctest: +SKIP
@@ -23,7 +23,7 @@ def compare(
         data: labelled images; None: those of the first model's run.
         protocol: accuracy (their own heads, which must know the same classes), or few-shot, linear or knn (the same
             probe of both models' features).
-        options: as `vitreous.evaluate` has them for accuracy, as `vitreous.probe` for a probe.
+        options: those of `vitreous.evaluate` for accuracy, those of `vitreous.probe` for a probe.
 
     Returns:
         The first model's result; its `comparison` holds the differences.

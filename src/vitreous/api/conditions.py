@@ -1,4 +1,5 @@
-"""A model under other conditions than its own, for `vitreous.evaluate`: corruptions, merged patches, packed images."""
+"""Measure a model under other conditions than its own, for `vitreous.evaluate`: corruptions, merged patches, packed
+images."""
 
 from collections.abc import Sequence
 
@@ -15,7 +16,7 @@ from vitreous.training.reporter import Reporter, progress_of
 
 
 def list_numbers(name: str, given: int | Sequence[int]) -> tuple[int, ...]:
-    """Return one whole number, or several, as several; raises ConfigError for anything else."""
+    """Return one or several whole numbers as a tuple; raises ConfigError for anything else."""
     found = (given,) if isinstance(given, (int, float, str)) else tuple(given)
     for one in found:
         if type(one) is not int:
@@ -33,7 +34,7 @@ def check_corruptions(
     """
     if corruptions is None:
         if severities is not None:
-            raise ConfigError("severities are those of corruptions; give corruptions too: all, or some by name")
+            raise ConfigError("severities is for corruptions; give corruptions too: all, or some by name")
         return None
     names = (corruptions,) if isinstance(corruptions, str) else corruptions
     return choose_corruptions(names), check_severities(
@@ -42,7 +43,8 @@ def check_corruptions(
 
 
 def follow(display: Reporter, before: str = "") -> CurveProgress:
-    """Return what is called with (images done, all images, what is measured), and shows that, after the words before it."""
+    """Return a function that shows its arguments (images done, all images, what is measured), after the words
+    `before`."""
 
     def report_work(done: int, total: int, said: str) -> None:
         display.phase(before + said)

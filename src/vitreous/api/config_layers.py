@@ -28,11 +28,11 @@ from vitreous.weights.auto_weights import resolve_weights
 CUSTOM = RunConfig.recipe
 """The recipe named in a configuration that was written by hand."""
 OF_CHANNELS = ("mode", "mean", "std", "colours")
-"""Settings of preprocessing that belong to a number of channels."""
+"""Settings of preprocessing that depend on the number of channels."""
 SETTINGS = {one.name for one in fields(RunConfig)} - {"data", "recipe", "model", "teacher", *START}
 """Settings that `train` takes by their names."""
 GROUPS = {"optimizer": "name", "schedule": "kind", "objective": "kind"}
-"""Groups of settings that are often taken for one, with the one that is meant."""
+"""Groups of settings that are often mistaken for a single setting, with the setting that is meant."""
 OF_DATA = ("validation", "folds", "fold", "unlabelled", "pseudo_labels")
 """Settings that belong to one data set."""
 
@@ -42,9 +42,9 @@ class RunOptions:
     """What a caller of `train` chooses."""
 
     data: str | None
-    """None: that of the file, or digits."""
+    """None: the file's, or digits."""
     recipe: str | None
-    """None: that of the file, or auto."""
+    """None: the file's, or auto."""
     start: dict[str, Any]
     """What the recipe starts from: model, image, channels, minutes, weights and facts about them; None: not given."""
     settings: dict[str, Any]
@@ -77,7 +77,7 @@ class RunOptions:
 def take_settings(
     options: Mapping[str, Any], settings: Mapping[str, Any] | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what a recipe starts from, and the settings, those that are given by name among them; raises ConfigError."""
+    """Return what a recipe starts from, and the settings, including those given by name; raises ConfigError."""
     given = {name: value for name, value in options.items() if name in SETTINGS and value is not None}
     start = {name: value for name, value in options.items() if name not in SETTINGS}
     check_kinds(settings, start)
@@ -96,7 +96,7 @@ def take_settings(
         if start.get(name) is not None and settings.get(name) not in (None, start[name]):
             twice.add(name)
     if twice:
-        raise ConfigError(f"{', '.join(sorted(twice))}: given by name and in settings; leave out one of them")
+        raise ConfigError(f"{', '.join(sorted(twice))}: given both by name and in settings; leave out one of them")
     if start.get("minutes") is not None and "duration" in {**settings, **given}:
         raise ConfigError("minutes and duration both say how long to train; leave out one")
     return start, merge_settings(RunConfig, settings, given)
@@ -118,7 +118,7 @@ def check_names(settings: Mapping[str, Any], part: str = "") -> None:
 
 
 def nest_name(dotted: str) -> str:
-    """Say how a nested setting is given to `train`.
+    """Return how a nested setting is given to `train`.
 
     >>> nest_name("optimizer.lr"), nest_name("data.holdout"), nest_name("batch")
     ('optimizer={"lr": ...}', 'settings={"data": {"holdout": ...}}', 'batch=...')
@@ -152,7 +152,7 @@ def check_request(recipe: str, start: Mapping[str, Any]) -> None:
 
 
 def check_kinds(settings: Any, recipe_options: Mapping[str, Any]) -> None:
-    """Raise ConfigError for settings or options of a recipe of another kind than `train` takes."""
+    """Raise ConfigError for settings or recipe options of a type that `train` doesn't accept."""
     if settings is not None and not isinstance(settings, Mapping):
         raise ConfigError(f"settings is {settings!r}; it must be a mapping, such as {{'seed': 1}}")
     image, model = recipe_options.get("image"), recipe_options.get("model")
@@ -169,8 +169,8 @@ def check_kinds(settings: Any, recipe_options: Mapping[str, Any]) -> None:
 
 
 def lay_over(file: ConfigFile, options: RunOptions) -> tuple[RunOptions, list[str]]:
-    """Return options with a file's settings below them, and notes on the settings of the file that were replaced or
-    left out."""
+    """Return options completed by a file's settings, and notes on the file's settings that were replaced or left
+    out."""
     below = {name: dict(value) if isinstance(value, Mapping) else value for name, value in file.settings.items()}
     given = {name: value for name, value in options.start.items() if value is not None}
     replaced: dict[str, list[Any]] = {}
@@ -266,7 +266,8 @@ def take_weights(
 def pin_weights(
     recipe_options: Mapping[str, Any], settings: Mapping[str, Any], reporter: Reporter
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return recipe options and settings with weights and teacher pinned, so that the run records exactly what it began with.
+    """Return recipe options and settings with weights and teacher pinned, so that the run records exactly what it
+    starts from.
 
     Raises:
         UserError, FailedError: the weights aren't available; see `vitreous.weights.auto_weights.resolve_weights`.

@@ -1,4 +1,4 @@
-"""The images that a function measures: the named ones, or those of the model's run."""
+"""Open the images that a function measures: the named ones, or those of the model's run."""
 
 from dataclasses import replace
 from enum import Enum
@@ -32,7 +32,7 @@ class OwnRun(Enum):
 
 
 def name_data(data: Data | OwnRun | None) -> str | None:
-    """Return data as named; None for that of the model's run."""
+    """Return the data's name; None for the data of the model's run."""
     if data is None or isinstance(data, OwnRun):
         return None
     return str(data) if isinstance(data, (str, Path)) else data.fingerprint
@@ -48,12 +48,11 @@ def open_labelled(
 ) -> Source:
     """Return the labelled images to measure on: the named ones, or those of the model's run.
 
-    `split`: train, validation or test; None: for a run the validation, for named data the best one to measure on.
+    `split`: train, validation or test; None: for a run the validation split, for named data the most suitable one.
 
     Raises:
-        ConfigError: no such split. DataError: data that can't be used, has no such split, or none is named and the
-            model
-            belongs to no run.
+        ConfigError: no such split. DataError: data that can't be used or has no such split; or none is named, and the model
+            doesn't belong to a run.
     """
     folder = predictor.folder
     if split not in (None, *NAMES):
@@ -73,7 +72,7 @@ def open_labelled(
 def open_run_split(predictor: Predictor, broken: str, display: Reporter, split: str) -> Source:
     """Return one split of the data of a model's run.
 
-    For a run of an earlier version, the test split is the data's own, even if it served as the validation, which is
+    For a run of an earlier version, the test split is the data's own, even if it served as validation; that is
     reported.
 
     Raises:
@@ -85,7 +84,7 @@ def open_run_split(predictor: Predictor, broken: str, display: Reporter, split: 
         raise DataError(f"{dataset.report.path}, the data of this run, has no test split to measure on")
     if split == "test" and source.fingerprint == dataset.validation.fingerprint:
         display.message(
-            "note: the test split was this run's validation, by which its best weights may have been chosen"
+            "note: the test split was this run's validation split, by which its best weights may have been chosen"
         )
     return source
 
@@ -93,11 +92,11 @@ def open_run_split(predictor: Predictor, broken: str, display: Reporter, split: 
 def open_run_data(predictor: Predictor, broken: str, display: Reporter, test: bool = False) -> Dataset:
     """Return the data of a model's run, optionally with the test split; raises DataError if there is none."""
     if not predictor.path:
-        raise DataError("a model from memory belongs to no run, so name the labelled images")
+        raise DataError("a model from memory doesn't belong to a run, so name the labelled images")
     path = Path(predictor.path)
     run = find_own_run(path)
     if run is None:
-        raise DataError(f"{path} belongs to no run, so name the labelled images: vitreous evaluate {path} DATA")
+        raise DataError(f"{path} doesn't belong to a run, so name the labelled images: vitreous evaluate {path} DATA")
     record = read_run(run).config
     config = read_data_config(record, run)
     if broken == "skip":
@@ -108,14 +107,14 @@ def open_run_data(predictor: Predictor, broken: str, display: Reporter, test: bo
         return replace(dataset, test=open_dataset(config, predictor.folder.decode).test)
     if hash_dataset(dataset) != record["data"]["fingerprint"]:
         display.message(
-            "note: the data has changed since the run began; images that were trained on may be among these"
+            "note: the data has changed since the run began; these may include images that the model was trained on"
         )
     return dataset
 
 
 def find_overlap(predictor: Predictor, source: Source, named: bool) -> Overlap | None:
-    """Return how many of some images the model was trained on, or the one that it was exported or quantised from; for the run's own
-    images that is known."""
+    """Return how many of some images the model, or the model that it was exported or quantised from, was trained on.
+    For the run's own images that is known."""
     origin = predictor.folder.origin
     quantised = origin.get("quantised")
     before = origin.get("exported_from") or (quantised.get("model") if isinstance(quantised, dict) else None)
@@ -126,12 +125,12 @@ def find_overlap(predictor: Predictor, source: Source, named: bool) -> Overlap |
 def open_probe_splits(
     train: Data | None, test: Data | OwnRun | None, predictor: Predictor, broken: str, display: Reporter
 ) -> tuple[tuple[Source, Source], int]:
-    """Return the images that a probe learns from and those that it is measured on, and how many of the latter are also among the
-    former; see `vitreous.probe`.
+    """Return the images that a probe learns from, those that it is measured on, and how many are among both; see
+    `vitreous.probe`.
 
     Raises:
-        ConfigError: only images to measure on are named. DataError: data that can't be used, or none is named and the model
-            belongs to no run.
+        ConfigError: only images to measure on are named. DataError: data that can't be used; or none is named, and the model
+            doesn't belong to a run.
     """
     if test is not None:
         return open_named_splits(train, test, predictor, broken, display)
@@ -139,22 +138,21 @@ def open_probe_splits(
         dataset = open_run_data(predictor, broken, display)
         if predictor.folder.classes:
             display.message(
-                "note: the model has learned the labels of the images that the probe learns from and chooses its setting on; "
-                "for others: --train DATA"
+                "note: the model was trained on the labels of the images that the probe learns from and is tuned on; "
+                "to use others: --train DATA"
             )
     elif isinstance(train, (str, Path)):
         config = DataConfig(str(train), broken=broken)
         dataset = open_dataset(config, predictor.folder.decode, progress_of(display))
     else:
-        raise ConfigError("images that are already open have no parts: give those to measure on too")
+        raise ConfigError("images that are already open have no splits; give the images to measure on too")
     return (dataset.train, dataset.validation), len(dataset.report.duplicates)
 
 
 def open_named_splits(
     train: Data | None, test: Data | OwnRun, predictor: Predictor, broken: str, display: Reporter
 ) -> tuple[tuple[Source, Source], int]:
-    """Return the training split of some data, and the images of other data to measure on; and how many of the latter are also among
-    the former."""
+    """Return the training split of some data, the images of other data to measure on, and how many are among both."""
     decode = predictor.folder.decode
     if train is None:
         raise ConfigError("name the images that the probe learns from too")
@@ -163,5 +161,5 @@ def open_named_splits(
         measured = open_run_data(predictor, broken, display).validation
     else:
         measured = open_source(str(test), None, decode, broken) if isinstance(test, (str, Path)) else test
-    same = learned.fingerprint == measured.fingerprint  # images that are drawn on demand are told by that alone
+    same = learned.fingerprint == measured.fingerprint  # only this tells apart images that are drawn on demand
     return (learned, measured), len(measured) if same else sum(find_shared(items(measured), items(learned)))

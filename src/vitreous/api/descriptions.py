@@ -30,7 +30,7 @@ def describe_shape(path: str, folder: ModelFolder) -> list[str]:
     lines = [
         f"model       {path}",
         f"shape       {describe_layers(config)}",
-        f"parameters  {count.count_parameters(config):,}, {count.count_flops(config) / 1e9:.3f} GFLOPs an image",
+        f"parameters  {count.count_parameters(config):,}, {count.count_flops(config) / 1e9:.3f} GFLOPs per image",
         f"images      {config.image[0]}x{config.image[1]}, {describe_transform(folder.preprocess)}",
         *([f"positions   {config.positions}; resized by {folder.resize}"] if isinstance(config, ViTConfig) else []),
         f"classes     {describe_classes(folder.classes)}{'; several an image, or none' if folder.multilabel else ''}",
@@ -50,7 +50,8 @@ def describe_shape(path: str, folder: ModelFolder) -> list[str]:
 
 
 def describe_export(folder: ExportedFolder) -> list[str]:
-    """Describe an exported model: what it is, what its graph takes and gives, and how far it was from the model."""
+    """Describe an exported model: what it is, its graph's inputs and outputs, and how far these were from the
+    model's."""
     graph, shape = folder.graph, folder.shape
     opset = f", opset {graph.opset}" if graph.opset else ""
     proof = folder.proof
@@ -75,13 +76,13 @@ def describe_export(folder: ExportedFolder) -> list[str]:
 
 
 def describe_origin(origin: Mapping[str, Any]) -> str:
-    """Say where a model comes from, by the plain values that were noted."""
+    """Describe where a model comes from, using only the plain values recorded about it."""
     said = ", ".join(f"{key} {value}" for key, value in origin.items() if isinstance(value, (str, int, float)))
     return f"origin      {strip_hidden(said) or 'unknown'}"
 
 
 def describe_use(folder: ExportedFolder) -> str:
-    """Say what can be typed to use an exported model."""
+    """Return a command that uses an exported model."""
     named = shlex.quote(str(folder.path))
     if "logits" in folder.graph.outputs:
         return f"vitreous predict {named} IMAGES..."
@@ -89,7 +90,7 @@ def describe_use(folder: ExportedFolder) -> str:
 
 
 def describe_input(folder: ExportedFolder) -> str:
-    """Say what an exported graph takes."""
+    """Describe the input of an exported graph."""
     graph, channels = folder.graph, folder.preprocess.channels
     shape = ", ".join("?" if graph.dynamic_image else str(side) for side in graph.image)
     if graph.inputs == "normalised":
@@ -177,7 +178,9 @@ def describe_validation(measured: list[dict[str, Any]]) -> str:
     last = measured[-1]
     name = find_headline(last) or "loss"
     best = (min if name == "loss" else max)(measured, key=lambda entry: entry[name])
-    best = next((entry for entry in reversed(measured) if entry.get("best")), best)  # of equals, the one that was kept
+    best = next(
+        (entry for entry in reversed(measured) if entry.get("best")), best
+    )  # of equal ones, the one that was kept
     return f"{format_reached(last)} last, {format_figure(name, best[name])} best (step {best['step']:,})"
 
 
@@ -191,7 +194,7 @@ def has_ended(record: RunRecord) -> bool:
 
 
 def describe_channels(mode: str) -> str:
-    """Describe an image's channels that have no mode's name.
+    """Describe the channels of an image whose mode has no name.
 
     >>> describe_channels("5;16")
     '5 channels of 16 bits (kept as they are by `vitreous train`)'
@@ -206,18 +209,17 @@ def describe_channels(mode: str) -> str:
 
 
 def describe_levels(low: float, high: float, mode: str) -> str:
-    """Describe how the values of an image with more than 8 bits a channel become grey, and how to use their full range.
+    """Describe how the values of an image with more than 8 bits per channel become grey, and how to use their full
+    range.
 
     >>> describe_levels(0, 4080, "I;16")
     '0 to 4080 of 0 to 65535, so the brightest becomes 16 of 255; if white is 4095: --decode.levels 0 4095'
     """
     if mode.endswith("F"):
-        return (
-            f"{low:g} to {high:g} in floating point, whose black and white have to be said: --decode.levels BLACK WHITE"
-        )
+        return f"{low:g} to {high:g} in floating point, for which black and white have to be given: --decode.levels BLACK WHITE"
     description = f"{low:g} to {high:g} of 0 to 65535"
     if low < 0 or high > 65_535:
-        return f"{description}, the others clipped; to say what black and white are: --decode.levels BLACK WHITE"
+        return f"{description}, the others clipped; to set black and white: --decode.levels BLACK WHITE"
     if high >= 32_768 or high == low:
         return description
     white = max(255, 2 ** int(high).bit_length() - 1)

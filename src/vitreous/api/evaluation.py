@@ -54,9 +54,9 @@ from vitreous.storage.scratch import allocate_rows, iterate_blocks, release, reo
 from vitreous.training.reporter import Reporter, Silent, progress_of
 
 IMAGES = "images.csv"
-"""A table beside the report: the result for each image."""
+"""A table next to the report: the result for each image."""
 MOST_LISTED = 2**26
-"""Most probabilities in that table."""
+"""Number of probabilities in that table, at most."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -68,13 +68,13 @@ class EvaluationResult(Reported, Tabular):
     data: str | None
     """The images as named; None: the validation split of the model's run."""
     metrics: Metrics | MultiLabelMetrics
-    """Accuracy, loss, calibration, ...; with several labels an image average precision, F1, ..."""
+    """Accuracy, loss, calibration, ...; for multilabel models average precision, F1, ..."""
     logits: Float32[np.ndarray, "example label"]
     """In the order of the images and of the model's classes; many are in a temporary file, mapped."""
     targets: np.ndarray
-    """Each image's class by number, (example), or which classes it has, (example label)."""
+    """Each image's class number, (example); for multilabel models which classes it has, (example label)."""
     details: Details | None = None
-    """Intervals, ranking of the classes, the effect of temperature scaling; None with several labels an image."""
+    """Intervals, ranking of the classes, and the effect of temperature scaling; None for multilabel models."""
     cost: Cost | None = None
     """None if not measured."""
     comparison: ComparisonResult | None = None
@@ -82,9 +82,9 @@ class EvaluationResult(Reported, Tabular):
     merging: MergeCurve | None = None
     """Accuracy and speed under token merging; None if not measured."""
     packing: PackedCurve | None = None
-    """Accuracy by resolution, images in their own aspect and packed; None if not measured."""
+    """Accuracy by resolution, with images in their own aspect ratio and packed; None if not measured."""
     overlap: Overlap | None = None
-    """How many of the images the model was trained on; None if on none of them, or if unknown."""
+    """How many of the images the model was trained on; None for none, or if unknown."""
     measured: str = OwnRun.VALIDATION.value
     """Description of the images."""
     source: Source = field(kw_only=True, repr=False)
@@ -103,7 +103,7 @@ class EvaluationResult(Reported, Tabular):
         lines += [f"\nmeasured on {self.measured}"]
         if (least := self.predictor.folder.decode.at_least) is not None:
             lines += [
-                f"decoded at reduced scale: large JPEGs at 1/2, 1/4 or 1/8, still at least {least[0]}x{least[1]} pixels"
+                f"decoded at reduced scale: large JPEGs at 1/2, 1/4 or 1/8, but at least {least[0]}x{least[1]} pixels"
             ]
         lines += [f"\nnote: {self.overlap}"] if self.overlap else []
         return "\n".join([*lines, *list_left_out(self.source)])
@@ -128,7 +128,7 @@ class EvaluationResult(Reported, Tabular):
 
     @property
     def probabilities(self) -> Float32[np.ndarray, "example label"]:
-        """Each class's probability: softmax of the logits, or with several labels an image each one's sigmoid."""
+        """Each class's probability: the softmax of the logits or, for multilabel models, their sigmoids."""
         found = allocate_rows(*self.logits.shape)
         for place, block in self._iterate_probabilities():
             found[place] = block
@@ -148,16 +148,16 @@ class EvaluationResult(Reported, Tabular):
 
     @cached_property
     def answers(self) -> tuple[Int64[np.ndarray, " example"], Float32[np.ndarray, " example"]]:
-        """Of each image the most probable class by number, and its probability."""
+        """The number of each image's most probable class, and its probability."""
         found = [(block.argmax(1), block.max(1)) for _, block in self._iterate_probabilities()]
         return np.concatenate([one for one, _ in found]), np.concatenate([one for _, one in found])
 
     @property
     def columns(self) -> dict[str, Any]:
-        """The result for each image, as columns: path, label, prediction, right, probability, and that of each class.
+        """The result for each image, as columns: path, label, prediction, right, probability, and each class's probability.
 
-        With several labels an image, labels and predictions are separated by ;, and there is no probability of the
-        prediction. Beyond `MOST_LISTED` probabilities those of each class are left out.
+        For multilabel models, labels and predictions are separated by ;, and the prediction has no probability. Beyond
+        `MOST_LISTED` probabilities in all, those of the classes are left out.
         """
         classes, each = self.predictor.folder.classes, {}
         if self.lists_all:
@@ -173,7 +173,7 @@ class EvaluationResult(Reported, Tabular):
         return known | {"probability": sure} | each
 
     def _join_labels(self) -> tuple[list[str], list[str], list[bool]]:
-        """Return each image's labels, those predicted, and whether they are the same."""
+        """Return each image's labels, its predicted labels, and whether the two are the same."""
         classes, true, predicted, right = self.predictor.folder.classes, [], [], []
         for place, block in self._iterate_probabilities():
             claimed, targets = block >= CLAIMED, self.targets[place]
@@ -254,29 +254,29 @@ def evaluate(
 
     Args:
         model: what `vitreous.load` accepts or returns, with a head.
-        data: labelled images, of which the validation split is used if there is one; None: those of the model's run,
-            measured by the model as it was before its head learned from them too, if it did; or of its
-            cross-validation, whose images are each measured by the model that has not seen it. Classes are matched by
-            name. Images may have several labels (a manifest with a column labels).
-        split: train, validation or test, where the data has splits of its own. A run's test split was measured once, at
-            its end; every further measurement is recorded in the run's test.jsonl, and reported.
+        data: labelled images; the validation split is used if there is one. None: those of the model's run, measured by
+            the model before its head learned from them too, if it did; for a cross-validation all its images, each measured
+            by the model that has not seen it. Classes are matched by name. Images may have several labels (a manifest with
+            a column labels).
+        split: train, validation or test, if the data has its own splits. A run's test split was measured once, at the end
+            of the run; every further measurement is recorded in the run's test.jsonl, and reported.
         compare: another model, to be measured on the same images; it must know the same classes.
-        corruptions: corruptions of ImageNet-C to measure under too, made on the fly: "all", or some by name.
+        corruptions: corruptions of ImageNet-C under which to measure too, made on the fly: "all", or some by name.
         severities: of the corruptions, 1 to 5; None: all five.
         merge_curve: numbers of pairs of patches to merge in each block, to measure a ViT's accuracy and speed under
             token merging; (): several that suit the model; None: none.
-        packed: resolutions in pixels, to measure a ViT at each of them with images in their own aspect, packed into few
-            sequences; (): several around the model's own; None: none.
-        speed: time the forward pass too.
+        packed: resolutions in pixels, to measure a ViT at each of them with images in their own aspect ratio, packed
+            into few sequences; (): several around the model's own; None: none.
+        speed: also time the forward pass.
         batch: images in one pass through the model, at least 1.
         device: auto, cpu, cuda or mps; for a model that isn't loaded yet.
-        broken: what to do about files that can't be read: raise, or skip (they are counted).
+        broken: what to do with files that can't be read: raise, or skip (they are counted).
         progress: show progress; None: only in a notebook or on a terminal.
         reporter: receives the progress instead of that display.
 
     Raises:
-        ConfigError: a model without head, an option out of range, a model that can't merge patches, or pack images, or a comparison,
-            corruptions, a merge curve or packed images where an image may have several labels. CheckpointError: no such model.
+        ConfigError: a model without a head, an option out of range, a model that can't merge patches or pack images; or, for
+            a multilabel model, a comparison, corruptions, a merge curve or packed images. CheckpointError: no such model.
         DataError, ImageError: data that can't be used, or a class that a model doesn't know.
     """
     display, requested = reporter or Silent(), check_corruptions(corruptions, severities)
@@ -330,9 +330,9 @@ class Rival:
 
     predictor: Predictor
     names: tuple[str, str]
-    """Distinct names of the model and of this one."""
+    """Distinct names: of the model, and of this one."""
     classes: tuple[str, ...]
-    """Of the model."""
+    """The model's classes."""
     order: np.ndarray
     """For each class of the model, its index among this one's."""
 
@@ -348,8 +348,8 @@ def load_rival(predictor: Predictor, compare: ModelLike, device: str) -> Rival:
     """Load the model to compare with.
 
     Raises:
-        CheckpointError: no such model. DataError: it knows other classes. ConfigError: it has no head, or several
-            labels.
+        CheckpointError: no such model. DataError: it knows other classes. ConfigError: it has no head, or is
+            multilabel.
     """
     rival = as_classifier(compare, device)
     names = tell_apart((name_model(predictor.path), name_model(rival.path)))
@@ -360,9 +360,9 @@ def load_rival(predictor: Predictor, compare: ModelLike, device: str) -> Rival:
 
 
 def refuse_multilabel(what: str) -> None:
-    """Refuse several labels per image; raises ConfigError."""
+    """Raise ConfigError because images have several labels; `what` has them, verb included."""
     raise ConfigError(
-        f"{what} several labels an image, but comparisons, corruptions, merge curves and packed images need one label an image"
+        f"{what} several labels per image, but comparisons, corruptions, merge curves and packed images need one label per image"
     )
 
 
@@ -374,7 +374,7 @@ def compare_with(
     batch: int,
     display: Reporter,
 ) -> ComparisonResult:
-    """Measure the other model on the same images; the model's own logits, the labels and its cost are known."""
+    """Measure the other model on the same images; the first model's logits and cost, and the labels, are known."""
     display.phase(f"evaluating {rival.names[1]}")
     logits, labels = own
     other = outputs(rival.predictor, source, batch, progress=progress_of(display))

@@ -69,7 +69,7 @@ class EmbeddingResult(Result, Tabular):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The images' classes by name, in the same order; empty names where the images have no labels."""
+        """The images' class names, in the same order; empty if the images have no labels."""
         return tuple(part.classes[label] for part in self.splits.values() for label in part.labels)
 
     @property
@@ -79,8 +79,8 @@ class EmbeddingResult(Result, Tabular):
 
     @property
     def columns(self) -> dict[str, Any]:
-        """The vectors as columns: name; label and split where the data has them; then the vector, a column for each of
-        its values (0, 1, ...)."""
+        """The vectors as columns: name; label and split if the data has them; then one column per value of the vector
+        (0, 1, ...)."""
         found: dict[str, Any] = {"name": self.names}
         if any(self.labels):
             found["label"] = self.labels
@@ -118,18 +118,18 @@ def embed(
     (1234, 384)
 
     Args:
-        model: what `vitreous.load` accepts or returns; with or without head.
+        model: what `vitreous.load` accepts or returns, with or without a head.
         images: files, folders or globs, one or many. An iterator's paths are always treated as files.
-        data: labelled images instead: a folder of class folders, a manifest, "digits" or a formula; labels and parts
+        data: labelled images instead: a folder of class folders, a manifest, "digits" or a formula; labels and splits
             are kept and written too.
-        out: a file to write, replacing what is there: .parquet (needs pyarrow) or .npz; None: none.
-        layer: features (what the head reads), mean, norm, pooled, block.5, block.5:class, stage.2, ...
-        precision: fp32; bf16 (autocast); auto: bf16 where the hardware multiplies it faster.
+        out: a file to write, .parquet (needs pyarrow) or .npz; an existing file is replaced. None: none is written.
+        layer: features (the head's input), mean, norm, pooled, block.5, block.5:class, stage.2, ...
+        precision: fp32; bf16 (autocast); auto: bf16 on hardware with fast bf16 arithmetic.
         batch: images in one pass through the model, at least 1.
         device: auto, cpu, cuda or mps; for a model that isn't loaded yet.
-        cache: keep features on the disk, and reuse them.
-        broken: what to do about images that can't be read: raise, or skip (they are counted).
-        every: of a video among the images, seconds from one frame to the next.
+        cache: keep features on disk, and reuse them.
+        broken: what to do with images that can't be read: raise, or skip (they are counted).
+        every: for videos among the images: seconds from one frame to the next.
         progress: show progress; None: only in a notebook or on a terminal.
         reporter: receives the progress instead of that display.
 
@@ -175,15 +175,15 @@ def describe_model(predictor: Predictor, sources: Mapping[str, Source]) -> dict[
 
 
 def open_named(named: list[Path] | str, decode: DecodeConfig, broken: str) -> dict[str, Source]:
-    """Return the images by the part of the data that they belong to; raises DataError for images that can't be read."""
+    """Return the images of each split of the data; raises DataError for images that can't be read."""
     return open_splits(named, decode, broken) if isinstance(named, str) else {"": open_images(named, decode, broken)}
 
 
 def name_files(images: Images | None, data: str | Path | None) -> list[Path] | str:
-    """Return the files that are named, or the name of labelled data; raises ConfigError for neither or both, DataError
-    for none."""
+    """Return the named files, or the name of labelled data; raises ConfigError for neither or both, DataError if there
+    are no files."""
     if images is not None and not isinstance(images, Iterable):
-        check_path("what holds the images", images)
+        check_path("the images argument", images)
     paths = images if isinstance(images, Iterator) else [images] if isinstance(images, (str, Path)) else images or []
     if data is None and isinstance(paths, list | tuple) and len(paths) == 1 and is_data_name(str(paths[0])):
         paths, data = [], paths[0]
@@ -198,7 +198,7 @@ def name_files(images: Images | None, data: str | Path | None) -> list[Path] | s
 
 @dataclass(frozen=True)
 class Videos:
-    """How videos among the images are read, and where the vectors go."""
+    """How videos among the images are read, and where their vectors go."""
 
     every: float
     broken: str
@@ -227,7 +227,7 @@ def embed_videos(
                 else:
                     skipped.append((one.name, one.error or ""))
     if not parts:
-        raise DataError(f"not one frame can be read: {skipped[0][1]}")
+        raise DataError(f"no frame can be read: {skipped[0][1]}")
     found = {"": join_features(parts)}
     facts = {"model": predictor.path, "layer": how.layer, "precision": how.precision, **describe_model(predictor, {})}
     if videos.target is not None:

@@ -1,4 +1,4 @@
-"""VTAB-1k by the paper's own protocol: the whole model trained on each task (2010.11929, appendix B.1.1)."""
+"""VTAB-1k by the paper's own protocol, which trains the whole model on each task (2010.11929, appendix B.1.1)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ def fine_tune(
 ) -> tuple[VTAB, int | None]:
     """Train a model on each task, into runs/vtab-MODEL-STEPS/TASK; finished tasks are not repeated.
 
-    The 1,000 images are trained on, and the test split is measured once, at the end: it chooses no setting.
+    Training uses the 1,000 images; the test split is measured once, at the end, and chooses no setting.
 
     Args:
         model: weights, as a run accepts them.
@@ -66,12 +66,12 @@ def fine_tune(
 
 @dataclass(frozen=True)
 class Start:
-    """What the training on one task begins with."""
+    """What training on one task starts from."""
 
     weights: str
-    """Pinned, as a run notes them."""
+    """Pinned, as a run records them."""
     digest: str
-    """Hash of the weights, which tells others under the same path."""
+    """Hash of the weights, which reveals other weights under the same path."""
     manifest: bytes
     """The images."""
 
@@ -93,7 +93,7 @@ def train_task(start: Start, settings: dict[str, Any], place: Path, display: Rep
     if before != start.weights:
         raise ConfigError(f"{run} began with {before}, not with {start.weights}; move {place.parent} away")
     if not digest.is_file():
-        display.message(f"note: {run} is of an earlier version, which didn't note what {before} held")
+        display.message(f"note: {run} comes from an earlier version, which didn't record what {before} held")
     elif digest.read_text() != start.digest:
         raise ConfigError(f"{run} began with other weights than {before} holds now; move {place.parent} away")
     if not manifest.is_file() or manifest.read_bytes() != start.manifest:
@@ -104,9 +104,9 @@ def train_task(start: Start, settings: dict[str, Any], place: Path, display: Rep
 
 
 def build_settings(settings: dict[str, Any], images: int) -> dict[str, Any]:
-    """Return the paper's settings for VTAB besides its recipe for fine-tuning.
+    """Return the paper's settings for VTAB that differ from its recipe for fine-tuning.
 
-    Images are squeezed to the model's size, and neither cropped nor mirrored: some tasks ask for positions and angles.
+    Images are squeezed to the model's size, and neither cropped nor mirrored: some tasks are about positions and angles.
     """
     steps = settings["steps"]
     return {

@@ -57,7 +57,7 @@ class InspectionResult(Result):
     facts: (
         ModelFolder | ExportedFolder | RunRecord | RateSearch | CrossValidation | SelfTraining | ScanReport | ImageInfo
     )
-    """The object itself: the loaded model, the run's record, the search of rates, the cross-validation, the findings in the
+    """The object itself: the loaded model, the run's record, the rate search, the cross-validation, the findings in the
     data, the image's header."""
     description: str
     """A few lines for people; the last suggests what to do next."""
@@ -70,7 +70,7 @@ class InspectionResult(Result):
 def inspect(
     path: str | Path, *, progress: bool | None = None, reporter: Reporter | None = None, **load: Any
 ) -> InspectionResult:
-    """Describe the contents of a path: a model folder, an export, a file of weights, a run, a search of rates, a data set or an
+    """Describe the contents of a path: a model folder, an export, a file of weights, a run, a rate search, a data set or an
     image.
 
     >>> found = vitreous.inspect("runs/photos-1")                                        # doctest: +SKIP
@@ -85,7 +85,7 @@ def inspect(
         load: how a model's weights are loaded, as in `vitreous.load`.
 
     Raises:
-        UserError: it is nothing that vitreous knows, or can't be read.
+        UserError: the path holds nothing that vitreous knows, or can't be read.
     """
     check_path("the path to inspect", path)
     named, place = str(path), Path(path)
@@ -109,7 +109,7 @@ def inspect(
 
 
 def inspect_model(path: str, load: Mapping[str, Any], reporter: Reporter | None = None) -> InspectionResult:
-    """Describe a model folder, or somebody's weights as vitreous would load them."""
+    """Describe a model folder, or foreign weights as vitreous would load them."""
     folder, report = open_weights(path, load, reporter)
     notes = [] if report is None else [str(report)]
     assumed = [f"assumed     {note}" for note in folder.origin.get("assumed") or () if is_model(Path(path))]
@@ -129,7 +129,7 @@ def inspect_export(path: Path) -> InspectionResult:
 
 
 def inspect_search(path: Path) -> InspectionResult:
-    """Describe a search among learning rates."""
+    """Describe a rate search."""
     found = read_search(path)
     left = [f"{rate:g}" for rate in found.rates if f"{rate:g}" not in found.results]
     config = found.config
@@ -172,7 +172,7 @@ def inspect_rounds(path: Path) -> InspectionResult:
 
 
 def inspect_run(path: Path) -> InspectionResult:
-    """Describe a run folder; raises RunError for one whose files lack what a run writes."""
+    """Describe a run folder; raises RunError if its files lack what a run writes."""
     record = read_run(path)
     try:
         return InspectionResult(str(path), "run", record, describe_progress(path, record))
@@ -184,7 +184,7 @@ def inspect_run(path: Path) -> InspectionResult:
 
 
 def refuse_features(path: Path) -> None:
-    """Name the command for a file that `vitreous.embed` wrote, by a DataError."""
+    """Raise a DataError that names the command for a file that `vitreous.embed` wrote."""
     try:
         found = read_features(path)
     except UserError:
@@ -196,7 +196,7 @@ def refuse_features(path: Path) -> None:
 
 
 def refuse_sweep(path: Path) -> InspectionResult:
-    """Name the command for a sweep, by a RunError."""
+    """Raise a RunError that names the command for a sweep."""
     raise RunError(f"{path} is a sweep; `vitreous runs {shlex.quote(str(path))}` compares its runs{suggest_run(path)}")
 
 
@@ -207,7 +207,7 @@ FOLDERS: tuple[tuple[Callable[[Path], bool], Callable[[Path], InspectionResult]]
     (is_self_training, inspect_rounds),
     (is_sweep, refuse_sweep),
 )
-"""What training writes: how each kind of folder is recognised and described."""
+"""How each kind of folder that training writes is recognised and described."""
 
 
 def inspect_data(path: str) -> InspectionResult:
@@ -218,7 +218,7 @@ def inspect_data(path: str) -> InspectionResult:
 
 
 def inspect_image(path: Path) -> InspectionResult:
-    """Describe an image file; raises DataError for a file that holds data in a form that isn't read."""
+    """Describe an image file; raises DataError for a data file in a form that can't be read."""
     if path.suffix.lower() in INSTEAD:
         check_there(path)
     bytes_read = read(path, DecodeConfig())

@@ -1,4 +1,4 @@
-"""`vitreous.load`: a model from whatever holds its weights, ready to predict. Imports torch only where torch
+"""`vitreous.load`: open a model from whatever holds its weights, ready to predict. Imports torch only if torch
 computes."""
 
 from collections.abc import Mapping
@@ -41,42 +41,43 @@ def load(
 ) -> Predictor:
     """Open a model folder or a run folder, or weights of any known origin, ready to predict.
 
-    Without a head it offers `.features`, `.tokens` and `.maps`, and a call explains that. Its `.model` is the plain
-    torch module; its `.report` describes changes to the weights, if any.
+    Without a head, it offers `.features`, `.tokens` and `.maps`; calling it raises an error that says so. Its `.model` is the
+    plain torch module; its `.report` describes changes to the weights, if any.
 
     >>> vitreous.load("weights.npz", labels=("cat", "dog"), image=(384, 384))            # doctest: +SKIP
     >>> vitreous.load("dino.pth").features("a.jpg")                                      # doctest: +SKIP
 
     Args:
-        path: a folder (an exported one too), a file of weights, owner/name on the Hugging Face Hub, or a short name
-            (`vitreous.models(pretrained=True)`).
+        path: a folder (also an exported model's), a file of weights, owner/name on the Hugging Face Hub, or a short
+            name (`vitreous.models(pretrained=True)`).
         device: auto, cpu, cuda or mps.
-        batch: most images that pass through the model at once when it classifies.
-        precision: fp32; bf16 (autocast); int8, of a model that `vitreous.quantise` wrote; auto: bf16 where the hardware
-            multiplies it faster.
+        batch: most images in one pass through the model when it classifies.
+        precision: fp32; bf16 (autocast); int8, for a model from `vitreous.quantise`; auto: bf16 on hardware with fast bf16
+            arithmetic.
         top: classes listed in each prediction, most probable first.
-        threshold: probability below which a label is "unknown"; where an image may have several classes, from which a
-            class is there (None: one half).
-        engine: who computes: auto, torch, onnxruntime or openvino. An exported model runs in its own, without torch.
-        decode: exact: images are decoded whole; reduced: large JPEGs at 1/2, 1/4 or 1/8 of their size, still at least
-            twice the model's input on each side: several times as fast for photographs of many megapixels. None: as the
-            model says (exact).
-        tta: flip: the mean of the probabilities of each image and of its mirror image; none.
+        threshold: probability below which an image is "unknown"; for multilabel models, the probability from which a
+            class is predicted (None: one half).
+        engine: auto, torch, onnxruntime or openvino. An exported model runs in its own engine, without torch.
+        decode: exact: decode images at full size; reduced: decode large JPEGs at 1/2, 1/4 or 1/8 of their size, but at
+            least twice the model's input on each side; several times as fast for photographs of many megapixels. None:
+            as the model says (exact).
+        tta: none; flip: average the probabilities of each image and its mirror image.
         merge: pairs of similar patches that each block of a ViT merges (token merging, ToMe): faster, and a little less
-            accurate; `vitreous.evaluate(..., merge_curve=())` measures both. 0: none.
-        compile: on an NVIDIA GPU, compile the model with torch.compile: faster, after some ten seconds for each size of batch
-            that comes twice.
+            accurate; `vitreous.evaluate(..., merge_curve=())` measures how much. 0: none.
+        compile: on an NVIDIA GPU, compile the model with torch.compile: faster, after some ten seconds for each batch
+            size that occurs twice.
         progress: show progress; None: only in a notebook or on a terminal.
         reporter: receives the progress of downloads instead of that display.
         options: how the weights are loaded: family ("openai"; --as on the command line), grid (rows, cols) and heads if
             the file doesn't state them, image (rows, cols), rule, allow, labels (names, or a file of them), channels,
             channel_rule;
-            classes: a new head of zeros for so many classes, or for these; see `vitreous.weights.options.LoadOptions`.
+            classes: a new head of zeros, for this number of classes or for these; see
+            `vitreous.weights.options.LoadOptions`.
 
     Raises:
-        CheckpointError: nothing there that can be loaded.
-        ConfigError: an option that can't be met, a threshold out of range, patches that can't be merged, or a device or an
-            export that isn't compiled;
+        CheckpointError: there is nothing that can be loaded.
+        ConfigError: an option that can't be met, a threshold out of range, patches that can't be merged, or `compile` for a
+            device or an export that can't be compiled.
             UnknownName: there is no such option.
     """
     decision = DecisionOptions(threshold, tta)

@@ -22,28 +22,26 @@ from vitreous.storage.presence import expand_home
 from vitreous.storage.run_config import find_own_run, find_run
 from vitreous.training.reporter import Reporter
 
-OUT_OF_FOLD = (
-    "all images of its cross-validation, each by the fold's model that has not seen it, not by this one, which has"
-)
+OUT_OF_FOLD = "all images of its cross-validation, each measured by the fold's model that has not seen it, not by this one, which has"
 
 
 def find_own_folds(predictor: Predictor, data: Data | None, split: str | None, alone: bool) -> Path | None:
-    """Return the cross-validation whose images are to be measured, if any; raises ConfigError for uses that they don't
-    allow."""
+    """Return the cross-validation whose images are to be measured, if any; raises ConfigError for uses that these
+    images don't allow."""
     folds = (
         find_folds(Path(predictor.path)) if predictor.path and data is None and split in (None, "validation") else None
     )
     if folds is not None and not alone:
         raise ConfigError(
             f"{folds} is a cross-validation: its images are measured by the models of its folds, and this one has "
-            "learned from them. Comparisons, corruptions and token merging need others: name DATA"
+            "learned from them. Comparisons, corruptions and token merging need other images: name DATA"
         )
     return folds
 
 
 def choose_measured_model(predictor: Predictor, data: Data | None, split: str | None) -> Predictor:
-    """Return the model to measure: on its run's validation images, if its head has learned from them since, the model
-    of before; the given one if that is gone."""
+    """Return the model to measure. On its run's validation images, if its head has learned from them since, it is the
+    model before that; if that one is gone, the given model."""
     own = data is None and split in (None, "validation") and predictor.path and not predictor.load_options
     run = find_run(Path(predictor.path)) if own and find_refit(predictor.folder.origin) else None
     measured = None if run is None else read_run(run).measured
@@ -53,8 +51,8 @@ def choose_measured_model(predictor: Predictor, data: Data | None, split: str | 
 def measure_out_of_fold(
     folds: Path, classes: tuple[str, ...]
 ) -> tuple[Source, tuple[Metrics, Float32[np.ndarray, "example label"], Int64[np.ndarray, " example"]]]:
-    """Return all images of a cross-validation, with what `vitreous.evaluation.accuracy.evaluate` would return for
-    their folds' models; raises RunError."""
+    """Return all images of a cross-validation, with the results of `vitreous.evaluation.accuracy.evaluate` by their
+    folds' models; raises RunError."""
     source, logits = predict_out_of_fold(folds)
     labels = class_indices(source, classes)[source.labels]
     return source, (evaluate_logits(logits, labels, classes), logits, labels)
@@ -79,7 +77,7 @@ def describe_images(
 
 
 def describe_choice(run: Path, predictor: Predictor) -> str:
-    """Say why a run's validation images flatter its model: it was chosen by them, or has learned from them."""
+    """Describe why a run's validation images flatter its model: it was chosen by them, or has learned from them."""
     handover = describe_handover(read_run(run))
     if handover is None:
         return ""
@@ -94,10 +92,10 @@ def describe_choice(run: Path, predictor: Predictor) -> str:
 
 
 def note_test(predictor: Predictor, metrics: Metrics | MultiLabelMetrics, source: Source, display: Reporter) -> str:
-    """Record a look at the test split of a model's run, and say how often it was looked at before; a failure to
+    """Record a look at the test split of a model's run, and return how often it was looked at before; a failure to
     record is reported."""
     run = find_own_run(Path(predictor.path))
-    assert run is not None  # its data was opened
+    assert run is not None  # since its data was opened
     before = read_measurements(run)
     try:
         note_measurement(run, "evaluate", int(predictor.folder.origin.get("step") or 0), metrics, source)

@@ -1,4 +1,5 @@
-"""`vitreous.models(compare=True)`: families side by side, by size, operations, measured speed, and published accuracy."""
+"""`vitreous.models(compare=True)`: compare model families by size, operations, measured speed, and published
+accuracy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,11 +25,11 @@ COMPARED = (
     *("Ti/16", "S/16", "B/16", "R26+S/32", "R50+B/16", "R50x1", "Swin-T", "Swin-S", "SwinV2-T"),
     *("EfficientNet-B0", "EfficientNet-B3", "EfficientNet-B5"),
 )
-"""The models that are compared unless others are named: of each family small and medium ones."""
+"""The models compared by default: small and medium ones of each family."""
 BATCH = 8
 """Images in one pass, unless another number is given."""
 SHARE = 2
-"""A model and its images may fill one part in this many of the memory."""
+"""A model and its images may fill this fraction of the memory: one over this number."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,15 @@ class ComparedModel:
 
 @dataclass(frozen=True, repr=False)
 class ModelComparisonResult(Result, Tabular):
-    """Models side by side, at 224x224 pixels (Swin V2: 256x256; EfficientNets: each its own) and 1,000 classes."""
+    """Models side by side, at 224x224 pixels (Swin V2: 256x256; EfficientNets: each at its own size) and 1,000
+    classes."""
 
     models: tuple[ComparedModel, ...]
 
     @property
     def columns(self) -> dict[str, list[Any]]:
         """The models, as columns: name, family, parameters, flops, images_per_second and the best published top-1 in percent
-        with what it was trained on and its source (None where none is known)."""
+        with its training data and its source (None if none is known)."""
         found: dict[str, list[Any]] = {name: [getattr(one, name) for one in self.models] for name in ("name", "family")}
         found |= {
             name: [getattr(one.cost, name) for one in self.models]
@@ -71,7 +73,7 @@ class ModelComparisonResult(Result, Tabular):
             )
         lines.append(
             f"\nspeed: untrained weights, forward pass from pixels in memory; {self.models[0].cost.where}, here and now. GFLOPs: two "
-            "operations a multiply-add (papers often count one)"
+            "operations per multiply-add (papers often count one)"
         )
         lines.append("published top-1 on ImageNet, not measured here:")
         known = [(one.name, figure) for one in self.models for figure in one.published]

@@ -1,4 +1,4 @@
-"""Optimizers that a caller names as module:Class: which of them were named, and whether they can be used."""
+"""Optimizers that a caller names as module:Class: find which was named, and check that it can be used."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from vitreous.training.optimizer_trial import try_optimizer
 
 
 def name_optimizer(settings: Any) -> str | None:
-    """Return the optimizer that settings given in code name, in a mapping or a RunConfig; None for those of a file."""
+    """Return the optimizer named in settings given in code, a mapping or a RunConfig; None for settings from a file."""
     section = settings.get("optimizer") if isinstance(settings, Mapping) else getattr(settings, "optimizer", None)
     return section.get("name") if isinstance(section, Mapping) else getattr(section, "name", None)
 
@@ -24,11 +24,11 @@ def check_optimizer(settings: Mapping[str, Any]) -> None:
 
 
 def check_own(run: Path, optimizer: str | None) -> None:
-    """Refuse an optimizer other than the one that a run has; raises RunError."""
+    """Raise RunError for an optimizer other than the run's."""
     if optimizer is None or not is_run(run):
         return
     own = from_dict(RunConfig, read_run(run).config["config"]).optimizer.name
     if own != optimizer:
         raise RunError(
-            f"{run} is trained by {own}, not by {optimizer}: an optimizer can't change; leave out --optimizer"
+            f"{run} is trained by {own}, not by {optimizer}, and the optimizer can't change; leave out --optimizer"
         )

@@ -11,7 +11,7 @@ EXPORTS = Path("exports")
 
 
 def name_model(model: str) -> str:
-    """Return a short name for a model: that of its folder or file, or of the run that exported it."""
+    """Return a short name for a model: its folder's or file's, or that of the run that exported it."""
     path = Path(model)
     name = path.resolve().name if path_exists(path) else path.name
     if name == "model" and path_exists(path):
@@ -20,7 +20,8 @@ def name_model(model: str) -> str:
 
 
 def name_export(model: Any, suffix: str) -> Path:
-    """Return the next free folder for what is made of a model, which may be loaded already: exports/<model>-<suffix>-<n>."""
+    """Return the next free folder for an export of a model, which may be loaded already:
+    exports/<model>-<suffix>-<n>."""
     path = model if isinstance(model, str | Path) else getattr(model, "path", "")
     return find_free_folder(EXPORTS, f"{name_model(str(path)) if path else 'model'}-{suffix}")
 

@@ -1,4 +1,4 @@
-"""Whether a run folder can be made where a caller wants it, before any long work."""
+"""Check that a run folder can be made where a caller wants it, before any long work."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +20,7 @@ def refuse_used(out: str | Path | None) -> None:
         raise RunError(f"{path} is a file; --out must name a new or empty folder")
     if path_exists(path) and not has_never_begun(path, METRICS):
         go_on = (
-            f"go on with it by `vitreous resume {path}`, or "
+            f"continue it with `vitreous resume {path}`, or "
             if any((path / name).exists() for name in (CONFIG, *GROUPS))
             else ""
         )

@@ -1,5 +1,5 @@
-"""`vitreous.plot_curves` and similar functions: the pages' charts on matplotlib's axes. Matplotlib is imported when it
-draws."""
+"""`vitreous.plot_curves` and similar functions: draw the pages' charts on matplotlib's axes. Matplotlib is imported on
+demand."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -42,9 +42,9 @@ CURVES: Mapping[str, tuple[str | None, str | None, str]] = {
 """Metrics of a run: the name in training records, the name in evaluations, and a description."""
 REMEDY = "plots need matplotlib: pip install 'vitreous[notebook]'"
 SMALL = 16
-"""Most patches drawn along each side of a position embedding's grid."""
+"""Number of patches drawn along each side of a position embedding's grid, at most."""
 LISTED = 12
-"""Most classes in a legend."""
+"""Number of classes in a legend, at most."""
 
 
 def read_palette(axes: "Axes") -> list[str]:
@@ -71,8 +71,8 @@ def plot_curves(run: TrainResult | str | Path, metric: str = "loss", *, ax: "Axe
     >>> vitreous.plot_curves("runs/photos-1", "accuracy")                                # doctest: +SKIP
 
     Args:
-        run: what `vitreous.train` returns, or a run folder, finished or not; of a search of rates or a cross-validation the last
-            run is drawn.
+        run: what `vitreous.train` returns, or a run folder, finished or not; for a rate search or a cross-validation,
+            the last run is drawn.
         metric: loss, accuracy, map, micro_f1 or lr.
         ax: matplotlib's axes to draw into; None: new ones.
 
@@ -91,9 +91,7 @@ def plot_curves(run: TrainResult | str | Path, metric: str = "loss", *, ax: "Axe
     noisy = list_points(records["train"], training) if training else []
     held = list_points(records["evaluation"], validation) if validation else []
     if not noisy and not held:
-        raise ConfigError(
-            f"{path} has no records of {metric}; it has those of its kind of run: {', '.join(find_metrics(records))}"
-        )
+        raise ConfigError(f"{path} has no records of {metric}; it has records of {', '.join(find_metrics(records))}")
     axes = find_axes(ax)
     colours = read_palette(axes)
     if noisy and metric == "lr":
@@ -120,7 +118,7 @@ def find_metrics(records: Mapping[str, list[dict[str, Any]]]) -> list[str]:
 
 
 def plot_confusions(evaluation: EvaluationResult, *, ax: "Axes | None" = None) -> "Axes":
-    """Draw which classes are mistaken for which: rows are true classes, columns predicted ones, the colour is the share
+    """Draw which classes are mistaken for which: rows are true classes, columns predicted ones; the colour is the share
     of the row.
 
     >>> vitreous.plot_confusions(vitreous.evaluate("runs/photos-1"))                     # doctest: +SKIP
@@ -154,9 +152,9 @@ def plot_confusions(evaluation: EvaluationResult, *, ax: "Axes | None" = None) -
 
 
 def require_single(evaluation: EvaluationResult) -> Metrics:
-    """Return the figures of an evaluation with one label an image; raises ConfigError for several labels."""
+    """Return the figures of an evaluation with one label per image; raises ConfigError for several labels."""
     if not isinstance(evaluation.metrics, Metrics):
-        raise ConfigError("these images have several labels, but this plot needs one label an image")
+        raise ConfigError("these images have several labels, but this plot needs one label per image")
     return evaluation.metrics
 
 
@@ -205,10 +203,10 @@ def plot_explanation(
     """
     count, heads = len(explanation.names), 0 if explanation.by_head is None else explanation.by_head.shape[1]
     if not -count <= index < count:
-        raise ConfigError(f"index is {index}, and there are {count} images")
+        raise ConfigError(f"index is {index}, but there are {count} images")
     if head is not None and (explanation.by_head is None or not 0 <= head < heads):
         raise ConfigError(
-            f"head is {head}, and {explanation.method} has {f'heads 0 to {heads - 1}' if heads else 'no heads'} here"
+            f"head is {head}, but {explanation.method} has {f'heads 0 to {heads - 1}' if heads else 'no heads'} here"
         )
     return draw_picture(explanation.overlay(index, head), explanation.caption(index), ax)
 
@@ -223,8 +221,8 @@ def draw_picture(picture: UInt8[np.ndarray, "row col channel"], title: str, ax: 
 
 
 def plot_attention_distance(model: ModelLike, images: Image | Iterable[Image], *, ax: "Axes | None" = None) -> "Axes":
-    """Draw how far each head of a Transformer looks, in pixels, by depth: a dot for each head, and their mean (2010.11929,
-    figure 7, right).
+    """Draw how far each head of a Transformer looks, in pixels, by depth: a dot per head, and the heads' mean
+    (2010.11929, figure 7, right).
 
     >>> vitreous.plot_attention_distance("runs/photos-1", ["a.jpg", "b.jpg"])            # doctest: +SKIP
 
@@ -234,8 +232,8 @@ def plot_attention_distance(model: ModelLike, images: Image | Iterable[Image], *
         ax: matplotlib's axes to draw into; None: new ones.
 
     Raises:
-        ConfigError: a ResNet or EfficientNet, or matplotlib is not installed. DataError: no images. ImageError: an image that can't be
-            read.
+        ConfigError: a ResNet or EfficientNet, or matplotlib is not installed. DataError: no images. ImageError: an
+            image can't be read.
     """
     ready = open_inside(as_predictor(model))
     every = [pixels for _, pixels in prepare_all(images, ready.folder)]
@@ -270,7 +268,7 @@ def plot_positions(model: ModelLike, index: int = 0, *, ax: "Axes | None" = None
 
     Args:
         model: what `vitreous.load` accepts or returns.
-        index: which of the model's maps: 0 the input's, or the first layer's.
+        index: which of the model's maps; 0 is the input's or the first layer's.
         ax: matplotlib's axes to draw into; None: new ones.
 
     Raises:
@@ -278,7 +276,7 @@ def plot_positions(model: ModelLike, index: int = 0, *, ax: "Axes | None" = None
     """
     every = compute_position_maps(as_predictor(model).folder.model)
     if not -len(every) <= index < len(every):
-        raise ConfigError(f"index is {index}, and the model has {len(every)} maps of positions")
+        raise ConfigError(f"index is {index}, but the model has {len(every)} maps of positions")
     one = every[index]
     values = one.values.numpy()
     most = 1.0 if one.kind == "cosine" else max(float(np.abs(values).max()), 1e-12)
@@ -291,7 +289,7 @@ def plot_folds(run: TrainResult | str | Path, *, ax: "Axes | None" = None) -> "A
     >>> vitreous.plot_folds(vitreous.train("photos/", folds=5))                          # doctest: +SKIP
 
     Args:
-        run: what `vitreous.train` returns with `folds`, or its folder, also while it is not done.
+        run: what `vitreous.train` returns with `folds`, or its folder, even while it is not done.
         ax: matplotlib's axes to draw into; None: new ones.
 
     Raises:

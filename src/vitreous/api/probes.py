@@ -38,7 +38,7 @@ class ProbeResult(Reported):
     data: str | None
     """The images to measure on, as named; None: those of the model's run."""
     learned: str | None
-    """Other data to learn from, as named; None: the training split of the same."""
+    """Other data to learn from, as named; None: the training split of the same data."""
     probe: Found
     """Accuracy with its interval, and the settings chosen on the training images."""
     train: Features
@@ -51,7 +51,7 @@ class ProbeResult(Reported):
     shared: int = 0
     """How many of the test images are also among those that the probe learned from."""
     overlap: Overlap | None = None
-    """How many of the test images the model was trained on; None if on none of them, or if unknown."""
+    """How many of the test images the model was trained on; None for none, or if unknown."""
     sources: tuple[Source, Source] = field(kw_only=True, repr=False)
     """The images to learn from and those to measure on."""
     predictor: Predictor = field(kw_only=True, repr=False)
@@ -98,7 +98,7 @@ class ProbeResult(Reported):
 
     @cached_property
     def report(self) -> Report:
-        """The report: the headline, the chosen settings, confusions, and the comparison if there is one."""
+        """The report: the headline, the chosen settings, the confusions, and the comparison if there is one."""
         facts = {"layer": self.options.layer, "precision": self.options.precision, "train": self.learned}
         counts = {"train_images": len(self.train), "results": self.to_dict()}
         data = {"protocol": self.kind, **self.predictor.model_facts, "data": self.data, **facts, **counts}
@@ -135,33 +135,33 @@ def probe(
     reporter: Reporter | None = None,
     **options: Any,
 ) -> ProbeResult:
-    """Measure the value of a model's frozen features: a small classifier learns from some images, others measure it.
+    """Measure the value of a model's frozen features: a small classifier learns from some images and is measured on
+    others.
 
-    All choices are made on training images; the test images are not involved.
+    All choices are made on training images, never on test images.
 
     >>> found = vitreous.probe("runs/photos-1", "flowers/train", "flowers/test", kind="knn", k=(5, 20))  # doctest: +SKIP
     >>> found.accuracy, found.probe.chosen                                               # doctest: +SKIP
     (0.871, 5)
 
     Args:
-        model: what `vitreous.load` accepts or returns; with or without head.
+        model: what `vitreous.load` accepts or returns, with or without a head.
         train: labelled images to learn from; without `test` both of its splits are used. None: those of the model's
             run.
-        test: labelled images to measure on. A training split of theirs, and a validation split of `train`, play no
-            part.
+        test: labelled images to measure on. Their training split, and the validation split of `train`, are ignored.
         kind: few-shot (least squares on a few images of each class), linear, or knn.
-        compare: another model, to be measured by the same probe; its classes play no part.
+        compare: another model, to be measured with the same probe; its classes don't matter.
         batch: images in one pass through the model, at least 1.
         device: auto, cpu, cuda or mps; for a model that isn't loaded yet.
-        broken: what to do about files that can't be read: raise, or skip (they are counted).
+        broken: what to do with files that can't be read: raise, or skip (they are counted).
         progress: show progress; None: only in a notebook or on a terminal.
         reporter: receives the progress instead of that display.
-        options: layer, precision and cache of any probe; shots, seeds and l2 of few-shot; solver, l2 and rates of
-            linear; k, metric and votes of knn. See `vitreous.evaluation.probes.options.ProbeOptions`.
+        options: layer, precision and cache for any probe; shots, seeds and l2 for few-shot; solver, l2 and rates for
+            linear; k, metric and votes for knn. See `vitreous.evaluation.probes.options.ProbeOptions`.
 
     Raises:
-        UnknownName: an unknown kind, option or layer. ConfigError: an option that the probe would not read, or that
-            is out of range. CheckpointError: no such model.
+        UnknownName: an unknown kind, option or layer. ConfigError: an option that the probe doesn't use, or that is out
+            of range. CheckpointError: no such model.
         DataError, ImageError: data that can't be used: a single class, a test class without training images, too few.
     """
     how, display = read_options(options), reporter or Silent()
@@ -224,7 +224,7 @@ def extract_features(
 def compare_probes(
     predictor: Predictor, rival: Predictor, both: tuple[Found, Found], parts: tuple[Features, Features]
 ) -> ComparisonResult:
-    """Return the differences of two models with the same probe on the same images; labels and classes are the same
+    """Return the differences between two models with the same probe on the same images; labels and classes are the same
     for both."""
     classes = parts[0].classes
     mine, theirs = (scores(one, classes) for one in both)

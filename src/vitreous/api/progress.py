@@ -15,11 +15,10 @@ _SHOWN: ContextVar[Reporter | None] = ContextVar("shown", default=None)
 
 
 def shows_progress(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Decorate a function with the parameters `progress` and `reporter`: it gets the reporter that they mean, closed
-    afterwards.
+    """Decorate a function so that it accepts `progress` and `reporter`; it gets the resulting reporter, which is closed afterwards.
 
-    `progress`: True: shown; False: not; None: shown in a notebook or on a terminal. `reporter`: receives the progress
-    instead of a display. Decorated functions that it calls use the same display, unless they are passed one of the two.
+    `progress`: True: shown; False: not shown; None: shown in a notebook or on a terminal. `reporter`: receives the progress
+    instead of a display. Decorated functions that it calls use the same display, unless they are given one of the two.
     """
 
     @functools.wraps(function)

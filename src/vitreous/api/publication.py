@@ -55,15 +55,15 @@ def push_to_hub(
         model: a run folder, a model folder, or a model that is loaded.
         repository: owner/name; created if it doesn't exist.
         private: make a new repository private.
-        licence: of the weights, by its SPDX name such as "apache-2.0"; the card states none unless one is given.
+        licence: the SPDX name of the weights' licence, such as "apache-2.0"; the card states one only if it is given.
         overwrite: write to a repository that already holds weights; its history keeps them.
         progress: show progress; None: only in a notebook or on a terminal.
         reporter: receives the progress of uploads instead of that display.
 
     Raises:
-        CheckpointError: nothing that can be loaded, no token with write access, or a repository that already holds
+        CheckpointError: there is nothing that can be loaded, no token with write access, or the repository already holds
             weights.
-        DownloadFailed: the Hub doesn't accept it now.
+        DownloadFailed: the Hub doesn't accept the model now.
     """
     predictor = as_predictor(model, "cpu")
     training = describe_training(predictor)
@@ -73,7 +73,7 @@ def push_to_hub(
 
 
 def describe_training(predictor: Predictor) -> Training:
-    """Return the known history of a model: from its origin, and from its run if that is what was named."""
+    """Return the known history of a model: from its origin, and from its run if a run was named."""
     origin = predictor.folder.origin
     data, weights = str(origin.get("data") or ""), str(origin.get("weights") or origin.get("file") or "")
     images, figures, handover = 0, (), ()

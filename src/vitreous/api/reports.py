@@ -1,4 +1,4 @@
-"""`vitreous.report`: a run's page, drawn again."""
+"""`vitreous.report`: redraw a run's page."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +19,12 @@ class ReportResult(Result):
         return f"report: {self.path}"
 
     def _repr_html_(self) -> str:
-        """Return the page in a frame of its own."""
+        """Return the page in its own frame."""
         return embed_page(self.path.read_text(encoding="utf-8"))
 
 
 def report(run: str | Path) -> ReportResult:
-    """Write a run's report.html again; the page is replaced whole, or stays as it was.
+    """Write a run's report.html again; the page is replaced completely, or stays unchanged.
 
     >>> vitreous.report("runs/photos-1").path                                            # doctest: +SKIP
     PosixPath('runs/photos-1/report.html')

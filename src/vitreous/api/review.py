@@ -32,9 +32,9 @@ from vitreous.storage.presence import path_exists
 from vitreous.training.reporter import Reporter, Silent, progress_of
 
 TABLE = "review.csv"
-"""A table beside the report: every finding."""
+"""A table next to the report: every finding."""
 LISTED = 20
-"""Findings of each kind listed in the terminal."""
+"""Number of findings of each kind that the terminal lists."""
 SPELT = {"validation": "val"}
 """Splits that have another name in a manifest."""
 WITHOUT_WEIGHTS = "likely wrong labels, outliers and confused classes need features: name a model (--weights MODEL)"
@@ -118,10 +118,10 @@ class ReviewResult(Reported, Tabular):
         )
 
     def apply(self, manifest: str | Path) -> str:
-        """Write a manifest (CSV) of the images without those that a finding leaves out; no image is touched.
+        """Write a manifest (CSV) of the images except those that a finding leaves out; no image is touched.
 
-        It leaves out one image of each near-duplicate pair, the most certain of the likely wrong labels, and images of
-        one colour. Returns what was done, and which classes have no image left.
+        One image of each near-duplicate pair, the most certain of the likely wrong labels, and images of one colour are left
+        out. Returns a description of what was done, and of which classes have no image left.
 
         Args:
             manifest: a new file, which `train` takes; its paths are relative to it.
@@ -171,23 +171,24 @@ def review(
     progress: bool | None = None,
     reporter: Reporter | None = None,
 ) -> ReviewResult:
-    """Look for problems in labelled image files: near-duplicates, labels, outliers, images that show nothing.
+    """Look for problems in labelled image files: near-duplicates, wrong labels, outliers, images that show nothing.
 
     >>> found = vitreous.review("photos", "runs/photos-1")                               # doctest: +SKIP
     >>> found.save("review"), found.apply("cleaned.csv")                                 # doctest: +SKIP
 
     Args:
-        data: a folder of class folders, or a manifest, with one label an image.
+        data: a folder of class folders, or a manifest with one label per image.
         weights: a model whose frozen features reveal wrong labels and outliers, as `vitreous.load` accepts or returns
-            it; None: those checks are left out, and the result says so.
+            it; None: these checks are left out, and the result says so.
         batch: images in one pass through the model.
         device: auto, cpu, cuda or mps; for a model that isn't loaded yet.
-        cache: keep features on the disk, and reuse them.
+        cache: keep features on disk, and reuse them.
         progress: show progress; None: only in a notebook or on a terminal.
         reporter: receives the progress instead of that display.
 
     Raises:
-        ConfigError: batch below 1. DataError: no image files, several labels an image. CheckpointError: no such model.
+        ConfigError: batch below 1. DataError: no image files, or several labels per image. CheckpointError: no such
+            model.
     """
     how, display = FeatureOptions(batch=batch, cache=cache), reporter or Silent()
     check_batch(how)
@@ -206,7 +207,7 @@ def review(
         joined = join([features(predictor, source, how, report_progress) for source in sources.values()])
     left_out = () if predictor is not None else (WITHOUT_WEIGHTS,)
     if joined is not None and len(joined.classes) < 2:
-        joined, left_out = None, ("there is a single class, so wrong labels can't be found",)
+        joined, left_out = None, ("there is only one class, so wrong labels can't be found",)
     found = review_images(sources, looks, joined, display.phase)
     broken = tuple(one for source in sources.values() for one in source.skipped)
     return ReviewResult(str(data), found, left_out, broken, sources)
@@ -225,7 +226,7 @@ def open_files(data: str) -> dict[str, FileSource]:
 
 
 def join(parts: list[Features]) -> Features:
-    """Return the features of all splits together, their labels numbered by all classes, sorted."""
+    """Return the features of all splits together; labels are numbered by the sorted classes of all splits."""
     classes = tuple(sorted({part.classes[label] for part in parts for label in np.unique(part.labels)}))
     number: Mapping[str, int] = {name: place for place, name in enumerate(classes)}
     labels = [number[part.classes[label]] for part in parts for label in part.labels]

@@ -15,15 +15,16 @@ from vitreous.training.results import TrainResult
 RUNS = Path("runs")
 Continue = Callable[[Path, Reporter | None], TrainResult]
 GROUPS: tuple[tuple[Callable[[Path], bool], str, Continue], ...] = (
-    (is_search, "search of rates", continue_search),
+    (is_search, "rate search", continue_search),
     (is_folds, "cross-validation", continue_folds),
     (is_self_training, "self-training", continue_rounds),
 )
-"""What several runs in a folder are recognised by, what they are called, and how they go on."""
+"""How folders of several runs are recognised, what they are called, and how they are continued."""
 
 
 def find_group(path: Path) -> tuple[str, Continue] | None:
-    """Return what several runs in a folder are called, and how they go on; None if there is at most one run."""
+    """Return what the runs in a folder are called together, and how they are continued; None if there is at most one
+    run."""
     return next(((what, go_on) for holds, what, go_on in GROUPS if holds(path)), None)
 
 

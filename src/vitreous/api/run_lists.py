@@ -1,4 +1,5 @@
-"""`vitreous.runs`: the runs under a folder as a table, and the settings in which they differ. It reads as the board does."""
+"""`vitreous.runs`: the runs under a folder as a table, and the settings in which they differ. It reads runs as the
+board does."""
 
 import json
 from collections.abc import Sequence
@@ -15,14 +16,14 @@ from vitreous.serving.board.folder import Folder
 from vitreous.serving.board.runs import BoardRun, Runs, list_settings
 
 LONGEST = 40
-"""Characters of a setting's value that are shown."""
+"""Number of characters of a setting's value that are shown."""
 MOST_COLUMNS = 4
-"""Settings that differ and are columns of the table; all of them are in `differences`, and side by side."""
+"""Number of differing settings that become columns of the table; `differences` and the side-by-side view have all."""
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A run as its folder says it is."""
+    """The state of a run, as read from its folder."""
 
     name: str
     """Its path below the folder."""
@@ -30,22 +31,22 @@ class RunSummary:
     """running, interrupted, finished or diverged."""
     step: int
     steps: int
-    """Planned; 0: not known."""
+    """Planned steps; 0: not known."""
     figure: str | None
-    """What judges the best evaluation: top1, map or loss; None before the first."""
+    """The figure that decides which evaluation is best: top1, map or loss; None before the first."""
     value: float | None
     interval: tuple[float, float] | None
     """95% interval of an accuracy (Wilson), for the images it was measured on."""
     settings: dict[str, Any] = field(repr=False)
-    """By dotted name."""
+    """Settings by dotted name."""
     problem: str = ""
-    """Why it broke off, or can't be read."""
+    """Why the run broke off, or can't be read."""
     learned: bool = False
-    """Whether it was evaluated on images that it learned from."""
+    """Whether the run was evaluated on images that it learned from."""
 
     @classmethod
     def take(cls, run: BoardRun) -> "RunSummary":
-        """Return what the board knows of a run."""
+        """Return a summary of what the board knows about a run."""
         figure, value = run.figure or (None, None)
         problem = run.problem or run.reason
         return cls(
@@ -70,13 +71,13 @@ class RunsResult(Shown, Tabular):
     folder: Path
     runs: tuple[RunSummary, ...]
     differences: dict[str, list[Any]]
-    """The settings that aren't the same in all of them, by name: the value in each run, None where it has none."""
+    """The settings that aren't the same in all runs, by name: each run's value, or None if it has none."""
     side_by_side: bool = False
     """Whether every setting is shown, those that differ first."""
 
     @property
     def columns(self) -> dict[str, list[Any]]:
-        """A row for each run: name, state, step, steps, figure, value, low, high, and the settings that differ."""
+        """One row per run: name, state, step, steps, figure, value, low, high, and the settings that differ."""
         names = ("name", "state", "step", "steps", "figure", "value")
         found: dict[str, list[Any]] = {name: [getattr(one, name) for one in self.runs] for name in names}
         for place, end in enumerate(("low", "high")):
@@ -103,7 +104,7 @@ class RunsResult(Shown, Tabular):
         lines = align(rows)
         more = len(self.differences) - len(shown)
         if more > 0:
-            lines.append(f"\n{more:,} more settings differ: name runs with --compare, or take --json")
+            lines.append(f"\n{more:,} more settings differ: name runs with --compare, or use --json")
         lines += [strip_hidden(f"{one.name}: {one.problem}") for one in self.runs if one.problem]
         return "\n".join(lines)
 
@@ -125,7 +126,7 @@ def shorten(value: Any) -> str:
 
 
 def align(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows of equally many fields as lines, the fields one below another."""
+    """Return rows with the same number of fields as lines with aligned columns."""
     return align_columns([[strip_hidden(one) for one in row] for row in rows], words=len(rows[0]))
 
 
@@ -139,7 +140,7 @@ def runs(
 
     Args:
         folder: a folder of run folders, at any depth. Links in it are not followed.
-        find: words that a run's name, recipe, data or state must have.
+        find: only runs whose name, recipe, data or state contains these words.
         sort: newest, name, best or state.
         compare: only these runs, by name, with all their settings side by side; those that differ are marked.
 

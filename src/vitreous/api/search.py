@@ -1,4 +1,5 @@
-"""`vitreous.similar`: the images most similar to one, by their vectors, among those that `vitreous.embed` wrote."""
+"""`vitreous.similar`: find the images most similar to a given one, by their vectors, among those that `vitreous.embed`
+wrote."""
 
 import os
 from collections.abc import Iterator
@@ -39,7 +40,7 @@ class Neighbour:
 
     name: str
     cosine: float
-    """Of the two vectors, -1 to 1."""
+    """Cosine of the two vectors, -1 to 1."""
     label: str | None
     """Its class, if the embeddings have classes."""
     path: Path
@@ -48,7 +49,7 @@ class Neighbour:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SimilarityResult(Reported, Tabular):
-    """The images most similar to one, the most similar first."""
+    """The images most similar to the given one, the most similar first."""
 
     image: str
     """The name of the given image."""
@@ -73,7 +74,7 @@ class SimilarityResult(Reported, Tabular):
 
     @property
     def columns(self) -> dict[str, list[Any]]:
-        """The same as columns."""
+        """The rows as columns."""
         return {name: [row[name] for row in self.rows] for name in (self.rows[0] if self.rows else ("name", "cosine"))}
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,7 +97,7 @@ class SimilarityResult(Reported, Tabular):
             blocks.append(Tiles([Tile(Picture(query, self.image), [Line("query image")], self.image)]))
         blocks += [Tiles(tiles)] if tiles else []
         if gone:
-            blocks.append(Words("These can't be read any more where the embeddings say they are."))
+            blocks.append(Words("These images can no longer be read from the paths in the embeddings."))
             blocks.append(Table("Without picture", ("image", "class", "cosine"), gone, words=2))
         lead = (
             f"The {len(self.similar)} of {self.count:,} images in {self.embeddings} most similar to "
@@ -118,7 +119,8 @@ def similar(
     progress: bool | None = None,
     reporter: Reporter | None = None,
 ) -> SimilarityResult:
-    """Return the images most similar to one, by cosine of their vectors, among those that `vitreous.embed` wrote.
+    """Return the images most similar to a given one, by the cosine of their vectors, among those that `vitreous.embed`
+    wrote.
 
     >>> print(vitreous.similar("cat.jpg", "features.parquet", top=3))                    # doctest: +SKIP
     0.9312  unsorted/17.jpg
@@ -126,8 +128,8 @@ def similar(
     0.8990  unsorted/40.jpg
 
     Args:
-        image: a file, or any image that a Predictor takes; or the name of one of the embedded images, or the end of its
-            name: then its stored vector is used, and no model is needed. The image itself is not among the results.
+        image: a file, or any image that a Predictor takes; or the name of an embedded image or the end of its name,
+            whose stored vector is then used, so that no model is needed. The image itself is not among the results.
         embeddings: a file that `vitreous.embed` wrote, .parquet or .npz, or its result.
         model: the model that made the embeddings; None: loaded from the path recorded in them.
         top: number of images to return, at least 1.
@@ -136,8 +138,9 @@ def similar(
         reporter: receives the progress instead of that display.
 
     Raises:
-        ConfigError: top below 1, another ending. DataError, ImageError: a file that can't be read, or an unknown name.
-        CheckpointError: no such model, or another than the one that made the embeddings.
+        ConfigError: top below 1, or a file with another ending. DataError, ImageError: a file that can't be read, or an
+            unknown name.
+        CheckpointError: no such model, or not the one that made the embeddings.
     """
     if top < 1:
         raise ConfigError(f"top is {top}; it must be at least 1")
@@ -165,7 +168,7 @@ def similar(
 
 
 def hold(found: EmbeddingResult) -> StoredFeatures:
-    """Return a result's embeddings in the form of a file's."""
+    """Return a result's embeddings in the form in which a file stores them."""
     labels = found.labels
     splits = [name for name, part in found.splits.items() for _ in range(len(part))]
 
@@ -176,7 +179,7 @@ def hold(found: EmbeddingResult) -> StoredFeatures:
 
 
 def find_name(name: str, stored: StoredFeatures, where: str) -> int | None:
-    """Return the embedded image with a name, or with a name that ends so; None for a file that is not among them.
+    """Return the embedded image with this name, or with a name that ends in it; None for a file that is not among them.
 
     Raises:
         DataError: neither a file nor such a name, or several such names.
@@ -193,7 +196,7 @@ def find_name(name: str, stored: StoredFeatures, where: str) -> int | None:
         more = "give the path of the file" if same else "give more of the name"
         raise DataError(f"{name} may be any of {len(ends):,} images in {where}, such as {listed}; {more}")
     raise DataError(
-        f"no such file: {name}; nor is an image of that name in {where}, whose names are such as {stored.names[0]}"
+        f"there is no file {name}, and no image of that name in {where}, which has names such as {stored.names[0]}"
     )
 
 
@@ -201,12 +204,12 @@ def load_recorded(stored: StoredFeatures, where: str, device: str) -> Predictor:
     """Load the model that made the embeddings from its recorded path; raises CheckpointError."""
     path = stored.facts["model"]
     if not path:
-        raise CheckpointError(f"{where}: made by a model from memory; give the model")
+        raise CheckpointError(f"{where} was made by a model from memory; give the model")
     try:
         return load(path, device=device, **stored.load_options)
     except (ConfigError, CheckpointError, TypeError) as error:
         raise CheckpointError(
-            f"the model that made {where} can't be loaded from {path}, where it was then: {error}; name it with --model"
+            f"the model that made {where} can't be loaded from {path}, its place at that time: {error}; name it with --model"
         ) from error
 
 
@@ -215,12 +218,12 @@ def check_model(predictor: Predictor, stored: StoredFeatures, where: str) -> Pre
     made = stored.facts.get("model_hash")
     if made is None:
         raise CheckpointError(
-            f"{where} doesn't say which weights made it, as an earlier version left that out; write it again with vitreous embed"
+            f"{where} comes from an earlier version and doesn't say which weights made it; write it again with vitreous embed"
         )
     if model_hash(predictor.folder) != made:
         raise CheckpointError(
             f"{where} was made by {stored.facts['model'] or 'a model from memory'}, with other weights, architecture or "
-            f"preprocessing than {predictor.path or 'this model'} has; name that model, or embed the images again with this one"
+            f"preprocessing than {predictor.path or 'this model'}; name that model, or embed the images again with this one"
         )
     return predictor
 
@@ -228,7 +231,7 @@ def check_model(predictor: Predictor, stored: StoredFeatures, where: str) -> Pre
 def rank(
     stored: StoredFeatures, vector: Float32[np.ndarray, " features"], top: int, itself: Image
 ) -> Iterator[Neighbour]:
-    """Yield the most similar images without the image itself, which its number or its file identifies; ties stay in
+    """Yield the most similar images without the image itself, which its index or its file identifies; ties stay in
     order."""
     scores = cosines(stored, vector)
     left = top

@@ -1,4 +1,4 @@
-"""What `vitreous.train` is told about self-training: read, checked before any work, and pinned."""
+"""Read the options of `vitreous.train` about self-training, check them before any work, and pin them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,12 +11,13 @@ from vitreous.settings import from_dict
 
 
 def read_self_training(given: Mapping[str, Any] | None) -> SelfTrainingOptions | None:
-    """Return the options, None if none are given; raises ConfigError."""
+    """Return the options; None if none are given. Raises ConfigError."""
     return from_dict(SelfTrainingOptions, dict(given), "self_training") if given else None
 
 
 def check_self_training(recipe: str, options: RunOptions) -> None:
-    """Refuse options of self-training for another recipe, and the recipe without images to label; raises ConfigError."""
+    """Raise ConfigError for options of self-training with another recipe, and for the recipe without images to
+    label."""
     if recipe != SELF_TRAINING and options.self_training is not None:
         raise ConfigError(
             f"--self-training is for recipe {SELF_TRAINING}; add --recipe {SELF_TRAINING}, or leave it out"
@@ -25,10 +26,10 @@ def check_self_training(recipe: str, options: RunOptions) -> None:
         return
     data = options.settings.get("data") or {}
     if options.folds is not None or options.rates:
-        raise ConfigError(f"recipe {SELF_TRAINING} is many runs already; leave out --folds and --rates")
+        raise ConfigError(f"recipe {SELF_TRAINING} already consists of several runs; leave out --folds and --rates")
     if data.get("pseudo_labels"):
         raise ConfigError(f"recipe {SELF_TRAINING} writes pseudo labels itself; leave out --data.pseudo-labels")
     if not data.get("unlabelled"):
         raise ConfigError(
-            f"recipe {SELF_TRAINING} learns from images without labels too; name them with --unlabelled FOLDER"
+            f"recipe {SELF_TRAINING} also learns from images without labels; name them with --unlabelled FOLDER"
         )

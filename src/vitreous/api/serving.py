@@ -1,4 +1,4 @@
-"""`vitreous.serve`: models behind HTTP, and a page in a browser."""
+"""`vitreous.serve`: serve models over HTTP, with a web page."""
 
 import logging
 import os
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("vitreous.serving")
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}")
 NAMED = re.compile(rf"({NAME.pattern})=(.+)", re.DOTALL)
-"""A model with its name before it, in text."""
+"""A model with a name in front of it, as text."""
 KEYS_VARIABLE = "VITREOUS_API_KEYS"
 REMARK = re.compile(r"(^|\s)#.*")
 LEAST_KEY = 16
-"""Characters of an API key."""
+"""Number of characters of an API key, at least."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +47,9 @@ class ServiceResult(Result):
     """A service that answers until it is stopped."""
 
     url: str
-    """Where it answers."""
+    """The service's address."""
     models: tuple[str, ...]
-    """The names of what it serves."""
+    """The names of the models that it serves."""
     _server: Any = field(repr=False, default=None)
     _thread: threading.Thread | None = field(repr=False, default=None)
 
@@ -61,7 +61,7 @@ class ServiceResult(Result):
         return f'<a href="{self.url}">{self.url}</a>'
 
     def stop(self) -> None:
-        """Accept nothing more, answer what was accepted, and end."""
+        """Accept no further requests, answer those that were accepted, and stop."""
         if self._thread is not None:
             self._server.should_exit = True
             self._thread.join()
@@ -90,33 +90,33 @@ def serve(
     block: bool = False,
     load_options: Mapping[str, Any] | None = None,
 ) -> ServiceResult:
-    """Answer requests over HTTP with one model or several, and show a page at the same address (docs/serving.md).
+    """Serve one or several models over HTTP, with a web page at the same address (docs/serving.md).
 
     >>> with vitreous.serve("runs/photos-1", port=0) as service:                         # doctest: +SKIP
     ...     httpx.post(f"{service.url}/v1/predict", files={"images": open("a.jpg", "rb")}).json()
 
     Args:
-        models: what `vitreous.load` accepts or returns; several of them; or names with them, as a mapping or as
-            "NAME=MODEL". Names are otherwise those of the folders.
-        host: the address to listen on; 0.0.0.0: all of this machine's.
-        port: 0: any that is free.
-        processes: processes that share the port, each with its own copy of the models.
+        models: what `vitreous.load` accepts or returns; or several of these; or models with names, as a mapping or as
+            "NAME=MODEL". By default a model has its folder's name.
+        host: the address to listen on; 0.0.0.0: all addresses of this machine.
+        port: the port to listen on; 0: any free one.
+        processes: number of processes that share the port, each with its own copy of the models.
         batch: most images in one pass through a model.
-        wait_ms: longest that an image waits for others that are being decoded, in milliseconds.
-        queue: most images of a model that wait for their answer; more are refused with 429.
-        timeout: seconds until a request is given up with 503.
-        keys: API keys, or the file that holds them, one per line; None: those in $VITREOUS_API_KEYS. Without any, no
+        wait_ms: longest time that an image waits for others that are being decoded, in milliseconds.
+        queue: most images that wait for a model's answer; more are refused with 429.
+        timeout: seconds after which a request fails with 503.
+        keys: API keys, or the file that holds them, one per line; None: the keys in $VITREOUS_API_KEYS. Without any, no
             key is needed.
         allow_origin: origins, such as https://example.com, whose pages may send requests from a browser.
         limits: any of `ServiceLimits`, such as read_timeout, max_body, max_images, max_pixels, reload_every.
-        log: write a line of JSON to standard error for each request.
-        block: tell the address on standard error, and return only when a signal or Ctrl-C has ended the service; else it
-            answers from a thread until `.stop()`.
-        load_options: how the models are loaded, as `vitreous.load` has it: device, engine, precision, labels, ...
+        log: log each request as a line of JSON on standard error.
+        block: print the address on standard error, and return only when a signal or Ctrl-C has ended the service;
+            otherwise it runs in a thread until `.stop()`.
+        load_options: how the models are loaded, as for `vitreous.load`: device, engine, precision, labels, ...
 
     Raises:
-        ConfigError: a port that is taken, two models of one name, a setting out of range, keys that anyone can read, or
-            a package that is missing. CheckpointError: a model that can't be loaded.
+        ConfigError: a port in use, two models with one name, a setting out of range, keys that anyone can read, or a
+            missing package. CheckpointError: a model that can't be loaded.
     """
     check_installed()
     found = read_keys(keys)
@@ -132,7 +132,7 @@ def serve(
     options = ServiceOptions(host, port, keys=found, origins=origins, log=log, **how)
     sources = name_sources(models, dict(load_options or {}))
     if options.processes > 1 and not block:
-        raise ConfigError("several processes need block=True: they are started and ended from the main thread")
+        raise ConfigError("several processes need block=True, since the main thread starts and ends them")
     listening = listen(host, port)
     result = ServiceResult(format_url(host, listening), tuple(one.name for one in sources))
     try:
@@ -143,7 +143,7 @@ def serve(
 
 
 def check_installed() -> None:
-    """Raise ConfigError if what serves isn't installed."""
+    """Raise ConfigError unless the packages for serving are installed."""
     require_packages(("fastapi", "uvicorn", "python_multipart", "prometheus_client"), "serving", "serve")
 
 
@@ -158,12 +158,12 @@ def run(
     raise_file_limit()
     if not is_loopback(options.host) and not options.keys:
         LOG.warning(
-            "anyone who can reach this address may use the service; --keys FILE demands a key, --host 127.0.0.1 keeps it to this machine"
+            "anyone who can reach this address may use the service; --keys FILE demands a key, --host 127.0.0.1 restricts it to this machine"
         )
     LOG.info("listening", extra={"facts": {"address": result.url}})
     sys.stderr.write(f"serving at  {result.url}   (Ctrl-C ends it)\n")
     sys.stderr.flush()
-    with suppress(KeyboardInterrupt):  # before the service handles signals itself, and after its end
+    with suppress(KeyboardInterrupt):  # before the service handles signals itself, and after it has ended
         if options.processes > 1:
             supervise((sources, options), listening)
         else:
@@ -172,7 +172,7 @@ def run(
 
 
 def run_alone(server: "Server", listening: "socket.socket") -> None:
-    """Serve by this process; raises what kept its models from answering."""
+    """Serve from this process; raises the error that kept its models from answering."""
     try:
         server.run([listening])
     finally:
@@ -195,7 +195,7 @@ def start(
 
 
 def wait_until_warm(server: "Server", thread: threading.Thread) -> None:
-    """Return once a server's models answer; raises what kept them from it."""
+    """Return once a server's models answer; raises the error that kept them from answering."""
     while thread.is_alive() and not (server.started and server.service.models.warm):
         thread.join(0.02)
     if server.failure is not None:
@@ -204,7 +204,8 @@ def wait_until_warm(server: "Server", thread: threading.Thread) -> None:
 
 
 def name_sources(models: Any, how: dict[str, Any]) -> list[ModelSource]:
-    """Return where each model comes from, under its name; raises ConfigError, and CheckpointError where nothing lies."""
+    """Return where each model comes from, under its name; raises ConfigError, and CheckpointError if there is
+    nothing."""
     if isinstance(models, (str, Path, Predictor)):
         models = [models]
     if isinstance(models, Mapping):
@@ -217,7 +218,7 @@ def name_sources(models: Any, how: dict[str, Any]) -> list[ModelSource]:
     for name, model in pairs:
         if not NAME.fullmatch(name):
             raise ConfigError(
-                f"{name!r} can't be a model's name here; give it one of letters, digits, . _ -: NAME={model}"
+                f"{name!r} can't be a model's name here; give it a name of letters, digits, . _ -: NAME={model}"
             )
         if name in found:
             raise ConfigError(f"two models are called {name!r}; give them names: A={found[name].path} B={model}")
@@ -231,7 +232,8 @@ def name_sources(models: Any, how: dict[str, Any]) -> list[ModelSource]:
 
 
 def split_name(model: Any) -> tuple[str, Any]:
-    """Return a model's name and the model itself: of "NAME=MODEL", unless there is such a path, or else the name of its folder."""
+    """Return a model's name and the model itself, from "NAME=MODEL" unless that is an existing path; else the name is
+    its folder's."""
     if isinstance(model, str) and not path_exists(Path(model)) and (match := NAMED.fullmatch(model)):
         return match[1], match[2]
     return name_model(str(getattr(model, "path", model))), model
@@ -263,10 +265,10 @@ def _copy(model: Predictor, again: bool) -> Predictor:
 
 
 def check_origin(origin: str) -> str:
-    """Return an origin; raises ConfigError if it is none."""
+    """Return an origin in its standard form; raises ConfigError for anything else."""
     if not re.fullmatch(r"https?://([\w.-]+|\[[\da-fA-F:.]+\])(:\d+)?|\*", origin):
         raise ConfigError(
-            f"{origin!r} is not an origin; expected one such as https://example.com, without a path, or * for every one"
+            f"{origin!r} is not an origin; expected one such as https://example.com, without a path, or * for all"
         )
     scheme = origin.partition(":")[0].lower()
     return origin.lower().removesuffix({"http": ":80", "https": ":443"}.get(scheme, ""))  # browsers leave these out
@@ -278,7 +280,7 @@ def read_keys(keys: str | Path | Sequence[str] | None) -> tuple[str, ...]:
         where, given = f"${KEYS_VARIABLE}", os.environ.get(KEYS_VARIABLE)
         found = (given or "").replace(",", " ").split()
         if given is not None and not found:
-            raise ConfigError(f"{where} is empty; unset it for a service without keys, or give it keys")
+            raise ConfigError(f"{where} is empty; unset it for a service without keys, or put keys into it")
     elif isinstance(keys, (str, Path)):
         found, where = read_key_file(Path(keys)), str(keys)
     else:
@@ -293,7 +295,8 @@ def read_keys(keys: str | Path | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def read_key_file(path: Path) -> list[str]:
-    """Return the keys of a file, one a line; # at a line's beginning or behind a space begins a remark. Raises ConfigError."""
+    """Return the keys in a file, one per line; # at the beginning of a line or after a space begins a comment. Raises
+    ConfigError."""
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):

@@ -1,4 +1,4 @@
-"""`vitreous.shard`: images written as tar shards."""
+"""`vitreous.shard`: write images as tar shards."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +28,11 @@ class ShardResult(Result):
     size: int
     """Bytes of all shards."""
     kept: int
-    """Shards that were there already, and were checked by their SHA-256."""
+    """Number of shards that already existed and were checked by their SHA-256."""
 
     def __str__(self) -> str:
         named = ", ".join(f"{count:,} {split}" for split, count in self.images.items())
-        kept = f"; {self.kept:,} were there and are whole" if self.kept else ""
+        kept = f"; {self.kept:,} already existed and are undamaged" if self.kept else ""
         return f"{self.path} holds {named} images in {len(self.shards):,} shards, {format_bytes(self.size)}{kept}"
 
 
@@ -46,25 +46,26 @@ def shard(
     progress: bool | None = None,
     reporter: Reporter | None = None,
 ) -> ShardResult:
-    """Write a data set as tar shards in WebDataset's layout: few large files, of which any image is read at once.
+    """Write a data set as tar shards in WebDataset's layout: few large files, with direct access to any image.
 
-    The same call goes on where a killed one was. Shards that are there are checked by their SHA-256; each new one is read back
-    before it takes its name. Files are copied as they are and not decoded: `vitreous.inspect` finds broken ones.
+    If it is killed, the same call continues. Existing shards are checked by their SHA-256; each new one is read back before it
+    gets its name. Files are copied unchanged and not decoded; `vitreous.inspect` finds broken ones.
 
     >>> print(vitreous.shard("photos/", "photos-shards/"))                               # doctest: +SKIP
     photos-shards holds 12,000 train, 1,500 validation images in 9 shards, 2.1 GiB
 
     Args:
         data: a folder of class folders or of images, a manifest, or packed files.
-        out: the folder to write, new or begun by the same call.
+        out: the folder to write: new, or begun by the same call.
         size: bytes of images after which a shard is closed, at least 1.
-        seed: of the order in which images are written, so that readers in sequence need not shuffle.
-        progress: show how far the work is; None: in a notebook and on a terminal.
-        reporter: told how far the work is, in place of that display.
+        seed: seed of the order in which images are written; it is random, so that readers that read in sequence need
+            not shuffle.
+        progress: show progress; None: only in a notebook or on a terminal.
+        reporter: receives the progress instead of that display.
 
     Raises:
-        DataError: data that can't be read, or with several labels an image. ImageError: an image that can't be read.
-        ConfigError: a folder of other things, or begun otherwise. StorageError: it can't be written.
+        DataError: data that can't be read, or with several labels per image. ImageError: an image can't be read.
+        ConfigError: the folder holds other things, or was begun otherwise. StorageError: it can't be written.
     """
     folder, display = Path(out), reporter or Silent()
     check_name(folder)

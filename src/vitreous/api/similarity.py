@@ -1,4 +1,4 @@
-"""`vitreous.cka`: the similarity of two models' layers on the same images."""
+"""`vitreous.cka`: measure the similarity of two models' layers on the same images."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,14 +27,14 @@ class CKAResult(Reported, Tabular):
     """The similarity of each pair of layers of two models."""
 
     models: tuple[str, str]
-    """Where they were loaded from."""
+    """Where the models were loaded from."""
     data: str
     cka: CKA
     """The matrix, 0 to 1, with the names of its rows (layers of the first model) and columns."""
 
     @property
     def names(self) -> tuple[str, str]:
-        """Short names of the models, told apart."""
+        """Distinct short names of the models."""
         first, second = self.models
         names = name_model(first), name_model(second)
         return names if first == second else tell_apart(names)
@@ -58,7 +58,7 @@ class CKAResult(Reported, Tabular):
 
     @cached_property
     def report(self) -> Report:
-        """The report: the map, each layer's nearest, the method."""
+        """The report: the map, each layer's nearest layer, and the method."""
         first, second = self.models
         lead = f"Linear CKA of the layers of {first} and {second}, on {self.cka.examples:,} images of {self.data}."
         title = f"{self.names[0]} and {self.names[1]} on {name_dataset(self.data)}: CKA"
@@ -88,15 +88,15 @@ def cka(
     True
 
     Args:
-        model: what `vitreous.load` accepts or returns; with or without head.
-        other: another one, of any kind and size; or the same.
-        data: labelled images, of which the validation split is used if there is one; labels play no part.
-        images: most images to compare on, at least 4; of more, so many are drawn at random.
-        unbiased: estimate by minibatches, without the bias that few images and wide features bring.
+        model: what `vitreous.load` accepts or returns, with or without a head.
+        other: another model, of any kind and size; or the same.
+        data: labelled images; the validation split is used if there is one. The labels are ignored.
+        images: most images to compare on, at least 4; if there are more, this many are drawn at random.
+        unbiased: estimate from minibatches, without the bias that few images and wide features cause.
         batch: images in one pass through the models, at least 1; the minibatch of `unbiased`.
-        precision: fp32; bf16 (autocast); auto: bf16 where the hardware multiplies it faster.
+        precision: fp32; bf16 (autocast); auto: bf16 on hardware with fast bf16 arithmetic.
         device: auto, cpu, cuda or mps.
-        broken: what to do about files that can't be read: raise, or skip.
+        broken: what to do with files that can't be read: raise, or skip.
         progress: show progress; None: only in a notebook or on a terminal.
         reporter: receives the progress instead of that display.
 

@@ -1,5 +1,4 @@
-"""`vitreous.sort_into`: sort images into one folder for each class, as copies or links; the originals stay as they
-are."""
+"""`vitreous.sort_into`: sort images into one folder per class, as copies or links; the originals stay unchanged."""
 
 import errno
 import filecmp
@@ -45,18 +44,18 @@ class SortingResult(Result):
 
     folder: Path
     counts: dict[str, int]
-    """Number of images in each folder below `folder`; one with several classes is in the folder of each."""
+    """Number of images in each folder below `folder`; an image with several classes is in the folder of each."""
     already: int
-    """How many of them were already there, unchanged, and were not written again."""
+    """How many of these images were already there, unchanged, and were not written again."""
     renamed: dict[str, str]
-    """Classes whose names can't be those of a folder, with the names of their folders."""
+    """Classes whose names can't be folder names, with the names of their folders."""
     failed: tuple[tuple[str, str], ...]
     """Images that couldn't be read or copied: (name, reason)."""
 
     def __str__(self) -> str:
         each = ", ".join(f"{name} {number:,}" for name, number in sorted(self.counts.items())) or "none"
         lines = [f"sorted into {self.folder}: {each}"]
-        lines += [f"{self.already:,} of them were there already"] if self.already else []
+        lines += [f"{self.already:,} of them were already there"] if self.already else []
         lines += [f"class {label!r} is in the folder {name!r}" for label, name in self.renamed.items()]
         lines += [f"{len(self.failed):,} images were left out; the first: {self.failed[0][1]}"] if self.failed else []
         return "\n".join(lines)
@@ -75,10 +74,10 @@ def sort_into(
     progress: bool | None = None,
     reporter: Reporter | None = None,
 ) -> SortingResult:
-    """Classify images and sort each into a folder of its class, with uncertain ones in a folder of their own.
+    """Classify images and sort each into a folder for its class; uncertain ones get a separate folder.
 
-    Nothing is overwritten, moved or changed: a name in use gets a number, and an identical image that is already there
-    isn't written again. Every named file is whole, even if the process dies.
+    Nothing is overwritten, moved or changed: if a name is in use, the copy's name gets a number, and an identical image that
+    is already there isn't written again. Every file that has its name is complete, even if the process dies.
 
     >>> vitreous.sort_into("runs/photos-1", "unsorted/", "sorted/", threshold=0.6).counts   # doctest: +SKIP
     {'cat': 40, 'dog': 52, 'unknown': 7}
@@ -87,17 +86,17 @@ def sort_into(
         model: what `vitreous.load` accepts or returns, with a head.
         images: files, folders or globs, one or many.
         folder: where the class folders are made; images below it are ignored.
-        threshold: probability below which an image is unknown; where an image may have several classes, from which one
-            is there.
+        threshold: probability below which an image is unknown; for multilabel models, the probability from which a
+            class is predicted.
         link: make hard or symbolic links instead of copies.
-        every: of a video that is named, seconds from one frame to the next; frames are written as PNG.
+        every: for a video named itself: seconds from one frame to the next; frames are written as PNG.
         device: auto, cpu, cuda or mps; for a model that isn't loaded yet.
         progress: show progress; None: only in a notebook or on a terminal.
         reporter: receives the progress instead of that display.
 
     Raises:
-        ConfigError: a model without head, a threshold out of range, a folder that is a file, links that can't be made
-            there.
+        ConfigError: a model without a head, a threshold out of range, a folder that is a file, or links that can't be
+            made there.
         DataError: no images. StorageError: the disk is full or read-only; files written so far stay.
     """
     predictor = as_predictor(model, device, merges=True)
@@ -130,7 +129,7 @@ class Sorter:
     """Sorts images into folders one after the other, as they are classified.
 
     Raises:
-        ConfigError: the folder is a file, or none can have its name.
+        ConfigError: the folder is a file, or no folder can have its name.
     """
 
     def __init__(self, predictor: Predictor, folder: Path, link: Link | None = None) -> None:
@@ -159,11 +158,11 @@ class Sorter:
         for path in paths:
             if path != "-" and not self._is_outside(Path(path)):
                 raise ConfigError(
-                    f"{path} is in {self.folder}, where the images are to be put; name another folder for them"
+                    f"{path} is in {self.folder}, into which the images are sorted; name another folder for them"
                 )
 
     def select_outside(self, paths: Iterable[Path]) -> Iterator[Path]:
-        """Yield the paths outside the target folder, so that no image is met again."""
+        """Yield the paths outside the target folder, so that no sorted image is read again."""
         return filter(self._is_outside, paths)
 
     def _is_outside(self, path: Path) -> bool:
@@ -185,7 +184,7 @@ class Sorter:
             except ImageError as error:
                 self.failed.append((one.name, str(error)))
             except OSError as error:
-                self.failed.append((one.name, f"{one.name} can't be read any more: {error.strerror}"))
+                self.failed.append((one.name, f"{one.name} can no longer be read: {error.strerror}"))
 
     @contextmanager
     def _file(self, name: str) -> Iterator[Path]:
@@ -194,12 +193,12 @@ class Sorter:
             yield Path(name)
             return
         if self.link is not None:
-            raise ImageError(f"{name} is a frame of a video, no file that could be linked to; leave --link out")
+            raise ImageError(f"{name} is a frame of a video, not a file that can be linked to; leave --link out")
         with TemporaryDirectory(prefix="vitreous-") as folder:
             yield write_frame(name, Path(folder))
 
     def _open_folder(self, name: str) -> Path:
-        """Return the folder of a class, created if necessary, without what a dead process left in it."""
+        """Return the folder of a class, created if necessary; remnants of a dead process are removed from it."""
         folder = self.folder / name
         if name not in self._ready:
             check_folder(folder)
@@ -238,7 +237,7 @@ class Sorter:
         return True
 
     def _is_same(self, source: Path, target: Path) -> bool:
-        """Return whether the file with the name is this very image, put there before in the same way."""
+        """Return whether the file of that name is this same image, put there earlier in the same way."""
         with suppress(OSError):
             if self.link == "symbolic":
                 return target.is_symlink() and target.readlink() == source
@@ -252,11 +251,11 @@ def check_folder(path: Path) -> None:
     """Raise ConfigError unless a folder is or can be made at a path."""
     check_name(path)
     if path_exists(path) and not is_folder(path):
-        raise ConfigError(f"{path} is a file; a folder for sorted images must be there, or nothing")
+        raise ConfigError(f"{path} is a file; name a folder for the sorted images")
 
 
 def name_folders(labels: Sequence[str]) -> dict[str, str]:
-    """Return a folder's name for each label: the label without forbidden characters, distinct even without regard to
+    """Return a folder name for each label: the label without forbidden characters; names are distinct even ignoring
     case."""
     names: dict[str, str] = {}
     used: set[str] = set()
@@ -275,5 +274,5 @@ def number_name(name: str, number: int, ending: str | None = None) -> str:
     """Return a name with a number before its ending, shortened as file systems require: a.jpg, a-2.jpg, a-3.jpg, ..."""
     if number == 1:
         return name
-    stem, suffix = (name, ending) if ending is not None else os.path.splitext(name)  # noqa: PTH122 (a name, no path)
+    stem, suffix = (name, ending) if ending is not None else os.path.splitext(name)  # noqa: PTH122 (a name, not a path)
     return f"{os.fsdecode(os.fsencode(stem)[:STEM])}-{number}{suffix}"

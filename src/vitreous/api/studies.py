@@ -25,23 +25,23 @@ def study(
 ) -> StudyResult:
     """Repeat one of the paper's experiments: runs, table, figure, and whether its finding was reproduced.
 
-    Called again with the same arguments, it continues.
+    Called again with the same arguments, it continues where it stopped.
 
     >>> found = vitreous.study("positions")                                              # doctest: +SKIP
     >>> [(one.claim, one.seen) for one in found.conclusion.verdicts]                       # doctest: +SKIP
 
     Args:
         name: which study; see docs/studies.md.
-        scale: laptop (minutes on a core or two), gpu, paper, or smoke (seconds, a trial).
+        scale: laptop (minutes on a core or two), gpu, paper, or smoke (a trial of seconds).
         data: what to train on, as in `vitreous.train`.
         out: the study's folder; None: studies/<name>-<scale>.
-        only: run only the cells whose names fit this pattern, and those that they need.
+        only: run only the cells whose names match this pattern, and the cells that they need.
         progress: show progress; None: only in a notebook or on a terminal.
         reporter: receives the progress instead of that display.
 
     Raises:
         UnknownName: no such study, scale or cell. DataError: data that can't be used.
-        RunError: the folder holds another study, or cells of other settings.
+        RunError: the folder holds another study, or cells with other settings.
     """
     found, display = find(name), reporter or Silent()
     if scale not in get_args(Scale):

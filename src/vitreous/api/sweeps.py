@@ -1,4 +1,4 @@
-"""`vitreous.sweep`: the same training with other settings and seeds, compared."""
+"""`vitreous.sweep`: train with several settings and seeds, and compare the runs."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -51,33 +51,34 @@ def sweep(
     callbacks: Sequence[Callback] = (),
     **recipe_options: Any,
 ) -> SweepResult:
-    """Train with every combination of some settings, each with several seeds, and compare them by the validation images.
+    """Train with every combination of some settings, with several seeds each, and compare them on validation images.
 
-    Called again with the same arguments, it goes on where it was killed; with more values or seeds, it adds their runs.
+    Called again with the same arguments, it continues where it was killed; with more values or seeds, it adds their runs.
 
     >>> found = vitreous.sweep("photos", {"optimizer.lr": [1e-3, 3e-3]}, seeds=3)         # doctest: +SKIP
     >>> print(found), found.best.variant                                                   # doctest: +SKIP
 
     Args:
         data: as in `train`.
-        grid: None: nothing but seeds. A list of values for each setting, by dotted name or nested as in RunConfig: every combination is tried; or a
-            list of such choices, or a file of JSON or TOML with one of these. Besides a run's settings also recipe, model, image,
-            channels, minutes and weights.
-        seeds: runs of each setting, with the seeds from `settings["seed"]` (0) on.
-        jobs: runs at once, each in a process of its own with its share of the cores, or its own GPU where there are enough.
+        grid: a list of values for each setting, by dotted name or nested as in RunConfig, of which every combination is
+            tried; or a list of the settings to try; or a JSON or TOML file with one of these. recipe, model, image,
+            channels, minutes and weights may vary too. None: only the seed varies.
+        seeds: runs of each combination, with seeds from `settings["seed"]` (0) upwards.
+        jobs: runs at the same time, each in its own process with its share of the cores, or with its own GPU if there
+            are enough.
         processes: processes of each run; see docs/scaling.md.
         config: settings of all runs, as in `train`.
         recipe: the recipe of all runs.
-        out: the folder of the runs; None: sweeps/<data>-<hash of what is common and of the names that vary>.
+        out: the folder for the runs; None: sweeps/<data>-<hash of the common settings and of the names that vary>.
         settings: overrides of any setting, for all runs.
         progress: show progress; None: only in a notebook or on a terminal.
         reporter: receives the progress instead of that display.
-        callbacks: as in `train`; they hear the runs of this process, so not with `jobs` or `processes`.
-        recipe_options: what all recipes start from, and settings by their names, as in `train`.
+        callbacks: as in `train`; they are called for runs in this process, so not with `jobs` or `processes`.
+        recipe_options: what the recipes of all runs start from, and settings by name, as in `train`.
 
     Raises:
         UserError: an argument or the data is wrong; nothing was trained.
-        FailedError: a run failed, other than by divergence, which is a result.
+        FailedError: a run failed; divergence doesn't count, as it is a result.
     """
     sharing = Sharing(jobs, processes)
     if type(seeds) is not int or not 1 <= seeds <= MOST_SEEDS:
@@ -104,7 +105,7 @@ def sweep(
                 (one, *settle(common, one, file, Silent() if place else reporter)) for place, one in enumerate(variants)
             ]
         if not sharing.here and (callbacks or is_object(configs[0][1].data.path)):
-            raise ConfigError("callbacks and objects can't be given to other processes; leave out jobs and processes")
+            raise ConfigError("callbacks and objects can't be passed to other processes; leave out jobs and processes")
         cells = build_cells(configs, seeds)
         folder = Path(out) if out is not None else SWEEPS / name_sweep(common, variants, file, configs[0][1])
         if world.leads:

@@ -1,4 +1,4 @@
-"""`vitreous.train` and `vitreous.resume`: a recipe's configuration for a data set, and the run it leads to."""
+"""`vitreous.train` and `vitreous.resume`: choose a recipe's configuration for a data set, and run it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
@@ -125,29 +125,29 @@ def train(
     >>> vitreous.load(result.run)("photos/val/cat/1.jpg").label               # doctest: +SKIP
 
     Args:
-        data: a folder of class folders, a CSV or JSONL manifest (with a column labels: several an image), "digits", or
-            a formula such as "formula:fractals"; or a torch Dataset, a Hugging Face dataset, or a dict of them by split
-            (see docs/data.md). None: that of `config`, or digits.
-        config: settings that override the recipe's, all or a few: a run folder or its config.json, a file of JSON
-            or TOML, a mapping, or a RunConfig. Other arguments override them.
+        data: a folder of class folders, a CSV or JSONL manifest (several labels per image in a column labels),
+            "digits", or a formula such as "formula:fractals"; or a torch Dataset, a Hugging Face dataset, or a dict of
+            them by split (see docs/data.md). None: the data of `config`, or digits.
+        config: settings that override the recipe's, all or a few: a run folder or its config.json, a JSON or TOML file, a
+            mapping, or a RunConfig. Other arguments override them.
         recipe: small, small-vit, probe, lp-ft, finetune, hyperrule, pretrain, deit, deit-iii, masked-patches, mae or noisy-student (see
-            docs/recipes.md); auto: for few photographs probe, from recommended weights, otherwise small. None: that of
-            `config`, or auto.
+            docs/recipes.md); auto: for few photographs probe, from recommended weights, otherwise small. None: the recipe of `config`, or auto.
         out: the run folder, new or empty; None: the next free runs/<data>-<recipe>-<n>.
         settings: overrides of any setting, nested as in RunConfig: {"optimizer": {"lr": 1e-3}, "seed": 1}.
         progress: show progress; None: only in a notebook or on a terminal.
         reporter: receives the progress instead of that display.
-        callbacks: objects of subclasses of `vitreous.Callback`, which hear of each step, evaluation and checkpoint.
-        rates: learning rates to choose from on part of the training images, before training on all; "auto": recipe finetune's,
-            the paper's. `out` then holds all these runs.
+        callbacks: instances of subclasses of `vitreous.Callback`, which are called at each step, evaluation and
+            checkpoint.
+        rates: learning rates to choose from on a part of the training images, before training on all; "auto": the
+            paper's, for recipe finetune. `out` then holds all these runs.
         folds: cross-validate first, with this many folds of all images, then train on all. `out` then holds all these
             runs, and the model.
-        unlabelled: with recipe noisy-student, images without labels to learn from too: a folder, a manifest or packed files.
-            `out` then holds the runs of teacher and students, and the model.
+        unlabelled: with recipe noisy-student, further images to learn from, without labels: a folder, a manifest or
+            packed files. `out` then holds the runs of teacher and students, and the model.
         self_training: with recipe noisy-student, how the teacher's labels are chosen, and the number of rounds:
             {"rounds": 2, "targets": "hard"} (see docs/recipes.md); settings={"teacher": "runs/a"} names the first teacher.
-        dry_run: resolve everything and run one batch, write nothing, and return what the run would be.
-        processes: with dry_run: among how many processes its batches would be divided. torchrun starts them.
+        dry_run: resolve everything, run one batch, write nothing, and return a description of the run.
+        processes: with dry_run: the number of processes that would share each batch. torchrun starts them.
         recipe_options: what the recipe starts from: model="S/16", weights="runs/a", or "auto" or "none" (and
             weights_as="openai", say, weights_grid=(7, 28), weights_heads=6), teacher="runs/b", image=(64, 64), minutes=15; and settings by
             their names in RunConfig: duration="30ep", batch=64, optimizer={"lr": 1e-3}.
@@ -166,7 +166,7 @@ def train(
     options = RunOptions(path, recipe, start, settings, folds, rates, chosen)
     if processes != 1 and (processes < 1 or not dry_run):
         raise ConfigError(
-            f"processes is {processes}; give a number from 1 on, with dry_run alone: torchrun starts processes"
+            f"processes is {processes}; give a number from 1 upwards, and only with dry_run: torchrun starts processes"
         )
     if rates != "auto":
         check_rates(rates)
@@ -189,9 +189,9 @@ def train(
 def train_or_plan(
     options: RunOptions, out: str | Path | None, reporter: Reporter, planned: int
 ) -> TrainResult | DryRun:
-    """Do what `train` was asked for, once it is known over which configuration; raises UserError, FailedError.
+    """Train or plan as `train` was requested to, once its options are read; raises UserError, FailedError.
 
-    `planned`: the processes of a dry run; 0: none is asked for.
+    `planned`: the number of processes of a dry run; 0: no dry run.
     """
     folds, rates, world = options.folds, options.rates, get_world()
     if folds is not None and rates:
@@ -203,7 +203,7 @@ def train_or_plan(
     if idle := list_idle(settled, find_differences(chosen, settled)):
         reporter.message(
             f"note: {', '.join(idle)} {'changes' if len(idle) == 1 else 'change'} nothing here: recipe {settled.recipe} fits the head without "
-            "training steps; recipes lp-ft and finetune take them"
+            "training steps; recipes lp-ft and finetune use them"
         )
     rounds, parts = None, None if folds is None else plan_folds(settled, folds)
     if settled.recipe == SELF_TRAINING:
@@ -233,8 +233,8 @@ def train_or_plan(
 
 
 def settle_options(options: RunOptions, reporter: Reporter) -> tuple[RunConfig, RunConfig, OpenedData]:
-    """Return the recipe's configuration, the same with the options over it, and the data that the recipe looked at; raises
-    UserError, FailedError."""
+    """Return the recipe's configuration, the same overridden by the options, and the data that the recipe looked at;
+    raises UserError, FailedError."""
     recipe, settings, path = options.recipe or AUTO, options.settings, options.path or DIGITS
     if options.folds is not None:
         check_folds(options.folds, path, recipe not in UNLABELLED)
@@ -256,7 +256,7 @@ def settle_options(options: RunOptions, reporter: Reporter) -> tuple[RunConfig, 
 
 
 def check_data(config: RunConfig, folds: int | None) -> None:
-    """Refuse data that doesn't exist, or can't be cross-validated, before weights are opened; raises DataError."""
+    """Raise DataError for data that doesn't exist, or can't be cross-validated, before weights are opened."""
     if folds is not None:
         open_dataset(replace(config.data, folds=folds, broken="skip"), config.decode)
     elif not is_built_in(config.data.path):
@@ -305,8 +305,8 @@ def settle_weights(
         weights = AUTO
     if recipe == AUTO and weights == AUTO and options.weights is None:
         reporter.message(
-            f"{options.facts.train:,} training images are too few to learn from alone: recipe {chosen}, from pre-trained weights "
-            "(--weights none: from scratch)"
+            f"{options.facts.train:,} training images are too few to learn from alone, so recipe {chosen} starts from "
+            "pre-trained weights (--weights none: from scratch)"
         )
     if weights == AUTO:
         weights = resolve_weights(AUTO, reporter)
@@ -314,7 +314,7 @@ def settle_weights(
 
 
 def set_channel_statistics(config: RunConfig, dataset: Dataset, reporter: Reporter) -> RunConfig:
-    """Return a configuration with the mean and deviation of the training images' channels, if no weights state them;
+    """Return a configuration with the mean and deviation of the training images' channels, unless weights state them;
     raises UserError."""
     check_same(config.data.path, dataset.report.all_modes, config.preprocess.channels)
     channels = f"{config.preprocess.channels} channels, kept as they are"
@@ -325,7 +325,7 @@ def set_channel_statistics(config: RunConfig, dataset: Dataset, reporter: Report
         return config
     mean, std = measure_channels(dataset.train, config.decode, config.preprocess)
     reporter.message(
-        f"{channels}; of the training images, mean {format_values(mean)}, deviation {format_values(std)} on a scale of 0 to 1"
+        f"{channels}; training images have mean {format_values(mean)}, deviation {format_values(std)} on a scale of 0 to 1"
     )
     return replace(config, preprocess=replace(config.preprocess, mean=mean, std=std))
 
@@ -341,7 +341,7 @@ def override_config(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig
         for name in given:
             if name not in own and any(name in {one.name for one in fields(member)} for member in members.values()):
                 raise ConfigError(
-                    f"--{part}.{name.replace('_', '-')} is of another kind of {part} than this run's; --recipe, --model, --weights and --config choose the kind"
+                    f"--{part}.{name.replace('_', '-')} is for another kind of {part} than this run's; --recipe, --model, --weights and --config choose the kind"
                 )
     return override_settings(config, settings)
 
@@ -356,7 +356,8 @@ def resume(
     optimizer: str | None = None,
     **changes: Any,
 ) -> TrainResult:
-    """Continue an interrupted run, search of rates, cross-validation or self-training, to the same bits as without the interruption.
+    """Continue an interrupted run, rate search, cross-validation or self-training; the results are the same bit for
+    bit.
 
     >>> vitreous.resume("runs/photos-small-1", duration="40ep", data="/new/place/photos")   # doctest: +SKIP
 
@@ -365,13 +366,13 @@ def resume(
         progress: show progress; None: only in a notebook or on a terminal.
         reporter: receives the progress instead of that display.
         callbacks: as in `train`.
-        optimizer: the run's own optimizer, if it is a class of another module than torch's, whose code runs only if it is named here.
-        changes: settings that differ from here on, such as duration, data or workers: see `training/changes.py`. They
+        optimizer: the run's optimizer, if its class isn't from torch. Its code runs only if you name it here.
+        changes: settings that differ from now on, such as duration, data or workers: see `training/changes.py`. They
             are recorded in config.json. `data` may also be the object that the run was begun with.
 
     Raises:
-        RunError: no run there, or one that is in use or of another version, or whose data or config.json has changed.
-        ConfigError: a change that is not allowed, or changes to a search of rates.
+        RunError: there is no run, or it is in use or from another version, or its data or config.json has changed.
+        ConfigError: a change that is not allowed, or changes to a rate search.
     """
     known = [field.name for field in fields(Changes)]
     for name in changes:
@@ -383,7 +384,7 @@ def resume(
         changes |= find_held(Path(run), changes.pop("data"))
     check_own(Path(run), optimizer)
     if is_sweep(Path(run)):
-        raise RunError(f"{run} is a sweep; the command that began it goes on with it")
+        raise RunError(f"{run} is a sweep; continue it with the command that began it")
     named = {name: str(value) if isinstance(value, Path) else value for name, value in changes.items()}
     requested, group = from_dict(Changes, named), find_group(Path(run))
     if requested and group is not None:

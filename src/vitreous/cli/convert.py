@@ -31,7 +31,7 @@ def models(arguments: list[str]) -> int:
     from vitreous.api.catalogue import models as listed
 
     if options.pretrained and options.compare:
-        raise ConfigError("--compare builds untrained models, but --pretrained lists weights; give only one of them")
+        raise ConfigError("--compare builds untrained models, but --pretrained lists weights; give one of them")
     if options.pretrained:
         print(listed(options.pattern, pretrained=True))
         print("next: vitreous train DATA --recipe finetune --weights NAME, or vitreous embed NAME IMAGES...")

@@ -164,7 +164,7 @@ def choose_format(named: str | None, out: str | None) -> str:
 
     Raises:
         ConfigError: an extension that means another format, or no known one; parquet without a file, or without
-        pyarrow.
+            pyarrow.
     """
     extension = Path(out or "").suffix.lower()
     meant = FORMATS.get(extension)

@@ -62,7 +62,7 @@ def replace_streams(endures: bool) -> Iterator[None]:
 
     Args:
         endures: standard output is only progress: losing its reader doesn't end the command. Losing the reader of
-        standard error never does.
+            standard error never does.
     """
     codecs.register_error(ESCAPE, _escape)
     before = sys.stdin, sys.stdout, sys.stderr

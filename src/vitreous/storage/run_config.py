@@ -21,7 +21,7 @@ FORMAT_KEY = "vitreous_run"
 CONFIG, METRICS = "config.json", "metrics.jsonl"
 CHECKPOINTS, MODEL, BEST, MEASURED, REPORT = "checkpoints", "model", "best", "measured", "report.html"
 FINAL = "final"
-"""The folder of the last run of a search of rates, a cross-validation or a self-training, whose model is handed over."""
+"""The folder of the last run of a rate search, a cross-validation or a self-training, whose model is handed over."""
 
 
 def is_run(path: str | Path) -> bool:
@@ -40,7 +40,7 @@ def find_run(path: Path) -> Path | None:
 
 
 def find_last_run(path: Path) -> Path | None:
-    """Return the last run of the search of rates, cross-validation or self-training that a path leads to: the folder
+    """Return the last run of the rate search, cross-validation or self-training that a path leads to: the folder
     itself, or the one that contains a model folder; None if there is none."""
     return next((place / FINAL for place in (path, path.resolve().parent) if is_run(place / FINAL)), None)
 

@@ -66,16 +66,16 @@ class Evaluate:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
     engine: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
-    """torch; for exports onnxruntime or openvino, without torch. auto: whichever is faster on this machine, as measured
+    """torch; for exports onnxruntime or openvino, without torch. auto: the faster one here, as measured
     (docs/speed.md)."""
     compile: bool = False
-    """Compile the model for an NVIDIA GPU; takes some ten seconds."""
+    """Compile for an NVIDIA GPU, which takes some ten seconds."""
     verbose: bool = False
-    """Report on standard error which engine ran the model, and why."""
+    """Report the engine used, and why, on standard error."""
     decode: Literal["exact", "reduced"] | None = None
     """exact: decode images at full size (the default, unless the model was trained otherwise). reduced: decode large
     JPEGs at 1/2, 1/4 or 1/8 of their size, but at least twice the model's input on each side; several times as fast for
-    photographs of many megapixels."""
+    large photographs."""
     broken: Literal["raise", "skip"] = "raise"
     """What to do with files that can't be read: raise, or skip (they are counted)."""
     train: str | None = None

@@ -18,8 +18,7 @@ class Explain:
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A model folder or a run folder, or anything else that can be loaded."""
     paths: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES")]
-    """Files, folders, globs, or - for paths on standard input, one per line, or separated by NULs as find -print0
-    writes them."""
+    """Files, folders, globs, or - for paths on standard input, one per line or separated by NULs (find -print0)."""
     null: bool = False
     """Paths on standard input are separated by NULs, even if the first path contains a line break."""
     out: str | None = None

@@ -19,19 +19,18 @@ class Load:
     image: tuple[int, int] | None = None
     """Rows and columns of the images that the model sees; positions are resized."""
     window: tuple[int, int] | None = None
-    """Rows and columns of a Swin Transformer's windows; its position tables are resized."""
+    """Rows and columns of a Swin's windows; its position tables are resized."""
     rule: str | None = None
-    """How positions are resized; by default as the code that they come from does."""
+    """How positions are resized; by default as in their original code."""
     allow: tuple[str, ...] = ()
-    """Differences to allow: missing tensors (they are newly initialised), unused tensors (they are left out)."""
+    """Differences to allow: missing (newly initialised), unused (left out)."""
     labels: str | None = None
     """Names separated by commas, or a file (one per line, or JSON): keep only these classes or, if the outputs have no
     names, name all of them in order."""
     channels: int | None = None
     """Channels of the images that the model sees: 1 for grey."""
     channel_rule: Literal["sum", "tile", "zero"] | None = None
-    """How the first layer is adapted to --channels: sum (the same function on grey images), tile, zero; by default
-    whichever suits."""
+    """How the first layer is adapted: sum (same function on grey images), tile or zero; by default whichever suits."""
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,7 @@ class Predict:
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A model folder or a run folder, or anything else that can be loaded."""
     paths: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATHS")]
-    """Files, folders, globs, or - for paths on standard input, one per line, or separated by NULs as find -print0
-    writes them."""
+    """Files, folders, globs, or - for paths on standard input, one per line or separated by NULs (find -print0)."""
     null: bool = False
     """Paths on standard input are separated by NULs, even if the first path contains a line break."""
     top: int = 1
@@ -33,11 +32,10 @@ class Predict:
     tta: Literal["none", "flip"] = "none"
     """Test-time augmentation: flip averages the probabilities of each image and of its mirror image."""
     unsure_first: bool = False
-    """List the images that the model is least sure about first, once all are done."""
+    """List first the images that the model is least sure about."""
     sort_into: str | None = None
     """Also copy the images into this folder, with a subfolder per class, and one called unknown for images below the
-    threshold. Nothing is overwritten or moved: a copy whose name is in use gets a number. Frames of videos are written
-    as PNG."""
+    threshold. Nothing is overwritten or moved: a name in use gets a number. Video frames become PNG."""
     link: Literal["hard", "symbolic"] | None = None
     """With --sort-into: make links instead of copies."""
     format: Literal["table", "jsonl", "csv", "parquet"] | None = None
@@ -48,29 +46,27 @@ class Predict:
     overwrite: bool = False
     """Replace an existing --out file once the new one is complete."""
     on: Literal["here", "ray"] = "here"
-    """ray: run on a Ray cluster (RAY_ADDRESS) or, without one, by Ray on this machine; --out is then a folder of
-    parquet files."""
+    """ray: on a Ray cluster (RAY_ADDRESS), or else Ray on this machine; --out is a folder of parquet files."""
     actors: int = 0
-    """With --on ray: number of engines; 0: one per GPU or, without any, per 4 cores."""
+    """Engines with --on ray; 0: one per GPU, or per 4 cores."""
     batch: int = 32
     """Images in one pass through the model."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "fp32"
-    """bf16 is faster on hardware with fast bf16 arithmetic; auto: use it there. int8: for models from vitreous
-    quantise."""
+    """bf16 is faster where hardware supports it; auto: use it there. int8: for models in int8."""
     merge: int = 0
-    """Pairs of similar patches that each block of a ViT merges (token merging): faster, and a little less accurate;
-    vitreous evaluate --merge-curve measures how much."""
+    """Pairs of similar patches that each block of a ViT merges (token merging): faster, a little less accurate;
+    measured by evaluate --merge-curve."""
     engine: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
-    """torch; for exports onnxruntime or openvino, without torch. auto: whichever is faster on this machine, as measured
+    """torch; for exports onnxruntime or openvino, without torch. auto: the faster one here, as measured
     (docs/speed.md)."""
     compile: bool = False
-    """Compile the model for an NVIDIA GPU; takes some ten seconds."""
+    """Compile for an NVIDIA GPU, which takes some ten seconds."""
     verbose: bool = False
-    """Report on standard error which engine ran the model, and why."""
+    """Report the engine used, and why, on standard error."""
     decode: Literal["exact", "reduced"] | None = None
     """exact: decode images at full size (the default, unless the model was trained otherwise). reduced: decode large
     JPEGs at 1/2, 1/4 or 1/8 of their size, but at least twice the model's input on each side; several times as fast for
-    photographs of many megapixels."""
+    large photographs."""
     load: Annotated[Load, tyro.conf.arg(name="")] = Load()

@@ -39,17 +39,16 @@ class Embed:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "fp32"
-    """bf16 is faster on hardware with fast bf16 arithmetic; auto: use it there. int8: for models from vitreous
-    quantise."""
+    """bf16 is faster where hardware supports it; auto: use it there. int8: for models in int8."""
     engine: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
     """The engine: torch; for an exported model onnxruntime or openvino, without torch. auto: the faster one on this
     machine, measured if there are enough images (docs/speed.md)."""
     verbose: bool = False
-    """Report on standard error which engine ran the model, and why."""
+    """Report the engine used, and why, on standard error."""
     decode: Literal["exact", "reduced"] | None = None
     """exact: decode images at full size (the default, unless the model was trained otherwise). reduced: decode large
     JPEGs at 1/2, 1/4 or 1/8 of their size, but at least twice the model's input on each side; several times as fast for
-    photographs of many megapixels."""
+    large photographs."""
     cache: bool = True
     """Keep features on disk, in ~/.cache/vitreous/features or under $VITREOUS_CACHE, and reuse them."""
     broken: Literal["raise", "skip"] = "raise"
@@ -105,6 +104,6 @@ class Cka:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
-    """bf16 is faster on hardware with fast bf16 arithmetic; auto: use it there."""
+    """bf16 is faster where hardware supports it; auto: use it there."""
     broken: Literal["raise", "skip"] = "raise"
     """What to do with files that can't be read: raise, or skip (they are counted)."""

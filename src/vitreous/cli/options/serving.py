@@ -29,18 +29,17 @@ class Serve(ServiceLimits):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute."""
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "fp32"
-    """bf16 is faster on hardware with fast bf16 arithmetic; auto: use it there. int8: for models from vitreous
-    quantise."""
+    """bf16 is faster where hardware supports it; auto: use it there. int8: for models in int8."""
     engine: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
     """The engine: torch; for an exported model onnxruntime or openvino, without torch. auto: the faster one on this
     machine, measured once enough images have come (docs/speed.md)."""
     compile: bool = False
-    """Compile the model for an NVIDIA GPU; takes some ten seconds."""
+    """Compile for an NVIDIA GPU, which takes some ten seconds."""
     threshold: float | None = None
     """Predict "unknown" if the most probable class is less probable than this; for multilabel models, predict every
     class at least this probable."""
     decode: Literal["exact", "reduced"] | None = None
     """exact: decode images at full size (the default, unless the model was trained otherwise). reduced: decode large
     JPEGs at 1/2, 1/4 or 1/8 of their size, but at least twice the model's input on each side; several times as fast for
-    photographs of many megapixels."""
+    large photographs."""
     load: Annotated[Load, tyro.conf.arg(name="")] = Load()
