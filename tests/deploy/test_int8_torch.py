@@ -167,7 +167,7 @@ def test_what_cannot_be_quantised_is_refused_before_any_work(photos, tmp_path, m
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no images"):
         vitreous.quantise(folder_of(MODEL), photos, calibration=tmp_path / "empty", **refused)
-    with pytest.raises(ConfigError, match="dynamic ranges are ONNX Runtime's, and the target is torch"):
+    with pytest.raises(ConfigError, match="dynamic ranges are for ONNX Runtime, but the target is torch"):
         vitreous.quantise(folder_of(MODEL), photos, dynamic=True, **refused)
     resnet = ResNetConfig(image=(16, 16), units=(1, 1), root="3x3", root_channels=8, groups=4, classes=3)
     with pytest.raises(

@@ -249,7 +249,7 @@ def test_a_target_is_checked_before_a_model_is_opened(tmp_path, monkeypatch):
 
 
 def test_a_model_without_head_exports_its_features_alone(tmp_path):
-    with pytest.raises(ConfigError, match="no head, so there are no logits"):
+    with pytest.raises(ConfigError, match="no head, so it can't give logits"):
         vitreous.export(folder_of(TINY.__class__(**{**vars(TINY), "classes": 0})), out=tmp_path / "x", outputs="logits")
 
 

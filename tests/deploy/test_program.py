@@ -81,7 +81,7 @@ def test_a_noted_file_that_torch_cannot_read_is_refused(program, tmp_path):
 def test_a_missing_compiler_is_said_before_any_work(original, tmp_path, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(
-        ConfigError, match="needs a C\\+\\+ compiler, and there is no no-such-compiler: install g\\+\\+"
+        ConfigError, match="needs a C\\+\\+ compiler, but there is no no-such-compiler: install g\\+\\+"
     ):
         vitreous.export(original, to="aotinductor", out=tmp_path / "x")
     assert not (tmp_path / "x").exists()

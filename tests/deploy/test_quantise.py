@@ -272,7 +272,7 @@ def test_dynamic_ranges_are_each_batchs_own(photos, tmp_path):
 def test_dynamic_ranges_need_dense_layers(photos, tmp_path):
     with traceable(), pytest.raises(ConfigError, match="only one is its head; leave out --dynamic"):
         vitreous.quantise(folder_of(CONVOLUTIONS), photos, tmp_path / "out", dynamic=True)
-    with pytest.raises(ConfigError, match="dynamic ranges are ONNX Runtime's, and the target is openvino"):
+    with pytest.raises(ConfigError, match="dynamic ranges are for ONNX Runtime, but the target is openvino"):
         vitreous.quantise(folder_of(MODEL), photos, tmp_path / "out", to="openvino", dynamic=True)
 
 

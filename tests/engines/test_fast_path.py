@@ -221,7 +221,7 @@ def test_what_cannot_be_packed_stays_and_is_said(monkeypatch):
     for target, name, value, said in (
         (packed_linear, "is_x86", lambda: False, "no packing for this kind of processor"),
         (fast_path, "SHARE", read_memory(), "more"),
-        (fast_path, "pack_model", lambda *_: pack_model(trained(FAMILIES["plain"], seed=5), ONEDNN), "of the largest away"),
+        (fast_path, "pack_model", lambda *_: pack_model(trained(FAMILIES["plain"], seed=5), ONEDNN), "of the largest"),
         (fast_path, "pack_model", lambda *_: torch.ops.mkldnn._reorder_linear_weight(torch.ones(2)), "packing failed"),
     ):  # fmt: skip
         with monkeypatch.context() as changed:

@@ -137,7 +137,7 @@ def test_a_size_is_recorded_when_it_comes_again(path):
     assert [shape[0] for shape in recorded] == [4]
     assert found.run("features", batch_of(folder, 4), own).shape == (4, folder.model.config.features)
     assert len(recorded) == 1
-    assert found.notes == ("compiled, a CUDA graph for each size of batch",)
+    assert found.notes == ("compiled, a CUDA graph for each batch size",)
 
 
 def test_the_first_sizes_are_kept_and_others_not_recorded_again_and_again(path):
@@ -198,7 +198,7 @@ def test_a_graph_that_gives_something_else_is_not_used(path, monkeypatch, wrong)
     pixels = batch_of(folder, 2)
     for _ in range(4):
         assert far(found.run("forward", pixels, own), own(pixels)) < 1e-5
-    assert found.notes == ("neither compiled nor a CUDA graph: one gives outputs 5.0e-01 away",)
+    assert found.notes == ("neither compiled nor a CUDA graph: its outputs differ by 5.0e-01",)
     assert len(recorded) == (wrong == "compiled")
 
 
@@ -214,7 +214,7 @@ def test_a_graph_that_only_repeats_what_it_recorded_is_not_used(path, monkeypatc
     for _ in range(4):
         pixels = batch_of(folder, 2)
         assert far(found.run("forward", pixels, own), own(pixels)) < 1e-5
-    assert found.notes[0].startswith("neither compiled nor a CUDA graph: one gives outputs")
+    assert found.notes[0].startswith("neither compiled nor a CUDA graph: its outputs differ")
 
 
 def test_each_size_is_compiled_once_before_it_is_recorded(path, monkeypatch):
@@ -225,7 +225,7 @@ def test_each_size_is_compiled_once_before_it_is_recorded(path, monkeypatch):
         pixels = batch_of(folder, count)
         assert far(found.run("forward", pixels, own), own(pixels)) < 1e-5
     assert asked == [False, False] and len(recorded) == 2
-    assert found.notes == ("compiled, a CUDA graph for each size of batch",)
+    assert found.notes == ("compiled, a CUDA graph for each batch size",)
 
 
 def test_a_failing_compiler_is_one_line(path, monkeypatch):
@@ -251,7 +251,7 @@ def test_a_model_far_from_its_twin_keeps_its_own_layers(path):
     pixels = batch_of(folder, 2)
     for _ in range(3):
         assert torch.equal(found.run("forward", pixels, lambda images: own(images) * 2), own(pixels) * 2)
-    assert not recorded and found.notes[0].startswith("torch's own layers: others give outputs 5")
+    assert not recorded and found.notes[0].startswith("torch's own layers: the outputs of others differ by 5")
 
 
 def test_a_first_call_that_fails_or_gives_no_numbers_decides_nothing(path):
@@ -290,7 +290,7 @@ def test_calls_in_inference_mode_leave_nothing_that_later_ones_cannot_read(path,
 def test_compiling_needs_a_gpu_and_a_model_that_is_not_exported():
     folder = folder_of(FAMILIES["plain"])
     with pytest.raises(
-        ConfigError, match=r"compile is for NVIDIA GPUs, and this model computes on 'cpu'; leave it out"
+        ConfigError, match=r"compile is for NVIDIA GPUs, but this model computes on 'cpu'; leave it out"
     ):
         choose_engine(folder, device="cpu", compile=True)
 
@@ -311,7 +311,7 @@ def test_a_gpu_computes_what_the_model_does(family, precision, compiles, monkeyp
             found, wanted = (torch.from_numpy(getattr(one, what)(pixels)) for one in (engine, own))
             assert far(found, wanted) < (2e-5 if precision == "fp32" else 5e-2)
     assert "own layers" not in " ".join(engine.notes)
-    assert not compiles or engine.notes[-1] == "compiled, a CUDA graph for each size of batch"
+    assert not compiles or engine.notes[-1] == "compiled, a CUDA graph for each batch size"
 
 
 COMPILED = """
@@ -328,7 +328,7 @@ own, engine = TorchEngine(folder, DEVICE, packed=False), TorchEngine(folder, DEV
 pixels = numpy.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=numpy.uint8)
 for _ in range(3):
     numpy.testing.assert_allclose(engine.logits(pixels), own.logits(pixels), atol=1e-4)
-assert engine.notes == ("compiled, a CUDA graph for each size of batch",), engine.notes
+assert engine.notes == ("compiled, a CUDA graph for each batch size",), engine.notes
 """
 
 

@@ -315,5 +315,5 @@ def test_what_cannot_be_int8_is_refused(monkeypatch):
     handle.remove()
     assert engine.logits(pixels).shape == (len(pixels), 5)
     add_lora(folder.model, 2, layers=("out",))
-    with pytest.raises(ConfigError, match=r"blocks\.0\.attention\.out is no plain dense layer"):
+    with pytest.raises(ConfigError, match=r"blocks\.0\.attention\.out is no longer a plain dense layer"):
         TorchEngine(folder, "cpu", "int8")

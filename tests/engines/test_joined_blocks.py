@@ -189,7 +189,7 @@ def test_a_graph_with_other_outputs_is_not_used(monkeypatch):
     pixels = pixels_of(engine.folder, 9)
     for _ in range(3):
         assert far_from(engine, pixels) < 1e-5
-    assert "no graph of oneDNN: one gives outputs" in engine.notes[-1]
+    assert "no graph of oneDNN: its outputs differ" in engine.notes[-1]
     assert joined_of(engine).graphs == {}
 
 

@@ -137,7 +137,7 @@ def test_a_sound_file_runs(tmp_path):
     (lambda: nested(12), "more than 8 deep"),
     (lambda: b"\x80\x04no protobuf at all", "is damaged"),
     (lambda: linear().SerializeToString()[:-9], "is damaged|can't open"),
-    (lambda: linear(outputs=(("boxes", ["batch", 2]),)), "says that its graph gives logits|can't open"),
+    (lambda: linear(outputs=(("boxes", ["batch", 2]),)), "says that its graph returns logits|can't open"),
 ], ids=lambda value: value if isinstance(value, str) else "")  # fmt: skip
 def test_files_made_to_harm_are_refused_in_one_line(tmp_path, engine, model, said):
     with pytest.raises(CheckpointError, match=said) as told:
@@ -180,7 +180,7 @@ def test_an_openvino_file_that_asks_for_too_much_is_refused_before_it_is_compile
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 def test_classes_that_are_not_the_graphs_are_refused(tmp_path, engine):
-    with pytest.raises(CheckpointError, match="names 3 classes for a graph that gives 2 logits"):
+    with pytest.raises(CheckpointError, match="names 3 classes, but its graph returns 2 logits"):
         vitreous.load(folder_of(tmp_path / "classes", linear(), classes=("a", "b", "c")), engine=engine)
 
 

@@ -1,1 +1,1 @@
-"""Models for other programs: exported, with a proof."""
+"""Export models for other programs, with a numeric proof."""

@@ -1,4 +1,4 @@
-"""Write a model for another runtime, and run it there at once."""
+"""Write a model for another runtime, and run it there immediately."""
 
 import math
 from collections.abc import Sequence
@@ -47,8 +47,8 @@ def export_model(
         source: where the model was loaded from.
 
     Raises:
-        ConfigError: a package that is missing, or a model that the target can't express.
-        CheckpointError: a folder that is not empty, or outputs that differ by more than is allowed; nothing is written.
+        ConfigError: a missing package, or a model that the target can't express.
+        CheckpointError: a folder that is not empty, or outputs that differ by more than is allowed; nothing is written then.
     """
     check_target(path, target, options.precision)
     config = plan_graph(folder, options, target)
@@ -79,11 +79,11 @@ def export_model(
 
 
 def check_target(path: Path, target: Target, precision: str) -> None:
-    """Check all that needs no model.
+    """Check everything that can be checked without the model.
 
     Raises:
-        UnknownName: no such target. ConfigError: a precision that it lacks, a package that is missing, or a path that its runtime can't
-            open. CheckpointError: a folder that is not empty.
+        UnknownName: no such target. ConfigError: a precision that the target lacks, a missing package, or a path that its
+            runtime can't open. CheckpointError: a folder that is not empty.
     """
     if target not in TARGETS:
         raise UnknownName("target of export", target, TARGETS)
@@ -94,10 +94,10 @@ def check_target(path: Path, target: Target, precision: str) -> None:
 
 
 def check_text(path: Path, target: str) -> None:
-    """Raise ConfigError for a path that the target's runtime can't open since it isn't UTF-8."""
+    """Raise ConfigError for a path that the target's runtime can't open because it isn't UTF-8."""
     if target != "openvino" and not is_utf8(path):
         name = "ONNX Runtime" if target == "onnx" else "torch"
-        raise ConfigError(f"{name} opens files only where the path is UTF-8, and {path} isn't; choose another folder")
+        raise ConfigError(f"{name} only opens files whose path is UTF-8, but {path} isn't; choose another folder")
 
 
 def describe_export(folder: ModelFolder, source: str) -> dict[str, Any]:

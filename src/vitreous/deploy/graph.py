@@ -1,4 +1,4 @@
-"""The model as one graph for other runtimes: what goes in and what comes out, chosen before it is traced."""
+"""The model as one graph for other runtimes; its inputs and outputs are chosen before it is traced."""
 
 import copy
 from contextlib import AbstractContextManager, nullcontext
@@ -21,23 +21,23 @@ from vitreous.shapes import Float, Pixels
 from vitreous.weights.model_folder import Computing, ModelFolder
 
 OPSET = 20
-"""ONNX operator set that is written: the first with GELU as one operator."""
+"""Version of ONNX's operator set that is written: the first with GELU as one operator."""
 CHOICES = {"logits": ("logits",), "features": ("features",), "both": ("logits", "features")}
 """Choices of the outputs."""
 
 
 @dataclass(frozen=True)
 class GraphOptions:
-    """What goes into the graph, and what comes out."""
+    """The graph's inputs and outputs."""
 
     outputs: Literal["logits", "features", "both"] | None = None
-    """None: logits, or features of a model without a head."""
+    """None: logits, or features for a model without a head."""
     preprocess_inside: bool = False
-    """Include normalising, and the step from logits to probabilities, in the graph."""
+    """Include normalisation, and the step from logits to probabilities, in the graph."""
     dynamic_image: bool = False
     """Accept images of other sizes too."""
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
-    """Of the weights and of their factors."""
+    """Precision of the weights and of the values that they multiply."""
 
     def __post_init__(self) -> None:
         if self.outputs is not None and self.outputs not in CHOICES:
@@ -61,7 +61,8 @@ class FixedConv(nn.Conv2d):
 
 
 def fix_kernels(model: Computing) -> Computing:
-    """Replace standardised convolutions by plain ones, in place: exporters leave large constants to be computed in every pass."""
+    """Replace standardised convolutions by plain ones, in place: exporters would leave their standardisation to be
+    computed in every pass."""
     for module in list(model.modules()):
         for name, part in module.named_children():
             if isinstance(part, StdConv):
@@ -76,7 +77,7 @@ class Graph(nn.Module):
         folder: the model.
         config: its inputs and outputs.
         target: openvino narrows weights when they are written, not in the graph; onnx expresses attention as products
-        and a softmax of stated precision.
+            and a softmax of explicit precision.
     """
 
     scale: Tensor
@@ -112,7 +113,7 @@ class Graph(nn.Module):
             if self.classes:
                 found["logits"] = model.head(found["features"])
         else:
-            # Of merged patches also how many each token is made of.
+            # With merged patches also how many of them each token consists of.
             vit, sequence = (
                 (model.model, model.tokens(images)) if isinstance(model, Merging) else (model, (model.tokens(images),))
             )
@@ -138,13 +139,13 @@ def plan_graph(folder: ModelFolder, options: GraphOptions, target: Target = "tor
     """Return the settled inputs and outputs.
 
     Raises:
-        ConfigError: logits of a model without head, other image sizes for a model whose positions belong to one grid, or a precision
-            that the target lacks.
+        ConfigError: logits for a model without a head, other image sizes for a model whose positions belong to one
+            grid, or a precision that the target lacks.
     """
     check_exportable(target, options.precision)
     headless = not folder.classes
     if headless and options.outputs in ("logits", "both"):
-        raise ConfigError(f"this model has no head, so there are no {options.outputs}; choose --outputs features")
+        raise ConfigError(f"this model has no head, so it can't give {options.outputs}; choose --outputs features")
     outputs = CHOICES[options.outputs or ("features" if headless else "logits")]
     if options.preprocess_inside and "logits" in outputs:
         outputs = ("probabilities", *outputs)
@@ -157,21 +158,21 @@ def plan_graph(folder: ModelFolder, options: GraphOptions, target: Target = "tor
 
 
 def check_exportable(target: Target, precision: str) -> None:
-    """Refuse a precision that a target doesn't store, or that can't be run here; raises UnknownName, ConfigError."""
+    """Refuse a precision that a target can't store, or that can't be run here; raises UnknownName, ConfigError."""
     if precision not in ("fp32", *DTYPES):
         raise UnknownName("precision of an export", precision, ("fp32", *DTYPES))
     if precision == "bf16" and target in ("onnx", "openvino"):
         instead = (
-            "ONNX Runtime computes no bf16 on a CPU, so it couldn't be held against the model; choose --precision fp16, or --to torch"
+            "ONNX Runtime can't compute bf16 on a CPU, so the export couldn't be compared with the model; choose --precision fp16, or --to torch"
             if target == "onnx"
-            else "OpenVINO computes an export of fp32 or fp16 in bf16 with --precision bf16 of predict and evaluate; choose one of those"
+            else "export in fp32 or fp16; OpenVINO then computes in bf16 with --precision bf16 of predict and evaluate"
         )
         raise ConfigError(f"exports to {target} are fp32 or fp16, not bf16: {instead}")
     check_bf16(precision, torch.device("cpu"))
 
 
 def check_dynamic(folder: ModelFolder) -> None:
-    """Refuse images of any size if a part of the model is made for one size; raises ConfigError."""
+    """Raise ConfigError for images of any size if a part of the model is made for one size."""
     model = folder.model
     if isinstance(model, ConvNet):
         return

@@ -25,12 +25,12 @@ def narrow_weights(model: Computing, dtype: torch.dtype) -> Computing:
 
 
 class NarrowProducts(TorchFunctionMode):
-    """While it is active, every product of matrices takes its inputs in 16 bits and returns float32.
+    """While it is active, every matrix product takes its inputs in 16 bits and returns float32.
 
     Args:
         dtype: float16 or bfloat16.
-        fused: attention stays torch's kernel, which computes its softmax in float32 by itself; else it becomes two products with
-            a softmax in float32 between them.
+        fused: keep torch's attention kernel, which computes its softmax in float32 anyway; otherwise attention becomes
+            two products with a softmax in float32 between them.
     """
 
     def __init__(self, dtype: torch.dtype, *, fused: bool) -> None:

@@ -1,7 +1,7 @@
-"""int8 for ONNX Runtime: weights and inputs of dense layers and convolutions; all else stays in float.
+"""int8 for ONNX Runtime: weights and inputs of dense layers and convolutions; everything else stays in float.
 
-Weights are signed, one scale an output channel, in 7 bits: processors without VNNI overflow with 8. Inputs are unsigned, one scale a
-tensor, whose range is that of calibration images, or (`dynamic`) each batch's own. Outputs stay in float32, and so do residual
+Weights are signed, with one scale per output channel, in 7 bits: processors without VNNI overflow with 8. Inputs are unsigned,
+with one scale per tensor; their range comes from calibration images or (`dynamic`) from each batch. Outputs stay in float32, and so do residual
 sums, norms, softmax and the products of attention.
 """
 
@@ -26,7 +26,7 @@ from vitreous.storage.limits import read_json
 
 DENSE = ("MatMul", "Gemm")
 QUANTISED = (*DENSE, "Conv")
-"""Operators of ONNX whose weights and inputs become int8. ONNX Runtime's convolution with each batch's own ranges is
+"""Operators of ONNX whose weights and inputs become int8. ONNX Runtime's convolution with ranges from each batch is
 slower than float32, so convolutions become int8 only with calibration."""
 BATCH = 16
 """Calibration images in one pass."""
@@ -42,7 +42,7 @@ class OnnxInt8:
         folder: the export to ONNX, in float32, of normalised images.
         pixels: calibration images as the model sees them.
         work: a folder for temporary files.
-        dynamic: ranges are each batch's own.
+        dynamic: take ranges from each batch.
 
     Raises:
         ConfigError: dynamic ranges for a model whose only dense layer is its head.
@@ -60,7 +60,7 @@ class OnnxInt8:
         """Torch's name of each layer that is quantised, by the name of its node."""
         if dynamic and not set(self.layers.values()) - {HEAD}:
             raise ConfigError(
-                "dynamic ranges are for dense layers, and this model's only one is its head; leave out --dynamic"
+                "dynamic ranges are for dense layers, but this model's only one is its head; leave out --dynamic"
             )
         self.work = work / "int8.onnx"
         self._quantise(())
@@ -77,7 +77,7 @@ class OnnxInt8:
         """Return the model with these layers, named by their nodes, restored to float32."""
         import onnx
 
-        if self.dynamic:  # operators of other names: only the weights are rounded again
+        if self.dynamic:  # operators have other names: only the weights are rounded again
             self._quantise(kept)
             return onnx.load(self.work)
         model = onnx.ModelProto()
@@ -92,7 +92,7 @@ class OnnxInt8:
             for name in set(inputs) & set(weights) - held:
                 weight = model.graph.initializer.add()
                 weight.CopyFrom(weights[name])
-                weight.name = f"{name}.float32"  # the other name may be that of its own int8
+                weight.name = f"{name}.float32"  # the original name may be in use by its int8 weight
                 held.add(name)
             del node.input[:]
             node.input.extend(f"{name}.float32" if name in weights else name for name in inputs)
@@ -100,8 +100,8 @@ class OnnxInt8:
         return model
 
     def rank_layers(self) -> list[str]:
-        """Return the nodes of harmful layers, the worst first: those that in float32 bring the outputs closest to the
-        model's."""
+        """Return the nodes of layers, the most harmful first: those that bring the outputs closest to the model's when
+        they are in float32."""
         inputs = normalize_array(self.pixels[: 4 * BATCH], self.folder.preprocess)
         wanted = run(self.original, inputs)
         return rank_by_distance(self.layers, wanted, lambda name: run(self.restore([name]), inputs))
@@ -118,12 +118,12 @@ class OnnxInt8:
         return self.written
 
     def finish(self, path: Path, found: dict[str, Any]) -> None:
-        """Write the folder's config.json, with what was measured."""
+        """Write the folder's config.json, including the measurements."""
         write_config(self.written, self.folder.path, path, found)
 
 
 def write_config(written: ExportedFolder, source: Path, path: Path, found: dict[str, Any]) -> None:
-    """Write config.json into a folder: that of the export in float32, with the differences and the measurements."""
+    """Write config.json into a folder: the float32 export's, with what differs and the measurements."""
     document = read_json(source / CONFIG)
     document |= {"target": written.target, "files": [to_dict(one) for one in written.files]}
     document |= {"graph": to_dict(written.graph), "quantised": found}
@@ -154,13 +154,14 @@ def iterate_batches(pixels: np.ndarray, preprocess: PreprocessConfig) -> Iterato
 
 
 def rank_by_distance(layers: Iterable[str], wanted: np.ndarray, run_without: Callable[[str], np.ndarray]) -> list[str]:
-    """Return the layers, the most harmful first: without its rounding the outputs come closest to the wanted ones."""
+    """Return the layers, the most harmful first: the one without whose rounding the outputs come closest to the wanted
+    ones."""
     away = {name: float(np.square(run_without(name) - wanted).mean()) for name in layers}
     return sorted(away, key=lambda name: away[name])
 
 
 def quantise_calibrated(folder: ExportedFolder, pixels: np.ndarray, nodes: list[str], path: Path) -> None:
-    """Write the model with these nodes in int8; the ranges of their inputs are those of the images."""
+    """Write the model with these nodes in int8; the ranges of their inputs come from the images."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class Reader(CalibrationDataReader):
@@ -172,7 +173,7 @@ def quantise_calibrated(folder: ExportedFolder, pixels: np.ndarray, nodes: list[
         def get_next(self) -> Any:
             return next(self.batches, None)
 
-    with silence_logging():  # it asks for a preparation that the exporter has done
+    with silence_logging():  # it recommends a preparation that the exporter has already done
         quantize_static(
             str(folder.file), str(path), Reader(), quant_format=QuantFormat.QDQ, activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8, per_channel=True, reduce_range=True, op_types_to_quantize=list(QUANTISED),
@@ -195,7 +196,7 @@ def quantise_dynamic(file: Path, nodes: list[str], path: Path) -> None:
 
 @contextmanager
 def silence_logging() -> Iterator[None]:
-    """Keep what ONNX Runtime's tools log through Python from the user."""
+    """Silence what ONNX Runtime's tools log through Python."""
     logging.disable(logging.WARNING)
     try:
         yield

@@ -1,7 +1,7 @@
-"""int8 for OpenVINO, by NNCF: weights and inputs of dense layers and convolutions; all else stays in float.
+"""int8 for OpenVINO, by NNCF: weights and inputs of dense layers and convolutions; everything else stays in float.
 
 Weights take 7 of their 8 bits, as for ONNX Runtime: with 8, OpenVINO's sums overflow silently on processors without VNNI (docs/notebook.md).
-Ranges are those of calibration images, and biases are corrected for the shift that rounding causes. NNCF's SmoothQuant,
+Ranges come from calibration images, and biases are corrected for the shift that rounding causes. NNCF's SmoothQuant,
 which moves scales from a layer's inputs to its weights, is off: with it 4% of the classes of a ViT trained on CIFAR-10
 changed, without it 0.7%.
 """
@@ -77,8 +77,8 @@ class OpenVinoInt8:
             )
 
     def rank_layers(self) -> list[str]:
-        """Return the operators of harmful layers, the worst first: those whose inputs, unrounded, bring the outputs
-        closest to the model's."""
+        """Return the operators of layers, the most harmful first: those that bring the outputs closest to the model's
+        when their inputs aren't rounded."""
         inputs = normalize_array(self.pixels[: 4 * BATCH], self.folder.preprocess)
         wanted = self._run(self.original, inputs)
         return rank_by_distance(self.layers, wanted, lambda name: self._run(unround_inputs(self.whole, name), inputs))
@@ -105,12 +105,12 @@ class OpenVinoInt8:
         return self.written
 
     def finish(self, path: Path, found: dict[str, Any]) -> None:
-        """Write the folder's config.json, with what was measured."""
+        """Write the folder's config.json, including the measurements."""
         write_config(self.written, self.folder.path, path, found)
 
 
 def shorten(name: str) -> str:
-    """Return the ONNX node's name that an operator's begins with: a Gemm's product is NAME/WithoutBiases."""
+    """Return the ONNX node's name with which an operator's name begins: a Gemm's product is NAME/WithoutBiases."""
     return name.split("/", 1)[0]
 
 
@@ -129,10 +129,11 @@ def unround_inputs(model: Any, name: str) -> Any:
 
 @contextmanager
 def import_nncf() -> Iterator[Any]:
-    """Import NNCF within the block, without its output, and without the module that reports each use to its makers."""
+    """Import NNCF within the block, without its output, and without the module that reports each use to its
+    developers."""
     name, silent = "openvino_telemetry", logging.getLogger("nncf")
     before = sys.modules.get(name)
-    sys.modules[name] = None  # type: ignore[assignment]  # importing it fails, and NNCF goes on without
+    sys.modules[name] = None  # type: ignore[assignment]  # importing it fails, and NNCF continues without it
     try:
         import nncf
         from nncf.telemetry import decorator

@@ -1,4 +1,4 @@
-"""int8 for the torch engine: dense layers of encoder blocks, and a ViT's first product; all else stays in float.
+"""int8 for the torch engine: dense layers of encoder blocks, and a ViT's first product; everything else stays in float.
 
 The model folder keeps its weights, which are rounded when it is loaded in int8, and gets the ranges of the layers' inputs.
 """
@@ -28,7 +28,7 @@ class TorchInt8:
     Args:
         folder: the model.
         pixels: calibration images as the model sees them.
-        device: where the layers that hurt are found.
+        device: where the harmful layers are determined.
 
     Raises:
         ConfigError: a model without encoder blocks, or one that merges patches.
@@ -47,11 +47,12 @@ class TorchInt8:
 
     @property
     def layers(self) -> dict[str, str]:
-        """The names of the layers, by themselves."""
+        """The names of the layers, mapped to themselves."""
         return {name: name for name in self.ranges}
 
     def rank_layers(self) -> list[str]:
-        """Return the layers, the worst first: those that in float32 bring the outputs closest to the model's."""
+        """Return the layers, the most harmful first: those that bring the outputs closest to the model's when they are
+        in float32."""
         pixels = self.pixels[: 4 * BATCH]
         wanted = TorchEngine(self.folder, self.device, packed=False).logits(pixels)
         return rank_by_distance(
@@ -67,23 +68,24 @@ class TorchInt8:
         return self.written
 
     def finish(self, path: Path, found: dict[str, Any]) -> None:
-        """Write the model folder, with what was measured as part of its origin."""
+        """Write the model folder, with the measurements as part of its origin."""
         save_model(path, replace(self.written, origin={**self.written.origin, "quantised": found}))
 
 
 def check_family(folder: ModelFolder) -> None:
-    """Raise ConfigError for a model of which the torch engine computes no layer in int8."""
+    """Raise ConfigError for a model without layers that the torch engine can compute in int8."""
     if folder.merge:
-        raise ConfigError("int8 of the torch engine computes without merged patches; leave out merge")
+        raise ConfigError("the torch engine can't merge patches in int8; leave out merge")
     if not list_layers(folder.model):
         raise ConfigError(
-            f"the torch engine computes dense layers of encoder blocks in int8, and {name_kind(folder.model.config.KIND)} has none; choose "
+            f"the torch engine computes dense layers of encoder blocks in int8, but {name_kind(folder.model.config.KIND)} has none; choose "
             "--to onnx or openvino"
         )
 
 
 def measure_ranges(layers: dict[str, nn.Module], run: Callable[[], Any]) -> dict[str, Range]:
-    """Return the lowest and the highest input of each layer, 0 included, in a run of the model, but for layers that it gives nothing else."""
+    """Return the lowest and the highest input of each layer, 0 included, in a run of the model; layers whose inputs are
+    all 0 are left out."""
     found: dict[str, Range] = {}
 
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:

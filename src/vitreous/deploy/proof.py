@@ -1,4 +1,4 @@
-"""An export compared with its model: the same real images through both."""
+"""Compare an export with its model: run both on the same real images."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,28 +17,29 @@ from vitreous.shapes import Pixels
 from vitreous.weights.model_folder import ModelFolder
 
 TOLERANCES = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2}
-"""Largest difference of an output that an export may have, as a share of the largest output, by precision."""
+"""Largest allowed difference of an export's outputs, as a share of the largest output, by precision."""
 MOST = 32
-"""Most of the user's images that are run."""
+"""Number of the user's images that are run, at most."""
 BATCHES = (1, 5)
-"""Images in a batch, in turn: an export whose batch is not open fails on the second, or on a mirror image beside the only one."""
+"""Batch sizes, in turn: an export with a fixed batch size fails on the second batch, or on the batch of a single image
+and its mirror image."""
 SAMPLES = ("china.jpg", "flower.jpg")
 """scikit-learn's photographs, 427 rows and 640 columns (CC BY 2.0, sklearn/datasets/images/README.txt)."""
 
 
 @dataclass(frozen=True)
 class Proof:
-    """Both sides, run on the same images."""
+    """The result of running both on the same images."""
 
     images: int
     source: str
-    """Which images, in words."""
+    """A description of the images."""
     engine: str
     """The engine that ran the export, with its version."""
     difference: float
     """Largest absolute difference of an output, as a share of the largest output of its kind."""
     scale: float
-    """Largest logit, or feature where there are no logits."""
+    """Largest logit, or largest feature if there are no logits."""
     agreement: float | None
     """Share of the images with the same most probable class; None without logits."""
     tolerance: float
@@ -56,10 +57,10 @@ class Proof:
 
 
 def sample_images(channels: int | None) -> list[np.ndarray]:
-    """Return crops of two photographs: whole, quarters, a tall and a wide strip, each mirrored too.
+    """Return crops of two photographs: whole, quarters, a tall and a wide strip, each also mirrored.
 
     Args:
-        channels: how many the model keeps as they are; None: colours.
+        channels: number of channels that the model keeps as they are; None: colour.
     """
     found = []
     for name in SAMPLES:
@@ -85,7 +86,7 @@ def gather_pixels(folder: ModelFolder, images: Sequence[Image] | None) -> tuple[
     pixels = [one.pixels for one in ready if one.pixels is not None]
     if not pixels:
         why = next((one.error for one in ready if one.error), "there are none")
-        raise DataError(f"no image to run the export on: {why}")
+        raise DataError(f"there is no image to run the export on: {why}")
     return np.stack(pixels), "crops of two photographs" if images is None else "yours"
 
 
@@ -117,15 +118,15 @@ def prove(
 
 
 def join_outputs(batches: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Return the outputs of several batches as those of one."""
+    """Return the outputs of several batches joined into one."""
     return {name: np.concatenate([one[name] for one in batches]) for name in batches[0]}
 
 
 def list_further_batches(
     pixels: Pixels[np.ndarray, "image row col channel"], dynamic: bool
 ) -> list[Pixels[np.ndarray, "batch row2 col2 channel"]]:
-    """Return what the images alone don't show: a batch of two, if there is but one, and, of an export for other sizes too, images of
-    more rows than columns, half as large again, and the other way round."""
+    """Return batches for what the images alone don't test: two images, if there is only one; and, for an export that
+    takes other sizes too, images half as large again with more rows than columns, and the reverse."""
     mirrored = np.ascontiguousarray(np.flip(pixels[:1], 2))
     found = [np.concatenate([pixels, mirrored])] if len(pixels) == 1 else []
     if dynamic:
@@ -140,7 +141,7 @@ def list_further_batches(
 
 
 def measure_difference(found: np.ndarray, expected: np.ndarray) -> float:
-    """Return the largest difference as a share of the largest expected value; infinite where shapes differ."""
+    """Return the largest difference as a share of the largest expected value; infinite if shapes differ."""
     if found.shape != expected.shape:
         return float("inf")
     scale = max(float(np.abs(expected).max()), np.finfo(np.float32).tiny)

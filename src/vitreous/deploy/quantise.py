@@ -1,4 +1,4 @@
-"""Models in int8 for each runtime, some of whose layers can be kept in float."""
+"""Models in int8 for each runtime; some of their layers can be kept in float."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,16 +48,16 @@ class Int8(Protocol):
         """Return a model with these layers, by the runtime's names, in float32; an export is written into an existing folder."""
 
     def finish(self, path: Path, found: dict[str, Any]) -> None:
-        """Write the model that was returned last whole, with what was measured."""
+        """Write the model that was returned last in full, including the measurements."""
 
 
 def check_quantisable(to: Int8Target, dynamic: bool, device: str = "cpu") -> None:
-    """Raise UnknownName for an unknown target or device, ConfigError for an option that it lacks, or a package or a processor that
-    it needs."""
+    """Raise UnknownName for an unknown target or device, ConfigError for an option that the target lacks, or for a
+    missing package or an unsuitable processor."""
     if to not in NEEDED:
         raise UnknownName("target of quantising", to, NEEDED)
     if dynamic and to != "onnx":
-        raise ConfigError(f"dynamic ranges are ONNX Runtime's, and the target is {to}; leave out --dynamic")
+        raise ConfigError(f"dynamic ranges are for ONNX Runtime, but the target is {to}; leave out --dynamic")
     if device not in DEVICES:
         raise UnknownName("device to quantise for", device, DEVICES)
     if device != "cpu" and to != "torch":
@@ -77,7 +77,7 @@ def check_size(folder: ModelFolder) -> None:
     needed = sum(value.numel() * 4 for value in folder.model.state_dict().values())
     if needed > LARGEST_FILE:
         raise ConfigError(
-            f"this model's weights take {format_bytes(needed)}, and exports of more than {format_bytes(LARGEST_FILE)} can't be quantised; give --to torch"
+            f"this model's weights take {format_bytes(needed)}, but exports of more than {format_bytes(LARGEST_FILE)} can't be quantised; give --to torch"
         )
 
 
@@ -91,6 +91,6 @@ def quantise_export(
         pixels: calibration images as the model sees them.
         work: a folder for temporary files.
         to: the runtime, other than torch.
-        dynamic: ranges are each batch's own.
+        dynamic: take ranges from each batch.
     """
     return OpenVinoInt8(folder, pixels) if to == "openvino" else OnnxInt8(folder, pixels, work, dynamic=dynamic)

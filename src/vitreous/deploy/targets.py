@@ -1,4 +1,4 @@
-"""Writers of the formats: a graph to files in a folder."""
+"""Writers of the formats: they write a graph to files in a folder."""
 
 import json
 import os
@@ -24,9 +24,9 @@ NEEDED = {
 }
 """Packages that writing and running a target needs."""
 LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
-"""What exporters log their own insides to."""
+"""Loggers for exporters' internals."""
 LARGEST_FILE = 1_900_000_000
-"""Most bytes of weights in the ONNX file itself: protobuf ends at 2 GiB."""
+"""Bytes of weights in the ONNX file itself, at most: protobuf is limited to 2 GiB."""
 
 
 def check_installed(target: Target) -> None:
@@ -35,7 +35,7 @@ def check_installed(target: Target) -> None:
     compiler = os.environ.get("CXX", "g++")
     if target == "aotinductor" and not which(compiler):
         raise ConfigError(
-            f"exporting to aotinductor needs a C++ compiler, and there is no {compiler}: install g++, or set CXX to another"
+            f"exporting to aotinductor needs a C++ compiler, but there is no {compiler}: install g++, or set CXX to another one"
         )
 
 
@@ -43,7 +43,7 @@ def trace(graph: Graph) -> torch.export.ExportedProgram:
     """Trace a graph for any batch size and, if configured, for images of any size.
 
     Raises:
-        ConfigError: a part of the model that can't be traced so; the message names it.
+        ConfigError: a part of the model can't be traced like this; the message names it.
     """
     example = graph.example()
     open_axes: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
@@ -60,7 +60,7 @@ def trace(graph: Graph) -> torch.export.ExportedProgram:
 def write_onnx(
     program: torch.export.ExportedProgram, graph: Graph, folder: Path, facts: Mapping[str, Any]
 ) -> list[str]:
-    """Write model.onnx with its metadata, and its weights beside it if they are too large for one file."""
+    """Write model.onnx with its metadata, and its weights in a separate file if they are too large for one."""
     import onnx
     import onnxscript
 
@@ -89,8 +89,9 @@ def write_onnx(
 def write_openvino(
     program: torch.export.ExportedProgram, graph: Graph, folder: Path, facts: Mapping[str, Any]
 ) -> list[str]:
-    """Write OpenVINO's IR, model.xml and model.bin, weights in float32 or float16, its metadata inside, by way of ONNX.
-    OpenVINO's own converter of torch programs reports each conversion to its makers unless the user has opted out.
+    """Write OpenVINO's IR, model.xml and model.bin, with weights in float32 or float16 and with its metadata, by way of ONNX.
+
+    OpenVINO's own converter of torch programs reports each conversion to its developers unless the user has opted out.
     """
     import openvino
 
@@ -115,7 +116,8 @@ def write_program(
 def write_package(
     program: torch.export.ExportedProgram, graph: Graph, folder: Path, facts: Mapping[str, Any]
 ) -> list[str]:
-    """Write model.pt2, compiled by AOTInductor for this processor, its metadata inside; raises ConfigError if that fails."""
+    """Write model.pt2, compiled by AOTInductor for this processor, with its metadata; raises ConfigError if that
+    fails."""
     options = {"aot_inductor.metadata": {"vitreous": json.dumps(facts)}}
     path = folder / "model.pt2"
     try:
@@ -132,7 +134,7 @@ WRITERS: dict[str, Callable[[torch.export.ExportedProgram, Graph, Path, Mapping[
     "torch": write_program,
     "aotinductor": write_package,
 }
-"""By target: each returns the names of its files, first the one to open."""
+"""The writer for each target; it returns the names of its files, first the one to open."""
 
 
 def _shorten(error: Exception) -> str:

@@ -1,1 +1,1 @@
-"""The runtimes that compute: torch, or ONNX Runtime and OpenVINO for exported models, which run without torch."""
+"""The engines that compute: torch, or ONNX Runtime and OpenVINO for exported models, which run without torch."""

@@ -1,4 +1,4 @@
-"""How near a faster way's outputs must be to a model's own."""
+"""How close the outputs of a faster way to compute must be to the model's own."""
 
 import torch
 from torch import Tensor

@@ -10,7 +10,7 @@ from vitreous.shapes import Float32, Pixels
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 ENGINES = ("auto", "torch", "onnxruntime", "openvino")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
-"""Precision of a command's computation; auto: bf16 where the hardware multiplies it faster than float32."""
+"""Precision of a command's computation; auto: bf16 if the hardware multiplies it faster than float32."""
 PRECISIONS_OF = {"torch": ("fp32", "bf16", "int8"), "onnxruntime": ("fp32",), "openvino": ("fp32", "bf16", "fp16")}
 """Precisions in which each engine computes a float32 model; the engine checks whether the processor supports them."""
 
@@ -37,7 +37,7 @@ class Engine(Protocol):
 
     @property
     def threads(self) -> int:
-        """Threads of its own, on a CPU."""
+        """Number of threads that it uses on a CPU."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -55,14 +55,14 @@ class Engine(Protocol):
 
 @runtime_checkable
 class CountingEngine(Protocol):
-    """An engine that computes sizes of batch that come often in another way."""
+    """An engine that computes frequent batch sizes in another way."""
 
     def count(self, pixels: Pixels[np.ndarray, "batch row col channel"], batches: int) -> None:
-        """Prepare as if so many more batches of this size had come."""
+        """Prepare as if it had processed this many more batches of this size."""
 
 
 def list_precisions(engine: str, stored: str) -> tuple[str, ...]:
-    """Return the precisions in which an engine computes an export: those for float32, and the weights' own if it is
+    """Return the precisions in which an engine computes an export: those for float32, and the weights' own if that is
     another."""
     return tuple(dict.fromkeys((*PRECISIONS_OF[engine], stored)))
 

@@ -1,4 +1,4 @@
-"""Recording what a function does on an NVIDIA GPU, to be replayed as one CUDA graph."""
+"""Record what a function does on an NVIDIA GPU, to replay it as one CUDA graph."""
 
 import threading
 from collections.abc import Callable
@@ -8,22 +8,22 @@ import torch
 from torch import Tensor
 
 WARM = 3
-"""Passes before a graph is recorded: the first ones compile kernels and take memory, which a graph can't."""
+"""Passes before a graph is recorded: the first ones compile kernels and allocate memory, which a graph can't do."""
 RECORDING = threading.Lock()
-"""torch records one graph at a time in a process."""
+"""Held while a graph is recorded: torch records only one at a time per process."""
 
 
 @dataclass
 class GraphSpace:
-    """What the graphs of one model on a device share: they run one after the other, and what they give is copied."""
+    """What the graphs of one model on a device share. They run one after the other, and their results are copied."""
 
     device: torch.device
     pool: tuple[int, int] = field(init=False)
-    """Their memory."""
+    """The graphs' memory."""
     stream: torch.cuda.Stream = field(init=False)
-    """Where they are recorded."""
+    """The stream on which they are recorded."""
     done: torch.cuda.Event = field(init=False)
-    """The end of the last pass, on whatever stream: the next one waits for it."""
+    """The end of the last pass, on any stream; the next pass waits for it."""
 
     def __post_init__(self) -> None:
         with torch.cuda.device(self.device):
@@ -31,18 +31,19 @@ class GraphSpace:
             self.done = torch.cuda.Event()
 
     def begin(self) -> None:
-        """Let the caller's stream wait for the last pass."""
+        """Make the caller's stream wait for the last pass."""
         torch.cuda.current_stream(self.device).wait_event(self.done)
 
     def end(self) -> None:
-        """Say where the pass ends on the caller's stream."""
+        """Mark the end of the pass on the caller's stream."""
         self.done.record(torch.cuda.current_stream(self.device))
 
 
 def record(function: Callable[[Tensor], Tensor], pixels: Tensor, space: GraphSpace) -> Callable[[Tensor], Tensor]:
-    """Return a function of one shape that replays what another one does on the GPU; raises RuntimeError if that can't be recorded.
+    """Return a function that replays, for inputs of this shape, what the given one does on the GPU; raises RuntimeError if it
+    can't be recorded.
 
-    To be called without gradients and outside inference mode, as the function it returns.
+    Call this, and the returned function, without gradients and outside inference mode.
     """
     with RECORDING, torch.cuda.device(pixels.device):
         static, current = pixels.clone(), torch.cuda.current_stream()
@@ -52,10 +53,10 @@ def record(function: Callable[[Tensor], Tensor], pixels: Tensor, space: GraphSpa
                 function(static)
         current.wait_stream(space.stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.stream(current):  # back to it where recording fails, too
+        with torch.cuda.stream(current):  # restored even if recording fails
             clear_workspaces()
             try:
-                # other threads load images meanwhile: what they ask of the GPU isn't part of this
+                # other threads load images meanwhile: their calls to the GPU aren't part of the graph
                 with torch.cuda.graph(graph, pool=space.pool, stream=space.stream, capture_error_mode="thread_local"):
                     found = function(static)
             finally:
@@ -70,5 +71,6 @@ def record(function: Callable[[Tensor], Tensor], pixels: Tensor, space: GraphSpa
 
 
 def clear_workspaces() -> None:
-    """Let go of cuBLAS' workspaces, so that a graph's is its own and lives as long (torch's own graphs do so too)."""
+    """Release cuBLAS's workspaces, so that a graph gets its own, which lives as long as the graph (torch's own graphs
+    do so too)."""
     torch._C._cuda_clearCublasWorkspaces()

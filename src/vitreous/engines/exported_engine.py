@@ -1,4 +1,4 @@
-"""What engines of exported models have in common: pixels to the graph's input, its outputs by name. Imports no torch."""
+"""The common part of engines for exported models: pixels to the graph's input, outputs by name. Imports no torch."""
 
 from abc import ABC, abstractmethod
 
@@ -24,41 +24,41 @@ class ExportedEngine(ABC):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Nothing: only the runtime knows how it computes."""
+        """Empty: only the runtime knows how it computes."""
         return ()
 
     def check_device(self, device: str) -> None:
-        """Refuse any device but the CPU; raises ConfigError."""
+        """Raise ConfigError for any device but the CPU."""
         if device not in ("auto", "cpu"):
             raise ConfigError(
                 f"an export to {self.folder.target} computes on the CPU, not on {device!r}; leave out --device"
             )
 
     def check_onnx(self) -> None:
-        """Refuse an ONNX file that reaches outside its folder or would fill the memory; raises CheckpointError."""
+        """Raise CheckpointError for an ONNX file that reaches outside its folder or would fill the memory."""
         files = self.folder.files
         check_onnx(self.folder.file, {one.file for one in files[1:]}, sum(one.bytes for one in files))
 
     def check_outputs(self, widths: dict[str, int | None]) -> None:
-        """Refuse a graph whose outputs differ from those that its folder states; raises CheckpointError.
+        """Raise CheckpointError if the graph's outputs differ from those that its folder states.
 
         Args:
-            widths: length of each output's vectors by its name; None: not known before it runs.
+            widths: length of each output's vectors by its name; None: not known before the graph runs.
         """
         for name in self.folder.graph.outputs:
             if name not in widths:
                 raise CheckpointError(
-                    f"{self.folder.path} says that its graph gives {name}, and it gives {', '.join(widths)}"
+                    f"{self.folder.path} says that its graph returns {name}, but it returns {', '.join(widths)}"
                 )
             known = None if name == "features" else len(self.folder.classes)
             if known is not None and widths[name] not in (None, known):
                 raise CheckpointError(
-                    f"{self.folder.path} names {known} classes for a graph that gives {widths[name]} {name}"
+                    f"{self.folder.path} names {known} classes, but its graph returns {widths[name]} {name}"
                 )
 
     @abstractmethod
     def run(self, inputs: np.ndarray) -> list[np.ndarray]:
-        """Return the graph's outputs, in the order of `graph.outputs`, of a batch of its input."""
+        """Return the graph's outputs for a batch of its input, in the order of `graph.outputs`."""
 
     def outputs(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> dict[str, np.ndarray]:
         """Return the graph's outputs by name; raises CheckpointError if the runtime fails."""
@@ -76,7 +76,7 @@ class ExportedEngine(ABC):
         return dict(zip(self.folder.graph.outputs, found, strict=True))
 
     def logits(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch label"]:
-        """Return the model's outputs; raises ConfigError for an export of features alone."""
+        """Return the model's outputs; raises ConfigError for an export with only features."""
         return self._pick("logits", pixels)
 
     def probabilities(self, pixels: Pixels[np.ndarray, "batch row col channel"]) -> Float32[np.ndarray, "batch label"]:
@@ -93,7 +93,7 @@ class ExportedEngine(ABC):
         if name not in self.folder.graph.outputs:
             kept = "features" if name == "features" else "logits"
             raise ConfigError(
-                f"{self.folder.path} was exported with {', '.join(self.folder.graph.outputs)} alone; export the model again "
+                f"{self.folder.path} was exported with only {', '.join(self.folder.graph.outputs)}; export the model again "
                 f"with --outputs {kept} or both"
             )
         return self.outputs(pixels)[name]
@@ -102,8 +102,8 @@ class ExportedEngine(ABC):
 def to_probabilities(
     logits: Float32[np.ndarray, "batch label"], folder: ExportedFolder
 ) -> Float32[np.ndarray, "batch label"]:
-    """Return the probabilities of logits at the model's temperature: their softmax, or each one's sigmoid where an image
-    may have several classes."""
+    """Return the probabilities of logits at the model's temperature: their softmax or, for multilabel models, each
+    one's sigmoid."""
     calibrated = logits / np.float32(folder.temperature)
     if folder.multilabel:
         return 1 / (1 + np.exp(-np.clip(calibrated, -80, 80)))

@@ -49,18 +49,19 @@ class GraphConfig:
     """The inputs and outputs of the exported graph."""
 
     inputs: Literal["pixels", "normalised"] = "normalised"
-    """pixels: (batch, row, col, channel), 0 to 255, uint8 or, where channels are kept as they are, float32. normalised: (batch,
-    channel, row, col) in float32, (pixels / 255 - mean) / std."""
+    """pixels: (batch, row, col, channel), 0 to 255, uint8 or, if channels are kept as they are, float32. normalised:
+    (batch, channel, row, col) in float32, (pixels / 255 - mean) / std."""
     outputs: tuple[str, ...] = ("logits",)
-    """In their order, from logits, probabilities (calibrated) and features."""
+    """The graph's outputs in order, out of logits, probabilities (calibrated) and features."""
     image: tuple[int, int] = (224, 224)
-    """Rows and columns."""
+    """Rows and columns of the images."""
     dynamic_image: bool = False
-    """Whether it accepts images of other sizes too."""
+    """Whether the graph accepts images of other sizes too."""
     opset: int | None = None
-    """Of ONNX."""
+    """The version of ONNX's operator set."""
     precision: Literal["fp32", "fp16", "bf16", "int8"] = "fp32"
-    """Of the weights; other than fp32: of those that multiply, and but for OpenVINO's fp16 of what they are multiplied with."""
+    """Precision of the weights; if not fp32, of the weights of products and, except for OpenVINO's fp16, of the values
+    that they multiply."""
     merge: int = 0
     """Pairs of patches that each block merges."""
 
@@ -70,7 +71,7 @@ class ExportedFolder:
     """An exported model with everything needed to use it."""
 
     resizer: ClassVar[Resizer] = "pillow"
-    """Who resizes images for it."""
+    """The library that resizes images for the model."""
     path: Path
     target: Target
     files: tuple[StoredFile, ...]
@@ -79,11 +80,11 @@ class ExportedFolder:
     preprocess: PreprocessConfig
     decode: DecodeConfig
     classes: tuple[str, ...]
-    """Names of the outputs, in order; empty for an export of features alone."""
+    """Names of the outputs, in order; empty for an export with only features."""
     origin: dict[str, Any] = field(default_factory=dict)
-    """How the weights came to be. JSON values."""
+    """Where the weights come from, as JSON values."""
     multilabel: bool = False
-    """Whether an image may have several of the classes, or none."""
+    """Whether the model is multilabel: an image may have several of the classes, or none."""
     temperature: float = 1.0
     """Divisor of the logits before they become probabilities."""
     shape: dict[str, Any] = field(default_factory=dict)
@@ -104,7 +105,7 @@ class ExportedFolder:
 
     @property
     def description(self) -> str:
-        """The kind of model, in words."""
+        """A description of the kind of model."""
         return f"{self.shape.get('description', 'a model')}, exported to {self.target}"
 
     @property
@@ -114,15 +115,15 @@ class ExportedFolder:
 
     @property
     def source(self) -> str:
-        """The model that it was exported from, in words."""
+        """A description of the model that it was exported from."""
         came = self.origin.get("exported_from")
         return f"the model it was exported from ({came})" if came else "the model it was exported from"
 
     @property
     def model(self) -> NoReturn:
-        """There is no torch module; raises ConfigError."""
+        """Raise ConfigError, since an export has no torch module."""
         raise ConfigError(
-            f"{self.path} is an export to {self.target}, whose layers can't be looked into or trained; for that give {self.source}"
+            f"{self.path} is an export to {self.target}, whose layers can't be inspected or trained; give {self.source} instead"
         )
 
     def refuse(self, purpose: str) -> NoReturn:
@@ -132,7 +133,7 @@ class ExportedFolder:
 
 @dataclass(frozen=True)
 class _Stored:
-    """The contents of config.json besides the settings of images and the origin."""
+    """The contents of config.json except the settings of images and the origin."""
 
     target: Target
     files: tuple[StoredFile, ...]
@@ -146,7 +147,7 @@ def load_export(path: Path) -> ExportedFolder:
     """Open an exported model; its files are checked against their sizes and, up to `CHEAP_BYTES`, against their hashes.
 
     Raises:
-        CheckpointError: it is of another version, damaged, or names files elsewhere.
+        CheckpointError: the export is from another version, damaged, or names files elsewhere.
     """
     path = find_settled(path)
     with translate_read_errors(path / CONFIG):
@@ -174,14 +175,16 @@ def _read(path: Path, document: dict[str, Any]) -> ExportedFolder:
     except ConfigError as error:
         raise CheckpointError(f"{path / CONFIG} can't be used: {error}") from error
     if not stored.files or not all(isinstance(one, dict) for one in free):
-        raise CheckpointError(f"{path / CONFIG} is damaged: files, origin, shape or proof isn't what an export writes")
+        raise CheckpointError(
+            f"{path / CONFIG} is damaged: files, origin, shape or proof differs from what an export writes"
+        )
     unknown = set(stored.graph.outputs).difference(OUTPUTS)
     if unknown or not stored.graph.outputs:
         raise CheckpointError(f"{path / CONFIG} can't be used: unknown outputs {sorted(unknown)}")
     if tuple(preprocess.size) != stored.graph.image or min(stored.graph.image) < 1:
         given = "{}x{}".format(*preprocess.size)
         raise CheckpointError(
-            f"{path / CONFIG} can't be used: its images are {given}, and its graph takes {stored.graph.image[0]}x{stored.graph.image[1]}"
+            f"{path / CONFIG} can't be used: its images are {given}, but its graph takes {stored.graph.image[0]}x{stored.graph.image[1]}"
         )
     if not 0 < stored.temperature < math.inf:
         raise CheckpointError(f"{path / CONFIG}: the temperature is {stored.temperature}; it must be a number above 0")
@@ -193,7 +196,7 @@ def _read(path: Path, document: dict[str, Any]) -> ExportedFolder:
 
 
 def _check_file(folder: Path, stored: StoredFile) -> None:
-    """Refuse a file that lies elsewhere, doesn't exist, or isn't the one that was written; raises CheckpointError."""
+    """Raise CheckpointError for a file that is elsewhere, doesn't exist, or isn't the one that was written."""
     path = folder / stored.file
     if PurePath(stored.file).name != stored.file or stored.file in ("", ".", "..") or path.is_symlink():
         raise CheckpointError(

@@ -1,5 +1,5 @@
-"""The fast way through a model on a CPU: packed dense layers, a few images at a time, each thread with images of its
-own. It pays for its preparation after a few images, and is used only if its outputs agree with the model's.
+"""The fast way through a model on a CPU: packed dense layers, a few images at a time, separate images for each thread. The
+preparation pays off after a few images; the path is used only if its outputs agree with the model's.
 """
 
 import operator
@@ -26,36 +26,36 @@ from vitreous.runtime.device import has_fast_bf16
 from vitreous.runtime.memory import read_memory
 
 WORTH = 8
-"""Images after which packing pays: it takes the time that it saves on about four."""
+"""Images after which packing pays: packing takes about as long as it saves on four images."""
 HIDDEN_BYTES = 5_000_000
-"""Widest activations of the images that go through a block together: smaller ones cost calls, larger ones leave the
-cache (docs/speed.md)."""
+"""Largest activations, in bytes, of the images that go through a block together: smaller groups need more calls, larger
+ones don't fit the cache (docs/speed.md)."""
 WITHOUT_VNNI = " with weights of 7 bits, as this processor lacks VNNI"
-"""What is said of layers in int8 there: their numbers aren't those of other processors."""
+"""Note about int8 layers on such a processor, whose results differ from those of other processors."""
 NOT_PLAIN = "the model has hooks, is in training mode, or isn't float32"
-"""Why a model has no twin in its present state."""
+"""Why a model has no packed twin in its present state."""
 SHARE = 4
-"""Packed weights take at most one part in this many of the memory."""
+"""Packed weights may take this fraction of the memory: one over this number."""
 
 See = Callable[[nn.Module, Tensor], Tensor]
 """Computes something from a model and preprocessed pixels: logits, features, ..."""
 
 
 class WatchedPath:
-    """A way through a model that is made again when the model has changed, until it is sealed.
+    """A way through a model that is rebuilt when the model has changed, until it is sealed.
 
-    In-place changes of a weight's `.data` are not seen by torch's version counter, and so not here.
+    In-place changes of a weight's `.data` go unnoticed, since torch's version counter doesn't see them.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model, self.sealed = model, False
         self._state: ModelState | None = None
-        """The model's for which the way was made."""
+        """State of the model for which the way was built."""
         self._lock = threading.Lock()
-        """Held while the way is looked for, and made."""
+        """Held while the way is looked up or built."""
 
     def seal(self) -> None:
-        """Take the model as it is now for all passes."""
+        """Use the model as it is now for all further passes."""
         with self._lock:
             if not self._is_current():
                 self._state = None
@@ -66,13 +66,13 @@ class WatchedPath:
 
 
 class FastPath(WatchedPath):
-    """A model's packed twin, made when it pays.
+    """A model's packed twin, built once it pays.
 
     Args:
         model: on the CPU, in eval mode.
         bf16: whether products are in bfloat16.
-        preprocess: how a ViT's images are normalised, if its twin does that; None: its input is normalised.
-        ranges: of the inputs of the layers that multiply int8, by their names; none: none does.
+        preprocess: how a ViT's images are normalised, if its twin does that; None: its input is already normalised.
+        ranges: input ranges of the int8 layers by name; empty: no layer is int8.
     """
 
     def __init__(
@@ -88,19 +88,19 @@ class FastPath(WatchedPath):
         self.ranges = ranges or {}
         self.threads = torch.get_num_threads()
         self._way: tuple[str, ...] = ()
-        """How layers are packed, and which aren't."""
+        """Description of how layers are packed, and of those that aren't."""
         self._twin, self._kind, self._each = None, torch.uint8, 1
         self._joined: JoinedBlocks | None = None
         self._pool: ThreadPoolExecutor | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """How it computes, and which parts stay torch's own, with the reasons."""
+        """Notes on how it computes, and on which parts use torch's own layers and why."""
         joined = self._joined
         return self._way if joined is None else (*self._way, *joined.notes)
 
     def run(self, see: See, pixels: Tensor) -> Tensor:
-        """Return the result for these pixels; raises ConfigError if they should be computed in int8 and can't be."""
+        """Return the result for these pixels; raises ConfigError if int8 was requested and isn't possible."""
         twin, joined = self._choose(see, pixels)
         if twin is None:
             return see(self.model, pixels)
@@ -113,14 +113,15 @@ class FastPath(WatchedPath):
         return torch.cat(list(pool.map(lambda part: see(twin, part), parts)))
 
     def count(self, see: See, pixels: Tensor, batches: int) -> None:
-        """Make the graphs that there would be after so many more batches like this one."""
+        """Build the graphs that there would be after this many more batches like this one."""
         twin, joined = self._choose(see, pixels)
         if twin is not None and joined is not None:
             parts = self._split(pixels)
             self._compile_frequent(twin, joined, see, parts, self._choose_pool(len(parts)), batches)
 
     def _choose_pool(self, parts: int) -> ThreadPoolExecutor | None:
-        """Return the threads that take a part each; None: all of them compute one part after the other."""
+        """Return a pool of threads that compute one part each; None: all threads together compute one part after the
+        other."""
         if parts < max(2, self.threads) or self.threads == 1:
             return None
         self._pool = self._pool or open_pool(self.threads)
@@ -135,8 +136,8 @@ class FastPath(WatchedPath):
         pool: ThreadPoolExecutor | None,
         batches: int = 1,
     ) -> None:
-        """Make graphs of the sizes of parts that have come often; one that gives other outputs than the model is never used, in int8
-        none whose outputs are twice as far from the model's as those block by block."""
+        """Build graphs for frequent sizes of parts. A graph whose outputs differ from the model's is never used; nor,
+        in int8, is one whose outputs are twice as far from the model's as those computed block by block."""
         threads = 1 if pool is not None else torch.get_num_threads()
         for images, part in {len(part): part for part in parts}.items():
             come = batches * images * sum(len(one) == images for one in parts)
@@ -155,13 +156,14 @@ class FastPath(WatchedPath):
             far = measure_distance(found, expected)
             agrees = is_no_farther(found, see(twin, part), expected) if self.ranges else far <= NEAR[self.dtype]
             if not agrees:
-                joined.notes.append(f"no graph of oneDNN: one gives outputs {far:.1e} of the largest away")
+                joined.notes.append(f"no graph of oneDNN: its outputs differ by {far:.1e} of the largest")
                 continue
             joined.graphs[images, threads] = graph
             joined.notes.append(f"blocks as one graph of oneDNN, images {images} at a time")
 
     def _choose(self, see: See, pixels: Tensor) -> tuple[nn.Module | None, JoinedBlocks | None]:
-        """Return the twin of the model in its current state, None if it has none, and the twin's graphs; make it first if need be."""
+        """Return the twin of the model in its current state (None if there is none) and the twin's graphs, building
+        them first if necessary."""
         with self._lock:
             if self._kind != pixels.dtype or not self._is_current():
                 self._twin, self._joined, self._state = None, None, None
@@ -170,7 +172,7 @@ class FastPath(WatchedPath):
                     self._prepare(see, pixels)
                 else:
                     self._leave(NOT_PLAIN)
-                self._state, self._kind = state, pixels.dtype  # last: after an error the next pass begins anew
+                self._state, self._kind = state, pixels.dtype  # last: after an error the next pass starts over
             return self._twin, self._joined
 
     def _prepare(self, see: See, pixels: Tensor) -> None:
@@ -180,7 +182,7 @@ class FastPath(WatchedPath):
         first, packing = -(-len(pixels) // self.threads), choose_packing(self.dtype, (tokens,))
         fitted = (
             first > 1 and packing is not None and packing.library == "mkl"
-        )  # its layout is for one number of tokens
+        )  # its layout is for a fixed number of tokens
         self._each = min(most, first) if fitted else most
         packing = packing and replace(packing, rows=tuple(sorted({tokens, tokens * self._each})))
         try:
@@ -190,11 +192,11 @@ class FastPath(WatchedPath):
             packed = pack_model(self.model, self._choose_int8(packing), self._find_folded(pixels))
             found = see(packed.model, pixels[: self._each])
             far = 0.0 if self.ranges else measure_distance(found, see(self.model, pixels[: self._each]))
-        except (RuntimeError, IndexError, AttributeError) as error:  # an operator that this build of torch lacks
+        except (RuntimeError, IndexError, AttributeError) as error:  # this build of torch lacks an operator
             self._leave(f"packing failed: {' '.join(str(error).split())[:200]}")
             return
         if not far <= NEAR[self.dtype]:
-            self._leave(f"packed ones give outputs {far:.1e} of the largest away")
+            self._leave(f"packed ones give outputs that differ by {far:.1e} of the largest")
             return
         if not count_packed(packed.model):
             self._leave(*packed.unpacked_layers)
@@ -209,20 +211,20 @@ class FastPath(WatchedPath):
             self._joined = join_blocks(packed.model, tokens)
 
     def _leave(self, *reasons: str) -> None:
-        """Leave the model to torch's own layers; raises ConfigError if it should be int8, since they aren't."""
+        """Leave the model to torch's own layers; raises ConfigError if int8 was requested, which they can't compute."""
         if self.ranges:
             refuse_int8(*reasons)
         self._way = tuple(f"torch's own layers: {one}" for one in reasons)
 
     def _choose_int8(self, packing: Packing) -> AnyPacking:
-        """Return a packing in which the layers whose ranges are known multiply int8."""
+        """Return a packing in which the layers whose ranges are known multiply in int8."""
         if not self.ranges:
             return packing
         attends = torch.bfloat16 if has_fast_bf16(torch.device("cpu")) else torch.float32
         return Int8Packing(packing, attends, self.ranges)
 
     def _find_folded(self, pixels: Tensor) -> PreprocessConfig | None:
-        """Return the twin's normalisation of images, if it does that itself."""
+        """Return how the twin normalises images, if it does so itself."""
         return self.preprocess if pixels.dtype == torch.uint8 and isinstance(self.model, ViT) else None
 
     def _refusal(self, packing: Packing | None) -> str:
@@ -236,7 +238,7 @@ class FastPath(WatchedPath):
         return ""
 
     def _measure_copies(self, copies: int) -> int:
-        """Return the bytes of so many copies of the weights."""
+        """Return the bytes of this many copies of the weights."""
         return copies * sum(value.numel() for value in self.model.parameters()) * self.dtype.itemsize
 
     def _split(self, pixels: Tensor) -> tuple[Tensor, ...]:
@@ -246,19 +248,21 @@ class FastPath(WatchedPath):
 
 
 def is_no_farther(found: Tensor, other: Tensor, expected: Tensor) -> bool:
-    """Return whether outputs in int8 are those of another way, or less than twice as far from the expected ones in all."""
+    """Return whether int8 outputs equal those of another way, or are overall less than twice as far from the expected
+    ones."""
     if measure_distance(found, other) <= NEAR[torch.float32]:
         return True
     return bool((found - expected).norm() < 2 * (other - expected).norm())
 
 
 def refuse_int8(*reasons: str) -> NoReturn:
-    """Raise the ConfigError of a model that should compute in int8 and can't: it is no slower way's turn then."""
+    """Raise ConfigError for a model that was requested in int8 and can't compute in it: no other precision stands
+    in."""
     raise ConfigError(f"this model can't compute in int8: {'; '.join(reasons)}; choose --precision fp32")
 
 
 FLAGS = tuple(map(operator.itemgetter, ("training", "_forward_hooks", "_forward_pre_hooks")))
-"""What mustn't be set in a packed module, from its attributes."""
+"""Attributes that mustn't be set in a packed module."""
 VERSION = operator.attrgetter("_version")
 """A tensor's count of changes in place."""
 
@@ -269,8 +273,8 @@ def list_held(holders: Iterable[Mapping[str, Any]]) -> Iterator[Any]:
 
 
 class ModelState:
-    """The parts of a model at one moment. `is_current` runs before every pass, so it looks at each part once, in
-    place, and without a step of Python's own for each."""
+    """The parts of a model at one moment. `is_current` runs before every pass, so it looks at each part once, in place,
+    and without a Python loop over the parts."""
 
     def __init__(self, model: nn.Module) -> None:
         modules = list(model.modules())
@@ -290,7 +294,8 @@ class ModelState:
         return not any(any(map(flag, self.flags)) for flag in FLAGS)
 
     def is_current(self, model: nn.Module, sealed: bool = False) -> bool:
-        """Return whether the model's function is still the same; False for a model that couldn't be packed. `sealed`: nobody has changed it."""
+        """Return whether the model's function is still the same; False for a model that couldn't be packed. `sealed`:
+        it is known to be unchanged."""
         return self.is_plain and (sealed or self._is_same(model))
 
     def _is_same(self, model: nn.Module) -> bool:
@@ -317,7 +322,7 @@ def open_pool(threads: int) -> ThreadPoolExecutor:
     ready = threading.Barrier(threads + 1)
 
     def begin() -> None:
-        torch.get_num_threads()  # otherwise a thread would ask first later, and take the caller's setting
+        torch.get_num_threads()  # otherwise a thread would make the first query later, and get the caller's setting
         torch.set_num_threads(1)
         ready.wait()
 

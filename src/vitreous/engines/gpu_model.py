@@ -1,5 +1,5 @@
-"""A model on an NVIDIA GPU: the same function with fewer bytes to move, its weights in bfloat16 once and for all, and a last
-block that computes [class] alone if nothing else is read. The model itself stays as it is."""
+"""A twin of a model for NVIDIA GPUs: the same function with fewer bytes to move. Its weights are converted to bfloat16
+once, and the last block computes only [class] if nothing else is read. The model itself stays unchanged."""
 
 from typing import NamedTuple
 
@@ -28,13 +28,13 @@ class GpuModel(NamedTuple):
 
     model: nn.Module
     takes: torch.dtype
-    """Type of the normalised images."""
+    """Type of the normalised images that it takes."""
     autocast: bool
-    """Whether it computes under autocast; otherwise all of it is in the type that it takes."""
+    """Whether it computes under autocast; otherwise it computes entirely in the type that it takes."""
 
 
 class FirstTokenBlock(nn.Module):
-    """A pre-norm encoder block that computes the first token alone."""
+    """A pre-norm encoder block that computes only the first token."""
 
     def __init__(self, block: Block) -> None:
         super().__init__()
@@ -53,9 +53,9 @@ class FirstTokenBlock(nn.Module):
 
 
 def build_gpu_model(model: nn.Module, dtype: torch.dtype) -> GpuModel:
-    """Return a twin of a model that computes in float32 or bfloat16; what it doesn't change is shared with the model.
+    """Return a twin of a model that computes in float32 or bfloat16; unchanged parts are shared with the model.
 
-    The twin gives the model's logits and features; its other functions are not to be called. In bfloat16 a ViT without rotary or
+    The twin computes the model's logits and features; don't call its other functions. In bfloat16 a ViT without rotary or
     relative positions and without convolutions has its residual stream in bfloat16 too. Other models compute under autocast, as without
     a twin.
 
@@ -67,7 +67,7 @@ def build_gpu_model(model: nn.Module, dtype: torch.dtype) -> GpuModel:
     if isinstance(twin, ViT) and reads_first(twin) and computes_first(twin.blocks[-1]):
         twin.blocks = nn.ModuleList([*twin.blocks[:-1], FirstTokenBlock(twin.blocks[-1])])
     for module in twin.modules():
-        module._buffers = dict(module._buffers)  # its own: a graph reads these even if the model gets others
+        module._buffers = dict(module._buffers)  # a copy: a graph keeps reading these even if the model gets others
     if dtype == torch.float32:
         return GpuModel(twin, dtype, autocast=False)
     whole = isinstance(twin, ViT) and is_dense(twin)
@@ -80,13 +80,14 @@ def build_gpu_model(model: nn.Module, dtype: torch.dtype) -> GpuModel:
 
 
 def computes_first(block: nn.Module) -> bool:
-    """Return whether a `FirstTokenBlock` can stand for a block."""
+    """Return whether a `FirstTokenBlock` can replace a block."""
     plain = type(block) is Block and not block.after and block.mlp_norm is not None
     return plain and type(block.attention) is Attention
 
 
 def is_dense(model: ViT) -> bool:
-    """Return whether a model has nothing but dense layers, norms, and learned or fixed vectors that are added to the tokens."""
+    """Return whether a model consists only of dense layers, norms, and learned or fixed vectors that are added to the
+    tokens."""
     if type(model.patches.stem) is not nn.Identity:
         return False
     layers = [module for module in model.modules() if isinstance(module, (nn.Linear, nn.Conv2d, *PLACED))]

@@ -1,5 +1,6 @@
-"""The fast path on an NVIDIA GPU: a twin of the model with fewer bytes to move and, on request, its passes compiled by torch.compile and
-recorded as one CUDA graph for each size of batch, so that the kernels follow each other without waiting for Python."""
+"""The fast path on an NVIDIA GPU: a twin of the model with fewer bytes to move. On request its passes are compiled by
+torch.compile and recorded as one CUDA graph per batch size, so that the kernels follow each other without waiting for
+Python."""
 
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -19,10 +20,10 @@ from vitreous.images.tensors import Normalization
 from vitreous.shapes import Float, Pixels
 
 SIZES = 8
-"""Most sizes of batch that have a graph: the first ones that come twice. A server's come in any size up to its largest, and recording
-takes several passes, so none is given up for another."""
+"""Number of batch sizes that get a graph, at most: the first ones that occur twice. A server's batches have any size up
+to its largest, and recording takes several passes, so no graph is replaced by another."""
 LIMITS = {"recompile_limit": 1000, "accumulated_recompile_limit": 1000}
-"""Of torch.compile, which counts the sizes of all models in a process together."""
+"""Limits of torch.compile, which counts the sizes of all models in a process together."""
 
 What = Literal["forward", "features"]
 Pass = Callable[[Tensor], Tensor]
@@ -30,16 +31,16 @@ Key = tuple[What, torch.Size, torch.dtype]
 
 
 class GpuPath(WatchedPath):
-    """A model's twin and its graphs, made again when the model has changed.
+    """A model's twin and its graphs, rebuilt when the model has changed.
 
-    In-place changes of a weight's `.data` are not seen by torch's version counter, and so not here.
+    In-place changes of a weight's `.data` go unnoticed, since torch's version counter doesn't see them.
 
     Args:
         model: on the GPU, in eval mode.
         normalize: how its images are normalised.
         bf16: whether products are in bfloat16.
-        compiles: compile and record passes: some ten seconds for each size of batch that comes twice.
-        int8: names of the dense layers that multiply int8; none: none does.
+        compiles: compile and record passes: some ten seconds for each batch size that occurs twice.
+        int8: names of the int8 dense layers; empty: no layer is int8.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class GpuPath(WatchedPath):
         self.normalize, self.device = normalize, normalize.scale.device
         self.dtype, self.compiles, self.int8 = torch.bfloat16 if bf16 else torch.float32, compiles, int8
         self.notes: tuple[str, ...] = ()
-        """How it computes, with the reason if it isn't this way."""
+        """Notes on how it computes, with the reason if it doesn't use the twin."""
         self._twin: GpuModel | None = None
         self._space: GraphSpace | None = None
         self._graphs: dict[Key, Pass] = {}
@@ -87,7 +88,7 @@ class GpuPath(WatchedPath):
                 space.end()
 
     def _prepare(self, what: What, pixels: Tensor, own: Pass) -> None:
-        """Make the twin of the model as it is, and compare an image's output with its own."""
+        """Build the twin of the model as it is now, and compare its output for an image with the model's."""
         if self._space is not None:
             self._space.done.synchronize()
         self._twin, self._state, self._space = None, None, None
@@ -109,17 +110,17 @@ class GpuPath(WatchedPath):
         far = 0.0 if small else measure_distances(self._compute(twin, what, one), expected)
         self._state = state
         if not far <= NEAR[self.dtype]:
-            self.notes = (f"torch's own layers: others give outputs {far:.1e} away",)
+            self.notes = (f"torch's own layers: the outputs of others differ by {far:.1e}",)
             return
         self._twin = twin
         self._space = GraphSpace(self.device) if self.compiles else None
         width = "bfloat16 throughout" if self.dtype == torch.bfloat16 and not twin.autocast else ""
-        graphs = "compiled, a CUDA graph for each size of batch" if self.compiles else ""
+        graphs = "compiled, a CUDA graph for each batch size" if self.compiles else ""
         layers = f"{len(small)} dense layers in int8 by torchao" if small else ""
         self.notes = tuple(filter(None, (width, layers, graphs)))
 
     def _replay(self, key: Key, pixels: Tensor) -> Tensor:
-        """Return the result by a graph, which is recorded when its size comes for the second time."""
+        """Return the result of a graph, which is recorded when its size occurs for the second time."""
         assert self._twin is not None
         image = getattr(self.model, "image", None)
         self._seen[key] += 1
@@ -131,7 +132,7 @@ class GpuPath(WatchedPath):
         return self._compute(self._twin, key[0], pixels.to(self.device))
 
     def _keep(self, key: Key, pixels: Tensor) -> None:
-        """Compile and record a size; where recording fails, or the graph gives other outputs, no more are recorded."""
+        """Compile and record a size; if recording fails, or the graph's outputs differ, no more sizes are recorded."""
         twin, space = self._twin, self._space
         assert twin is not None and space is not None
         images = pixels.to(self.device, copy=True)
@@ -140,7 +141,7 @@ class GpuPath(WatchedPath):
         try:
             graph = record(function, -images if images.is_floating_point() else 255 - images, space)
             far = measure_distances(graph(images), plain(images))
-            reason = "" if far <= NEAR[self.dtype] else f"one gives outputs {far:.1e} away"
+            reason = "" if far <= NEAR[self.dtype] else f"its outputs differ by {far:.1e}"
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
         if not reason:

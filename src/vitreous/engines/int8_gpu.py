@@ -1,7 +1,7 @@
-"""Dense layers in int8 on an NVIDIA GPU, by torchao: weights with one scale an output, as on a CPU, but inputs that are rounded in each
-pass, with one scale a token, since a GPU finds a token's largest value on the way.
+"""Dense layers in int8 on an NVIDIA GPU, by torchao. Weights have one scale per output, as on a CPU, but inputs are rounded in
+each pass with one scale per token, since a GPU finds a token's largest value along the way.
 
-torchao's products run on a CPU too, slowly, which is how the tests see them.
+torchao's products also run on a CPU, slowly, which is how the tests check them.
 """
 
 from collections.abc import Collection
@@ -12,11 +12,12 @@ from vitreous.runtime.packages import require_packages
 from vitreous.runtime.silence import silence
 
 MULTIPLE = 8
-"""Of both sizes of a layer: in int8 cuBLAS multiplies no others."""
+"""Both sizes of a layer must be multiples of this: cuBLAS multiplies no others in int8."""
 COMPILER = {"force_fuse_int_mm_with_mul": True}
-"""Of torch.compile: a product and its scales are one kernel. torchao would set this, and more, for the whole process."""
+"""Options of torch.compile: a product and its scales become one kernel. torchao would set this, and more, for the whole
+process."""
 LOGGERS = ("torchao", "torch.utils._pytree")
-"""What speaks when torchao is imported: of its compiled parts, none of which is needed here."""
+"""Loggers that write when torchao is imported, about its compiled parts, none of which is needed here."""
 
 
 def check_torchao() -> None:
@@ -25,13 +26,13 @@ def check_torchao() -> None:
 
 
 def round_layers(model: nn.Module, names: Collection[str]) -> tuple[str, ...]:
-    """Give dense layers of a model, which shares them with no other one, int8 weights; return the names of those that have them now.
+    """Give dense layers of a model int8 weights, and return the names of the layers that have them now.
 
-    Left as they are: layers of sizes that cuBLAS doesn't multiply in int8.
+    The model mustn't share these layers with another one. Layers of sizes that cuBLAS doesn't multiply in int8 stay unchanged.
 
     Args:
         model: in eval mode; the other parameters stay as they are.
-        names: of its layers, as in `named_modules`.
+        names: the layers' names, as in `named_modules`.
 
     Raises:
         ConfigError: torchao isn't installed.

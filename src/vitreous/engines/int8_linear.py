@@ -1,7 +1,7 @@
-"""Dense layers in int8 by oneDNN: uint8 inputs with one scale a tensor, int8 weights with one scale an output channel. CPU only.
+"""Dense layers in int8 by oneDNN: uint8 inputs with one scale per tensor, int8 weights with one scale per output channel. CPU only.
 
-Products are summed in 32 bits. Without VNNI the processor adds pairs of them in 16 bits first, which saturate silently; such a processor is found
-out by a product of the largest factors, and takes weights of 7 bits, whose pairs fit.
+Products are summed in 32 bits. Without VNNI the processor first adds pairs of them in 16 bits, which saturate silently. Such a
+processor is detected by a product of the largest factors, and gets weights of 7 bits, whose pairs fit.
 """
 
 import warnings
@@ -22,7 +22,7 @@ BITS = {8: 127, 7: 63}
 """Largest magnitude of a weight by its bits: 2 x 255 x 63 fits in 16 bits, 2 x 255 x 127 doesn't."""
 
 SUM = ("add", 1.0, "none", [], "")
-"""A residual after a product, to oneDNN; nothing follows it."""
+"""oneDNN's arguments for adding a residual after a product, with nothing after it."""
 
 Range = tuple[float, float]
 """Lowest and highest value of a layer's inputs."""
@@ -33,11 +33,11 @@ class Int8Packing:
     """Which layers are int8, and how the others are laid out."""
 
     rest: Packing
-    """Of all other layers: in float32, as is what passes the layers by."""
+    """The packing of all other layers: in float32, as is the residual stream."""
     attends: torch.dtype
-    """Precision of q, k and v, and of attention's products, where a block attends plainly."""
+    """Precision of q, k and v, and of attention's products, in blocks with plain attention."""
     ranges: Mapping[str, Range]
-    """Of each int8 layer's inputs, by the layer's name in the model."""
+    """Range of each int8 layer's inputs, by the layer's name in the model."""
 
 
 AnyPacking = Packing | Int8Packing
@@ -49,7 +49,7 @@ def get_rest(packing: AnyPacking) -> Packing:
 
 
 def get_attending_type(name: str, packing: AnyPacking) -> torch.dtype:
-    """Return the precision of attention's products behind a layer, named as in the model."""
+    """Return the precision of attention's products after a layer, named as in the model."""
     return packing.attends if isinstance(packing, Int8Packing) and name in packing.ranges else get_rest(packing).dtype
 
 
@@ -61,8 +61,8 @@ def pack_layer(
     activation: str = "none",
     gives: torch.dtype = torch.float32,
 ) -> "PackedLinear | Int8Linear":
-    """Return a layer, named as in the model, in int8 if its range is known, else in the packing's precision; `gives`: the type of
-    what an int8 layer returns."""
+    """Return a layer, named as in the model, in int8 if its range is known, else in the packing's precision; `gives`:
+    the type of an int8 layer's results."""
     if isinstance(packing, Packing):
         return PackedLinear(weight, bias, packing, activation)
     if name in packing.ranges:
@@ -71,21 +71,21 @@ def pack_layer(
 
 
 def round_weight(weight: Float[Tensor, "out in"]) -> tuple[Int8[Tensor, "out in"], Float32[Tensor, " out"]]:
-    """Return a weight in steps of each output's own scale, and the scales."""
+    """Return a weight in steps of a scale per output, and the scales."""
     weight, largest = weight.detach().float(), BITS[find_bits()]
     scale = weight.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / largest
     return (weight / scale[:, None]).round().clamp(-largest, largest).to(torch.int8), scale
 
 
 def find_steps(inputs: Range) -> tuple[float, int]:
-    """Return the step of uint8 values that reach over a range, 0 included, and the value that stands for 0."""
+    """Return the step of uint8 values that cover a range, 0 included, and the value that stands for 0."""
     low, high = min(inputs[0], 0.0), max(inputs[1], 0.0)
     scale = max((high - low) / STEPS, torch.finfo(torch.float32).tiny)
     return scale, min(STEPS, max(0, round(-low / scale)))
 
 
 def round_values(values: Float[Tensor, "*shape"], scale: float, zero: int) -> UInt8[Tensor, "*shape"]:
-    """Return values in steps of a scale around `zero`, the nearest that there are."""
+    """Return values rounded to the nearest steps of a scale around `zero`."""
     rounded = torch.quantize_per_tensor(values.float(), scale, zero, torch.quint8)
     if not rounded.is_contiguous():
         return rounded.int_repr()
@@ -99,10 +99,10 @@ class Int8Linear(nn.Module):
     Args:
         weight: in float32; it is rounded here.
         bias: added in float32.
-        inputs: range of the inputs; what lies beyond it becomes the outermost value.
+        inputs: range of the inputs; values beyond it become the outermost value.
         activation: a name of `ACTIVATIONS`.
         gives: type of the results.
-        rows: tokens of a pass, for which the weight is laid out; others are computed too.
+        rows: number of tokens in a pass for which the weight is laid out; other numbers work too.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class Int8Linear(nn.Module):
         packed = torch.ops.onednn.qlinear_prepack(rounded, [rows, weight.shape[1]])
         weight_zero = torch.zeros(len(weight), dtype=torch.int32)
         self.factors = (self.scale, self.zero, packed, weight_scale, weight_zero)
-        """The product's arguments behind the inputs."""
+        """The product's arguments after the inputs."""
         self.bias = None if bias is None else bias.detach().float()
         kind, algorithm = ACTIVATIONS[activation]
         self.activation = (kind, [], algorithm)
@@ -131,12 +131,12 @@ class Int8Linear(nn.Module):
         self.multiply, self.multiply_add = pointwise.default, pointwise.binary
 
     def join(self, following: "Int8Linear") -> None:
-        """Give uint8 as the inputs of the layer that alone reads the results."""
+        """Return results as uint8 inputs of the following layer, the only one that reads them."""
         self.gives = torch.uint8
         self.results = (following.scale, following.zero, torch.uint8)
 
     def forward(self, values: Float[Tensor, "... in"] | UInt8[Tensor, "... in"]) -> Tensor:
-        """Return the activated product of values, or of what `round_values` made of them."""
+        """Return the activated product of values, or of values from `round_values`."""
         return self.multiply(self._round(values), *self.factors, self.bias, *self.results, *self.activation)
 
     def add(
@@ -154,7 +154,8 @@ class Int8Linear(nn.Module):
 
 
 def check_int8() -> None:
-    """Raise ConfigError where this processor's int8 sums saturate even with weights of 7 bits, or torch has no such products."""
+    """Raise ConfigError if this processor's int8 sums saturate even with weights of 7 bits, or torch has no such
+    products."""
     try:
         exact = is_exact(find_bits())
     except (RuntimeError, AttributeError) as error:
@@ -175,10 +176,10 @@ def find_bits() -> int:
 
 @cache
 def is_exact(bits: int) -> bool:
-    """Return whether a product of the largest factors, weights of as many bits, is what it must be."""
+    """Return whether a product of the largest factors, with weights of this many bits, is correct."""
     weights = torch.full((32, 64), BITS[bits], dtype=torch.int8)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch announces once that these types will go
+        warnings.simplefilter("ignore")  # torch warns once that these types will be removed
         inputs = round_values(torch.full((16, 64), 127.0), 1.0, 128)
     packed, zeros = torch.ops.onednn.qlinear_prepack(weights, [16, 64]), torch.zeros(32, dtype=torch.int32)
     found = torch.ops.onednn.qlinear_pointwise(

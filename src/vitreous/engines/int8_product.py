@@ -1,5 +1,6 @@
-"""int8 products as functions that can be traced into a graph. Tracing itself takes neither weights in oneDNN's layout, nor the
-operator's empty list of scalars: so the operator comes as text, and its tensors are inputs of the graph. CPU only."""
+"""int8 products as functions that can be traced into a graph. Tracing accepts neither weights in oneDNN's layout nor
+the operator's empty list of scalars, so the operator is given as text, and its tensors are inputs of the graph. CPU
+only."""
 
 from collections.abc import Callable
 from decimal import Decimal
@@ -10,7 +11,7 @@ from torch import Tensor
 from vitreous.engines.int8_linear import SUM, Int8Linear
 
 TYPES = {torch.uint8: 0, torch.float32: 6, torch.bfloat16: 15}
-"""torch's numbers of types, as its graphs have them."""
+"""torch's numbers for types, as in its graphs."""
 KINDS = {float: "float", int: "int", str: "str"}
 """Types of constants, by their names in graphs."""
 
@@ -19,8 +20,8 @@ class Int8Product:
     """An int8 layer's product in a graph.
 
     Args:
-        layer: with the type of results that it has by now.
-        first: place of its tensors' first one among the inputs of the graph.
+        layer: the layer, whose type of results is settled.
+        first: index of its first tensor among the inputs of the graph.
     """
 
     def __init__(self, layer: Int8Linear, first: int) -> None:
@@ -31,7 +32,7 @@ class Int8Product:
         self._multiply, self._multiply_add = build_product(layer, False), build_product(layer, True)
 
     def multiply(self, values: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
-        """As `Int8Linear.forward`; `inputs`: the tensors that the graph is given."""
+        """As `Int8Linear.forward`; `inputs`: the tensors passed to the graph."""
         return self._multiply(self._round(values), *inputs[self.places])
 
     def add(self, values: Tensor, residual: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
@@ -45,8 +46,8 @@ class Int8Product:
 
 
 def build_product(layer: Int8Linear, residual: bool) -> Callable[..., Tensor]:
-    """Return an int8 layer's product as a function of uint8 inputs, of what is added to it if anything is, and of the layer's tensors;
-    raises RuntimeError if torch has no such functions."""
+    """Return an int8 layer's product as a function of uint8 inputs, of the residual if there is one, and of the layer's
+    tensors; raises RuntimeError if torch has no such functions."""
     scale, zero, gives = layer.results
     activation, _, algorithm = layer.activation
     added = ["%residual"] if residual else []

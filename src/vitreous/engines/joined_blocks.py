@@ -1,5 +1,5 @@
-"""Encoder blocks that pass through one graph of oneDNN, for sizes of batch that come often: a small model spends a sixth of a pass on
-setting up products, and a graph sets them up once."""
+"""Encoder blocks joined into one graph of oneDNN, for frequent batch sizes: a small model spends a sixth of a pass on
+setting up products, and a graph sets them up only once."""
 
 import threading
 from collections import Counter
@@ -23,22 +23,24 @@ from vitreous.runtime.device import has_amx
 from vitreous.shapes import Float
 
 WORTH = 256
-"""Images of one size after which its graph pays: making it takes 0.2 to 0.5 s, as much as it saves on so many. Of models wider than
-`WIDEST` four times as many, for 0.8 to 1.4 s."""
+"""Number of images in batches of one size after which a graph for that size pays: building it takes 0.2 to 0.5 s, as
+much as it saves on this many images. For models wider than `WIDEST` it is four times this number, since building takes
+0.8 to 1.4 s."""
 WIDEST = 512
-"""Widest model in float whose graphs pay: wider ones' products take so long that setting them up doesn't matter. In int8 graphs of any
-width pay, since threads that compute blocks one by one wait for Python's lock."""
+"""Widest float model whose graphs pay: the products of wider ones take so long that setting them up doesn't matter. In
+int8, graphs of any width pay, since threads that compute blocks one by one wait for Python's lock."""
 MOST = 4
-"""Most sizes for which a graph is made, each with a copy of the weights in float in oneDNN's own layout: the first that come often."""
+"""Number of sizes that get a graph, at most: the first frequent ones. Each graph holds a copy of the float weights in
+oneDNN's own layout."""
 
 Size = tuple[int, int]
 """Images that pass together, and threads that compute them."""
 Inputs = tuple[Tensor, ...]
-"""Tensors that the graph is given: those of all its int8 layers."""
+"""Tensors that are passed to the graph: those of all its int8 layers."""
 
 
 class FloatProduct:
-    """A dense layer in float as a part of a graph, which oneDNN fuses with its neighbours."""
+    """A float dense layer as a part of a graph, which oneDNN fuses with its neighbours."""
 
     def __init__(self, layer: PackedLinear, dtype: torch.dtype) -> None:
         self.weight, self.bias, self.gelu = layer.weight.to(dtype), layer.bias, layer.activation == "gelu"
@@ -61,9 +63,9 @@ Product = FloatProduct | Int8Product
 
 @dataclass(frozen=True)
 class JoinedBlock:
-    """A `PlainBlock` in operators that can be traced, and of which oneDNN's graphs know those that aren't int8.
+    """A `PlainBlock` in operators that can be traced; oneDNN's graphs support those that aren't int8.
 
-    One that computes the first token alone computes the second one too, since oneDNN's graphs take no single row.
+    A block that only needs the first token computes the second one too, since oneDNN's graphs can't handle a single row.
     """
 
     block: PlainBlock
@@ -89,23 +91,23 @@ class JoinedBlock:
     def _cut(
         self, projected: Float[Tensor, "batch token width"], count: int
     ) -> list[Float[Tensor, "batch head token head_dim"]]:
-        """Return the heads of so many parts: q, k and v."""
+        """Return the heads of this many parts out of q, k and v."""
         cut = projected.view(*projected.shape[:2], count, self.block.heads, -1)
         return list(cut.permute(2, 0, 3, 1, 4).unbind(0))
 
 
 class JoinedBlocks(nn.Module):
-    """Blocks that follow each other, as a graph for each size that has one, otherwise one by one.
+    """Consecutive blocks, computed by a graph for each size that has one, otherwise one by one.
 
     Args:
-        blocks: for each of which `can_join` holds.
-        tokens: of an image.
+        blocks: the blocks, for each of which `can_join` holds.
+        tokens: number of tokens per image.
     """
 
     def __init__(self, blocks: Sequence[PlainBlock], tokens: int) -> None:
         super().__init__()
         self.notes: list[str] = []
-        """Which graphs there are, and why others aren't used."""
+        """Notes on which graphs there are, and on why others aren't used."""
         self.blocks, self.tokens, self.dtype = nn.ModuleList(blocks), tokens, blocks[0].dtype
         self.width, self.rounds = blocks[0].width, any(block.attends == torch.bfloat16 for block in blocks)
         self.room = find_room() // max(block.heads * tokens**2 * block.attends.itemsize for block in blocks)
@@ -120,7 +122,7 @@ class JoinedBlocks(nn.Module):
     def forward(
         self, z: Float[Tensor, "batch token dim"], places: Places = NOWHERE
     ) -> Float[Tensor, "batch token2 dim"]:
-        """As `Block.forward` of one after the other. A graph that fails is not used again."""
+        """As `Block.forward` of each block in turn. A graph that fails is not used again."""
         graph = self.graphs.get((len(z), torch.get_num_threads())) or getattr(self._trial, "graph", None)
         if graph is not None:
             try:
@@ -136,9 +138,9 @@ class JoinedBlocks(nn.Module):
         return z
 
     def is_due(self, size: Size, images: int) -> bool:
-        """Count images that come in batches of a size, and return whether its graph is to be made: once at most.
+        """Count the images in batches of a size, and return whether to build its graph now, which happens at most once.
 
-        With AMX batches in bfloat16 have none: torch's fused attention is the faster one there.
+        With AMX, batches in bfloat16 get no graph, since torch's fused attention is faster there.
         """
         with self._lock:
             if size in self._tried or len(self._tried) >= MOST:
@@ -152,8 +154,9 @@ class JoinedBlocks(nn.Module):
             return True
 
     def try_graph(self, images: int, compute: Callable[[], Tensor]) -> tuple[Pass, Tensor]:
-        """Make the graph for so many images and the threads that compute now, and return it with what a pass through it gives:
-        until it is put into `graphs`, only this pass takes it. Raises RuntimeError if torch has none."""
+        """Build the graph for this many images and the current number of threads; return it and the result of a pass
+        through it. Until it is put into `graphs`, only this pass uses it. Raises RuntimeError if torch has no such
+        graph."""
         with self._lock:
             self._joined = self._joined or [self._join(cast("PlainBlock", block)) for block in self.blocks]
         self._trial.graph = compile_graph(self._compute, [(images, self.tokens, self.width)], self.dtype, self._inputs)
@@ -174,7 +177,7 @@ class JoinedBlocks(nn.Module):
         )
 
     def _take(self, layer: AnyLinear, dtype: torch.dtype) -> Product:
-        """Return a layer as a part of the graph, whose input its tensors become in int8."""
+        """Return a layer as a part of the graph; an int8 layer's tensors become inputs of the graph."""
         if isinstance(layer, PackedLinear):
             return FloatProduct(layer, dtype)
         product = Int8Product(layer, len(self._inputs))
@@ -183,11 +186,11 @@ class JoinedBlocks(nn.Module):
 
 
 def join_blocks(twin: nn.Module, tokens: int) -> JoinedBlocks | None:
-    """Have the blocks of a packed twin pass as one; None: this model's can't, or wouldn't be faster.
+    """Join the blocks of a packed twin into one module and return it; None if that isn't possible or wouldn't be faster.
 
     Args:
-        twin: its blocks are replaced.
-        tokens: of an image.
+        twin: the packed twin, whose blocks are replaced.
+        tokens: number of tokens per image.
     """
     if not isinstance(twin, ViT) or tokens < FEWEST_ROWS:
         return None
@@ -204,7 +207,7 @@ def join_blocks(twin: nn.Module, tokens: int) -> JoinedBlocks | None:
 
 
 def holds_no_weights(twin: nn.Module) -> bool:
-    """Return whether a graph of a twin's blocks holds none of their weights: all dense layers are int8."""
+    """Return whether a graph of a twin's blocks holds none of their weights, because all dense layers are int8."""
     blocks = (block for block in twin.modules() if isinstance(block, PlainBlock))
     return not any(isinstance(layer, PackedLinear) for block in blocks for layer in block.modules())
 
@@ -216,6 +219,6 @@ def can_join(block: nn.Module) -> TypeGuard[PlainBlock]:
     layers = cast("tuple[AnyLinear, ...]", (block.qkv, block.out, block.mlp.expand, block.contract))
     if not all(isinstance(layer, Int8Linear) or layer.packing.library == "onednn" for layer in layers):
         return False
-    # oneDNN's graphs compute GELU's tanh form as GELU itself
+    # oneDNN's graphs compute GELU's tanh form as exact GELU
     expand, norms = block.mlp.expand, all(isinstance(norm, tuple) for norm in block.norms)
     return norms and (isinstance(expand, Int8Linear) or expand.activation == "gelu")

@@ -1,7 +1,8 @@
-"""Functions as graphs of oneDNN, which fuses their operators and keeps what torch's single ones set up anew for each call. CPU only.
+"""Functions as graphs of oneDNN, which fuses their operators and keeps what torch's single operators set up again for each call.
+CPU only.
 
-torch hands graphs to oneDNN from TorchScript alone. A graph here is a function of its own, apart from TorchScript's register, which never
-lets go of a weight.
+torch hands graphs to oneDNN only from TorchScript. A graph here is a separate function, outside TorchScript's registry, which
+never releases a weight.
 """
 
 import threading
@@ -13,10 +14,10 @@ from torch import Tensor
 FUSED = "oneDNNFusionGroup"
 """TorchScript's name for a part that oneDNN computes."""
 FEWEST_ROWS = 2
-"""oneDNN's product of a single row writes beyond its memory where a residual is added to it (torch 2.13, found with guard pages around
-each block of memory; with two rows and more nothing does)."""
+"""oneDNN's product of a single row writes beyond its memory if a residual is added to it (torch 2.13, found with guard
+pages around each block of memory; two or more rows are safe)."""
 COMPILING = threading.Lock()
-"""Whether TorchScript hands graphs to oneDNN holds for the whole process."""
+"""Held while compiling: whether TorchScript hands graphs to oneDNN is a setting of the whole process."""
 
 Pass = Callable[..., Tensor]
 
@@ -24,16 +25,16 @@ Pass = Callable[..., Tensor]
 def compile_graph(
     function: Pass, shapes: Sequence[tuple[int, ...]], dtype: torch.dtype, held: Sequence[Tensor] = ()
 ) -> Pass:
-    """Return a function as a graph, for contiguous inputs of these shapes and this type, and for as many threads as compute now.
+    """Return a function as a graph, for contiguous inputs of these shapes and this type, and for the current number of threads.
 
-    The graph is to be called with autocast off. Tensors that the function reads are part of it, and live as long; `held` are those that
-    can't be: the function gets them behind its inputs, and whoever calls the graph needn't give them.
+    Call the graph with autocast off. Tensors that the function reads are part of the graph and live as long as it does. Tensors
+    that can't be part of it are passed as `held`: the function gets them after its inputs, and callers of the graph needn't pass them.
 
     Raises:
         RuntimeError: this build of torch has no such graphs, or oneDNN takes no part of the function.
     """
     with COMPILING, torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
-        generator = torch.Generator().manual_seed(0)  # the program's own draws stay as they are
+        generator = torch.Generator().manual_seed(0)  # the program's own random draws stay unchanged
         examples = (*(torch.rand(shape, generator=generator).to(dtype) for shape in shapes), *held)
         before = torch.jit.onednn_fusion_enabled()
         torch.jit.enable_onednn_fusion(True)

@@ -1,4 +1,4 @@
-"""The claims of an ONNX file, read before any runtime opens it: tensors that lie elsewhere, or that would fill the
+"""Check the claims of an ONNX file before any runtime opens it: tensors that lie elsewhere, or that would fill the
 memory.
 
 ONNX is protobuf (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto); only the fields named here are read, and no tensor's bytes.
@@ -19,13 +19,13 @@ from vitreous.storage.limits import check_claims
 WIDTHS = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 14: 8, 15: 16, 16: 2}
 """Bytes of a value by TensorProto.DataType; one for all other types, including those of fewer than 8 bits."""
 NUMBERS = {1: "f", 6: "i", 7: "q", 11: "d"}
-"""Types of constants that may be a shape, if by way of a cast."""
+"""Types of constants that may be a shape, even after a cast."""
 GROWING = {"ConstantOfShape", "Expand", "Tile", "Range", "Pad", "Resize", "OneHot", "EyeLike"}
 """Operators whose outputs may be far larger than their inputs; the sizes that their constants request are limited."""
 DATA_FIRST = {"Expand", "Tile", "Pad", "Resize"}
-"""Those whose first input is what grows."""
+"""Those whose first input is the one that grows."""
 BOUNDED = {"Shape", "Size", "NonZero", "ArgMax", "ArgMin", "TopK"}
-"""Operators whose outputs are bounded by what they read, whatever numbers stand in it."""
+"""Operators whose outputs are bounded by the size of their inputs, whatever the values are."""
 MOST_VALUES = 2**31
 MOST_DEPTH = 8
 """Deepest nesting of graphs within graphs; exports of this package have none."""
@@ -36,7 +36,7 @@ MOST_STEPS = 5_000_000
 ENDLESS = {"Loop", "Scan"}
 """Operators that a graph may never leave; exports of this package have none."""
 SHORT = 16
-"""Most values of a constant that may be a shape."""
+"""Number of values of a constant that may be a shape, at most."""
 
 
 class Refused(ValueError):
@@ -56,7 +56,7 @@ class Contents:
     grown_by: list[str] = field(default_factory=list)
     """Names of the inputs of operators whose outputs may grow."""
     sources: dict[str, list[str]] = field(default_factory=dict)
-    """The inputs that a value is computed from, by name; not those of which only the shape is taken."""
+    """The inputs that a value is computed from, by name; inputs of which only the shape is used are left out."""
 
     steps: int = 0
     """Values that were traced."""
@@ -80,15 +80,15 @@ class Contents:
 
 
 def check_onnx(path: Path, beside: set[str], held: int) -> None:
-    """Refuse a file that reads files other than those beside it, or whose tensors are larger than the files allow.
+    """Refuse a file that reads other files than those next to it, or whose tensors are larger than the files allow.
 
     Args:
         path: the file.
-        beside: names of the files in its folder that its tensors may lie in.
+        beside: names of the files in its folder that may hold its tensors.
         held: bytes of all of them.
 
     Raises:
-        CheckpointError: the claim that is refused, or damage.
+        CheckpointError: a claim is refused, or the file is damaged.
     """
     with translate_read_errors(path), path.open("rb") as file:
         if not path.stat().st_size:
@@ -101,11 +101,11 @@ def check_onnx(path: Path, beside: set[str], held: int) -> None:
     except Refused as error:
         raise CheckpointError(f"{path} has {error}; it can't be used") from None
     except (IndexError, ValueError, OverflowError) as error:
-        raise CheckpointError(f"{path} is damaged: it is no ONNX ({str(error)[:100]})") from None
+        raise CheckpointError(f"{path} is damaged: it is not ONNX ({str(error)[:100]})") from None
     outside = sorted(found.locations - beside)
     if outside:
         raise CheckpointError(
-            f"{path} wants tensors from {outside[0][:80]!r}, a file that its export didn't write; it can't be used"
+            f"{path} refers to tensors in {outside[0][:80]!r}, a file that its export didn't write; it can't be used"
         )
     check_claims(str(path), found.bytes, held)
     if asked > MOST_VALUES:
@@ -129,7 +129,7 @@ def _read_model(data: memoryview, found: Contents) -> None:
 
 def _read_graph(data: memoryview, found: Contents, depth: int) -> None:
     if depth > MOST_DEPTH:
-        raise ValueError(f"graphs lie within each other more than {MOST_DEPTH} deep")
+        raise ValueError(f"graphs are nested more than {MOST_DEPTH} deep")
     for number, value in read_fields(data):
         if number == 1:
             _read_node(read_bytes(value), found, depth)
@@ -194,7 +194,7 @@ def _read_tensor(data: memoryview, found: Contents, name: str = "") -> None:
         elif number in (4, 5, 7, 10):
             values += _read_values(number, value)
         elif number == 8:
-            name = name or read_text(value)  # of an attribute's tensor the operator's output counts
+            name = name or read_text(value)  # an attribute's tensor counts under the name of the operator's output
         elif number == 9:
             raw = read_bytes(value)
         elif number == 13:
@@ -219,7 +219,8 @@ def _add_dims(dims: list[int], value: int | memoryview) -> None:
 
 
 def _read_values(number: int, value: int | memoryview) -> list[float]:
-    """Return the first values of a tensor's field of numbers: 4 float, 10 double, otherwise whole ones."""
+    """Return the first values of a tensor's field of numbers: field 4 holds floats, 10 doubles, others whole
+    numbers."""
     if isinstance(value, int):
         return [value]
     if number in (4, 10):

@@ -1,4 +1,4 @@
-"""An ONNX file's model with references in place of its large weights, which ONNX Runtime then reads from where they lie.
+"""An ONNX file's model with references in place of its large weights, which ONNX Runtime then reads from where they are.
 
 ONNX Runtime copies the weights inside a file twice before it lays them out for its products. Weights that a tensor refers to
 (`external_data`, https://github.com/onnx/onnx/blob/main/docs/ExternalData.md) are mapped, laid out, and unmapped. A reference may be
@@ -25,7 +25,7 @@ the file were cut short."""
 BEFORE = "DequantizeLinear"
 """The operator that int8 weights pass on their way to a product, by which they are laid out as they are."""
 FOLDER = "session.model_external_initializers_file_folder_path"
-"""ONNX Runtime's setting for the folder of what a model in memory refers to."""
+"""ONNX Runtime's setting for the folder of the files that a model in memory refers to."""
 
 Uses = dict[str, list[tuple[str, int]]]
 """By a value's name: the operators that read it, and as which of their inputs."""
@@ -35,7 +35,7 @@ def refer_to_weights(path: Path) -> bytes | None:
     """Return a model that refers to the large weights in its own file; None if there are none, or the model is not a plain graph.
 
     Raises:
-        ValueError, IndexError, OSError: it can't be read, or is no ONNX.
+        ValueError, IndexError, OSError: the file can't be read, or is not ONNX.
     """
     with path.open("rb") as file:
         data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

@@ -19,16 +19,17 @@ from vitreous.runtime.threads import count_threads
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 UNPINNED = {"ENABLE_CPU_PINNING": False}
-"""A pinned thread waits for its core while other work has it, for some 15 times as long as it computes (docs/speed.md)."""
+"""Turns off pinning: a pinned thread waits for its core while other work uses it, for some 15 times as long as it
+computes (docs/speed.md)."""
 ROWS, SIDE = 197, 768
-"""Of the product by which the speed of bfloat16 is measured."""
+"""Size of the product by which the speed of bfloat16 is measured."""
 
 
 class OpenVinoEngine(ExportedEngine):
     """An exported model in OpenVINO's CPU plugin.
 
-    A single image is computed by all threads (latency hint); in a batch each thread takes images of its own (throughput
-    hint, compiled for the first batch).
+    A single image is computed by all threads (latency hint); in a batch each thread computes separate images
+    (throughput hint, compiled for the first batch).
 
     Raises:
         ConfigError: another device, or a precision that the processor doesn't have. CheckpointError: a file that OpenVINO can't
@@ -59,7 +60,7 @@ class OpenVinoEngine(ExportedEngine):
             self.precision = precision
         if folder.target == "onnx":
             self.check_onnx()
-        self.core.set_property({"ENABLE_MMAP": False})  # a mapped file that is cut short ends the process
+        self.core.set_property({"ENABLE_MMAP": False})  # a mapped file that is truncated kills the process
         try:
             self.graph = self.core.read_model(folder.file)
             self._check_sizes()
@@ -70,16 +71,16 @@ class OpenVinoEngine(ExportedEngine):
         self.check_outputs({name: last.get_length() if last.is_static else None for name, last in shapes.items()})
         self.many: Any = None
         self._lock = threading.Lock()
-        """Held by a pass: its requests hold one batch's inputs and outputs."""
+        """Held during a pass: the requests hold one batch's inputs and outputs."""
 
     def _check_sizes(self) -> None:
-        """Refuse a graph that computes tensors which no model needs, before anything is computed; raises CheckpointError."""
+        """Raise CheckpointError, before anything is computed, for a graph with tensors larger than any model needs."""
         for operator in self.graph.get_ops():
             for output in operator.outputs():
                 sides = [side.get_length() for side in output.get_partial_shape() if side.is_static]
                 if output.get_partial_shape().rank.is_static and math.prod(sides) > MOST_VALUES:
                     raise CheckpointError(
-                        f"{self.folder.file} asks for a tensor of {math.prod(sides):,} values, more than the limit of {MOST_VALUES:,}; it can't be used"
+                        f"{self.folder.file} needs a tensor of {math.prod(sides):,} values, more than the limit of {MOST_VALUES:,}; it can't be used"
                     )
 
     def _compile(self, hint: str) -> Any:

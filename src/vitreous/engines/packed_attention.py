@@ -1,5 +1,5 @@
-"""Plain attention in packed blocks on a CPU, from q, k and v as one product gives them: as a graph of oneDNN, as plain products, or by
-torch's fused kernel, whichever is the fastest (docs/notebook.md)."""
+"""Plain attention in packed blocks on a CPU, from q, k and v as they come out of one product: by a graph of oneDNN, by
+plain products, or by torch's fused kernel, whichever is the fastest (docs/notebook.md)."""
 
 import math
 import threading
@@ -19,32 +19,34 @@ from vitreous.runtime.threads import count_threads
 from vitreous.shapes import Float, Float32
 
 SMALLEST_SUM = 1e-25
-"""Sums of powers between this and its inverse have no power of weight beyond bfloat16's range."""
+"""If a sum of powers lies between this and its inverse, no power that matters is beyond bfloat16's range."""
 LN2 = {torch.bfloat16: math.log(2), torch.float32: 1.0}
-"""What scores by q of `PlainBlock` are multiplied by to be exponents of e: in bfloat16 they are exponents of 2, whose powers take
-less time."""
+"""Factors that turn scores from the q of `PlainBlock` into exponents of e: in bfloat16 they are exponents of 2, whose
+powers are faster to compute."""
 ATTENTION_BYTES = 1_000_000
-"""Most attention weights of images that attend together: more of them leave the cache between the products."""
+"""Bytes of attention weights of images that attend together, at most: more would not stay in the cache between the
+products."""
 GRAPH_TOKENS = 64
 """Fewest tokens with which a graph is faster than plain products."""
 GRAPH_BYTES = 128_000_000
-"""Most attention weights in a graph: it holds those of all heads at once, which the fused kernel doesn't."""
+"""Bytes of attention weights in a graph, at most: unlike the fused kernel, it holds those of all heads at the same
+time."""
 SHARE = 4
-"""Those of all threads take at most one part in this many of the memory."""
+"""The attention weights of all threads may take this fraction of the memory: one over this number."""
 
 GRAPHS: dict[Hashable, Pass | None] = {}
-"""By function, its shapes, type and number of threads; None: it couldn't be made, or gave other results. They hold no weights, so
-all models share them."""
+"""Graphs by function, shapes, type and number of threads; None: the graph couldn't be built, or gave other results.
+Graphs hold no weights, so all models share them."""
 MAKING = threading.Lock()
 MOST_GRAPHS = 256
-"""Later shapes take the place of the oldest."""
+"""Number of graphs kept, at most; later ones replace the oldest."""
 
 
 def attend_to_all(
     projected: Float[Tensor, "batch token dim3"], heads: int, gives: torch.dtype | None = None
 ) -> Float[Tensor, "batch token dim"]:
-    """Return the heads' outputs side by side; q is scaled already. It takes as many images at a time as stay in the
-    cache. Plain products' sums are divided in float32 and returned in the precision `gives`; None: that of the inputs."""
+    """Return the heads' outputs side by side; q is already scaled. Computes as many images at a time as fit the cache.
+    Sums of plain products are divided in float32 and returned in the precision `gives`; None: that of the inputs."""
     batch, tokens, width = projected.shape
     width, per_head = width // 3, width // 3 // heads
     each = max(1, ATTENTION_BYTES // (heads * tokens * tokens * projected.itemsize))
@@ -82,8 +84,8 @@ def attend_heads(heads: Heads) -> Float[Tensor, "batch head query head_dim"]:
 
 
 def prefers_graph(queries: int, keys: int, dtype: torch.dtype) -> bool:
-    """Return whether attention from the tokens of all heads to so many others is a graph of oneDNN. With AMX torch's fused kernel stays
-    in bfloat16: no graph has been timed there."""
+    """Return whether attention from this many tokens of all heads to this many others uses a graph of oneDNN. With AMX,
+    torch's fused kernel is kept for bfloat16: no graph has been timed there."""
     if keys < GRAPH_TOKENS or queries * keys * dtype.itemsize > find_room():
         return False
     return dtype == torch.float32 or (dtype == torch.bfloat16 and not has_amx())
@@ -96,7 +98,7 @@ def find_room() -> int:
 
 
 def _run_graphs(function: Pass, settings: Hashable, parts: Sequence[Sequence[Tensor]]) -> Tensor | None:
-    """Return a function's results for the parts of a batch; None where one of them has no graph."""
+    """Return a function's results for the parts of a batch; None if one of the parts has no graph."""
     found = []
     for part in parts:
         shapes, dtype = tuple(tuple(value.shape) for value in part), part[0].dtype
@@ -111,7 +113,7 @@ def _run_graphs(function: Pass, settings: Hashable, parts: Sequence[Sequence[Ten
 
 
 def _make_graph(key: Hashable, function: Pass, part: Sequence[Tensor], shapes: Sequence[tuple[int, ...]]) -> None:
-    """Keep the graph of a function for these inputs, if it gives what the function itself does."""
+    """Build and keep a function's graph for these inputs, if it gives the same results as the function itself."""
     with MAKING:
         if key in GRAPHS:
             return
@@ -120,7 +122,7 @@ def _make_graph(key: Hashable, function: Pass, part: Sequence[Tensor], shapes: S
         try:
             expected = function(*part)
             if not expected.isfinite().all():
-                return  # these inputs tell nothing; others decide
+                return  # these inputs decide nothing; others will
             graph = compile_graph(function, shapes, part[0].dtype)
             agrees = measure_distance(graph(*part), expected) <= NEAR[part[0].dtype]
         except RuntimeError:
@@ -131,7 +133,7 @@ def _make_graph(key: Hashable, function: Pass, part: Sequence[Tensor], shapes: S
 def _attend_projected(
     projected: Float[Tensor, "batch token dim3"], heads: int, gives: torch.dtype
 ) -> Float[Tensor, "batch token dim"]:
-    """As `attend_to_all`, in operators that oneDNN's graphs know."""
+    """As `attend_to_all`, in operators that oneDNN's graphs support."""
     cut = projected.view(*projected.shape[:2], 3, heads, -1).permute(2, 0, 3, 1, 4)
     return attend_by_products(*cut.unbind(0), scale=LN2[projected.dtype]).transpose(1, 2).flatten(2).to(gives)
 
@@ -143,7 +145,7 @@ def attend_by_products(
     bias: Float[Tensor, "#batch #head query key"] | None = None,
     scale: float = 1.0,
 ) -> Float[Tensor, "batch head query head_dim"]:
-    """Return each head's outputs, by products and a softmax; `scale`: of q k', for a q that isn't scaled already."""
+    """Return each head's outputs, by products and a softmax; `scale`: the factor of q k', if q isn't scaled already."""
     scores = q @ k.mT if scale == 1 else (q @ k.mT) * scale
     return torch.softmax(scores if bias is None else scores + bias, dim=-1) @ v
 
@@ -165,10 +167,10 @@ def _multiply(
 def weigh(
     q: Float[Tensor, "matrix token head_dim"], k: Float[Tensor, "matrix token head_dim"]
 ) -> tuple[Float[Tensor, "matrix token token"], Float32[Tensor, "matrix token 1"] | None]:
-    """Return attention's weights, and what they have yet to be divided by.
+    """Return attention's weights and their divisors.
 
-    In bfloat16 these are powers of 2, from whose exponents no largest score is subtracted, and their sums; None, and weights that
-    add up to 1, where a sum leaves the range in which that is exact, and in float32.
+    In bfloat16 the weights are powers of 2 (without subtracting the largest score from the exponents), and the divisors are their
+    sums. In float32, and if a sum leaves the range in which that is exact, the weights add up to 1 and the divisors are None.
     """
     scores = torch.bmm(q, k.mT)
     if scores.dtype != torch.float32:
@@ -177,14 +179,14 @@ def weigh(
         least, most = torch.aminmax(sums)
         if SMALLEST_SUM < float(least) <= float(most) < 1 / SMALLEST_SUM:
             return powers, sums
-        scores = torch.bmm(q, k.mT).float().mul_(LN2[q.dtype])  # the powers took their place
+        scores = torch.bmm(q, k.mT).float().mul_(LN2[q.dtype])  # the powers were written over them
     return torch.softmax(scores, dim=-1).to(q.dtype), None
 
 
 def attend_from_first(
     q: Float[Tensor, "batch 1 dim"], projected: Float[Tensor, "batch token dim2"], heads: int
 ) -> Float[Tensor, "batch 1 dim"]:
-    """Return the heads' outputs for the first token; q is scaled already."""
+    """Return the heads' outputs for the first token; q is already scaled."""
     batch, tokens, _ = projected.shape
     k, v = projected.view(batch, tokens, 2, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
     gathered = F.scaled_dot_product_attention(

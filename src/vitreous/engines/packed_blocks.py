@@ -1,7 +1,8 @@
-"""Parts of a ViT on a CPU around packed dense layers: pixels to tokens, encoder blocks. The same functions in fewer passes.
+"""Parts of a ViT on a CPU around packed dense layers: pixels to tokens, and encoder blocks. They compute the same functions in
+fewer passes.
 
-A block that attends plainly (no rotary or relative positions, no norms of q, k or of the heads' outputs) runs through torch's functions
-one after the other, without its submodules' calls, which on small models take as long as the arithmetic.
+A block with plain attention (no rotary or relative positions, no norms of q, k or of the heads' outputs) calls torch's functions
+directly instead of its submodules, whose calls take as long as the arithmetic in small models.
 """
 
 import copy
@@ -24,22 +25,23 @@ AnyLinear = PackedLinear | Int8Linear
 
 
 def centre(pixels: UInt8[Tensor, "..."], dtype: torch.dtype) -> Float[Tensor, "..."] | UInt8[Tensor, "..."]:
-    """Return pixels less 128: whole numbers that bfloat16 holds too. In uint8 they are the pixels themselves, whose zero is 128."""
+    """Return pixels minus 128: whole numbers that bfloat16 can hold too. In uint8 they are the pixels themselves, whose
+    zero point is 128."""
     return pixels if dtype == torch.uint8 else pixels.bitwise_xor(128).view(torch.int8).to(dtype)
 
 
 PIXELS = (-128.0, 127.0)
-"""Range of centred pixels: in int8 they are exact."""
+"""Range of centred pixels, which are exact in int8."""
 
 
 class PackedPatches(nn.Module):
-    """Centred pixels to embedded patches: normalising is part of the product, whose factors are whole numbers.
+    """Turn centred pixels into embedded patches: normalising is part of the product, whose factors are whole numbers.
 
     Args:
-        patches: without a stem, and without a norm before the product.
+        patches: the patch layer, without a stem and without a norm before the product.
         preprocess: how its images are normalised.
         packing: how its weight is laid out.
-        name: of the product in the model.
+        name: the product's name in the model.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class PackedPatches(nn.Module):
     def forward(
         self, pixels: Float[Tensor, "batch channel row col"] | UInt8[Tensor, "batch channel row col"]
     ) -> Float[Tensor, "batch token dim"]:
-        """Cut and embed."""
+        """Cut images into patches and embed these."""
         rows, cols = self.patch
         cells = pixels.unflatten(3, (-1, cols)).unflatten(2, (-1, rows))
         values = (
@@ -74,19 +76,19 @@ class PackedPatches(nn.Module):
 
 
 class NormalizedFirst(nn.Module):
-    """Centred pixels to embedded patches, by the model's own way."""
+    """Turn centred pixels into embedded patches as the model itself does."""
 
     def __init__(self, patches: nn.Module, preprocess: PreprocessConfig, takes: torch.dtype) -> None:
         super().__init__()
         self.patches, self.preprocess, self.takes = patches, preprocess, takes
 
     def forward(self, pixels: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch token dim"]:
-        """Normalise, cut and embed."""
+        """Normalise images, cut them into patches and embed these."""
         return self.patches(normalize(pixels.float() + 128, self.preprocess))
 
 
 class PackedBlock(nn.Module):
-    """An encoder block, pre-norm, one branch after the other, whose residual additions belong to its products."""
+    """A pre-norm encoder block with sequential branches, whose products include the residual additions."""
 
     def __init__(self, block: Block) -> None:
         super().__init__()
@@ -104,15 +106,15 @@ class PackedBlock(nn.Module):
 
 
 class PlainBlock(nn.Module):
-    """A `PackedBlock` that attends plainly, its residual stream in the packing's precision. q is scaled by its weights, `LN2`
-    included.
+    """A `PackedBlock` with plain attention; its residual stream is in the packing's precision. The weights of q include
+    its scale and `LN2`.
 
     Args:
-        block: its dense layers are packed, except for qkv.
-        qkv: its original layer.
-        bias: of all three parts.
+        block: the block, whose dense layers are packed except for qkv.
+        qkv: the original layer.
+        bias: the bias of all three parts.
         packing: how weights are laid out.
-        first: compute the first token alone, since nothing later reads another.
+        first: compute only the first token, since nothing later reads others.
     """
 
     def __init__(
@@ -143,14 +145,14 @@ class PlainBlock(nn.Module):
         before, behind = (None, None) if bias is None else (bias[:cut], bias[cut:])
         self.query = pack_layer(name, weight[:cut], before, packing, gives=self.attends) if first else None
         self.qkv = pack_layer(name, weight[cut:], behind, packing, gives=self.attends)
-        # bound once: a module's lookup of its parts and its call take as long as a small layer's arithmetic
+        # bound once: looking up a module's parts and calling it takes as long as a small layer's arithmetic
         self.project, self.add_attended, self.add_mlp = self.qkv.forward, self.out.add, self.contract.add
         self.compute_hidden = self.mlp.compute_hidden if whole else expand.forward
 
     def forward(
         self, z: Float[Tensor, "batch token dim"], places: Places = NOWHERE
     ) -> Float[Tensor, "batch token2 dim"]:
-        """As `Block.forward`, in the packing's precision; for the first token alone if no other is read."""
+        """As `Block.forward`, in the packing's precision; only for the first token if no other is read."""
         if not torch.is_autocast_enabled("cpu"):
             return self._compute(z.to(self.dtype))
         with torch.autocast("cpu", enabled=False):
@@ -185,13 +187,14 @@ def run_norm(z: Float[Tensor, "batch token dim"], norm: Norm) -> Float[Tensor, "
 
 
 def needs_module(block: Block) -> bool:
-    """Return whether a block's MLP is more than two layers with an activation in the first one's product."""
+    """Return whether a block's MLP is more than two layers, the first with its activation in the product."""
     mlp = block.mlp
     return mlp.gated or type(mlp.act) is not nn.Identity or type(mlp.norm) is not nn.Identity
 
 
 def attends_plainly(attention: nn.Module) -> bool:
-    """Return whether a layer attends by q, k and v as they are projected; positions shared by all layers are not its own."""
+    """Return whether a layer attends with q, k and v just as they are projected; positions shared by all layers don't
+    count."""
     if type(attention) is not Attention:
         return False
     identities = (attention.q_norm, attention.k_norm, attention.norm)

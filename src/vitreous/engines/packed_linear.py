@@ -1,6 +1,6 @@
-"""Dense layers whose weights are laid out beforehand for the processor's matrix products, by oneDNN or MKL. CPU only.
+"""Dense layers whose weights are laid out in advance for the processor's matrix products, by oneDNN or MKL. CPU only.
 
-torch's own layer lays its weight out anew in every pass, copies the bias into the result first, and goes through the result again
+torch's own layer lays out its weight in every pass, copies the bias into the result first, and goes through the result again
 for the activation.
 """
 
@@ -15,7 +15,7 @@ from vitreous.runtime.processor import is_x86, read_cpu_vendor
 from vitreous.shapes import Float, Float32
 
 ACTIVATIONS = {"none": ("none", ""), "gelu": ("gelu", "none"), "gelu-tanh": ("gelu", "tanh"), "silu": ("swish", "")}
-"""Our name of what follows a product, to oneDNN's name and its algorithm."""
+"""Activations after a product: vitreous's name -> oneDNN's name and algorithm."""
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,16 @@ class Packing:
     """How weights are laid out."""
 
     library: Literal["mkl", "onednn"]
-    """MKL for float32 on Intel's processors, where its products are faster; oneDNN everywhere else, with the activation
+    """mkl for float32 on Intel's processors, where its products are faster; onednn everywhere else, with the activation
     inside the product."""
     dtype: torch.dtype
     """Type of the product's factors, float32 or bfloat16; sums are in float32."""
     rows: tuple[int, ...]
-    """Tokens of a pass: MKL's layout fits one number of tokens; for others torch's own layer is used."""
+    """Number of tokens in a pass: MKL's layout is for one number of tokens; for others torch's own layer is used."""
 
 
 def choose_packing(dtype: torch.dtype, rows: tuple[int, ...]) -> Packing | None:
-    """Return this processor's packing for a precision; None: it has none."""
+    """Return this processor's packing for a precision; None if there is none."""
     if not is_x86():
         return None
     if dtype == torch.float32 and torch.backends.mkl.is_available() and "AuthenticAMD" not in read_cpu_vendor():
@@ -41,7 +41,7 @@ def choose_packing(dtype: torch.dtype, rows: tuple[int, ...]) -> Packing | None:
 
 
 class PackedLinear(nn.Module):
-    """A dense layer, and the activation after it, through a weight that was laid out beforehand.
+    """A dense layer, and the activation after it, with a weight that was laid out in advance.
 
     The result is in the packing's precision.
     """

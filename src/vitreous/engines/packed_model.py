@@ -1,4 +1,5 @@
-"""A model on a CPU with packed dense layers: the same function, faster. The model itself stays as it is."""
+"""A twin of a model with packed dense layers, for a CPU: the same function, faster. The model itself stays
+unchanged."""
 
 import copy
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from vitreous.model.parameters import Dense
 from vitreous.model.vit import ViT
 
 PLAIN = (nn.Linear, Dense)
-"""Kinds of layers that are packed: these alone, without classes derived from them."""
+"""Kinds of layers that are packed: only these, not classes derived from them."""
 PATCHES = "patches.embed"
 """Name of a ViT's first product."""
 KINDS = (PackedLinear, Int8Linear)
@@ -36,21 +37,20 @@ class PackedModel:
 
     model: nn.Module
     unpacked_layers: tuple[str, ...]
-    """Dense layers of blocks that stay torch's own, each with the reason."""
+    """Dense layers of blocks that stay torch's own layers, each with the reason."""
 
 
 def pack_model(model: nn.Module, packing: AnyPacking, preprocess: PreprocessConfig | None = None) -> PackedModel:
-    """Return a twin of a model in which the dense layers of its encoder blocks are packed; all else is shared with it.
+    """Return a twin of a model in which the dense layers of its encoder blocks are packed; everything else is shared.
 
-    Layers derived from a dense layer (LoRA's, parametrised ones) stay as they are. The twin gives the model's logits
-    and features; its
-    other functions are not to be called, since the last block leaves out tokens that those two don't read.
+    Layers derived from a dense layer (LoRA's, parametrised ones) stay unchanged. The twin computes the model's logits and
+    features; don't call its other functions, since the last block leaves out tokens that these two don't read.
 
     Args:
         model: in eval mode, on the CPU, in float32.
-        packing: how.
-        preprocess: a ViT's twin takes pixels less 128, in the type of its `centred`, and normalises them so; None:
-        it takes the model's own input.
+        packing: how weights are laid out.
+        preprocess: a ViT's twin takes pixels minus 128, in the type of its `centred`, and normalises them accordingly; None:
+            it takes the model's own input.
     """
     twin, left = copy_tree(model), list[str]()
     blocks = {name: block for name, block in twin.named_modules() if isinstance(block, Block)}
@@ -75,7 +75,8 @@ def pack_model(model: nn.Module, packing: AnyPacking, preprocess: PreprocessConf
 
 
 def _pack_block(name: str, block: Block, packing: AnyPacking, left: list[str], at: tuple[ViT, bool]) -> nn.Module:
-    """Return the fastest form of a block of this model, which may be the last one; its other dense layers are packed already."""
+    """Return the fastest form of a block of this model, which may be the last one; its other dense layers are already
+    packed."""
     model, last = at
     positions = model.rotary is not None or model.relative is not None
     qkv = block.attention.qkv
@@ -86,7 +87,7 @@ def _pack_block(name: str, block: Block, packing: AnyPacking, left: list[str], a
 
 
 def reads_first(model: ViT) -> bool:
-    """Return whether logits and features are functions of the last block's first token alone."""
+    """Return whether logits and features depend only on the last block's first token."""
     return model.config.pool == "class" and model.distillation_head is None
 
 
@@ -123,7 +124,7 @@ def list_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def copy_tree(module: nn.Module) -> nn.Module:
-    """Copy a tree of modules; their parameters are the same."""
+    """Copy a tree of modules, which share their parameters with the originals."""
     twin = copy.copy(module)
     twin._modules = {name: child if child is None else copy_tree(child) for name, child in module._modules.items()}
     return twin
@@ -159,7 +160,7 @@ def _pack_mlp(name: str, block: Block, packing: AnyPacking, left: list[str]) -> 
 
 
 def _is_plain(name: str, layer: nn.Module, left: list[str]) -> bool:
-    """Return whether a layer is torch's own dense layer; record it if not."""
+    """Return whether a layer is a plain dense layer; record it if not."""
     if type(layer) in PLAIN:
         return True
     left.append(f"{name}: a {type(layer).__name__}")
@@ -169,8 +170,8 @@ def _is_plain(name: str, layer: nn.Module, left: list[str]) -> bool:
 def _pack_scaled(
     name: str, layer: nn.Linear, scale: nn.Module, packing: AnyPacking, after: bool
 ) -> tuple[AnyLinear, nn.Module]:
-    """Pack the last layer of a branch, its LayerScale included unless a norm comes between them; return the scaling
-    that remains."""
+    """Pack the last layer of a branch, including its LayerScale unless a norm comes between them; return the remaining
+    scaling."""
     if after or type(scale) is not LayerScale:
         return pack_layer(name, layer.weight, layer.bias, packing), scale
     bias = None if layer.bias is None else layer.bias * scale.scale
@@ -178,7 +179,7 @@ def _pack_scaled(
 
 
 def _name_activation(act: nn.Module) -> str:
-    """Return the activation that follows a product; "none" if that stays a layer of its own."""
+    """Return the activation that follows a product; "none" if it stays a separate layer."""
     if type(act) is nn.GELU:
         return "gelu-tanh" if act.approximate == "tanh" else "gelu"
     return "silu" if type(act) is nn.SiLU else "none"
@@ -193,5 +194,5 @@ def _adds_in_products(block: nn.Module) -> bool:
 
 
 def count_packed(model: nn.Module, kinds: tuple[type[nn.Module], ...] = KINDS) -> int:
-    """Return the packed layers of a model, or those of some kinds."""
+    """Return the number of packed layers of a model, of all kinds or of the given ones."""
     return sum(isinstance(module, kinds) for module in model.modules())

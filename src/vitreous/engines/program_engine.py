@@ -1,7 +1,8 @@
 """torch's own exports: programs of torch.export, and AOTInductor's compiled packages.
 
-Opening either can run the code of its author: torch reads parts of the first as pickles and expressions, and the second
-is a library of machine code. Only files that this account has exported here are opened, recognised by their hash.
+Opening either can run its author's code: torch reads parts of the former as pickles and expressions, and the latter is
+a library of machine code. Only files that this account has exported on this machine are opened; they are recognised by
+their hash.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,15 +26,15 @@ from vitreous.storage.hashing import file_hash
 from vitreous.storage.limits import read_json
 
 COMPILED = "aotinductor"
-"""The target whose files are machine code, for the processor that they were compiled on."""
+"""The target whose files are machine code for the processor on which they were compiled."""
 
 
 class ProgramEngine(ExportedEngine):
-    """A program that torch runs by itself, on the CPU.
+    """A program that torch runs on the CPU.
 
     Raises:
-        ConfigError: another device or precision, a file that wasn't exported here, or another version of torch or processor than it
-            was exported with. CheckpointError: a file that torch can't read.
+        ConfigError: another device or precision, a file that wasn't exported here, or one that was exported with another
+            version of torch or on another processor. CheckpointError: a file that torch can't read.
     """
 
     name, device = "torch", "cpu"
@@ -72,22 +73,22 @@ def note_own(folder: ExportedFolder) -> None:
 
 
 def check_own(folder: ExportedFolder) -> None:
-    """Refuse a program that another account exported, or that was exported for another torch or processor; raises
-    ConfigError."""
+    """Raise ConfigError for a program that another account exported, or that was exported for another torch or
+    processor."""
     again = f"export again, from {folder.source}"
     try:
         noted = read_json(_find_note(file_hash(folder.file)))
     except (OSError, UserError):
         raise ConfigError(
-            f"{folder.file} can run code when it is opened, and it wasn't exported by this account on this machine; {again}, or if you "
-            "trust it open it in a program of your own"
+            f"{folder.file} can run code when it is opened, and it wasn't exported by this account on this machine; {again} or, if you "
+            "trust it, open it in your own program"
         ) from None
     here = _describe_here()
     for name in ("torch", "processor", "features") if folder.target == COMPILED else ("torch",):
         if noted.get(name) != here[name]:
             what = f"torch {noted.get(name)}" if name == "torch" else f"another processor ({noted.get('processor')})"
             raise ConfigError(
-                f"{folder.file} was exported for {what}, and here is {here['torch' if name == 'torch' else 'processor']}; {again}"
+                f"{folder.file} was exported for {what}, but this is {here['torch' if name == 'torch' else 'processor']}; {again}"
             )
 
 

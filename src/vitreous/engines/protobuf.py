@@ -1,21 +1,22 @@
-"""What ONNX files need of protobuf's wire format (https://protobuf.dev/programming-guides/encoding)."""
+"""The parts of protobuf's wire format that ONNX files need (https://protobuf.dev/programming-guides/encoding)."""
 
 from collections.abc import Iterator
 
 NUMBER, MESSAGE = 0, 2
-"""Kinds of fields: a whole number; so many bytes."""
+"""Kinds of fields: a whole number; a length and that many bytes."""
 WIDTHS = {1: 8, 5: 4}
-"""Bytes of fields of the other kinds."""
+"""Sizes in bytes of the other kinds of fields."""
 
 
 def read_fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield a message's fields: number, and the whole number or the bytes; raises ValueError or IndexError for damage."""
+    """Yield a message's fields: number, and the whole number or the bytes; raises ValueError or IndexError if they are
+    damaged."""
     for number, value, _ in read_encoded(data):
         yield number, value
 
 
 def read_encoded(data: memoryview) -> Iterator[tuple[int, int | memoryview, memoryview]]:
-    """Yield a message's fields as `read_fields` does, and each as it is encoded, its number included."""
+    """Yield a message's fields as `read_fields` does, each also in its encoded form, including its number."""
     at = 0
     while at < len(data):
         first = at
@@ -31,7 +32,7 @@ def read_encoded(data: memoryview) -> Iterator[tuple[int, int | memoryview, memo
                 raise ValueError(f"unknown kind of field {kind}")
             size, at = _read_number(data, at)
         if at + size > len(data):
-            raise ValueError("it is cut short")
+            raise ValueError("it is truncated")
         yield number, data[at : at + size], data[first : at + size]
         at += size
 
@@ -47,7 +48,7 @@ def read_numbers(data: memoryview) -> Iterator[int]:
 def read_bytes(value: int | memoryview) -> memoryview:
     """Return a field's bytes; raises ValueError if it is a number."""
     if isinstance(value, int):
-        raise ValueError("a number where a message is due")
+        raise ValueError("a number where a message is expected")
     return value
 
 

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from vitreous.weights.model_folder import ModelFolder
 
 SETTLED = 16
-"""Images after which no engine changes any more how it computes, but one that counts batches."""
+"""Number of images after which engines no longer change how they compute, except those that count batches."""
 READERS = {
     "onnx": ("onnxruntime", "openvino"),
     "openvino": ("openvino",),
     "torch": ("torch",),
     "aotinductor": ("torch",),
 }
-"""Engines that run exports to a target; auto begins with the first."""
+"""Engines that run exports to each target; auto begins with the first."""
 
 
 def choose_engine(
@@ -39,7 +39,7 @@ def choose_engine(
     Raises:
         UnknownName: no such engine. ConfigError: it isn't installed, doesn't run this model, or lacks the device or
         precision.
-        CheckpointError: a file that the engine can't or must not open.
+        CheckpointError: the engine can't, or must not, open the file.
     """
     if engine not in ENGINES:
         raise UnknownName("engine", engine, ENGINES)
@@ -61,7 +61,7 @@ def choose_engine(
 
 
 def _choose_readers(folder: ExportedFolder, engine: str, precision: str) -> tuple[str, ...]:
-    """Return the engines that may compute an export, the one to begin with at the front."""
+    """Return the engines that may compute an export; the first is the one to begin with."""
     readers = READERS[folder.target]
     if engine not in ("auto", *readers):
         raise ConfigError(
@@ -72,7 +72,7 @@ def _choose_readers(folder: ExportedFolder, engine: str, precision: str) -> tupl
     if not installed:
         raise ConfigError(f"{folder.path} needs {named[0]}, which is not installed: pip install 'vitreous[export]'")
     able = [name for name in installed if precision in ("auto", *list_precisions(name, folder.graph.precision))]
-    return tuple(able or installed[:1])  # it says what it lacks
+    return tuple(able or installed[:1])  # its own error says what is missing
 
 
 def _build(folder: ExportedFolder, engine: str, device: str, precision: str) -> Engine:
@@ -90,8 +90,7 @@ def _build(folder: ExportedFolder, engine: str, device: str, precision: str) -> 
 
 
 def settle(engine: Engine, pixels: Pixels[np.ndarray, "batch row col channel"], batches: int) -> None:
-    """Pass batches of these pixels through an engine that prepares itself as images come, so that it is as it would be behind so many
-    of them."""
+    """Warm up an engine that adapts as it runs, so that it behaves as if it had already processed this many batches."""
     passes = min(batches, -(-SETTLED // len(pixels)))
     for _ in range(passes):
         engine.probabilities(pixels)

@@ -1,4 +1,4 @@
-"""torch, on whatever device: the model itself, by its own operators."""
+"""The torch engine, on any device: runs the model itself."""
 
 from collections.abc import Callable
 from functools import partial
@@ -28,10 +28,10 @@ class TorchEngine:
     Args:
         folder: the model; it is moved to the device.
         device: auto, cpu, cuda or mps.
-        precision: fp32; bf16 (autocast); int8, of a model that was calibrated for it, on a CPU or an NVIDIA GPU, where the rest is
-        in bf16 if it multiplies that faster; auto: bf16 where the hardware multiplies it faster.
-        packed: take the fast path on a CPU (`engines/fast_path.py`) or an NVIDIA GPU (`engines/gpu_path.py`); otherwise,
-        and if patches are merged, the model's own layers.
+        precision: fp32; bf16 (autocast); int8, for a model that was calibrated for it, on a CPU or an NVIDIA GPU, where
+            the rest is in bf16 if that is faster; auto: bf16 if the hardware multiplies it faster.
+        packed: use the fast path on a CPU (`engines/fast_path.py`) or an NVIDIA GPU (`engines/gpu_path.py`); otherwise,
+            and if patches are merged, use the model's own layers.
         compile: on an NVIDIA GPU, compile the model with torch.compile.
 
     Raises:
@@ -61,26 +61,26 @@ class TorchEngine:
         if compile:
             check_compilable(folder, self.device)
         self.ranges = folder.ranges if precision == "int8" else {}
-        """Of the inputs of the layers that multiply int8; empty: none does."""
+        """Input ranges of the int8 layers; empty: no layer is int8."""
         self.folder, self.model = folder, folder.computing.to(self.device).eval()
         self.normalize = Normalization(folder.preprocess, folder.preprocess.channels, self.device)
         self.sealed = False
-        """Whether nobody changes the model any more."""
+        """Whether the model no longer changes."""
         self.fast: FastPath | None = None
-        """The fast path, made once enough images have come to pay for it."""
+        """The fast path on a CPU, built once there have been enough images to pay for it."""
         self.waiting = WORTH if packed and self.device.type == "cpu" and not folder.merge else None
-        """Images left until then; None: never."""
+        """Number of images left until the fast path is built; None: never."""
         if self.ranges:
             self.waiting = 0
         self.compiles = compile
-        """Whether a size of batch that comes for the second time is compiled."""
+        """Whether a batch size that occurs for the second time is compiled."""
         self.gpu: GpuPath | None = None
         """The fast path on an NVIDIA GPU."""
         if self.device.type == "cuda" and (self.ranges or packed) and not folder.merge:
             self.gpu = GpuPath(self.model, self.normalize, bf16=self.bf16, compiles=compile, int8=tuple(self.ranges))
 
     def seal(self) -> None:
-        """Take the model as it is now for all passes, which don't look any more whether it has changed."""
+        """Use the model as it is now for all further passes, which no longer check whether it has changed."""
         self.sealed = True
         for path in (self.fast, self.gpu):
             if path is not None:
@@ -98,7 +98,7 @@ class TorchEngine:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """How it computes, in words."""
+        """Notes on how it computes."""
         path = self.gpu or self.fast
         if path is not None:
             return path.notes
@@ -119,7 +119,7 @@ class TorchEngine:
     def compute(
         self, what: Literal["forward", "features"], pixels: Pixels[Tensor, "batch channel row col"]
     ) -> Float[Tensor, "batch values"]:
-        """Return the model's logits or features of preprocessed pixels, in float32 on the device, by the fast path if
+        """Return the model's logits or features for preprocessed pixels, in float32 on the device, by the fast path if
         there is one."""
         see = partial(self._see, what)
         if self.gpu is not None:
@@ -132,7 +132,7 @@ class TorchEngine:
         return see(self.model, pixels) if self.fast is None else self.fast.run(see, pixels)
 
     def count(self, pixels: Pixels[np.ndarray, "batch row col channel"], batches: int) -> None:
-        """Prepare as if so many more batches of this size had come."""
+        """Prepare as if it had processed this many more batches of this size."""
         if self.fast is not None:
             self.fast.count(partial(self._see, "forward"), to_channels_first(pixels), batches)
 
@@ -147,7 +147,7 @@ class TorchEngine:
         centred: torch.dtype | None = None,
     ) -> Float[Tensor, "batch ..."]:
         """Return the output of the model, or of a part of it, for preprocessed pixels, in float32 on the device;
-        `centred`: it takes pixels less 128 in this precision."""
+        `centred`: the model takes pixels minus 128 in this precision."""
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             if centred is not None:
                 return see(centre(pixels, centred)).float()
@@ -157,9 +157,9 @@ class TorchEngine:
 def check_compilable(folder: ModelFolder, device: torch.device) -> None:
     """Raise ConfigError if torch.compile isn't used for a model on a device."""
     if device.type != "cuda":
-        raise ConfigError(f"compile is for NVIDIA GPUs, and this model computes on {device.type!r}; leave it out")
+        raise ConfigError(f"compile is for NVIDIA GPUs, but this model computes on {device.type!r}; leave it out")
     if folder.merge:
-        raise ConfigError("a model whose patches are merged isn't compiled; leave out compile, or merge")
+        raise ConfigError("a model that merges patches can't be compiled; leave out compile, or merge")
 
 
 def check_computable(folder: ModelFolder, device: torch.device) -> None:
@@ -171,7 +171,7 @@ def check_computable(folder: ModelFolder, device: torch.device) -> None:
     changed = sorted(set(folder.ranges) - set(list_layers(folder.model)) - {PATCHES})
     if changed:
         raise ConfigError(
-            f"{changed[0]} is no plain dense layer of a block any more, so this model can't compute in int8; choose --precision fp32"
+            f"{changed[0]} is no longer a plain dense layer of a block, so this model can't compute in int8; choose --precision fp32"
         )
     if device.type not in ("cpu", "cuda"):
         raise ConfigError(
@@ -186,8 +186,8 @@ def check_computable(folder: ModelFolder, device: torch.device) -> None:
 
 
 def to_probabilities(logits: Float[Tensor, "*batch label"], folder: ModelFolder) -> Float[Tensor, "*batch label"]:
-    """Return the probabilities of logits at the model's temperature: their softmax, or each one's sigmoid where an image
-    may have several classes."""
+    """Return the probabilities of logits at the model's temperature: their softmax or, for multilabel models, each
+    one's sigmoid."""
     calibrated = logits / folder.temperature
     return calibrated.sigmoid() if folder.multilabel else calibrated.softmax(-1)
 

@@ -1,4 +1,4 @@
-"""Keep Python's garbage collector from traversing again and again the objects that imports make. Imports no torch."""
+"""Keep Python's garbage collector from repeatedly traversing the objects that imports create. Imports no torch."""
 
 import gc
 from collections.abc import Iterator
@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 @contextmanager
 def pause_collection(*, keep: bool = False) -> Iterator[None]:
-    """Pause the collector within the block: importing torch and building a model make hundreds of thousands of lasting
-    objects, which it would traverse several times, a fifth of the time of `import torch`.
+    """Pause the collector within the block: importing torch and building a model create hundreds of thousands of
+    lasting objects. The collector would traverse them several times, which takes a fifth of the time of `import torch`.
 
     Args:
         keep: never traverse the objects that exist at the end of the block, not even when the process ends. Only for
-        this package's own programs: garbage of a caller's program would never be freed.
+            vitreous's own commands: garbage of a caller's program would never be freed.
     """
     was = gc.isenabled()
     gc.disable()
@@ -27,11 +27,12 @@ def pause_collection(*, keep: bool = False) -> Iterator[None]:
 
 @contextmanager
 def keep_memory_shared(forks: bool = True) -> Iterator[None]:
-    """Don't traverse within the block what exists at its start. Forked processes share their parent's memory until one of them
-    writes to it, and a traversal writes to every object: with torch imported it copies 80 MiB in each process.
+    """Keep the collector from traversing, within the block, the objects that exist at its start. Forked processes share
+    their parent's memory until one of them writes to it, and a traversal writes to every object: with torch imported it
+    copies 80 MiB in each process.
 
-    What is garbage at the start is freed before; what becomes garbage cycles is freed once the block has ended. A block within
-    another one does nothing.
+    Existing garbage is freed first; new garbage cycles among these objects are freed once the block has ended. A nested
+    block does nothing.
 
     Args:
         forks: whether processes are forked in the block; nothing is done otherwise.
@@ -51,11 +52,12 @@ def keep_memory_shared(forks: bool = True) -> Iterator[None]:
 
 
 _frozen = False
-"""Whether somebody has been seen to have frozen objects, which is believed from then on."""
+"""Whether frozen objects have ever been seen; from then on they are assumed to exist."""
 
 
 def _is_frozen() -> bool:
-    """Return whether there are frozen objects; they are counted one by one, so that takes a tenth of a second for a million."""
+    """Return whether there are frozen objects; they are counted one by one, which takes a tenth of a second for a
+    million."""
     global _frozen
     _frozen = _frozen or gc.get_freeze_count() > 0
     return _frozen

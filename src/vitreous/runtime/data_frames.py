@@ -1,4 +1,4 @@
-"""Tables as pandas frames, where pandas is installed; it is imported when the first one is made."""
+"""Tables as pandas DataFrames, if pandas is installed; it is imported when the first one is made."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -19,12 +19,12 @@ class Tabular(ABC):
         """The table: named columns of equal length."""
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """Return `columns` as a pandas frame; raises ConfigError if pandas is not installed."""
+        """Return `columns` as a pandas DataFrame; raises ConfigError if pandas is not installed."""
         return data_frame(self.columns)
 
 
 def data_frame(columns: Mapping[str, Sequence[Any]]) -> "pandas.DataFrame":
-    """Return named columns of equal length as a frame; raises ConfigError if pandas is not installed."""
+    """Return named columns of equal length as a DataFrame; raises ConfigError if pandas is not installed."""
     try:
         import pandas
     except ImportError:

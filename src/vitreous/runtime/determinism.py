@@ -1,4 +1,4 @@
-"""The same bits every time, on a GPU too."""
+"""Make results bit-identical every time, on a GPU too."""
 
 import os
 from collections.abc import Iterator
@@ -9,19 +9,19 @@ import torch
 from vitreous.errors import ConfigError
 
 WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-"""What cuBLAS needs for it, by NVIDIA's documentation and torch's check."""
+"""The setting that cuBLAS needs for this, by NVIDIA's documentation and torch's check."""
 LACKING = " does not have a deterministic implementation"
-"""How torch says so, after the operation's name."""
+"""How torch reports such an operation, after its name."""
 
 
 def prepare_determinism() -> None:
-    """Set what cuBLAS reads once in a process, at its first product; the caller's own setting stays."""
+    """Set the variable that cuBLAS reads once per process, at its first product; a setting of the caller's stays."""
     os.environ.setdefault(*WORKSPACE)
 
 
 @contextmanager
 def compute_deterministically(device: torch.device, *, on: bool = True) -> Iterator[None]:
-    """Let a GPU compute the same bits every time inside the block; a CPU does so anyway.
+    """Make a GPU compute the same bits every time within the block; a CPU does so anyway.
 
     Attention's backward pass is the main part that otherwise doesn't: cuDNN's kernels, which torch prefers, add up in any order.
 
@@ -35,7 +35,7 @@ def compute_deterministically(device: torch.device, *, on: bool = True) -> Itera
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     filled = torch.utils.deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # it is for finding faults, and takes time
+    torch.utils.deterministic.fill_uninitialized_memory = False  # it only helps to find faults, and takes time
     try:
         yield
     except RuntimeError as error:

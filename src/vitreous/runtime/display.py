@@ -1,4 +1,4 @@
-"""How an interactive session shows a value: its text, escaped for a notebook, or its fields in a line."""
+"""How an interactive session shows a value: its text, escaped for a notebook, or its fields on one line."""
 
 import re
 import reprlib
@@ -13,7 +13,7 @@ HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u206
 """Characters of Unicode's categories Cc and Cs except tab and line feed, and those that change the direction of
 text."""
 PLAIN = (str, int, float, bool, tuple, list, dict, Path, type(None))
-"""Types whose values are written in a line; others are written by their type's name."""
+"""Types whose values are written on the line; others are represented by their type's name."""
 
 
 def strip_hidden(value: object) -> str:
@@ -28,7 +28,8 @@ def escape_text(value: object) -> str:
 
 
 def align_columns(rows: Sequence[Sequence[str]], words: int) -> list[str]:
-    """Return rows of equally many cells as lines of a terminal: the first `words` columns aligned left, the others right."""
+    """Return rows with the same number of cells as lines for a terminal: the first `words` columns aligned left, the
+    others right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     aligned = (
         [
@@ -41,7 +42,7 @@ def align_columns(rows: Sequence[Sequence[str]], words: int) -> list[str]:
 
 
 def find_kernel() -> Any:
-    """Return the kernel of the notebook that this process computes for; None in a script, a shell or a terminal's IPython."""
+    """Return the notebook kernel that this process is; None in a script, a shell or IPython in a terminal."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return getattr(shell, "kernel", None)
 
@@ -52,7 +53,7 @@ def format_text(figures: object) -> str:
 
 
 class Abbreviation(reprlib.Repr):
-    """Writes a dataclass in a line: short values as they are, arrays by their shape, anything else by its type."""
+    """Writes a dataclass on one line: short values as they are, arrays by their shape, anything else by its type."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +62,7 @@ class Abbreviation(reprlib.Repr):
         self.maxlevel = 3
 
     def write(self, value: Any) -> str:
-        """Write a dataclass with the fields that its repr has."""
+        """Write a dataclass with the fields that its repr shows."""
         shown = (f"{one.name}={self.repr1(getattr(value, one.name), 3)}" for one in fields(value) if one.repr)
         return f"{type(value).__name__}({', '.join(shown)})"
 
@@ -77,7 +78,7 @@ class Abbreviation(reprlib.Repr):
 
 
 class Shown:
-    """A dataclass that is shown to people: in a notebook as its text, elsewhere as a line (unless the dataclass makes
+    """A dataclass that is shown to people: in a notebook as its text, elsewhere as one line (unless the dataclass has
     its own repr)."""
 
     def _repr_html_(self) -> str:

@@ -6,12 +6,12 @@ from functools import cache
 from pathlib import Path
 
 CONTAINER = Path("/sys/fs/cgroup")
-"""Where Linux describes the control group of a container."""
+"""Where Linux describes a container's control group."""
 
 
 @cache
 def read_memory() -> int:
-    """Return the machine's memory in bytes, or its container's limit."""
+    """Return the machine's memory in bytes, or the container's limit."""
     found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with suppress(OSError, ValueError):  # "max" if there is no limit
         found = min(found, read_limit())
@@ -28,7 +28,7 @@ def read_free_memory() -> int:
     with suppress(OSError, ValueError):
         used = int((CONTAINER / "memory.current").read_text())
         held = dict(line.split() for line in (CONTAINER / "memory.stat").read_text().splitlines())
-        cached = int(held.get("active_file", 0)) + int(held.get("inactive_file", 0))  # given up when asked for
+        cached = int(held.get("active_file", 0)) + int(held.get("inactive_file", 0))  # released on demand
         found = min(found, max(0, read_limit() - used + cached))
     return found
 

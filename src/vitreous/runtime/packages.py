@@ -12,8 +12,8 @@ def is_installed(name: str) -> bool:
 
 
 def find_version(name: str) -> str:
-    """Return an installed package's version; the package is named as it is imported, which may not be how it is distributed
-    (onnxruntime-gpu holds onnxruntime). Empty if it has none."""
+    """Return an installed package's version; the package is named as it is imported, which may differ from its
+    distribution (onnxruntime-gpu contains onnxruntime). Empty if it has none."""
     from importlib.metadata import PackageNotFoundError, packages_distributions, version
 
     try:

@@ -1,4 +1,4 @@
-"""How many operations a second a GPU can do at most, which its use is measured against."""
+"""The most operations per second that a GPU can do, with which its utilisation is compared."""
 
 import torch
 
@@ -16,12 +16,12 @@ BF16 = (
     ("A30", 1.65e14),
     ("A10", 1.25e14),
 )
-"""Part of a GPU's name, the first that fits, and its operations a second in bfloat16 without sparsity, by NVIDIA's data
-sheets."""
+"""Part of a GPU's name (the first match counts), and its operations per second in bfloat16 without sparsity, by
+NVIDIA's data sheets."""
 
 
 def find_peak_rate(device: torch.device, precision: str) -> float | None:
-    """Return a device's operations a second at most, two for each multiply-add; None where that isn't known."""
+    """Return the most operations per second of a device, two per multiply-add; None if unknown."""
     if device.type != "cuda" or precision != "bf16":
         return None
     words = torch.cuda.get_device_name(device).split()

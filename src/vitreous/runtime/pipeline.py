@@ -1,4 +1,5 @@
-"""Decoding, computing and the caller's own work, side by side, in order and with bounded memory. Imports no torch."""
+"""Run decoding, computing and the caller's own work at the same time, in order and with bounded memory. Imports no
+torch."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ Decoded = TypeVar("Decoded")
 Result = TypeVar("Result")
 
 DECODERS = 4
-"""Most threads that decode ahead."""
+"""Number of threads that decode ahead, at most."""
 
 
 def overlap(
@@ -30,7 +31,7 @@ def overlap(
         source: the items to decode, taken as they are needed.
         decode: called for each item, in several threads.
         compute: called for each batch, in one thread; returns a result for each.
-        batch: most of them in one call.
+        batch: most items in one call.
     """
     waiting: deque[Future[Decoded]] = deque()
     decoding = ThreadPoolExecutor(min(DECODERS, count_cores()), thread_name_prefix="decode")

@@ -1,4 +1,4 @@
-"""torch's library, loaded on a second thread while the first one reads the command. Imports no torch."""
+"""Load torch's library on a second thread while the first one reads the command. Imports no torch."""
 
 import ctypes
 import os
@@ -9,20 +9,21 @@ from importlib.util import find_spec
 from pathlib import Path
 
 LIBRARY = "libtorch_cpu.so"
-"""By far torch's largest library; it needs nothing of Python."""
+"""By far torch's largest library; it doesn't depend on Python."""
 COMPILED = (
     "asyncio", "csv", "dataclasses", "datetime", "decimal", "grp", "hashlib", "json", "numpy", "PIL.Image", "queue", "random",
     "simplejpeg", "unicodedata",
 )  # fmt: skip
-"""Modules in compiled code, and those that import such, that a command needs before torch. The linker loads one library after the
-other: each of them would wait for the large one to the end."""
+"""Compiled modules, and modules that import them, that a command needs before torch. The linker loads one library after
+the other, so each of them would have to wait for the large one."""
 
 
 def preload_torch() -> threading.Thread | None:
-    """Begin to load torch's largest library, which `import torch` then finds loaded; return the thread that does.
+    """Begin to load torch's largest library, which `import torch` then finds loaded; return the thread that loads it.
 
     Loading and linking it takes a sixth to a quarter of that import, and needs no Python. A call through `ctypes` lets other
-    threads run meanwhile, which an import wouldn't. Compiled modules come first (COMPILED). Does nothing on systems other than Linux, or if there is no such file.
+    threads run meanwhile, which an import wouldn't. The modules in COMPILED are imported first. Does nothing on systems other
+    than Linux, or if there is no such file.
     """
     if sys.platform != "linux" or "torch" in sys.modules:
         return None
@@ -34,7 +35,7 @@ def preload_torch() -> threading.Thread | None:
         import_module(name)
     opener = ctypes.CDLL(None).dlopen
     opener.restype = ctypes.c_void_p
-    # No daemon: a process that ended within the linker's work would crash.
+    # Not a daemon thread: a process that ended while the linker works would crash.
     thread = threading.Thread(target=opener, args=(os.fsencode(path), os.RTLD_LAZY))
     thread.start()
     return thread

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def is_x86() -> bool:
-    """Return whether the processor is one of Intel's or AMD's kind, in 64 bits."""
+    """Return whether the processor is a 64-bit x86 processor, such as Intel's and AMD's."""
     return platform.machine().lower() in ("x86_64", "amd64")
 
 
@@ -19,7 +19,7 @@ def read_cpu_vendor() -> str:
 
 
 def read_cpu_model() -> str:
-    """Return the processor's model in words; empty if the system reports none."""
+    """Return the processor's model name; empty if the system reports none."""
     return _read_entry("model name") or platform.processor()
 
 

@@ -23,8 +23,8 @@ def _open_library() -> ctypes.CDLL:
 def keep_signal_stack() -> Iterator[None]:
     """Restore this thread's alternate signal stack at the end of the block, whatever the code within sets.
 
-    OpenVINO gives a thread that opens or runs a model a stack of 12 KB, and afterwards restores the one before. If
-    several models overlap, that can be the freed stack of another model, and the next signal (Ctrl-C, the end of a
+    OpenVINO gives a thread that opens or runs a model a stack of 12 KB, and afterwards restores the previous one. If
+    several models overlap, that can be another model's stack, already freed, and the next signal (Ctrl-C, the end of a
     child) kills the process. If every model finds the thread's own stack, each restores that one. Seen with OpenVINO
     2026.4 on Linux; elsewhere this does nothing.
     """

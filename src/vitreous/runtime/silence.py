@@ -1,4 +1,4 @@
-"""Silence of other people's libraries while they do a job whose outcome a line of ours says."""
+"""Silence libraries whose work vitreous itself reports."""
 
 import logging
 import warnings
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def silence(names: Collection[str]) -> Iterator[None]:
-    """Keep from the user, within the block, what loggers of these names log, and all warnings."""
+    """Silence the loggers of these names, and all warnings, within the block."""
     loggers = [logging.getLogger(name) for name in names]
     levels = [one.level for one in loggers]
     try:
