@@ -171,7 +171,7 @@ def test_what_cannot_be_quantised_is_refused_before_any_work(photos, tmp_path, m
         vitreous.quantise(folder_of(MODEL), photos, dynamic=True, **refused)
     resnet = ResNetConfig(image=(16, 16), units=(1, 1), root="3x3", root_channels=8, groups=4, classes=3)
     with pytest.raises(
-        ConfigError, match="encoder blocks in int8, and a ResNet has none; choose --to onnx or openvino"
+        ConfigError, match="encoder blocks in int8, but a ResNet has none; choose --to onnx or openvino"
     ):
         vitreous.quantise(folder_of(resnet), photos, **refused)
     with pytest.raises(ConfigError, match="without merged patches"):

@@ -103,7 +103,7 @@ def test_features_are_embedded_and_searched(exported, original, photo, tmp_path)
     np.testing.assert_allclose(found.vectors[0], own, rtol=1e-4, atol=1e-5)
     nearest = vitreous.similar(photo, tmp_path / "features.npz", model=exported)
     assert nearest.similar[0].cosine == pytest.approx(1, abs=1e-6)
-    with pytest.raises(ConfigError, match="whose layers can't be looked into"):
+    with pytest.raises(ConfigError, match="whose layers can't be inspected"):
         vitreous.embed(exported, [photo], layer="norm")
     with pytest.raises(ConfigError, match="computes in fp32, as it was loaded, not in bf16"):
         vitreous.embed(exported, [photo], precision="bf16")

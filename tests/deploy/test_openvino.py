@@ -88,7 +88,7 @@ def test_an_export_is_a_model_like_any_other(exported, original, photo, threads,
 
 
 def test_what_it_lacks_is_said(exported, tmp_path):
-    with pytest.raises(ConfigError, match=r"exported with logits alone.*--outputs features or both"):
+    with pytest.raises(ConfigError, match=r"exported with only logits.*--outputs features or both"):
         vitreous.load(exported).features(np.zeros((16, 24, 3), np.uint8))
     with pytest.raises(ConfigError, match="which onnxruntime doesn't run; choose --engine openvino"):
         vitreous.load(exported, engine="onnxruntime")

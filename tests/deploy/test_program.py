@@ -49,7 +49,7 @@ def test_programs_run_in_torch_and_as_a_model_like_any_other(program, original, 
     assert "a ViT" in str(vitreous.inspect(program.path))
     with pytest.raises(ConfigError, match="which onnxruntime doesn't run; choose --engine torch"):
         vitreous.load(program.path, engine="onnxruntime")
-    with pytest.raises(ConfigError, match="whose layers can't be looked into"):
+    with pytest.raises(ConfigError, match="whose layers can't be inspected"):
         vitreous.explain(program.path, photo)
 
 
@@ -64,7 +64,7 @@ def test_what_somebody_else_has_exported_is_not_opened(program, tmp_path, monkey
         ):
             vitreous.load(program.path)
     monkeypatch.setattr(program_engine.torch, "__version__", "1.0")
-    with pytest.raises(ConfigError, match=r"was exported for torch 2.*, and here is 1\.0; export again"):
+    with pytest.raises(ConfigError, match=r"was exported for torch 2.*, but this is 1\.0; export again"):
         vitreous.load(program.path)
 
 

@@ -126,14 +126,14 @@ def test_a_sound_file_runs(tmp_path):
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize(("model", "said"), [
-    (lambda: elsewhere(linear(), "../../secret"), "wants tensors from '../../secret'"),
-    (lambda: elsewhere(linear(), "/etc/passwd"), "wants tensors from '/etc/passwd'"),
+    (lambda: elsewhere(linear(), "../../secret"), "refers to tensors in '../../secret'"),
+    (lambda: elsewhere(linear(), "/etc/passwd"), "refers to tensors in '/etc/passwd'"),
     (lambda: elsewhere(linear(), "config.json"), "a file that its export didn't write"),
     (huge, "claims .* of tensors in a file of"),
-    (lambda: grown("ConstantOfShape", [2**20, 2**20]), "asks for a tensor of 1,099,511,627,776 values"),
-    (lambda: grown("Expand", [2**30, 4, 2]), "asks for a tensor of 8,589,934,592 values"),
-    (lambda: grown("Tile", [2**20, 2**20]), "asks for a tensor"),
-    *((lambda how=how: disguised(how), "asks for a tensor of 1,099,511,627,776 values") for how in ("named", "list", "cast", "same")),
+    (lambda: grown("ConstantOfShape", [2**20, 2**20]), "needs a tensor of 1,099,511,627,776 values"),
+    (lambda: grown("Expand", [2**30, 4, 2]), "needs a tensor of 8,589,934,592 values"),
+    (lambda: grown("Tile", [2**20, 2**20]), "needs a tensor"),
+    *((lambda how=how: disguised(how), "needs a tensor of 1,099,511,627,776 values") for how in ("named", "list", "cast", "same")),
     (lambda: nested(12), "more than 8 deep"),
     (lambda: b"\x80\x04no protobuf at all", "is damaged"),
     (lambda: linear().SerializeToString()[:-9], "is damaged|can't open"),
@@ -149,7 +149,7 @@ def test_files_made_to_harm_are_refused_in_one_line(tmp_path, engine, model, sai
 def test_a_graph_for_other_images_is_one_line(tmp_path, engine):
     """Whether the folder contradicts itself, or the file contradicts the folder."""
     size = to_dict(PreprocessConfig((4, 4), mode="L", crop=1.0))
-    with pytest.raises(CheckpointError, match="its images are 4x4, and its graph takes 2x2"):
+    with pytest.raises(CheckpointError, match="its images are 4x4, but its graph takes 2x2"):
         vitreous.load(folder_of(tmp_path / "itself", linear(), preprocess=size), engine=engine)
     both = {"preprocess": size, "graph": {"image": [4, 4]}}
     with pytest.raises(
@@ -174,7 +174,7 @@ def test_an_openvino_file_that_asks_for_too_much_is_refused_before_it_is_compile
     document = json.loads((path / "config.json").read_text())
     files = [to_dict(StoredFile.find(path, name)) for name in ("model.xml", "model.bin")]
     (path / "config.json").write_text(json.dumps(document | {"target": "openvino", "files": files}))
-    with pytest.raises(CheckpointError, match=r"asks for a tensor of 8,589,934,592 values"):
+    with pytest.raises(CheckpointError, match=r"needs a tensor of 8,589,934,592 values"):
         vitreous.load(path)
 
 
