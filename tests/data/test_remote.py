@@ -193,7 +193,7 @@ def test_tries_end_in_one_line(packed, serve, fault, tmp_path):
     with pytest.raises(DownloadFailed) as raised:
         read_all(remote_set.train)
     assert "could not be read in 5 attempts" in str(raised.value)
-    assert "goes on" in str(raised.value)
+    assert "continues" in str(raised.value)
     assert "\n" not in str(raised.value)
     name = str(raised.value).split()[0].rpartition("/")[2]
     assert server.asked[name] == 5

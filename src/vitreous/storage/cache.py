@@ -1,4 +1,4 @@
-"""The cache of things that can be computed again: ~/.cache/vitreous, or $VITREOUS_CACHE. Imports no torch."""
+"""The cache of results that can be computed again: ~/.cache/vitreous, or $VITREOUS_CACHE. Imports no torch."""
 
 import fcntl
 import os
@@ -43,7 +43,7 @@ def read_cached(cache: Path | None) -> bytes | None:
 
 
 def write_cached(cache: Path | None, text: bytes) -> None:
-    """Keep some bytes, under a hash of them; if that fails, only time is lost."""
+    """Keep some bytes together with their hash; if that fails, only time is lost."""
     if cache is None:
         return
     partial = cache.with_suffix(f".{os.getpid()}")
@@ -75,12 +75,12 @@ def keep_file(name: str, size: int, write: Callable[[BinaryIO], None]) -> Path:
     opened it.
 
     Args:
-        name: of the file, unique to its contents.
-        size: of the file in bytes, at most.
-        write: writes the contents; whatever it raises leaves nothing behind.
+        name: the file's name, unique to its contents.
+        size: the file's size in bytes, at most.
+        write: writes the contents; if it raises, nothing is left behind.
 
     Raises:
-        StorageError: the cache can't be written. ConfigError: it may not hold a file of this size.
+        StorageError: the cache can't be written. ConfigError: the limit is too low for a file of this size.
     """
     path = find_cache() / "files" / name
     if _touch(path):
@@ -99,7 +99,7 @@ def keep_file(name: str, size: int, write: Callable[[BinaryIO], None]) -> Path:
 
 
 def _touch(path: Path) -> bool:
-    """Record that a file is used now; return whether it exists."""
+    """Record that a file is being used; return whether it exists."""
     try:
         os.utime(path)
     except OSError:

@@ -18,7 +18,7 @@ def file_hash(path: Path) -> str:
 
 
 def hash_bytes(data: bytes) -> str:
-    """Return a short hash of some bytes, in hexadecimal, that tells contents apart: BLAKE2b of 16 bytes."""
+    """Return a short hash of some bytes, in hexadecimal, to tell contents apart: BLAKE2b of 16 bytes."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 

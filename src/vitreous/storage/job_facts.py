@@ -1,4 +1,4 @@
-"""What a job that writes its output in parts depends on, held against what it was begun with."""
+"""Compare what a job that writes its output in parts depends on with what it was begun with."""
 
 import json
 from collections.abc import Mapping
@@ -11,16 +11,16 @@ from vitreous.storage.limits import read_json
 
 
 def begin_facts(file: Path, facts: Mapping[str, Any], begun: bool, out: Path) -> None:
-    """Write down what a job depends on or, if it has begun, compare it with what is written there.
+    """Record what a job depends on or, if it has begun, compare that with the record.
 
     Args:
-        file: holds the facts, beside the parts.
+        file: holds the facts, next to the parts.
         facts: as JSON values; `images` may hold their count and a hash.
-        begun: whether there are parts already.
-        out: what the user calls the output, for messages.
+        begun: whether there are already parts.
+        out: the user's name of the output, for messages.
 
     Raises:
-        ConfigError: they differ. StorageError: they can't be written.
+        ConfigError: the facts differ. StorageError: they can't be written.
     """
     if not begun or not file.is_file():
         write_atomically(file, json.dumps(facts, indent=1).encode())
@@ -37,7 +37,7 @@ def begin_facts(file: Path, facts: Mapping[str, Any], begun: bool, out: Path) ->
 
 
 def explain_change(name: str, begun: Any, now: Any) -> str:
-    """Say how a fact differs."""
+    """Describe how a fact differs."""
     if name == "model":
         return "another model"
     if name == "images":

@@ -1,5 +1,5 @@
-"""A file of JSON records, one per line, that survives the death of its writer: appended, cut back, read while
-written."""
+"""A file of JSON records, one per line, that survives the death of its writer. It can be appended to, cut back, and
+read while it is written."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ Record = dict[str, Any]
 
 
 class RecordWriter:
-    """Appends records. The operating system has each once `append` returns; `sync` forces them to the disk."""
+    """Appends records. The operating system has each record once `append` returns; `sync` forces them to disk."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -39,7 +39,7 @@ class RecordWriter:
                 raise
 
     def sync(self) -> int:
-        """Force all records to the disk and return the file's size in bytes; raises StorageError."""
+        """Force all records to disk and return the file's size in bytes; raises StorageError."""
         with translate_write_errors(self.path):
             os.fsync(self._handle)
             return os.fstat(self._handle).st_size

@@ -20,7 +20,7 @@ MOST_JSON = 16 * 2**20
 
 
 def check_claims(where: str, claimed: int, held: int) -> None:
-    """Refuse tensors that take more than is plausible for the file, or than the machine can hold.
+    """Raise an error for tensors that take more than is plausible for the file, or than the machine can hold.
 
     Args:
         where: the file, for the message.
@@ -28,7 +28,7 @@ def check_claims(where: str, claimed: int, held: int) -> None:
         held: bytes of the file.
 
     Raises:
-        CheckpointError: both numbers, and the limit.
+        CheckpointError: the claim is too large; the message gives both numbers and the limit.
     """
     if claimed > FREE and claimed > RATIO * held:
         raise CheckpointError(
@@ -43,7 +43,7 @@ def check_claims(where: str, claimed: int, held: int) -> None:
 
 
 def check_count(where: str, count: int) -> None:
-    """Refuse more tensors than any model has; raises CheckpointError."""
+    """Raise CheckpointError for more tensors than any model has."""
     if count > MOST_TENSORS:
         raise CheckpointError(
             f"{where} holds {count:,} tensors, more than the limit of {MOST_TENSORS:,}; no model has that many"
@@ -64,7 +64,7 @@ def check_file(path: Path) -> None:
     """Refuse anything but a regular file: a folder, a pipe, a device.
 
     Raises:
-        CheckpointError: it isn't a file; says what it is. OSError: it can't be examined.
+        CheckpointError: it isn't a file; the message says what it is. OSError: it can't be examined.
     """
     if (kind := explain_irregular(path)) is not None:
         raise CheckpointError(f"{path} is {kind}, not a file; write its contents to a file and name that")
@@ -82,7 +82,7 @@ def read_json(path: Path) -> Any:
     size = path.stat().st_size
     if size > MOST_JSON:
         raise CheckpointError(
-            f"{path} has {size:,} bytes, more than the limit of {MOST_JSON:,}; it can't be a configuration"
+            f"{path} has {size:,} bytes, more than the limit of {MOST_JSON:,}, so it can't be a configuration"
         )
     try:
         return json.loads(

@@ -22,7 +22,7 @@ class FolderLock:
     """The lock of a folder, held from construction until `release` or the end of the process.
 
     Raises:
-        RunLocked: another process, or this one, holds it; says which.
+        RunLocked: another process, or this one, holds it; the message says which.
         StorageError: the folder can't be written.
     """
 
@@ -67,7 +67,7 @@ class FolderLock:
         self.release()
 
     def release(self, remove: bool = False) -> None:
-        """Release the lock; `remove` also deletes its file, for a folder that is given up."""
+        """Release the lock; `remove` also deletes its file, for a folder that is abandoned."""
         if remove:
             with suppress(OSError):
                 self.path.unlink()
@@ -80,8 +80,8 @@ class FolderLock:
 
 
 def lock_while_open(file: IO[bytes]) -> None:
-    """Lock an open file until this process, and those that inherit it, have closed it or ended; on a file system without locks,
-    nothing. Raises BlockingIOError if another holds it."""
+    """Lock an open file until this process, and those that inherit it, have closed it or ended. Does nothing on a file
+    system without locks. Raises BlockingIOError if another process holds the lock."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -102,7 +102,7 @@ def is_locked(path: Path) -> bool:
 
 
 def is_same_file(handle: int, path: Path) -> bool:
-    """Return whether an open file is still the one at a path; True where that can't be determined."""
+    """Return whether an open file is still the one at a path; True if that can't be determined."""
     try:
         return os.path.samestat(os.fstat(handle), path.stat())
     except (FileNotFoundError, NotADirectoryError):
@@ -114,7 +114,7 @@ def is_same_file(handle: int, path: Path) -> bool:
 def has_never_begun(folder: Path, *empty: str) -> bool:
     """Return whether a folder holds only the traces of a process that died before its work began.
 
-    That is: nothing, a lock, unfinished files, and empty files with these names.
+    These are: nothing, a lock, unfinished files, and empty files with these names.
     """
     return all(
         entry.name == LOCK

@@ -1,7 +1,8 @@
 """A file mapped into memory: its tensors are the file's own pages, read when they are touched.
 
 Reading every value of a large file would make all of it resident. So values that are examined while loading go through
-windows whose pages are released at once; they stay in the page cache, and come back when the model first runs.
+windows whose pages are released immediately; they stay in the page cache, and are mapped again when the model first
+runs.
 """
 
 import math
@@ -32,7 +33,7 @@ class FileMap:
         self.start = torch.frombuffer(self.bytes, dtype=torch.uint8).data_ptr()
 
     def tensor(self, dtype: torch.dtype, shape: tuple[int, ...], offset: int, alignment: int = 1) -> Tensor:
-        """Return the tensor at an offset; it is copied if it isn't aligned as required, or not to its elements."""
+        """Return the tensor at an offset; it is copied unless it is aligned as required and to its elements."""
         count = math.prod(shape)
         if not count:
             return torch.empty(shape, dtype=dtype)

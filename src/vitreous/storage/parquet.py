@@ -1,4 +1,4 @@
-"""Requirements of parquet files: pyarrow, imported where it is used, and text in UTF-8."""
+"""Requirements of parquet files: pyarrow, imported when it is used, and text in UTF-8."""
 
 from vitreous.errors import ConfigError
 

@@ -1,4 +1,5 @@
-"""What is at a path: links, pipes, URLs given as paths, and names that no file system accepts are told apart."""
+"""Find out what is at a path: links, pipes, URLs given as paths, and names that no file system accepts are
+distinguished."""
 
 import difflib
 import os
@@ -38,13 +39,14 @@ def explain_url(text: str | Path) -> str | None:
 
 
 def expand_home(path: str | Path) -> Path:
-    """Return a path whose `~` or `~name` is that user's home folder; as it is for an unknown user's, where no file is then found."""
+    """Return a path with `~` or `~name` replaced by that user's home folder; for an unknown user the path stays
+    unchanged, and no file will be found there."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser raises for an unknown user)
 
 
 def path_exists(path: str | Path) -> bool:
-    """Return whether anything is at a path, links followed; False for a path that no file system accepts, too long
-    or with a NUL."""
+    """Return whether anything is at a path, links followed; False for a path that no file system accepts because it is
+    too long or has a NUL."""
     return os.path.exists(path)  # noqa: PTH110 (Path.exists raises on names that are too long)
 
 
@@ -59,7 +61,7 @@ def is_file(path: str | Path) -> bool:
 
 
 def is_utf8(path: Path) -> bool:
-    """Return whether a path is text: some libraries open no others."""
+    """Return whether a path is valid UTF-8: some libraries can't open others."""
     try:
         str(path.absolute()).encode()
     except UnicodeEncodeError:
@@ -78,12 +80,12 @@ def is_link(path: Path) -> bool:
 DESCRIPTORS = re.compile(r"/proc/[^/]+/(task/[^/]+/)?fd")
 """Folders of the files that a process has open."""
 MOST_LINKS = 40
-"""Links that are followed at most, as by Linux."""
+"""Number of links that are followed at most, as in Linux."""
 
 
 def follow_links(path: Path) -> Path:
-    """Return where a path's links lead, even if nothing is there; a file that a process has open (/dev/stdout) is left
-    as it is in /proc."""
+    """Return where a path's links lead, even if nothing is there; for a file that a process has open (/dev/stdout), the
+    path in /proc stays."""
     for _ in range(MOST_LINKS):
         if not is_link(path) or is_descriptor(path):
             break
@@ -92,12 +94,12 @@ def follow_links(path: Path) -> Path:
 
 
 def is_descriptor(path: Path) -> bool:
-    """Return whether a path is that of a file that a process has open, such as /dev/fd/1."""
+    """Return whether a path denotes a file that a process has open, such as /dev/fd/1."""
     return DESCRIPTORS.fullmatch(os.path.realpath(path.parent)) is not None
 
 
 def explain_irregular(path: Path) -> str | None:
-    """Say what is at a path, links followed, unless it is a regular file: opening a pipe blocks, and a device never
+    """Describe what is at a path, links followed; None for a regular file. Opening a pipe blocks, and a device never
     ends.
 
     Raises:
@@ -111,7 +113,8 @@ def explain_irregular(path: Path) -> str | None:
 
 
 def find_similar(path: Path) -> Path | None:
-    """Return the file or folder beside a path that doesn't exist whose name is the most similar, if any is."""
+    """Return the file or folder whose name is most similar to that of a path that doesn't exist, in the same folder;
+    None if none is."""
     try:
         siblings = [entry.name for entry in path.parent.iterdir()]
     except OSError:

@@ -1,4 +1,4 @@
-"""Where a run's files were, and where they are now: relative paths mean nothing in another folder."""
+"""Where a run's files were, and where they are now: relative paths have no meaning in another folder."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -27,7 +27,7 @@ def note_places(paths: Iterable[str | None], run: Path) -> dict[str, dict[str, s
 
 
 def locate(path: str, known: Any, run: Path) -> str:
-    """Return a path's current location, the first that exists of the noted ones: absolute, relative to the run folder,
+    """Return a path's current location, the first of the noted ones that exists: absolute, relative to the run folder,
     or as typed.
 
     Args:

@@ -1,7 +1,7 @@
-"""Files at URLs, through fsspec: whole in the bounded cache, or in parts; every request is tried again a bounded number of times.
+"""Files at URLs, through fsspec: fetched whole into the bounded cache, or in parts. Every request is retried a limited number of times.
 
-What a server does wrong (no answer, an error of its own, half a file, other bytes than it should send) is tried again, after ever longer
-waits; what it says of the file (it isn't there, it may not be read) is not.
+Failures of a server (no answer, an internal error, half a file, wrong bytes) are retried, after ever longer waits. Its statements
+about the file (it doesn't exist, it may not be read) are final.
 """
 
 import hashlib
@@ -20,22 +20,22 @@ from vitreous.storage.presence import explain_url, path_exists
 T = TypeVar("T")
 
 TRIES = 5
-"""Times that a request is made, and a file fetched whose bytes aren't those expected."""
+"""How often a request is made, and how often a file is fetched if its bytes aren't those expected."""
 FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0
 """Seconds before the second request; each later wait is twice as long, up to the longest."""
 TIMEOUT = 30.0
-"""Seconds without a byte from a server."""
+"""Seconds without a byte from a server after which a request fails."""
 CHUNK = 8 * 2**20
-"""Bytes of a request for a part of a file that is fetched whole."""
+"""Bytes per request when a file is fetched whole."""
 SCHEME = re.compile(r"([a-z][a-z0-9+-]+)://+|(https?|s3|gs|gcs|abfs|az|memory):/(?!/)", re.IGNORECASE)
 OTHER_FILES = r"\.(zip|t?gz|7z|rar|xz|bz2|csv|jsonl?|txt|xlsx?|jpe?g|png|webp|gif|bmp|tiff?|avif|hei[cf]|mp4|safetensors|pth?|npz|bin|onnx)$"
-"""Names of files that aren't shards or parquet."""
+"""Endings of files that aren't shards or parquet."""
 FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
-"""What a server says of a file; to ask again changes nothing."""
+"""Final statements of a server about a file; asking again changes nothing."""
 
 
 class Incomplete(OSError):
-    """A server has sent other bytes than it should."""
+    """A server has sent wrong or too few bytes."""
 
 
 def find_url(path: str | Path) -> str | None:
@@ -55,16 +55,17 @@ def find_url(path: str | Path) -> str | None:
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file at a URL as it was when it was listed."""
+    """A file at a URL, in the version that was listed."""
 
     url: str
     size: int
     changed: int
-    """A number that changes with its contents, as far as the server says."""
+    """A number that changes with the file's contents, as far as the server reports that."""
     sha256: str | None = None
-    """Of its contents, if known."""
+    """SHA-256 of the contents, if known."""
     whole: bool = field(default=True, compare=False)
-    """Whether it is fetched whole, into the cache, when it is first read; or else in the parts that are needed."""
+    """Whether the file is fetched whole into the cache when it is first read; otherwise only the necessary parts are
+    fetched."""
 
     @property
     def path(self) -> Path:
@@ -73,7 +74,7 @@ class RemoteFile:
         return keep_file(f"{Path(self.url).name[-80:]}-{name}", self.size, self._fetch)
 
     def check(self, handle: int) -> None:
-        """Accept the opened file: the cache's name for it says its size and version."""
+        """Accept the opened file: its name in the cache states its size and version."""
 
     def read(self, offset: int, length: int) -> bytes:
         """Return some of its bytes; raises DownloadFailed, StorageError."""
@@ -89,7 +90,7 @@ class RemoteFile:
                 continue
 
     def _fetch(self, target: BinaryIO) -> None:
-        """Write its bytes, which must be those expected."""
+        """Write the file's bytes, which must be those expected."""
 
         def fetch() -> None:
             target.seek(0)
@@ -107,15 +108,15 @@ class RemoteFile:
 
 
 def fetch_part(url: str, offset: int, length: int) -> bytes:
-    """Return a part of a file, complete; raises DownloadFailed."""
+    """Return a complete part of a file; raises DownloadFailed."""
 
     def fetch() -> bytes:
         system, path = open_system(url)
         data = system.cat_file(path, start=offset, end=offset + length)
-        if len(data) > length:  # a server that knows no parts has sent the whole
+        if len(data) > length:  # a server without range requests has sent the whole file
             data = data[offset : offset + length]
         if len(data) < length:
-            raise Incomplete(f"{len(data):,} of {length:,} bytes came")
+            raise Incomplete(f"only {len(data):,} of {length:,} bytes arrived")
         return data
 
     return attempt(fetch, url) if length else b""
@@ -135,7 +136,8 @@ def fetch_whole(url: str, most: int) -> bytes:
 
 
 def describe_file(url: str) -> dict[str, Any]:
-    """Return what the server says of a file: its size, and what changes with it; raises DownloadFailed, FileNotFoundError."""
+    """Return the server's description of a file: its size, and values that change with it; raises DownloadFailed,
+    FileNotFoundError."""
 
     def ask() -> dict[str, Any]:
         system, path = open_system(url)
@@ -145,7 +147,8 @@ def describe_file(url: str) -> dict[str, Any]:
 
 
 def list_folder(url: str) -> dict[str, dict[str, Any]]:
-    """Return the files in a folder and in its folders, by their names in it, with what the server says of each.
+    """Return the files in a folder and its subfolders, by their names relative to it, with the server's description of
+    each.
 
     Raises:
         DownloadFailed, FileNotFoundError.
@@ -160,14 +163,14 @@ def list_folder(url: str) -> dict[str, dict[str, Any]]:
 
 
 def number_version(info: dict[str, Any]) -> int:
-    """Return a number that changes with a file's contents, from what the server says of it."""
+    """Return a number that changes with a file's contents, from the server's description of it."""
     known = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created", "size")
     said = "\0".join(str(info[name]) for name in known if info.get(name) is not None)
     return int(hash_bytes(said.encode(errors="surrogateescape"))[:15], 16)
 
 
 def open_system(url: str) -> tuple[Any, str]:
-    """Return fsspec's file system for a URL, and the path in it; raises ConfigError without the packages that it needs."""
+    """Return fsspec's file system for a URL, and the path in it; raises ConfigError if packages are missing."""
     try:
         import fsspec
 
@@ -183,7 +186,7 @@ def open_system(url: str) -> tuple[Any, str]:
             times = {"connect_timeout": TIMEOUT, "read_timeout": TIMEOUT, "retries": {"max_attempts": 0}}
             options["config_kwargs"] = times | configured
         system, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
-        if is_s3:  # s3fs tries five times, within itself once more, and botocore within that
+        if is_s3:  # s3fs retries five times, in one more loop of its own, and botocore within that
             system.retries = 1
         return system, path
     except ImportError as error:
@@ -195,7 +198,7 @@ def open_system(url: str) -> tuple[Any, str]:
 
 
 def attempt(work: Callable[[], T], url: str) -> T:
-    """Return what some work returns; try it again after an error that may pass.
+    """Return the work's result; try it again after an error that may be temporary.
 
     Raises:
         DownloadFailed: it failed `TRIES` times. FileNotFoundError, PermissionError: the server says so. ConfigError.
@@ -213,8 +216,8 @@ def attempt(work: Callable[[], T], url: str) -> T:
             if tried == TRIES:
                 said = " ".join(str(error).split())[:160] or type(error).__name__
                 raise DownloadFailed(
-                    f"{url} could not be read in {TRIES} attempts over {time.monotonic() - started:.0f} s, the last time since: "
-                    f"{said}. Nothing is lost: once it can be read, the same command, or vitreous resume, goes on"
+                    f"{url} could not be read in {TRIES} attempts over {time.monotonic() - started:.0f} s; the last error: "
+                    f"{said}. Nothing is lost: once it can be read, the same command, or vitreous resume, continues"
                 ) from error
         time.sleep(wait)
         wait = min(2 * wait, LONGEST_WAIT)
@@ -222,5 +225,5 @@ def attempt(work: Callable[[], T], url: str) -> T:
 
 
 def explain_remote(text: str | Path, data: bool = False) -> str | None:
-    """Explain that a URL can't be used; None for a path, and where `data` may be remote, for the URL of data."""
+    """Explain that a URL can't be used; None for a path and, if `data` may be remote, for the URL of data."""
     return None if data and find_url(text) is not None else explain_url(text)

@@ -17,11 +17,11 @@ RUN_FORMAT = 2
 READABLE = (1, 2)
 """Versions that can be read."""
 FORMAT_KEY = "vitreous_run"
-"""The key of that version in config.json."""
+"""The key of this version in config.json."""
 CONFIG, METRICS = "config.json", "metrics.jsonl"
 CHECKPOINTS, MODEL, BEST, MEASURED, REPORT = "checkpoints", "model", "best", "measured", "report.html"
 FINAL = "final"
-"""The folder of the last run of a rate search, a cross-validation or a self-training, whose model is handed over."""
+"""The folder of the last run of a rate search, a cross-validation or a self-training, whose model is exported."""
 
 
 def is_run(path: str | Path) -> bool:
@@ -51,17 +51,19 @@ def find_own_run(path: Path) -> Path | None:
 
 
 def find_inner_run(path: Path) -> Path | None:
-    """Return a run within a folder: the one that is handed over, if there is one, or else the first, as of a sweep."""
+    """Return a run within a folder: the last run of a group, if there is one, or else the first, as in a sweep."""
     try:
         with os.scandir(path) as entries:
-            inner = sorted(entry.name for entry in entries if entry.is_dir())  # of many images none is opened
+            inner = sorted(
+                entry.name for entry in entries if entry.is_dir()
+            )  # names only: a folder of many images isn't read
     except OSError:
         return None
     return next((path / name for name in (FINAL, *inner) if is_run(path / name)), None)
 
 
 def suggest_run(path: Path) -> str:
-    """Return a question after the run that was meant, for the end of an error; empty if there is none."""
+    """Return a question suggesting the run that was probably meant, for the end of an error; empty if there is none."""
     inner = find_inner_run(path)
     return f"; did you mean {inner}?" if inner else ""
 
@@ -87,11 +89,11 @@ def read_config(path: Path) -> dict[str, Any]:
         document = json.loads((path / CONFIG).read_bytes(), object_pairs_hook=refuse_double_keys)
     except FileNotFoundError as error:
         meant = find_inner_run(path) or next((parent for parent in path.resolve().parents if is_run(parent)), None)
-        hint = f"did you mean {meant}?" if meant else "a run folder is what `vitreous train` writes"
+        hint = f"did you mean {meant}?" if meant else "`vitreous train` writes run folders"
         if path_exists(path / LOCK) and has_never_begun(path, METRICS):
             raise RunError(
-                f"{path} holds a run that ended before its first step: there is nothing to resume. Give the "
-                f"`vitreous train` command again, with --out {path} if you like"
+                f"{path} holds a run that ended before its first step: there is nothing to resume. Repeat the "
+                f"`vitreous train` command, with --out {path} if you like"
             ) from error
         raise RunError(f"{path} is not a run folder: it has no {CONFIG}; {hint}") from error
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Tensors in files: safetensors, read without running anyone's code, mapped into memory and not copied.
+"""Tensors in safetensors files, read without running anyone's code, and mapped into memory instead of copied.
 
 The format (https://github.com/huggingface/safetensors#format): 8 bytes with the header's length, the header in JSON
 (name -> dtype, shape, start and end of its bytes), then the bytes. Every claim of the header is checked against the
@@ -66,7 +66,7 @@ class Entry(NamedTuple):
 
 
 class Header(NamedTuple):
-    """The contents of a safetensors file by its header, checked against the file's size."""
+    """The contents of a safetensors file according to its header, checked against the file's size."""
 
     entries: dict[str, Entry]
     metadata: dict[str, str]
@@ -137,8 +137,8 @@ def map_tensors(path: Path, alignment: int = ALIGNMENT) -> Loaded:
     Args:
         path: the file.
         alignment: tensors that don't begin at a multiple of this many bytes are copied, since some kernels round
-            differently on them. Files written by `save_tensors` are aligned but for a few small tensors; other code
-            bases' files hardly ever are, and would be copied whole.
+            differently on them. Files written by `save_tensors` are aligned except for a few small tensors; other code
+            bases' files hardly ever are, and would be copied completely.
 
     Raises:
         CheckpointError: no such file, or not a sound safetensors file; the message says what is wrong with it.

@@ -1,6 +1,6 @@
-"""Arrays of many rows: in memory while they are small, in an unnamed temporary file once they aren't.
+"""Arrays of many rows: in memory if they are small, otherwise in an unnamed temporary file.
 
-Such a file goes with the array, or with the process. Its pages are released after each block, so that only a block of rows
+Such a file disappears with the array, or with the process. Its pages are released after each block, so that only a block of rows
 takes memory; the disk is reserved when the array is made, so that it can't run out later.
 """
 
@@ -17,11 +17,11 @@ from vitreous.storage.atomic import translate_write_errors
 MOST_IN_MEMORY = 256 * 2**20
 """Bytes of the largest array that is kept in memory."""
 BLOCK = 2**21
-"""Values that are looked at together."""
+"""Number of values that are processed together."""
 
 
 def allocate_rows(rows: int, width: int, dtype: type[np.generic] = np.float32) -> np.ndarray:
-    """Return an array (row, value) of any contents: in memory, or in a temporary file (in TMPDIR).
+    """Return an uninitialised array (row, value): in memory, or in a temporary file (in TMPDIR).
 
     Raises:
         StorageError: there is no room for the file.
@@ -36,7 +36,8 @@ def allocate_rows(rows: int, width: int, dtype: type[np.generic] = np.float32) -
 
 
 def iterate_blocks(rows: np.ndarray) -> Iterator[slice]:
-    """Yield slices of consecutive rows, of about `BLOCK` values each, and release the pages of each once the next is asked for."""
+    """Yield slices of consecutive rows, of about `BLOCK` values each, and release the pages of each once the next is
+    requested."""
     step = max(1, BLOCK // max(1, rows[0].size)) if len(rows) else 1
     for first in range(0, len(rows), step):
         yield slice(first, min(first + step, len(rows)))

@@ -1,7 +1,7 @@
 """Writer for torch.distributed.checkpoint, which decides which process writes which part of the tensors that several
 processes hold.
 
-torch's own files hold a pickle, which runs code when it is opened; these (`shards.py` lists them) hold none.
+torch's own files hold a pickle, which runs code when it is opened; these files (`shards.py` lists them) don't.
 """
 
 import hashlib
@@ -43,10 +43,10 @@ class ShardWriter(StorageWriter):
         self.folder, self.complete = folder, complete
 
     def reset(self, checkpoint_id: Any = None) -> None:
-        """Begin; a writer serves for one snapshot."""
+        """Begin; a writer is used for one snapshot."""
 
     def set_up_storage_writer(self, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
-        """Need nothing."""
+        """Do nothing."""
 
     def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
         """Return the plan unchanged."""
@@ -96,4 +96,4 @@ class ShardWriter(StorageWriter):
         return False
 
     def storage_meta(self) -> None:
-        """Need nothing."""
+        """Do nothing."""

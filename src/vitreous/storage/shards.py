@@ -1,4 +1,4 @@
-"""Tensors in pieces, as several processes have written them (`shard_writer.py`), read by any number of others.
+"""Tensors in pieces, written by several processes (`shard_writer.py`) and read by any number of others.
 
 shard-00000.safetensors ...    what each process has written
 shards.json                    of each tensor, where its pieces are: file, name in it, place in the tensor
@@ -26,7 +26,7 @@ SHARDS = "shards.json"
 
 @dataclass(frozen=True)
 class Pieces:
-    """A tensor in pieces, mapped from their files; only the part that is cut out is read."""
+    """A tensor in pieces, mapped from their files; only the requested part is read."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -34,7 +34,7 @@ class Pieces:
     """Each piece with the place where it begins."""
 
     def cut(self, offsets: Sequence[int], sizes: Sequence[int]) -> Tensor:
-        """Return the part of the tensor that begins at `offsets` and has these `sizes`, in memory of its own."""
+        """Return the part of the tensor that begins at `offsets` and has these `sizes`, in separate memory."""
         found = torch.empty(tuple(sizes), dtype=self.dtype)
         for start, piece in self.pieces:
             low = [max(a, b) for a, b in zip(start, offsets, strict=True)]
@@ -70,7 +70,7 @@ def _read_pieces(entry: Mapping[str, Any], load: Callable[[str], dict[str, Tenso
     for one in entry["pieces"]:
         file = str(one["file"])
         if Path(file).name != file:
-            raise ValueError(f"{file} is not a file's name")
+            raise ValueError(f"{file} is not a file name")
         piece, start = load(file)[one["name"]], tuple(one["offsets"])
         inside = all(a >= 0 and a + n <= size for a, n, size in zip(start, piece.shape, shape, strict=True))
         if not inside or list(piece.shape) != one["sizes"] or piece.dtype != dtype:

@@ -1,4 +1,4 @@
-"""Say by its first bytes what an unreadable file is: an archive, a web page, a pointer of Git LFS."""
+"""Recognise an unreadable file by its first bytes: an archive, a web page, a pointer of Git LFS."""
 
 SIGNATURES = (
     (
@@ -14,11 +14,11 @@ SIGNATURES = (
     (b"Rar!", "it is a RAR archive; unpack it first"),
     (b"7z\xbc\xaf", "it is a 7z archive; unpack it first"),
 )
-"""Beginnings of files, and what such files are."""
+"""Beginnings of files, and descriptions of such files."""
 
 
 def explain_start(start: bytes) -> str:
-    """Say what a file with this beginning is; empty if the beginning doesn't tell. 1,024 bytes are enough.
+    """Describe a file with this beginning; empty if the beginning doesn't tell. 1,024 bytes are enough.
 
     >>> explain_start(b"PK\\3\\4..."), explain_start(b"hello")
     ('it is a ZIP archive; unpack it first', '')

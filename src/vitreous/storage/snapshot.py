@@ -1,8 +1,9 @@
-"""A folder with tensors and JSON state, written whole, and checked against its hashes on every read.
+"""A folder with tensors and JSON state, written completely or not at all, and checked against its hashes on every read.
 
 tensors.safetensors    state.json    SHA256SUMS (as `sha256sum -c` reads it)
 
-Several processes write the tensors as shards instead (`shards.py`). A folder of either kind is read by any number of them.
+Several processes write the tensors as shards instead (`shards.py`). Any number of processes can read a folder of either
+kind.
 """
 
 import hashlib
@@ -29,7 +30,8 @@ def write_snapshot(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str
 
 
 def complete_snapshot(partial: Path, sums: Mapping[str, str], state: Mapping[str, Any]) -> None:
-    """Write the state beside a snapshot's tensors, and the hashes of all files; `sums`: those of the tensors' files."""
+    """Write the state next to a snapshot's tensors, and the hashes of all files; `sums`: the hashes of the tensors'
+    files."""
     text = json.dumps(state, indent=1).encode() + b"\n"
     (partial / STATE).write_bytes(text)
     sums = {**sums, STATE: hashlib.sha256(text).hexdigest()}
@@ -48,7 +50,7 @@ def read_snapshot(path: Path, *, verify: bool = True) -> tuple[dict[str, Tensor 
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Verify and read a snapshot's state alone. Raises CheckpointError."""
+    """Verify and read only a snapshot's state. Raises CheckpointError."""
     _verify(path, STATE)
     with translate_read_errors(path / STATE):
         return json.loads((path / STATE).read_bytes())

@@ -1,4 +1,4 @@
-"""The versions that every folder records of the software that wrote it."""
+"""The versions of the software that wrote a folder, which every folder records."""
 
 import platform
 from importlib.metadata import version
