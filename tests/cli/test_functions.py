@@ -156,7 +156,7 @@ def test_a_folder_of_several_runs_leads_to_one(command, here, trained):
     command("report", "found").refused("did you mean found/lr=0.1?")
     shutil.copytree(trained, here / "found" / "final")
     command("report", "found").refused("did you mean found/final?")
-    command("evaluate", "found").refused("is no model folder", "did you mean found/final?")
+    command("evaluate", "found").refused("is not a model folder", "did you mean found/final?")
     (here / "found" / "sweep.json").write_text('{"vitreous_sweep": 2, "runs": {}}')
     command("inspect", "found").refused("found is a sweep; `vitreous runs found` compares its runs")
 

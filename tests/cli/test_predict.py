@@ -150,8 +150,8 @@ def test_json_lines_are_json_in_any_encoding(encoding):
     [
         (["nowhere", "images"], "no such model folder, run folder or file of weights: nowhere"),
         (["imagse", "images"], "run folder or file of weights: imagse; did you mean images?"),
-        (["images", "images"], "is no model folder: it has no config.json"),
-        (["images/a.png", "images"], "images/a.png is no file of weights that vitreous reads"),
+        (["images", "images"], "is not a model folder: it has no config.json"),
+        (["images/a.png", "images"], "images/a.png is not a file of weights that vitreous reads"),
         (["RUN", "nothing.png"], "no images found: nothing.png does not exist"),
         (["RUN", "*.bmp"], "no images found: *.bmp does not exist"),
         (["RUN", "-"], "standard input is empty"),

@@ -265,7 +265,7 @@ def test_pipes_and_folders_are_no_files(ending: str, tmp_path: Path) -> None:
     refused(tmp_path / f"pipe.{ending}", "is a named pipe, not a file")
     inner = tmp_path / "inner"
     (inner / f"model.{ending}").mkdir(parents=True)
-    refused(inner, "is no model folder: it has no config.json")
+    refused(inner, "is not a model folder: it has no config.json")
 
 
 def test_pipes_and_folders_beside_weights(tmp_path: Path) -> None:

@@ -172,5 +172,5 @@ def test_images_are_resized_by_timms_kernel_or_it_is_told(kernel: str, tmp_path:
     document["pretrained_cfg"]["interpolation"] = kernel
     (tmp_path / "config.json").write_text(json.dumps(document))
     folder, report = load_foreign(tmp_path)
-    told = any("kernel; theirs (hamming) isn't supported" in line for line in report.assumed)
+    told = any("kernel; the original one (hamming) isn't supported" in line for line in report.assumed)
     assert (folder.preprocess.interpolation, told) == (("bicubic", True) if kernel == "hamming" else (kernel, False))

@@ -203,9 +203,7 @@ def test_several_classes_an_image_is_told_or_kept(tmp_path):
     assert convert(folder, tmp_path / "hf", "huggingface").lost == ""
     assert load_foreign(tmp_path / "hf")[0].multilabel
     assert json.loads((tmp_path / "hf" / "config.json").read_text())["problem_type"] == "multi_label_classification"
-    assert (
-        "an image may have several classes: timm doesn't record it" in convert(folder, tmp_path / "timm", "timm").lost
-    )
+    assert "the model is multilabel: timm doesn't record it" in convert(folder, tmp_path / "timm", "timm").lost
     convert(replace(folder, multilabel=False), tmp_path / "one", "huggingface")
     assert not load_foreign(tmp_path / "one")[0].multilabel
     assert "problem_type" not in json.loads((tmp_path / "one" / "config.json").read_text())

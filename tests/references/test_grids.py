@@ -109,10 +109,10 @@ def test_what_cannot_be_so_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="heads is 0"):
         LoadOptions(heads=0)
     folder = saved_by_timm(timms(), tmp_path / "saved")
-    with pytest.raises(ConfigError, match=r"--grid 4 4, but .* says itself that its grid is 2x8"):
+    with pytest.raises(ConfigError, match=r"--grid 4 4, but .* states that its grid is 2x8"):
         load_foreign(folder, LoadOptions(grid=(4, 4)))
     changed(folder, model_args={"num_heads": 4})
-    with pytest.raises(ConfigError, match=r"--heads 2, but .* says itself that it has 4"):
+    with pytest.raises(ConfigError, match=r"--heads 2, but .* states that it has 4"):
         load_foreign(folder, LoadOptions(heads=2))
     load_foreign(folder, LoadOptions(grid=(2, 8), heads=4))  # the same as it says itself
     path = written(timms(img_size=(32, 112)).state_dict(), tmp_path)
@@ -207,7 +207,7 @@ def test_googles_positions_are_told_their_grid(tokens: str, tmp_path: Path) -> N
     assert folder.model.config == model.config
     with torch.inference_mode():
         assert torch.equal(folder.model(images(*SIZE)), model(images(*SIZE)))
-    with pytest.raises(ConfigError, match=r"--heads 2, but .* says itself that it has 4"):
+    with pytest.raises(ConfigError, match=r"--heads 2, but .* states that it has 4"):
         load_foreign(path, LoadOptions(heads=2))
     with pytest.raises(ConfigError, match="--grid 4 5 makes 20 patches"):
         load_foreign(path, LoadOptions(grid=(4, 5)))
@@ -222,5 +222,5 @@ def test_openmmlabs_positions_are_told_their_grid(tmp_path: Path) -> None:
 
 
 def test_resnets_have_neither(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--grid and --heads are a ViT's"):
+    with pytest.raises(ConfigError, match="--grid and --heads are for ViTs"):
         load_foreign(written(small_resnet((1,)).state_dict(), tmp_path), TOLD)

@@ -142,5 +142,5 @@ def test_impossible_preprocessing_is_refused_at_once(settings: dict[str, Any], t
     """Not when the first image is seen."""
     made("vit").save_pretrained(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": 32} | settings))
-    with pytest.raises(CheckpointError, match=r"configuration beside|NaN is not a finite number"):
+    with pytest.raises(CheckpointError, match=r"configuration next to|NaN is not a finite number"):
         load_foreign(tmp_path)

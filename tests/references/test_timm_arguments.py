@@ -83,7 +83,7 @@ def said(saved: Path, folder: Path, **arguments: Any) -> Path:
 
 @pytest.mark.parametrize("name", list(REFUSED))
 def test_another_model_than_the_tensors_make_is_refused(name: str, saved: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"^(the configuration beside|config\.json) .*") as raised:
+    with pytest.raises(CheckpointError, match=r"^(the configuration next to|config\.json) .*") as raised:
         load_foreign(said(saved, tmp_path, **{name: REFUSED[name]}))
     assert (name if name != "global_pool" else "avgmax") in str(raised.value)
 
@@ -169,7 +169,7 @@ def test_arguments_of_every_class_are_refused_where_no_model_here_has_them(case:
 
     settings = TINY if name.startswith(("vit", "eva", "aim")) else {"num_classes": 5}
     saved_by_timm(timm.create_model(name, **settings, **given), tmp_path)
-    with pytest.raises(CheckpointError, match=rf"^the configuration beside .* says .*{next(iter(given))}") as raised:
+    with pytest.raises(CheckpointError, match=rf"^the configuration next to .* says .*{next(iter(given))}") as raised:
         load_foreign(tmp_path)
     assert "\n" not in str(raised.value)
 

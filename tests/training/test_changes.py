@@ -290,7 +290,7 @@ def test_a_folder_that_never_became_a_run_is_free(tmp_path):
         (run / name).touch()
     refuse_used(str(run))
     with pytest.raises(
-        RunError, match=r"ended before its first step: there is nothing to resume\. Give the `vitreous train`"
+        RunError, match=r"ended before its first step: there is nothing to resume\. Repeat the `vitreous train`"
     ):
         resume(run)
     assert train(replace(SHORT, duration="1st", schedule=ScheduleConfig(warmup="0st")), run).stopped == "finished"

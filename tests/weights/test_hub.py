@@ -109,7 +109,7 @@ def test_a_download_that_breaks_goes_on_where_it_was(hub: Hub, weights: Path, mo
     size = size_of(weights)
     hub.cut = [size // 3, *[0] * transfer.ATTEMPTS]
     with pytest.raises(
-        DownloadFailed, match=r"model.safetensors of somebody/vit broke off at .* the same command goes on"
+        DownloadFailed, match=r"model.safetensors of somebody/vit broke off at .* the same command continues"
     ):
         fetch(NAME)
     kept = list(Path(constants.HF_HUB_CACHE).rglob("*.vitreous.incomplete"))
@@ -134,7 +134,7 @@ def test_the_server_of_large_files_may_refuse(hub: Hub, weights: Path, monkeypat
     monkeypatch.setattr(transfer.time, "sleep", lambda seconds: None)
     hub.add(NAME, weights)
     hub.large_status = 403
-    with pytest.raises(DownloadFailed, match=r"broke off at 0.0 of .* MB \(status 403\); the same command goes on"):
+    with pytest.raises(DownloadFailed, match=r"broke off at 0.0 of .* MB \(status 403\); the same command continues"):
         fetch(NAME)
 
 
@@ -256,7 +256,7 @@ def test_a_slow_server_is_waited_for(hub: Hub, weights: Path, monkeypatch: pytes
 
 def test_whoever_is_no_hub_is_told(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.status = 200
-    one_line(DownloadFailed, f"what answers at {hub.url} is no Hub", NAME)
+    one_line(DownloadFailed, f"the server at {hub.url} is not a Hub", NAME)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")

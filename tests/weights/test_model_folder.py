@@ -139,7 +139,7 @@ def test_a_second_save_replaces_the_first(saved):
 def test_other_folders_are_never_replaced(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_text("")
-    with pytest.raises(CheckpointError, match="is no model folder; choose another name"):
+    with pytest.raises(CheckpointError, match="is not a model folder; choose another name"):
         save_model(tmp_path / "photos", folder_of())
     assert (tmp_path / "photos" / "cat.jpg").exists()
 
@@ -215,7 +215,7 @@ def test_a_claimed_depth_is_checked_before_anything_is_built(saved):
     ("changes", "words"),
     [
         ({"vitreous_model": 7}, "is a model folder of format 7; this vitreous reads formats 1 to 2"),
-        ({"vitreous_model": None, "model_type": "vit"}, "is no vitreous model folder"),
+        ({"vitreous_model": None, "model_type": "vit"}, "is not a model folder of vitreous"),
         ({"architecture": None}, "is damaged: it has no 'architecture'"),
         ({"architecture": {"widht": 3}}, "unknown setting in architecture 'widht'; did you mean 'width'"),
         ({"architecture": {"width": "8"}}, "architecture.width is '8'; it must be a whole number"),
@@ -235,7 +235,7 @@ def test_a_config_that_cannot_be_used_is_one_line(saved, changes, words):
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 10**5, b"\x00" * 100])
 def test_a_damaged_config_is_one_line(saved, text):
     (saved / "config.json").write_bytes(text)
-    refused(saved, "is damaged|is no vitreous model folder")
+    refused(saved, "is damaged|is not a model folder of vitreous")
 
 
 def test_a_key_that_stands_twice_is_refused(saved):
@@ -260,7 +260,7 @@ def test_damaged_weights_show_by_size_and_by_hash(saved):
 
 def test_what_is_no_model_folder(tmp_path, saved):
     refused(tmp_path / "nowhere", "no such model folder")
-    refused(tmp_path, r"is no model folder: it has no config\.json")
+    refused(tmp_path, r"is not a model folder: it has no config\.json")
     refused(saved / "model.safetensors", "is a file; give the model folder")
 
 

@@ -1,1 +1,1 @@
-"""Weights: the model folder, and other code bases' files, read without running anyone's code."""
+"""Weights: the model folder, and other code bases' files, which are read without running anyone's code."""

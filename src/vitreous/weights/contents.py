@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, where it isn't what its name says: told in refusals."""
+"""Recognise by its first bytes a file that isn't what its name says, for error messages."""
 
 import zipfile
 from pathlib import Path
@@ -9,11 +9,11 @@ from vitreous.weights.torch_files import OLD
 
 TORCH = (".pth", ".pt", ".bin", ".ckpt", ".pyth", ".tar", ".pkl")
 START = 1024
-"""Bytes that are looked at."""
+"""Number of bytes that are examined."""
 
 
 def explain_contents(path: Path) -> str:
-    """Say what a file is by its first bytes; empty where they don't tell. Nothing is unpacked, and no code is run."""
+    """Describe a file by its first bytes; empty if they don't tell. Nothing is unpacked, and no code is run."""
     if not is_file(path):
         return ""
     try:
@@ -29,7 +29,8 @@ def explain_contents(path: Path) -> str:
 
 
 def explain_kind(suffix: str, start: bytes, size: int, names: list[str]) -> str:
-    """Say which kind of weights a file holds that has another kind's extension; `names` are a ZIP archive's members."""
+    """Describe which kind of weights a file holds if it has another kind's extension; `names` are a ZIP archive's
+    members."""
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < size:
         return "" if suffix == ".safetensors" else "by its contents it is a safetensors file; name it .safetensors"
     if start[:16].find(OLD[2:]) == 2 or any(name.endswith("/data.pkl") for name in names):

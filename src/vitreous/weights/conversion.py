@@ -40,7 +40,7 @@ class Proof(Shown):
     scale: float
     """Largest absolute output."""
     lost: str = ""
-    """What the format doesn't record, and the user must therefore know."""
+    """Facts that the format doesn't record and that the user must therefore know."""
 
     def __str__(self) -> str:
         return (
@@ -50,7 +50,7 @@ class Proof(Shown):
 
 
 def formats() -> dict[str, Family | None]:
-    """Return the formats that can be written, by name; ours is None."""
+    """Return the formats that can be written, by name; vitreous's own is None."""
     return {OURS: None} | {name: family for name, family in list_families().items() if family.unwritable is not None}
 
 
@@ -80,7 +80,7 @@ def convert(folder: ModelFolder, path: str | Path, to: str = OURS) -> Proof:
         raise
     lost = [describe_epsilons(folder, again, to), describe_transform(folder.preprocess, again.preprocess, to)]
     if folder.multilabel and not again.multilabel:
-        lost.append(f"that an image may have several classes: {to} doesn't record it; apply a sigmoid")
+        lost.append(f"that the model is multilabel: {to} doesn't record it; apply a sigmoid")
     if folder.temperature != again.temperature:
         lost.append(
             f"the temperature: {to} doesn't record it; divide logits by {folder.temperature:.4g} for calibrated probabilities"
@@ -103,7 +103,7 @@ def epsilons(config: Config) -> EpsilonConfig | None:
 
 
 def describe_epsilons(folder: ModelFolder, again: ModelFolder, to: str) -> str:
-    """Describe where a format's own code uses other epsilons than the model; "" if nowhere."""
+    """Describe how the epsilons of a format's own code differ from the model's; "" if they don't."""
     here, there = epsilons(folder.model.config), epsilons(again.model.config)
     return f"the epsilons: the model has {here}, but {to}'s own code {there}" if here != there else ""
 

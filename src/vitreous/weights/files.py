@@ -43,7 +43,7 @@ CANDIDATES = (
 
 @dataclass(frozen=True)
 class Weights:
-    """Somebody's tensors by name, with the files beside them."""
+    """Foreign tensors by name, with the contents of the files next to them."""
 
     path: Path
     tensors: dict[str, Tensor]
@@ -56,16 +56,17 @@ class Weights:
     maps: tuple[FileMap, ...] = ()
     """The files that tensors are mapped from, if vitreous mapped them itself."""
     aside: tuple[str, ...] = ()
-    """Names of tensors that belong to another model in the same file, such as a student beside its teacher."""
+    """Names of tensors that belong to another model in the same file, such as a student next to its teacher."""
     stated: StatedFacts = field(default_factory=StatedFacts)
-    """The user's statements about them."""
+    """The user's statements about the weights."""
 
 
 def read_weights(path: str | Path) -> Weights:
     """Read a file of weights, or a folder that holds one.
 
     Raises:
-        CheckpointError: nothing there, not a known format, damaged, or hostile; no code in it is ever run.
+        CheckpointError: there is nothing, or it has no known format, or is damaged or hostile; no code in it is ever
+            run.
     """
     path = Path(path)
     if not path_exists(path):
@@ -102,7 +103,7 @@ def _read_file(file: Path) -> tuple[dict[str, Tensor], tuple[FileMap, ...], tupl
         )
     if not is_weights(file):
         raise CheckpointError(
-            f"{file} is no file of weights that vitreous reads: .safetensors, .npz, .pth, .pt, .bin, .ckpt, .pth.tar"
+            f"{file} is not a file of weights that vitreous reads: .safetensors, .npz, .pth, .pt, .bin, .ckpt, .pth.tar"
         )
     if is_script(file):
         tensors, mapped = read_script(file)
@@ -121,7 +122,7 @@ def refuse_pieces(file: Path) -> None:
     match = SHARD.search(file.name)
     if match is not None and int(match[2]) > 1:
         raise CheckpointError(
-            f"{file} is shard {int(match[1])} of {int(match[2])}; name their folder, or the .index.json beside them"
+            f"{file} is shard {int(match[1])} of {int(match[2])}; name their folder, or the .index.json next to them"
         )
 
 
@@ -155,17 +156,17 @@ def _find_inside(folder: Path) -> Path:
 
 
 def _read_shards(index: Path) -> tuple[dict[str, Tensor], list[FileMap]]:
-    """Read the shards that an index lists, which must lie beside it."""
+    """Read the shards that an index lists, which must be in its folder."""
     places = _read_json(index).get("weight_map")
     if not isinstance(places, Mapping) or not all(isinstance(name, str) for name in places.values()):
-        raise CheckpointError(f"{index} is no index of shards: it has no weight_map of names")
+        raise CheckpointError(f"{index} is not an index of shards: it has no weight_map of names")
     tensors: dict[str, Tensor] = {}
     maps = []
     for shard in sorted(set(places.values())):
         plain = shard.isprintable() and "\\" not in shard and PurePosixPath(shard).name == shard
         if not plain or Path(shard).suffix not in _list_endings(index):
             raise CheckpointError(
-                f"{index} names the shard {shard!r}; shards must be {_list_endings(index)[0]} files beside it"
+                f"{index} names the shard {shard!r}; shards must be {_list_endings(index)[0]} files next to it"
             )
         if Path(shard).suffix in SAFE:
             found, _, mapped = map_tensors(index.parent / shard, alignment=1)
@@ -193,7 +194,7 @@ def _read_pickled(path: Path) -> tuple[dict[str, Tensor], FileMap, tuple[str, ..
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """Read an optional JSON object beside the weights; a missing one is empty."""
+    """Read an optional JSON object next to the weights; a missing one is empty."""
     if not path_exists(path):
         return {}
     with translate_read_errors(path):
@@ -202,7 +203,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def check_names(tensors: Mapping[str, Tensor], where: str) -> None:
-    """Refuse unprintable names, which no library writes; raises CheckpointError."""
+    """Raise CheckpointError for unprintable names, which no library writes."""
     check_count(where, len(tensors))
     strange = next((name for name in tensors if not name.isprintable() or len(name) > LONGEST), None)
     if strange is not None:

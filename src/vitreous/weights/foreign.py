@@ -1,4 +1,4 @@
-"""Load other code bases' weights into our model: recognise, map, resize, and report every change."""
+"""Load other code bases' weights into a model of vitreous: recognise, map, resize, and report every change."""
 
 import math
 import re
@@ -55,7 +55,7 @@ MODULES = (
 )
 
 LEAST_DEVIATION, LEAST_CROP = 1e-6, 0.01
-"""Below these an image's pixels overflow, or nothing of it is left."""
+"""Below these, an image's pixels overflow, or nothing is left of the image."""
 SENSELESS = (ArithmeticError, AttributeError, LookupError, RuntimeError, StopIteration, TypeError, ValueError)
 """Errors raised when shapes or configurations make no sense."""
 
@@ -70,12 +70,12 @@ def list_families() -> dict[str, Family]:
 
 
 def score_best(weights: Weights) -> float:
-    """Return how certainly some family recognises weights."""
+    """Return how certainly the best-matching family recognises weights."""
     return max(score_family(family, weights) for family in list_families().values())
 
 
 def score_family(family: Family, weights: Weights) -> float:
-    """Return how certainly weights are of a family; 0 if their shapes make no sense to it."""
+    """Return how certainly weights belong to a family; 0 if their shapes make no sense for it."""
     try:
         return family.recognise(weights)
     except SENSELESS:
@@ -105,7 +105,7 @@ def recognise(weights: Weights) -> Family:
 
 
 def load_foreign(path: str | Path, options: LoadOptions = LoadOptions()) -> tuple[ModelFolder, Report]:
-    """Read somebody's weights into our model.
+    """Read foreign weights into a model of vitreous.
 
     Raises:
         CheckpointError: damaged, hostile or unknown weights, or tensors that don't match and weren't allowed to differ.
@@ -123,7 +123,7 @@ def load_foreign(path: str | Path, options: LoadOptions = LoadOptions()) -> tupl
     patterns = (*foreign.ignored, *TRAINING)
     ignored = [name for name in theirs if any(re.search(pattern, name) for pattern in patterns)]
     given, finish = list(theirs), partial(finish_tensor, str(weights.path), weights.maps)
-    foreign = replace(foreign, tensors={})  # used tensors are released while the next is made
+    foreign = replace(foreign, tensors={})  # used tensors are released while the next one is made
     weights.tensors.clear()
     mapped = read_tensors(family.table(foreign.model), theirs, model.state_dict(), foreign.model.depth, finish)
     refuse_shapes(mapped, model, foreign, str(weights.path))
@@ -185,7 +185,7 @@ def interpret_weights(family: Family, weights: Weights, variant: str | None) -> 
     """Let a family read weights.
 
     Raises:
-        CheckpointError: their shapes, or the files beside them, make no sense to it.
+        CheckpointError: their shapes, or the files next to them, make no sense for it.
     """
     try:
         return family.interpret(weights, variant)
@@ -194,29 +194,27 @@ def interpret_weights(family: Family, weights: Weights, variant: str | None) -> 
     except SENSELESS as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
         raise CheckpointError(
-            f"{weights.path} has the names of {family.title}, but its shapes or the configuration beside it make no sense "
+            f"{weights.path} has the names of {family.title}, but its shapes or the configuration next to it make no sense "
             f"({reason})"
         ) from error
 
 
 def check_told(foreign: ForeignModel, weights: Weights) -> None:
-    """Refuse statements of the user that contradict the file; raises ConfigError."""
+    """Raise ConfigError for statements of the user that contradict the file."""
     config, told = foreign.model, weights.stated
     if told == StatedFacts():
         return
     if not isinstance(config, ViTConfig):
         raise ConfigError(
-            f"--grid and --heads are a ViT's, and {weights.path} holds {describe(config)}; leave them out"
+            f"--grid and --heads are for ViTs, but {weights.path} holds {describe(config)}; leave them out"
         )
     if told.grid is not None and Size(*told.grid) != config.grid:
         raise ConfigError(
-            f"--grid {told.grid[0]} {told.grid[1]}, but {weights.path} says itself that its grid is {config.grid}; leave it out "
-            "(--image ROWS COLS makes it see another size)"
+            f"--grid {told.grid[0]} {told.grid[1]}, but {weights.path} states that its grid is {config.grid}; leave it out "
+            "(--image ROWS COLS changes the size that the model sees)"
         )
     if told.heads is not None and told.heads != config.heads:
-        raise ConfigError(
-            f"--heads {told.heads}, but {weights.path} says itself that it has {config.heads}; leave it out"
-        )
+        raise ConfigError(f"--heads {told.heads}, but {weights.path} states that it has {config.heads}; leave it out")
 
 
 def describe_told(weights: Weights) -> Notes:
@@ -228,7 +226,8 @@ def check_images(images: PreprocessConfig, channels: int, where: str) -> None:
     """Refuse impossible preprocessing before the weights are read.
 
     Raises:
-        CheckpointError: mean or deviation that are no finite numbers, a deviation of nearly zero or less, or too few; an impossible crop.
+        CheckpointError: mean or deviation aren't finite numbers or are too few, a deviation is nearly zero or less, or
+            the crop is impossible.
     """
     for name, values in (("mean", images.mean), ("deviation", images.std)):
         sound = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
@@ -236,24 +235,25 @@ def check_images(images: PreprocessConfig, channels: int, where: str) -> None:
         sound = sound and all(math.isfinite(value) and value > least for value in values)
         if not sound or len(values) not in (1, 3, channels):
             raise CheckpointError(
-                f"the configuration beside {where} gives the {name} of images as {str(list(values))[:80]}; "
+                f"the configuration next to {where} gives the {name} of images as {str(list(values))[:80]}; "
                 f"expected one finite number{f' above {least:g}' if name == 'deviation' else ''}, or one per channel"
             )
     if not LEAST_CROP <= images.crop <= 1:
         raise CheckpointError(
-            f"the configuration beside {where} keeps {images.crop:g} of an image's side; expected {LEAST_CROP:g} to 1"
+            f"the configuration next to {where} keeps {images.crop:g} of an image's side; expected {LEAST_CROP:g} to 1"
         )
 
 
 def describe_images(foreign: ForeignModel, weights: Weights) -> Notes:
-    """Describe where the images' preprocessing differs from the configuration: an unsupported kernel, other
-    channels."""
+    """Describe how the images' preprocessing differs from the configuration: an unsupported kernel, other channels."""
     images, channels = foreign.preprocess, foreign.model.channels
     config = weights.config.get("pretrained_cfg") or weights.config.get("preprocess_cfg") or weights.config
     kernel = config.get("interpolation") if isinstance(config, dict) else None
     notes = []
     if isinstance(kernel, str) and kernel != images.interpolation:
-        notes.append(f"images resized by the {images.interpolation} kernel; theirs ({kernel[:40]}) isn't supported")
+        notes.append(
+            f"images resized by the {images.interpolation} kernel; the original one ({kernel[:40]}) isn't supported"
+        )
     if channels > 1 and any(len(values) not in (1, channels) for values in (images.mean, images.std)):
         notes.append(f"mean and deviation of each of the {channels} channels: the average of the given ones")
     return tuple(notes)
@@ -267,7 +267,7 @@ def choose_family(weights: Weights, name: str | None) -> tuple[Family, str | Non
     known = list_families()
     owners = [one for one in known.values() if family in one.variants]
     fitting = [one for one in owners if one.recognise(weights) > 0]
-    if fitting or family not in known:  # a variant may have a family's name: google's npz read as timm reads them
+    if fitting or family not in known:  # a variant may have a family's name: google's npz as timm reads them
         owners = fitting or owners
         if len(owners) != 1:
             raise UnknownName("family", family, known)
@@ -276,7 +276,7 @@ def choose_family(weights: Weights, name: str | None) -> tuple[Family, str | Non
 
 
 def refuse_shapes(mapped: Mapped, model: Model, foreign: ForeignModel, where: str) -> None:
-    """Refuse tensors of shapes other than the model needs; raises CheckpointError."""
+    """Raise CheckpointError for tensors with other shapes than the model needs."""
     expected = model.state_dict()
     wrong = [
         f"{name} is {'x'.join(map(str, tensor.shape))}, expected {'x'.join(map(str, expected[name].shape))}"

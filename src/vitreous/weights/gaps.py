@@ -1,4 +1,4 @@
-"""Tensors that only they or only we have: named by groups, and allowed only at the user's request, with the
+"""Tensors that only the file or only the model has: named in groups, and allowed only at the user's request, with the
 consequences."""
 
 import re
@@ -22,10 +22,10 @@ PARTS = (
     (r"\.(q|k|q_layer|k_layer)_?norm\.", "norms of q and k"),
     (r"(^|\.)(attn|attention|norm|mlp)\d?1\.", "further branches"),
 )
-"""The meaning of names, in the field's words; the first match counts."""
+"""The meaning of names, in the usual terms; the first match counts."""
 HEADS = r"(^|[./])(\w*head\w*|fc|\w*classifier|linear)([./]|$)"
 OURS = r"^(distillation_)?head\."
-"""The prefix of our heads' names."""
+"""The prefix of the heads' names in vitreous."""
 
 
 def format_names(names: Collection[str]) -> str:
@@ -36,7 +36,7 @@ def format_names(names: Collection[str]) -> str:
 
 
 def describe_parts(names: Collection[str]) -> str:
-    """Describe what tensors are for, as far as their names show: "LayerScale of 12 blocks"; otherwise empty."""
+    """Describe the purpose of tensors, as far as their names show it: "LayerScale of 12 blocks"; otherwise empty."""
     said = []
     for pattern, word in PARTS:
         here = [name for name in names if re.search(pattern, name)]
@@ -54,11 +54,11 @@ def select_inside(names: Iterable[str], used: Collection[str]) -> list[str]:
 def refuse_unused(
     unused: Collection[str], used: Collection[str], config: Config, options: LoadOptions, where: str
 ) -> None:
-    """Refuse tensors of theirs that have no place in our model, unless the user allows it.
+    """Refuse tensors of the file that have no place in the model, unless the user allows it.
 
     Raises:
-        CheckpointError: names them, and says what leaving them out would cost; if they belong to the function that the
-            model computes, leaving them out is not offered.
+        CheckpointError: names the tensors and what leaving them out would cost; if they are part of the function that
+            the model computes, leaving them out is not offered.
     """
     if not unused or "unused" in options.allow:
         return
@@ -67,7 +67,7 @@ def refuse_unused(
         named = describe_parts(within)
         raise CheckpointError(
             f"{about}; {f'they are {named}, which' if named else f'{len(within)} of them lie in layers that are used and'} "
-            "belong to what this model computes: without them its outputs would be others. vitreous can't build it"
+            "are part of what this model computes: without them its outputs would differ. vitreous can't build it"
         )
     if not config.classes and any(re.search(HEADS, name) for name in unused):
         raise CheckpointError(
@@ -80,7 +80,7 @@ def refuse_unused(
 
 
 def fill_missing(mapped: Mapped, model: Model, config: Config, options: LoadOptions, where: str) -> list[str]:
-    """Draw tensors of ours that theirs lacks, if the user allows it; return their names.
+    """Initialise the model's tensors that the file lacks, if the user allows it; return their names.
 
     Raises:
         CheckpointError: they may not be missing; the message offers a random head, but nothing else at random.
@@ -95,7 +95,7 @@ def fill_missing(mapped: Mapped, model: Model, config: Config, options: LoadOpti
 
 
 def explain_missing(missing: Mapping[str, tuple[str, ...]], config: Config, where: str) -> str:
-    """Say which tensors are missing, under which names they were expected, and what can be done."""
+    """Describe which tensors are missing, under which names they were expected, and what can be done."""
     name, looked = next(iter(missing.items()))
     about = (
         f"{where} lacks {len(missing)} tensors that {describe(config)} needs, such as {name} "
@@ -103,20 +103,20 @@ def explain_missing(missing: Mapping[str, tuple[str, ...]], config: Config, wher
     )
     if all(re.match(rf"{OURS}bias$", name) for name in missing):
         return (
-            f"{about}; with --allow missing it is zero, which is the same function where the head was made without a bias "
-            "(a head that compares directions, as ArcFace's, is another one)"
+            f"{about}; with --allow missing it is zero, which is the same function if the head was made without a bias "
+            "(not for a head that compares directions, such as ArcFace's)"
         )
     if all(re.match(OURS, name) for name in missing):
         return (
             f"{about}; with --allow missing the head begins untrained, and its labels mean nothing until it is trained"
         )
     return (
-        f"{about}; drawn at random they would spoil every output: the file isn't whole, or is of another architecture"
+        f"{about}; drawn at random they would spoil every output: the file is incomplete, or for another architecture"
     )
 
 
 def describe_cost(unused: Collection[str], used: Collection[str], new: Collection[str]) -> tuple[str, ...]:
-    """Say, for the report, what the allowed differences cost."""
+    """Describe, for the report, what the allowed differences cost."""
     within = select_inside(unused, used)
     notes = (
         [f"the outputs differ from the original's: left out was {describe_parts(within) or format_names(within)}"]

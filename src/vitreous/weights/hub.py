@@ -1,4 +1,4 @@
-"""Weights by their name on the Hugging Face Hub: downloaded once, then used from the cache, also offline."""
+"""Weights by their name on the Hugging Face Hub: downloaded once, then used from the cache, even offline."""
 
 import math
 import re
@@ -67,7 +67,7 @@ def fetch(text: str, listener: Listener | None = None, *, prefer_cache: bool = F
     Args:
         text: owner/name, a short name or timm's, with @revision for a particular one.
         listener: receives messages and progress; None: nobody.
-        prefer_cache: use what is in the cache, if it is complete, without asking for anything newer. A commit is always
+        prefer_cache: use the cached files, if they are complete, without asking for newer ones. A commit is always
             treated this way.
 
     Raises:
@@ -77,7 +77,7 @@ def fetch(text: str, listener: Listener | None = None, *, prefer_cache: bool = F
     """
     listener, parsed = listener or Unheard(), parse_name(text)
     if parsed is None:
-        raise CheckpointError(f"{text!r} names no repository on the Hub; it is owner/name, or owner/name@revision")
+        raise CheckpointError(f"{text!r} can't be a repository on the Hub; give owner/name, or owner/name@revision")
     repository, revision = parsed
     check_endpoint()
     cached = find_cached(repository, revision)
@@ -95,7 +95,7 @@ def fetch(text: str, listener: Listener | None = None, *, prefer_cache: bool = F
 
 
 def tell_cached(cached: Snapshot, error: VitreousError, listener: Listener) -> None:
-    """Say that the cache was used, and why, unless that was requested."""
+    """Report that the cache was used, and why, unless that was requested."""
     from huggingface_hub import constants
 
     if not constants.HF_HUB_OFFLINE:
@@ -103,7 +103,7 @@ def tell_cached(cached: Snapshot, error: VitreousError, listener: Listener) -> N
 
 
 def find_cached(repository: str, revision: str | None) -> Snapshot | None:
-    """Return what the cache holds of a repository at a revision, possibly incomplete; None if it knows no such
+    """Return the cached files of a repository at a revision, possibly incomplete; None if the cache has no such
     commit."""
     from huggingface_hub import constants
 
@@ -119,8 +119,7 @@ def find_cached(repository: str, revision: str | None) -> Snapshot | None:
 
 
 def download(remote: Remote, revision: str | None, listener: Listener) -> Snapshot:
-    """Download the missing files of a commit that are needed, and note the meaning of the revision in the cache; see
-    `fetch`."""
+    """Download the missing files of a commit, and record in the cache which commit the revision is; see `fetch`."""
     files = choose_files(list(remote.files))
     if not files:
         listed = ", ".join(sorted(remote.files)[:5]) or "nothing"

@@ -21,16 +21,16 @@ TOKEN = "HF_TOKEN=..., or `hf auth login`"
 
 @runtime_checkable
 class Listener(Protocol):
-    """Receives a download's progress: any reporter of training's, or `Unheard`."""
+    """Receives a download's progress: any reporter, as for training, or `Unheard`."""
 
     def message(self, text: str) -> None:
         """Show a sentence."""
 
     def phase(self, name: str) -> None:
-        """Show what is being waited for."""
+        """Show what the program is waiting for."""
 
     def progress(self, done: int, total: int, numbers: Mapping[str, float]) -> None:
-        """Show how much is done, of how much."""
+        """Show how much is done out of how much."""
 
 
 class Unheard:
@@ -92,7 +92,7 @@ def ask_hub(repository: str, revision: str | None) -> Remote:
 
 
 def timeouts() -> tuple[float, float, float, float]:
-    """Return the timeouts in seconds: for a connection, for reading, for writing, for a free connection.
+    """Return the timeouts in seconds: for connecting, reading, writing, and a free connection.
 
     HF_HUB_DOWNLOAD_TIMEOUT sets how long to wait for a silent server.
     """
@@ -113,11 +113,11 @@ def endpoint() -> str:
 
 
 def check_endpoint() -> None:
-    """Raise CheckpointError for a setting of the Hub's address that its library can't even be imported with."""
+    """Raise CheckpointError for a Hub address with which huggingface_hub can't even be imported."""
     named = os.environ.get("HF_ENDPOINT", "")
     try:
         _ = urlsplit(named).port
-    except ValueError as error:  # its port is no number, or a bracket is open
+    except ValueError as error:  # its port is not a number, or a bracket is open
         raise refuse_endpoint(named) from error
 
 
@@ -128,7 +128,7 @@ def refuse_endpoint(named: str) -> CheckpointError:
 
 @contextmanager
 def translate_errors(repository: str, revision: str | None = None) -> Iterator[None]:
-    """Turn any error of the Hub's library into one line of ours, with the remedy."""
+    """Turn any error of huggingface_hub into one line with the remedy."""
     from huggingface_hub.errors import HFValidationError, HTTPError
 
     endpoint()
@@ -149,7 +149,7 @@ def translate_errors(repository: str, revision: str | None = None) -> Iterator[N
 
 @contextmanager
 def silence_library() -> Iterator[None]:
-    """Keep the Hub's library from logging what a line of ours says, and from drawing bars beside ours."""
+    """Silence huggingface_hub's log messages and progress bars; vitreous shows its own."""
     from huggingface_hub.utils import (
         are_progress_bars_disabled,
         disable_progress_bars,
@@ -170,7 +170,7 @@ def silence_library() -> Iterator[None]:
 
 
 def explain(error: Exception, repository: str, revision: str | None) -> VitreousError:
-    """Explain an error of the Hub's library for a repository."""
+    """Explain an error of huggingface_hub about a repository."""
     from huggingface_hub.errors import (
         FileMetadataError,
         GatedRepoError,
@@ -209,7 +209,7 @@ def explain(error: Exception, repository: str, revision: str | None) -> Vitreous
 def explain_stranger(error: Exception) -> DownloadFailed:
     """Explain that the answer doesn't come from a Hub."""
     found = f"{type(error).__name__}: {str(error)[:80]}"
-    return DownloadFailed(f"what answers at {endpoint()} is no Hub ({found}); check HF_ENDPOINT, or the proxy")
+    return DownloadFailed(f"the server at {endpoint()} is not a Hub ({found}); check HF_ENDPOINT, or the proxy")
 
 
 def explain_gate(repository: str) -> CheckpointError:
@@ -255,10 +255,9 @@ def explain_status(status: int, headers: dict[str, str], repository: str) -> Vit
 
 
 def choose_files(names: Sequence[str]) -> list[str]:
-    """Return the needed files of a repository, the configurations first; empty if it holds no weights that are
-    supported.
+    """Return the needed files of a repository, the configurations first; empty if it holds no supported weights.
 
-    Of several forms of the same weights, safetensors come first, then npz, then pickles: what would be opened anyway.
+    If the same weights come in several forms, safetensors are preferred, then npz, then pickles, as when a folder is opened.
     """
     kept = [name for name in CONFIGURATIONS if name in names]
     for patterns in WEIGHTS:

@@ -21,7 +21,8 @@ def read_labels(text: str) -> tuple[str, ...]:
     A file is UTF-8: one name per line; or, if its name ends in .json, a list of names, or names by their number.
 
     Raises:
-        ConfigError: no names, an empty or a repeated one (says in which line), or a file that can't be read.
+        ConfigError: no names, an empty or a repeated one (the message says in which line), or a file that can't be
+            read.
     """
     if is_file(text):
         return read_label_file(Path(text))
@@ -36,7 +37,7 @@ def read_labels(text: str) -> tuple[str, ...]:
 
 
 def clean_labels(names: Sequence[Any], count: int) -> tuple[str, ...]:
-    """Return names that lie beside somebody's weights; none unless there is one for each of the outputs.
+    """Return the names that come with foreign weights; empty unless there is one for each output.
 
     A control character, or half of one of two, becomes a space. A name of several outputs (ImageNet has two cranes) gets the
     number of the output appended when it is repeated.

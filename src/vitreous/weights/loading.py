@@ -1,4 +1,5 @@
-"""Open any kind of model: our model folder or run, a file or folder of another code base, a repository on the Hub."""
+"""Open any kind of model: a model folder or run of vitreous, a file or folder of another code base, a repository on the
+Hub."""
 
 from pathlib import Path
 
@@ -23,8 +24,8 @@ def open_model(
     Args:
         path: a model folder, a run folder, a file or folder of weights, owner/name on the Hub, a short name, starter or
             auto.
-        options: how foreign weights are loaded; of our own only the resolution, the channels and the head can be
-            chosen.
+        options: how foreign weights are loaded; for vitreous's own only the resolution, the channels and the head can
+            be chosen.
         listener: receives messages and progress; None: nobody.
 
     Raises:
@@ -49,10 +50,10 @@ def _open_anything(
 
 
 def apply_options(folder: ModelFolder, options: LoadOptions, place: Path) -> tuple[ModelFolder, Report | None]:
-    """Change one of our own models according to the options, and report changes.
+    """Change one of vitreous's own models according to the options, and report the changes.
 
     Raises:
-        ConfigError: an option that can't be satisfied, such as a family: our own files say what they are.
+        ConfigError: an option that can't be satisfied, such as a family: vitreous's own files say what they are.
     """
     if options.family is not None or options.allow or options.stated != StatedFacts():
         raise ConfigError(

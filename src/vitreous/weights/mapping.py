@@ -13,21 +13,21 @@ from vitreous.model.config import ViTConfig
 
 @dataclass(frozen=True)
 class Layout:
-    """The layouts of one tensor there and here: a pair of functions that undo each other."""
+    """How a tensor's layouts in the source and in vitreous correspond: a pair of inverse functions."""
 
     read: Callable[[Tensor], Tensor]
-    """Theirs to ours."""
+    """From the source's layout to vitreous's."""
     write: Callable[[Tensor], Tensor]
-    """Ours to theirs."""
+    """From vitreous's layout to the source's."""
 
 
 SAME = Layout(lambda tensor: tensor, lambda tensor: tensor)
 TRANSPOSED = Layout(lambda tensor: tensor.transpose(0, 1), lambda tensor: tensor.transpose(0, 1))
-"""A dense layer as flax and OpenAI's CLIP write it: (in, out) for our (out, in)."""
+"""A dense layer as flax and OpenAI's CLIP write it: (in, out) for vitreous's (out, in)."""
 
 
 def build_leading_layout(count: int) -> Layout:
-    """Theirs has `count` leading axes of one: (1, token, dim), (1, 1, dim)."""
+    """Return the layout of a source tensor with `count` leading axes of size one: (1, token, dim), (1, 1, dim)."""
 
     def read(tensor: Tensor) -> Tensor:
         return tensor.reshape(tensor.shape[count:])
@@ -36,24 +36,25 @@ def build_leading_layout(count: int) -> Layout:
 
 
 def convolution_rules(config: ViTConfig) -> Layout:
-    """A patch embedding as a convolution: (dim, channel, row, col) for our (dim, channel x row x col)."""
+    """Return the layout of a patch embedding as a convolution: (dim, channel, row, col) for vitreous's (dim, channel x
+    row x col)."""
     return Layout(lambda tensor: tensor.flatten(1), lambda tensor: tensor.unflatten(1, config.patch_shape))
 
 
 @dataclass(frozen=True)
 class Rule:
-    """The tensors of theirs that make one of ours. `{i}` is the number of a block."""
+    """The source's tensors (`theirs`) that make one of vitreous's (`ours`). `{i}` is the number of a block."""
 
     ours: str
     theirs: tuple[str, ...]
     layout: Layout = SAME
     order: tuple[int, ...] = ()
-    """Where ours stacks several of theirs: their order; by default as listed."""
+    """If one of ours stacks several of theirs: their order; by default as listed."""
     fixed: Callable[[Tensor], Tensor] | None = None
-    """Where theirs has no such tensor: makes ours from a tensor of the right shape (zeros, ones)."""
+    """If the source has no such tensor: makes ours from a tensor of the right shape (zeros, ones)."""
     part: tuple[int, int, int] | None = None
-    """Where one of theirs stacks several of ours: (first, end, count); ours is the parts from first to before end of
-    count equal ones."""
+    """If one of theirs stacks several of ours: (first, end, count); ours consists of the parts from first up to, not
+    including, end, out of count equal parts."""
 
     def number(self, index: int) -> "Rule":
         """Return the rule of one block."""
@@ -70,7 +71,7 @@ def dense_rules(ours: str, theirs: str, layout: Layout = SAME) -> list[Rule]:
 
 
 def stack_rule(ours: str, theirs: Sequence[str], suffix: str, layout: Layout = SAME) -> Rule:
-    """Return the rule of one tensor of ours that stacks several of theirs."""
+    """Return the rule of a tensor of vitreous that stacks several of the source's."""
     return Rule(f"{ours}.{suffix}", tuple(f"{name}.{suffix}" for name in theirs), layout)
 
 
@@ -84,17 +85,17 @@ def expand_table(table: Table, depth: int) -> list[Rule]:
 
 @dataclass
 class Mapped:
-    """Their tensors under our names, in our layouts."""
+    """The source's tensors under vitreous's names, in vitreous's layouts."""
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
-    """Names of theirs that were used."""
+    """Names of the source's tensors that were used."""
     missing: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Ours that could not be made: name, and the names of theirs that were tried."""
+    """Tensors that could not be made: name, and the source's names that were tried."""
 
 
 Finish = Callable[[Tensor, Sequence[Tensor]], Tensor]
-"""Applied to a tensor of ours as soon as it is made, with the tensors of theirs that it was made from."""
+"""Applied to a tensor as soon as it is made, with the source's tensors that it was made from."""
 
 
 def read_tensors(
@@ -104,14 +105,14 @@ def read_tensors(
     depth: int,
     finish: Finish = lambda made, sources: made,
 ) -> Mapped:
-    """Apply a table to their tensors, one at a time.
+    """Apply a table to the source's tensors, one at a time.
 
     Args:
-        table: rules; those whose `ours` the model doesn't have are skipped. Of several for one, the first that matches.
-        theirs: their tensors by name; used ones are removed, so that no two copies are held for long.
+        table: rules; those whose `ours` the model doesn't have are skipped. Of several rules for one tensor, the first that matches counts.
+        theirs: the source's tensors by name; used ones are removed, so that no two copies are held for long.
         expected: the model's tensors by name; only shapes matter.
         depth: encoder blocks.
-        finish: applied to each of ours.
+        finish: applied to each tensor that is made.
 
     Raises:
         CheckpointError: tensors with shapes that a rule can't be applied to.
@@ -139,7 +140,7 @@ def read_tensors(
 
 
 def apply_rule(rule: Rule, theirs: Mapping[str, Tensor], expected: Tensor) -> Tensor:
-    """Make one of ours; raises CheckpointError if the shapes don't allow it."""
+    """Make one tensor of vitreous; raises CheckpointError if the shapes don't allow it."""
     try:
         parts = [rule.layout.read(cut_part(theirs[name], rule.part)) for name in rule.theirs]
         parts = [parts[place] for place in rule.order] if rule.order else parts
@@ -159,7 +160,8 @@ def cut_part(tensor: Tensor, part: tuple[int, int, int] | None) -> Tensor:
 
 
 def write_tensors(table: Table, ours: Mapping[str, Tensor], depth: int) -> tuple[dict[str, Tensor], list[str]]:
-    """Apply a table backwards; return their tensors, and our names that no rule mentions."""
+    """Apply a table backwards; return the tensors in the source's format, and the names in vitreous that no rule
+    mentions."""
     theirs: dict[str, dict[int, Tensor]] = {}
     written: set[str] = set()
     for rule in expand_table(table, depth):

@@ -38,7 +38,7 @@ from vitreous.weights.exported import KEY
 from vitreous.weights.limits import check_model
 
 Computing = Model | Merging
-"""What maps images to logits: a model, or what merges its patches."""
+"""A module that maps images to logits: a model, or a wrapper that merges its patches."""
 MODEL_FORMAT = 2
 """Version of the model folder's layout that is written: 2 since settings have their current names
 (`ViTConfig.RENAMED`)."""
@@ -54,7 +54,7 @@ class ModelFolder:
     """A model and everything needed to use it."""
 
     resizer: ClassVar[Resizer] = "torch"
-    """Who resizes images for it."""
+    """The library that resizes images for the model."""
     model: Model
     preprocess: PreprocessConfig
     decode: DecodeConfig
@@ -77,12 +77,13 @@ class ModelFolder:
 
     @property
     def description(self) -> str:
-        """What kind of model it is, in words."""
+        """A description of the kind of model."""
         return describe(self.model.config)
 
     @property
     def computing(self) -> Computing:
-        """What maps images to logits: the model, or what merges its patches; raises ConfigError if it can't."""
+        """The module that maps images to logits: the model, or a wrapper that merges its patches; raises ConfigError if
+        it can't."""
         if not self.merge:
             return self.model
         check_merging(self.model, self.merge)
@@ -109,7 +110,7 @@ def save_model(path: str | Path, folder: ModelFolder) -> None:
     if not 0 < folder.temperature < math.inf:
         raise ConfigError(f"the temperature is {folder.temperature}; it must be a number above 0")
     if path_exists(path) and not (path.is_dir() and (is_model(path) or not any(path.iterdir()))):
-        raise CheckpointError(f"{path} exists and is no model folder; choose another name for the model")
+        raise CheckpointError(f"{path} exists and is not a model folder; choose another name for the model")
     tensors = model.state_dict()
     check_finite(tensors, "the model")
     architecture = model.config
@@ -349,19 +350,19 @@ def _identity_now(path: Path) -> tuple[Path, int, int] | None:
 
 
 def _document(path: Path) -> dict[str, Any]:
-    """Read config.json and check that it is one of ours; raises CheckpointError."""
+    """Read config.json and check that vitreous wrote it; raises CheckpointError."""
     if not (path / CONFIG).is_file():
-        raise CheckpointError(f"{path} is no model folder: it has no {CONFIG}{suggest_run(path)}")
+        raise CheckpointError(f"{path} is not a model folder: it has no {CONFIG}{suggest_run(path)}")
     with translate_read_errors(path / CONFIG):
         document = read_json(path / CONFIG)
     if isinstance(document, dict) and KEY in document:
         came = (document.get("origin") or {}).get("exported_from") if isinstance(document.get("origin"), dict) else None
         raise CheckpointError(
-            f"{path} is an export to {document.get('target')}, which holds no weights that torch could train or look into; give the model "
+            f"{path} is an export to {document.get('target')}, whose weights torch can't train or inspect; give the model "
             f"it was exported from{f' ({came})' if came else ''}"
         )
     if not isinstance(document, dict) or "vitreous_model" not in document:
-        raise CheckpointError(f"{path} is no vitreous model folder: its {CONFIG} describes something else")
+        raise CheckpointError(f"{path} is not a model folder of vitreous: its {CONFIG} describes something else")
     if document["vitreous_model"] not in READABLE:
         raise CheckpointError(
             f"{path} is a model folder of format {document['vitreous_model']!r}; this vitreous reads formats {READABLE[0]} to {MODEL_FORMAT}. "

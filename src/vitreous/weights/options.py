@@ -15,7 +15,7 @@ CHANNEL_RULES = ("sum", "tile", "zero")
 
 @dataclass(frozen=True)
 class StatedFacts:
-    """The user's statements about a file that doesn't say so itself; they must agree with what it does say."""
+    """The user's statements about facts that a file doesn't state; they must agree with what it does state."""
 
     grid: tuple[int, int] | None = None
     """Rows and columns of patches for its positions."""
@@ -50,17 +50,18 @@ class LoadOptions:
     rule: str | None = None
     """The rule that resizes the position grid; None: its origin's."""
     allow: tuple[str, ...] = ()
-    """Allowed differences: missing (tensors of ours that theirs lacks), unused (theirs that ours lacks)."""
+    """Allowed differences: missing (tensors that the model needs but the file lacks), unused (tensors of the file that
+    the model has no place for)."""
     labels: tuple[str, ...] | None = None
-    """If the outputs have names: those of the classes to keep, in this order. If not: the names of all outputs, in
-    order. None: as the file has them."""
+    """If the outputs have names: the names of the classes to keep, in this order. If not: names for all outputs, in
+    order. None: as in the file."""
     classes: int | tuple[str, ...] | None = None
-    """A new head, of zeros, for this number of classes or for these; None: the file's own."""
+    """A new head of zeros, for this number of classes or for these; None: the file's head."""
     channels: int | None = None
     """Channels of the model's images; None: those of the file."""
     channel_rule: str | None = None
-    """How the first layer is adapted to them: sum, tile or zero; None: sum for one, zero for more than before, else
-    tile."""
+    """How the first layer is adapted to `channels`: sum, tile or zero; None: sum for one, zero for more than before,
+    else tile."""
 
     def __post_init__(self) -> None:
         for name in self.allow:
@@ -94,14 +95,14 @@ def group_names(names: Iterable[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Report:
-    """The report on loading weights into our model."""
+    """The report on loading weights into a model of vitreous."""
 
     source: str
     origin: str
-    """The family, and who writes such files."""
+    """The family, and the software that writes such files."""
     model: str
     mapped: int
-    """Tensors of ours made from theirs."""
+    """Number of the model's tensors made from tensors of the file."""
     resized: str = ""
     """Position grid: from, to, rule; empty if unchanged."""
     channels: str = ""
@@ -109,13 +110,13 @@ class Report:
     head: str = "kept"
     """kept, sliced, new or none."""
     new: tuple[str, ...] = ()
-    """Tensors of ours that were initialised, since theirs has none."""
+    """The model's tensors that were initialised, since the file lacks them."""
     unused: tuple[str, ...] = ()
-    """Tensors of theirs that have no place in our model."""
+    """Tensors of the file that have no place in the model."""
     ignored: int = 0
-    """Tensors of theirs that belong to something else, such as a text tower."""
+    """Number of tensors of the file that belong to something else, such as a text tower."""
     beside: tuple[str, ...] = ()
-    """Groups of those, with numbers replaced."""
+    """Names of the ignored tensors in groups, with numbers replaced."""
     assumed: tuple[str, ...] = ()
     """Facts that the file doesn't state."""
     notes: tuple[str, ...] = ()

@@ -97,7 +97,7 @@ class Blob:
             if here < self.size and left == 0:
                 raise DownloadFailed(
                     f"{self.name} of {self.repository} broke off at {here / 1e6:,.1f} of {self.size / 1e6:,.1f} MB ({reason}); the same "
-                    "command goes on from there"
+                    "command continues from there"
                 )
             if here == before:
                 time.sleep(1)

@@ -44,7 +44,7 @@ UNREAD = (
 
 
 def explain_unknown(weights: Weights) -> str:
-    """Describe weights of no known family, as far as their names or the configuration beside them show."""
+    """Describe weights of no known family, as far as their names or the configuration next to them show."""
     named = read_model_name(weights.config)
     looks = next((what for pattern, what in UNREAD if any(re.search(pattern, name) for name in weights.tensors)), "")
     parts = [f"looks like {looks}"] if looks else []

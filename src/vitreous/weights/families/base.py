@@ -86,7 +86,7 @@ def find_grid(
         weights: the weights, with the user's statements about them.
         count: number of positions, including those of prefix tokens.
         prefixes: how many of them may belong to prefix tokens, the most likely first.
-        said: the grid in a configuration beside the file.
+        said: the grid in a configuration next to the file.
         table: whether there is one for each offset of two patches, rather than for each patch.
 
     Returns:
@@ -99,7 +99,7 @@ def find_grid(
     """
     wanted = said or (None if weights.stated.grid is None else Size(*weights.stated.grid))
     if wanted is not None and max(wanted) > count:
-        named = "--grid says" if said is None else f"the configuration beside {weights.path} says"
+        named = "--grid says" if said is None else f"the configuration next to {weights.path} says"
         raise (ConfigError if said is None else CheckpointError)(
             f"{named} a grid of more rows or columns than the {count:,} positions of the weights; they don't belong together"
         )
@@ -120,7 +120,7 @@ def find_grid(
             f"--grid {wanted.rows} {wanted.cols} makes {makes}, but {weights.path} has positions for {left}"
         )
     raise CheckpointError(
-        f"the configuration beside {weights.path} says a grid of {said}, {makes}, but the weights have positions "
+        f"the configuration next to {weights.path} says a grid of {said}, {makes}, but the weights have positions "
         f"for {left}; they don't belong together"
     )
 
@@ -179,7 +179,7 @@ def find_heads(weights: Weights, width: int, said: int | None = None, usual: int
     Args:
         weights: the weights, with the user's statements about them.
         width: of the model.
-        said: the heads in a configuration beside the file.
+        said: the heads in a configuration next to the file.
         usual: the usual number, if the family knows it better than `guess_heads`.
 
     Raises:

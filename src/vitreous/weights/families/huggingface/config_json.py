@@ -81,7 +81,7 @@ def read_image(
     if said.document.get("patch_size") is not None and read_pair(said("patch_size")) != patch:
         cut = read_pair(said("patch_size"))
         raise CheckpointError(
-            f"the configuration beside {weights.path} says patches of {cut[0]}x{cut[1]} pixels, but the weights "
+            f"the configuration next to {weights.path} says patches of {cut[0]}x{cut[1]} pixels, but the weights "
             f"have patches of {patch[0]}x{patch[1]}; they don't belong together"
         )
     rows, cols = read_pair(said("image_size"))

@@ -84,7 +84,7 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
     held = count_blocks(tensors, rf"{ROOM}encoder\.blocks\.(\d+)\.")
     if sum(units) != held:
         raise CheckpointError(
-            f"the configuration beside {where} says {sum(units)} units, but the weights have {held}; they don't belong together"
+            f"the configuration next to {where} says {sum(units)} units, but the weights have {held}; they don't belong together"
         )
     stated = EfficientNetConfig(
         image=read_pair(said("image_size")),
@@ -95,7 +95,7 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
     listed = sorted(int(index) for index in said("depthwise_padding"))
     if said.document and listed != list_odd_units(config):
         raise CheckpointError(
-            f"the configuration beside {where} pads units {listed} on all sides (depthwise_padding), but of images of {config.image} the maps "
+            f"the configuration next to {where} pads units {listed} on all sides (depthwise_padding), but of images of {config.image} the maps "
             f"are odd before {list_odd_units(config)}; vitreous pads by the map, as the authors' code does"
         )
     if unlike := explain_skip(config):

@@ -105,7 +105,7 @@ def interpret(weights: Weights, name: str | None) -> ForeignModel:
     for key in ("hidden_act", "layer_norm_eps"):
         if said(key) != DEFAULTS[key]:
             raise CheckpointError(
-                f"the configuration beside {where} says {key} {str(said(key))[:40]}; vitreous builds transformers' Swin Transformers with "
+                f"the configuration next to {where} says {key} {str(said(key))[:40]}; vitreous builds transformers' Swin Transformers with "
                 f"{DEFAULTS[key]} alone{EPSILON * (key == 'layer_norm_eps')}"
             )
     if said.document:

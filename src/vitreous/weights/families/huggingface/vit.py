@@ -141,7 +141,7 @@ def read_pooler(tensors: Mapping[str, Tensor], name: str, said: Said, where: str
     """Return the width of the layer after [class], of this name; None if there is none. Raises CheckpointError if no tanh follows it."""
     if name in tensors and said("pooler_act") != "tanh":
         raise CheckpointError(
-            f"the configuration beside {where} says pooler_act {str(said('pooler_act'))[:40]}; vitreous builds the pooler with tanh alone"
+            f"the configuration next to {where} says pooler_act {str(said('pooler_act'))[:40]}; vitreous builds the pooler with tanh alone"
         )
     return tensors[name].shape[0] if name in tensors else None
 

@@ -53,13 +53,13 @@ def refuse_others(weights: Weights, known: Collection[str], what: str) -> None:
     unknown = [name for name in read_arguments(weights) if name not in known and not name.endswith("_rate")]
     if unknown:
         raise CheckpointError(
-            f"the configuration beside {weights.path} says {', '.join(unknown)} in model_args, which vitreous doesn't know for "
+            f"the configuration next to {weights.path} says {', '.join(unknown)} in model_args, which vitreous doesn't know for "
             f"{what}; its outputs might be others"
         )
     headed = any(name in weights.tensors for name in ("head.fc.weight", "classifier.weight"))
     if read_pooling(weights) not in ((None, "avg") if headed else (None, "avg", "")):
         raise CheckpointError(
-            f"the configuration beside {weights.path} says global_pool {read_pooling(weights)!r}, but vitreous pools {what} by the mean "
+            f"the configuration next to {weights.path} says global_pool {read_pooling(weights)!r}, but vitreous pools {what} by the mean "
             "('avg') alone"
         )
 
@@ -92,7 +92,7 @@ def read_grid(weights: Weights, patch: tuple[int, int], counts: Collection[int],
     """Return the grid that config.json gives: the constructor's, else that of the images if it has as many positions.
 
     Args:
-        weights: with the configuration beside them.
+        weights: with the configuration next to them.
         patch: rows and columns of a patch.
         counts: how many positions may be those of patches.
         table: they are those of offsets between patches.
@@ -121,7 +121,7 @@ def read_details(given: Mapping[str, Any], where: str) -> dict[str, Any]:
         if name in given:
             if given[name] not in known:
                 raise CheckpointError(
-                    f"the configuration beside {where} says {name} {given[name]!r}; vitreous knows {', '.join(known)}"
+                    f"the configuration next to {where} says {name} {given[name]!r}; vitreous knows {', '.join(known)}"
                 )
             found[key] = known[given[name]]
     return found | ({"eps": 1e-6} if "norm_layer" in given else {})
@@ -190,7 +190,7 @@ def check_arguments(config: ViTConfig, given: Mapping[str, Any], where: str) -> 
             continue
         if not fits:
             raise CheckpointError(
-                f"the configuration beside {where} says {name} {str(value)[:40]}, but vitreous reads {ours} from "
+                f"the configuration next to {where} says {name} {str(value)[:40]}, but vitreous reads {ours} from "
                 "the weights and the architecture's name"
             )
     return tuple(notes)

@@ -211,7 +211,7 @@ def find_details(
     """Return activation, epsilon and heads, and the images' normalisation, which no tensor shows; and the assumptions.
 
     Args:
-        weights: with the configuration beside them, which takes precedence.
+        weights: with the configuration next to them, which takes precedence.
         tensors: theirs under plain names.
         name: the user's name of the architecture.
     """
