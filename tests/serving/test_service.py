@@ -82,7 +82,7 @@ def test_a_taken_port_an_unknown_model_and_an_unknown_address_are_one_line_each(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         for arguments, words in (
-            (["serve", str(folder), "--port", str(port)], f"port {port} on 127.0.0.1 is taken"),
+            (["serve", str(folder), "--port", str(port)], f"port {port} on 127.0.0.1 is in use"),
             (["serve", str(tmp_path / "none"), "--port", "0"], "no such model folder"),
             (["serve", str(folder), "--host", "no.such.host.invalid", "--port", "0"], "no.such.host.invalid"),
             (["serve", str(folder), str(folder)], "two models are called"),

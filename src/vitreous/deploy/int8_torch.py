@@ -75,7 +75,7 @@ class TorchInt8:
 def check_family(folder: ModelFolder) -> None:
     """Raise ConfigError for a model without layers that the torch engine can compute in int8."""
     if folder.merge:
-        raise ConfigError("the torch engine can't merge patches in int8; leave out merge")
+        raise ConfigError("int8 of the torch engine works only without merged patches; leave out merge")
     if not list_layers(folder.model):
         raise ConfigError(
             f"the torch engine computes dense layers of encoder blocks in int8, but {name_kind(folder.model.config.KIND)} has none; choose "

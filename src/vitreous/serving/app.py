@@ -1,4 +1,4 @@
-"""The service as an ASGI application: addresses, errors, the page, and the guard around all."""
+"""The service as an ASGI application: addresses, errors, the page, and the guard around all of them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -34,8 +34,8 @@ class Service:
     Args:
         sources: the models.
         options: the limits.
-        failed: called with the error if a model can't be loaded; nothing is answered then.
-        early: answer before the models are loaded, that they aren't; else accept nothing until they are.
+        failed: called with the error if a model can't be loaded; then no request is answered.
+        early: while models are loading, answer that they aren't ready; otherwise accept no requests until they are.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Service:
 
     @asynccontextmanager
     async def _live(self, _: FastAPI) -> AsyncIterator[None]:
-        self.api.openapi()  # made once; the first request would wait for it
+        self.api.openapi()  # built now; otherwise the first request would wait for it
         opening = asyncio.create_task(self._open())
         if not self.early:
             await opening
@@ -90,7 +90,8 @@ class Service:
 
 
 class PageFiles(StaticFiles):
-    """The page's files, always whole: they are small, and a range that can't be met would be refused in words of its own."""
+    """The page's files, always sent whole: they are small, and an unsatisfiable range would get an error of another
+    form."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer with a file; raises HTTPException."""
@@ -98,7 +99,7 @@ class PageFiles(StaticFiles):
         await super().__call__({**scope, "headers": headers}, receive, send)
 
     async def get_response(self, path: str, scope: Any) -> Response:
-        """Return the answer of a file; raises HTTPException: 404 where there is none, whatever the method."""
+        """Return the response for a file; raises HTTPException: 404 if there is none, whatever the method."""
         found = await super().get_response(path, {**scope, "method": "GET"})
         if found.status_code in range(300, 400):  # to an address that names the client's Host
             raise HTTPException(404)
@@ -117,7 +118,7 @@ class _Failed(Response):
 
 
 async def _hand_over(_: Request, error: Exception) -> Response:
-    """Let the guard answer; what the framework raises is a problem too."""
+    """Let the guard answer; errors of the framework become problems too."""
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
         where, given = ".".join(str(part) for part in first["loc"][1:]), strip_hidden(first.get("input"))
@@ -129,7 +130,7 @@ async def _hand_over(_: Request, error: Exception) -> Response:
 
 
 def _describe(api: FastAPI) -> dict[str, Any]:
-    """Return the service in OpenAPI's words, made once."""
+    """Return the OpenAPI description of the service, built once."""
     if api.openapi_schema is None:
         found = get_openapi(
             title="vitreous", version="1", routes=api.routes, description="Images to labels, vectors and maps."

@@ -1,4 +1,5 @@
-"""Images of several requests in one pass through a model: as many as have come; those on their way are waited for, up to a deadline."""
+"""Compute images of several requests in one pass through a model: all that have arrived. It waits for images on their
+way, up to a deadline."""
 
 import asyncio
 import time
@@ -12,12 +13,12 @@ from typing import Any
 import numpy as np
 
 Compute = Callable[[np.ndarray], np.ndarray]
-"""From pixels of shape (image, row, col, channel) to a row for each image."""
+"""Turns pixels of shape (image, row, col, channel) into one row per image."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of one image."""
+    """The result for one image."""
 
     row: np.ndarray
     queued: float
@@ -37,14 +38,14 @@ class _Waiting:
 
 
 class Batcher:
-    """A queue before one model, and the thread in which the model computes.
+    """A model's queue, and the thread in which the model computes.
 
     Args:
-        computes: what can be asked for, by its kind; a pass is of one kind.
-        most: images in a pass.
-        wait: seconds that an image waits for others at most.
-        observe: told of each pass: images and seconds.
-        accepted: how many images are in this queue or on their way to it; none waits for others where none is on its way.
+        computes: the possible computations by kind; a pass is of one kind.
+        most: most images in a pass.
+        wait: most seconds that an image waits for others.
+        observe: called after each pass with the number of images and the seconds.
+        accepted: returns how many images are in this queue or on their way to it; without images on their way, none waits.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Batcher:
         self._task = asyncio.create_task(self._work())
 
     async def close(self) -> None:
-        """Stop; whoever still waits is cancelled."""
+        """Stop; waiting requests are cancelled."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -75,7 +76,8 @@ class Batcher:
         self.thread.shutdown(wait=False, cancel_futures=True)
 
     async def ask(self, kind: str, pixels: np.ndarray) -> Answer:
-        """Return the answer for one image of shape (row, col, channel). Cancelled, it leaves the queue."""
+        """Return the answer for one image of shape (row, col, channel). If this is cancelled, the image leaves the
+        queue."""
         one = _Waiting(pixels, kind, asyncio.get_running_loop().create_future())
         self.waiting.append(one)
         self._came.set()
@@ -86,7 +88,7 @@ class Batcher:
                 self.waiting.remove(one)
 
     async def run(self, work: Callable[[], Any]) -> Any:
-        """Run other work of the model's in its thread, between two passes."""
+        """Run other work with the model in its thread, between two passes."""
         return await asyncio.get_running_loop().run_in_executor(self.thread, work)
 
     async def _work(self) -> None:
@@ -104,14 +106,14 @@ class Batcher:
                         one.future.set_exception(error)
                 continue
             took = time.monotonic() - began
-            with suppress(OSError):  # what is measured is no reason to answer nobody
+            with suppress(OSError):  # a failed measurement mustn't keep requests from being answered
                 self.observe(len(group), took)
             for one, row in zip(group, rows, strict=True):
                 if not one.future.done():
                     one.future.set_result(Answer(row, began - one.arrived, took, len(group)))
 
     async def _fill(self) -> None:
-        """Wait until there is an image and its pass is full or due, or no other one is on its way."""
+        """Wait until there is an image and its pass is full, its time is up, or no other image is on its way."""
         while not self.waiting:
             self._came.clear()
             await self._came.wait()

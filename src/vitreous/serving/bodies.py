@@ -1,4 +1,5 @@
-"""From a request's body to the bytes of its images: one as it is, several as form data or as base64 in JSON."""
+"""Turn a request's body into the bytes of its images: a single image as it is, or several as form data or base64 in
+JSON."""
 
 import base64
 import binascii
@@ -20,18 +21,18 @@ TAKEN = (
 )
 LONGEST_NAME = 100
 LONGEST_PATH = 4096
-"""Characters of a name that are looked at, its last ones: a body may hold tens of millions."""
+"""Number of characters of a name that are examined, the last ones: a body may hold tens of millions."""
 MARKS_AN_IMAGE = 200
-"""Brackets and commas of JSON that an image may take, its name's and data URI's own included."""
+"""Number of JSON brackets and commas per image, at most, including those in its name and data URI."""
 DATA_URI = re.compile(r"data:[\w.+/-]*(;[\w.+-]+=[\w.+-]+)*;base64,")
 
 
 @dataclass(frozen=True)
 class Upload:
-    """One image as it came."""
+    """One image as it was sent."""
 
     name: str
-    """What its file was called, without folders; "image 2" if nothing was said."""
+    """Its file name without folders; "image 2" if none was given."""
     data: bytes
 
 
@@ -41,10 +42,10 @@ def read_uploads(body: bytes, content_type: str, most: int) -> list[Upload]:
     Args:
         body: all of it.
         content_type: the request's header.
-        most: images.
+        most: most images.
 
     Raises:
-        Problem: malformed, of another kind, without an image, or with too many.
+        Problem: the body is malformed, of another type, without an image, or with too many.
     """
     kind, options = parse_options_header(content_type)
     media = kind.decode("latin-1").lower()
@@ -69,7 +70,7 @@ def shorten_name(name: str, number: int) -> str:
 
 
 def refuse_more(count: int, most: int) -> None:
-    """Raise a Problem if there are more images than are taken at once."""
+    """Raise a Problem if there are more images than one request may have."""
     if count > most:
         raise Problem("too-large", f"there are more than {most} images in the request; send at most {most} at a time")
 
@@ -101,7 +102,7 @@ class _Form:
         self.field, self.value, self.data = b"", b"", bytearray()
 
     def callbacks(self) -> dict[str, Callable[..., None]]:
-        """Return what the parser calls."""
+        """Return the functions that the parser calls."""
         names = ("part_begin", "part_data", "part_end", "header_field", "header_value", "header_end", "end")
         return {f"on_{name}": getattr(self, name) for name in names}
 
@@ -141,7 +142,7 @@ class _Form:
 def read_json(body: bytes, most: int) -> list[Upload]:
     """Return the images of {"images": [base64, ...]}, each text or {"name": ..., "data": base64}; raises Problem."""
     marks = sum(body.count(mark) for mark in (b",", b"[", b"{"))
-    if marks > MARKS_AN_IMAGE * (most + 1):  # millions of values would be built, while nobody else is answered
+    if marks > MARKS_AN_IMAGE * (most + 1):  # parsing would build millions of values while no one else is answered
         raise Problem(
             "too-large",
             f'the JSON has {marks:,} commas and brackets, too many for {most} images; send {{"images": [base64, ...]}} alone',
@@ -167,7 +168,7 @@ def _decode_entry(entry: Any, number: int) -> Upload:
 
 
 def _member(document: Any, where: str, known: Iterable[str], name: str, kind: type) -> Any:
-    """Return a member of an object that has no other than the known ones; raises Problem."""
+    """Return a member of an object that may only have the known ones; raises Problem."""
     if not isinstance(document, dict):
         raise Problem("malformed", f'{where} is {_kind(document)}; expected an object such as {{"{name}": ...}}')
     for other in document:

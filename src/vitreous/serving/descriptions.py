@@ -1,4 +1,4 @@
-"""What is told of a model that is served."""
+"""Descriptions of the served models."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from vitreous.settings import to_dict
 
 
 def describe_model(model: ServedModel) -> dict[str, Any]:
-    """Return a model as JSON values; without much where it isn't loaded yet."""
+    """Return the description of a model as JSON values; most of it is missing until it is loaded."""
     state = {
         "name": model.source.name,
         "version": model.loaded.version if model.loaded else 0,
@@ -22,11 +22,11 @@ NOTHING: dict[str, Any] = {
     "description": "", "labels": [], "multilabel": False, "preprocess": {}, "origin": {}, "engine": "", "precision": "",
     "device": "", "grid": None, "layers": None, "heads": None, "methods": [], "classifies": False, "embeds": False,
 }  # fmt: skip
-"""Of a model that is being loaded."""
+"""The values for a model that is being loaded."""
 
 
 def describe_loaded(loaded: Loaded) -> dict[str, Any]:
-    """Return what a version of a model is."""
+    """Return the description of one version of a model."""
     folder, engine = loaded.predictor.folder, loaded.predictor.engine
     return {
         "description": folder.description,
@@ -44,7 +44,7 @@ def describe_loaded(loaded: Loaded) -> dict[str, Any]:
 
 
 def describe_inside(loaded: Loaded) -> dict[str, Any]:
-    """Return what can be looked into; of an exported model nothing can."""
+    """Return which parts of a model can be inspected; none for an exported model."""
     try:
         model = loaded.predictor.model
     except ConfigError:

@@ -1,4 +1,4 @@
-"""What /v1/explain is asked for, and how its answer is written. Imports torch only where something is explained."""
+"""The options of /v1/explain, and how its answer is written. Imports torch only if something is explained."""
 
 import io
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from vitreous.serving.problems import Problem
 
 @dataclass(frozen=True)
 class ExplainOptions:
-    """Which maps are asked for, and as what."""
+    """Which maps are requested, and in which format."""
 
     method: str
     layer: int | None
@@ -45,12 +45,12 @@ async def read_explain_options(
         ),
     ] = "json",
 ) -> ExplainOptions:
-    """Return what the address says of the maps."""
+    """Return the options for the maps in the address."""
     return ExplainOptions(method, layer, head, target, query, format)
 
 
 def explain_images(loaded: Loaded, images: list[Ready], wanted: ExplainOptions) -> dict[str, Any] | bytes:
-    """Return what is said of the images' maps, or the bytes of one image's; raises Problem, ConfigError."""
+    """Return the description of the images' maps, or the bytes of one image's map; raises Problem, ConfigError."""
     from vitreous.insight.methods import MapOptions
     from vitreous.serving.maps import (
         MOST_NUMBERS,

@@ -1,4 +1,4 @@
-"""Before and around every request: its id, key, size and time, and what is noted of it."""
+"""Checks around every request: its id, key, size and time, and what is logged about it."""
 
 import asyncio
 import hashlib
@@ -24,13 +24,13 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
-"""Request ids that are taken over from whoever asks."""
+"""Request ids that are taken over from clients."""
 GUARDED = ("/v1/", "/metrics")
-"""What needs a key, where there are keys."""
+"""Addresses that need a key, if there are keys."""
 LINGER = 2.0
-"""Seconds for which the rest of a refused body is passed over."""
+"""Seconds for which the rest of a refused body is read and discarded."""
 LEFT = 499, "client-left"
-"""The status and the problem that are noted where a client went away."""
+"""The status and the problem that are logged if a client went away."""
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -46,7 +46,7 @@ class Left(Exception):
 
 
 class Exchange:
-    """One request and its answer, as far as they are noted."""
+    """One request and its answer, as far as they are logged."""
 
     def __init__(self, scope: MutableMapping[str, Any]) -> None:
         self.headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
@@ -57,14 +57,14 @@ class Exchange:
         self.status, self.route, self.model, self.problem = 0, "other", "", ""
         self.bytes = self.images = 0
         self.state: dict[str, Any] = scope.setdefault("state", {})
-        """Common to the server and the service; "broken" says why no more of the body can be read."""
+        """State shared by the server and the service; "broken" says why no more of the body can be read."""
         self.abort: Callable[[], None] = self.state.get("abort", lambda: None)
-        """Ends the connection at once."""
+        """Ends the connection immediately."""
         self.fail: Callable[[Exception], Awaitable[None]]
         """Answers with the problem document of an error."""
 
     def describe(self) -> dict[str, Any]:
-        """Return what the log says: neither images nor their names nor the address's options."""
+        """Return the log entry, without images, their names, or the options in the address."""
         took = round(1000 * (time.monotonic() - self.began), 2)
         facts = {"id": self.id, "method": self.method, "route": self.route, "status": self.status, "ms": took}
         more = {"model": self.model, "images": self.images, "bytes": self.bytes, "problem": self.problem}
@@ -77,7 +77,7 @@ class Guard:
     Args:
         app: the service.
         options: its limits and keys.
-        measurements: counts what is answered.
+        measurements: counts the answers.
     """
 
     def __init__(self, app: App, options: ServiceOptions, measurements: Measurements) -> None:
@@ -86,7 +86,7 @@ class Guard:
         self.held_bytes, self.stopping = 0, False
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        """Pass a request on within the limits, and answer what goes wrong."""
+        """Pass a request on within the limits, and answer if something goes wrong."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         exchange = Exchange(scope)
@@ -105,7 +105,7 @@ class Guard:
             self.note(exchange, getattr(scope.get("route"), "path", "other"))
 
     def check(self, exchange: Exchange) -> None:
-        """Raise Problem for a request that isn't even read."""
+        """Raise Problem for a request that is refused before its body is read."""
         headers = exchange.headers
         if self.keys and exchange.path.startswith(GUARDED):
             self.check_key(headers)
@@ -119,7 +119,7 @@ class Guard:
             raise self.too_large(int(length))
 
     def check_key(self, headers: MutableMapping[bytes, str]) -> None:
-        """Raise Problem unless one of the keys was given; how long that takes tells nothing of them."""
+        """Raise Problem unless one of the keys was given; the time this takes reveals nothing about them."""
         scheme, _, token = headers.get(b"authorization", "").partition(" ")
         given = headers.get(b"x-api-key") or (token.strip() if scheme.lower() == "bearer" else "")
         digest = hashlib.sha256(given.encode("latin-1")).digest()
@@ -131,7 +131,7 @@ class Guard:
             )  # fmt: skip
 
     def too_large(self, length: int) -> Problem:
-        """Return the problem of a body of so many bytes."""
+        """Return the problem for a body of this many bytes."""
         most = self.options.max_body
         return Problem(
             "too-large", f"the body has {length:,} bytes or more, above the limit of {most:,}; send less at a time",
@@ -139,7 +139,7 @@ class Guard:
         )  # fmt: skip
 
     def hold(self, exchange: Exchange, length: int) -> None:
-        """Count bytes of a body; raises Problem where there are too many, of it or of all."""
+        """Count bytes of a body; raises Problem if there are too many in this body or in all bodies together."""
         exchange.bytes += length
         self.held_bytes += length
         if exchange.bytes > self.options.max_body:
@@ -151,7 +151,7 @@ class Guard:
         """Count and log a request to one of the service's addresses."""
         exchange.route = route
         took = time.monotonic() - exchange.began
-        with suppress(OSError):  # where others removed the files of several processes' measurements
+        with suppress(OSError):  # if someone removed the measurement files of several processes
             self.measurements.requests.labels(exchange.route, str(exchange.status)).inc()
             self.measurements.seconds.labels(exchange.route).observe(took)
             if exchange.problem:
@@ -161,8 +161,8 @@ class Guard:
 
 
 def is_foreign(headers: Mapping[bytes, str]) -> bool:
-    """Return whether a page of another origin sent a request: the browser says so, or names an origin that isn't the host which it
-    asks (browsers say less to hosts that are asked without TLS)."""
+    """Return whether a page of another origin sent a request: the browser says so, or names an origin other than the
+    requested host (without TLS, browsers say less)."""
     site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")
     if site is not None or origin is None:
         return site in ("cross-site", "same-site")
@@ -170,7 +170,7 @@ def is_foreign(headers: Mapping[bytes, str]) -> bool:
 
 
 class _Passing:
-    """The way of one request through the guard."""
+    """One request's way through the guard."""
 
     def __init__(self, guard: Guard, exchange: Exchange, receive: Receive, send: Send) -> None:
         self.guard, self.exchange, self._receive, self._send = guard, exchange, receive, send
@@ -178,7 +178,7 @@ class _Passing:
         self.due = time.monotonic() + guard.options.read_timeout
 
     async def run(self, scope: MutableMapping[str, Any]) -> None:
-        """Let the service answer, unless the client leaves before."""
+        """Let the service answer, unless the client leaves first."""
         if self.exchange.method != "POST":
             return await self.guard.app(scope, self.receive, self.send)
         work = asyncio.create_task(self.guard.app(scope, self.receive, self.send))
@@ -196,13 +196,13 @@ class _Passing:
             await asyncio.gather(work, leaving, return_exceptions=True)
 
     async def watch(self) -> None:
-        """Return when the client leaves after its body was read."""
+        """Return once the client leaves after its body was read."""
         await self.read.wait()
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
     async def receive(self) -> Message:
-        """Return the next piece of the body, within its time and size."""
+        """Return the next piece of the body, within the limits on time and size."""
         if self.read.is_set():
             await asyncio.Future()  # the watch waits for what comes next
         try:
@@ -228,7 +228,7 @@ class _Passing:
         return message
 
     async def send(self, message: Message) -> None:
-        """Send a piece of the answer, its head with what every answer says."""
+        """Send a piece of the answer; headers that every answer has are added to its head."""
         if message["type"] == "http.response.start":
             self.started, self.exchange.status = True, message["status"]
             more = [(b"x-request-id", self.exchange.id.encode()), *HEADERS]
@@ -268,7 +268,8 @@ class _Passing:
         await self.send({"type": "http.response.body", "body": b""})
 
     async def pass_over(self) -> None:
-        """Read on for a moment what a client still sends, so that it sees the answer before the end of the connection."""
+        """Keep reading for a moment what a client still sends, so that it sees the answer before the connection
+        ends."""
         passed = 0
         with suppress(TimeoutError):
             async with asyncio.timeout(LINGER):
@@ -280,7 +281,7 @@ class _Passing:
 
 
 class Lines(logging.Formatter):
-    """A line of JSON for each record."""
+    """Formats each record as a line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return a record as JSON."""

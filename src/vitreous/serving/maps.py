@@ -1,4 +1,4 @@
-"""Maps of where a model looks in the images of a request: by any method, or what one patch attends to."""
+"""Maps of where a model looks in a request's images: by any method, or what one patch attends to."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,11 +16,12 @@ from vitreous.insight.tokens import require_vit
 from vitreous.predictor import Predictor
 
 Query = int | Literal["all"] | None
-"""A patch by its number, row by row from 0; all patches; or none: what the image's representation reads."""
+"""A patch by its number, row by row from 0; all patches; or None: the attention of the image's representation."""
 
 
 MOST_NUMBERS = 1 << 20
-"""Most attention weights that an answer in JSON holds: writing so many takes about a second, in which nobody else is answered."""
+"""Most attention weights that an answer in JSON holds: writing this many takes about a second, during which no one else
+is answered."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Maps:
     """The maps of some images, and the classes that they explain."""
 
     options: MapOptions
-    """The method, and the layer and the head counted from 0, once "auto" and negative numbers are resolved; no layer: the last one, or all."""
+    """The method, and the layer and the head counted from 0, once "auto" and negative numbers are resolved; layer None:
+    the last one, or all."""
     probabilities: np.ndarray
     """(image, label); no columns without a head."""
     targets: np.ndarray
@@ -36,7 +38,7 @@ class Maps:
     maps: np.ndarray
     """(image, row, col); with every patch's map (image, patch, row, col)."""
     by_head: np.ndarray | None
-    """(image, head, row, col), where the method has heads; with every patch's map (image, head, patch, row, col)."""
+    """(image, head, row, col), if the method has heads; with every patch's map (image, head, patch, row, col)."""
 
 
 def compute_maps(predictor: Predictor, pixels: np.ndarray, options: MapOptions, query: Query) -> Maps:
@@ -64,7 +66,7 @@ def compute_maps(predictor: Predictor, pixels: np.ndarray, options: MapOptions, 
 
 
 def join_maps(parts: Sequence[Maps]) -> Maps:
-    """Return the maps of several batches as those of one."""
+    """Return the maps of several batches joined into one."""
     probabilities, targets, maps = (
         np.concatenate([getattr(one, name) for one in parts]) for name in ("probabilities", "targets", "maps")
     )
@@ -73,7 +75,7 @@ def join_maps(parts: Sequence[Maps]) -> Maps:
 
 
 def count_numbers(found: Maps) -> int:
-    """Return how many numbers the maps have, those of heads included."""
+    """Return how many numbers the maps have, including those of the heads."""
     return found.maps.size + (0 if found.by_head is None else found.by_head.size)
 
 
@@ -90,7 +92,8 @@ def check_weights(predictor: Predictor, images: int, most: int) -> None:
 
 
 def compute_patch_attention(ready: Opened, pixels: np.ndarray, options: MapOptions, query: Query) -> np.ndarray:
-    """Return how much a patch attends to each patch in one layer, (image, head, row, col); for all patches, (image, head, patch, row, col)."""
+    """Return how much one patch attends to each patch in one layer, (image, head, row, col); for all patches, (image,
+    head, patch, row, col)."""
     model = require_vit(ready.model)
     prefix, (rows, cols) = model.config.prefix, model.grid
     layer = -1 if options.layer is None else options.layer

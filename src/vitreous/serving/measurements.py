@@ -1,4 +1,4 @@
-"""What the service measures of itself, for Prometheus."""
+"""The service's measurements of itself, for Prometheus."""
 
 import os
 
@@ -16,11 +16,11 @@ from prometheus_client import (
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
-"""The folder through which several processes add up what they measure (prometheus_client)."""
+"""The folder through which several processes add up their measurements (prometheus_client)."""
 
 
 class Measurements:
-    """Counters of one service; with several processes, of all of them together."""
+    """Counters of one service, of all its processes together."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()

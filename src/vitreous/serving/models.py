@@ -1,4 +1,4 @@
-"""The models that are served: each with its own queue, replaced by a new one when its files change."""
+"""The served models, each with its own queue; a model is replaced by a new version when its files change."""
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ from vitreous.serving.problems import Problem, queue_full
 LOG = logging.getLogger("vitreous.serving")
 MOST_DECODERS = 4
 USUAL = 0.02
-"""Seconds an image that are assumed before any was computed."""
+"""Assumed seconds per image before any image was computed."""
 
 
 class Loaded:
@@ -49,14 +49,17 @@ class Loaded:
         self.busy = 0
 
     def warm_up(self) -> None:
-        """Compute once, so that the first request doesn't pay for it; raises CheckpointError for outputs that aren't numbers."""
+        """Compute once, so that the first request isn't slowed down; raises CheckpointError for outputs that aren't
+        finite numbers."""
         pixels, found = self.predictor.make_black_images(1), []
-        for _ in range(2 if getattr(self.predictor.engine, "compiles", False) else 1):  # what comes twice is compiled
+        for _ in range(
+            2 if getattr(self.predictor.engine, "compiles", False) else 1
+        ):  # sizes that occur twice are compiled
             if self.classifies:
                 found.append(self.predictor.probabilities(pixels))
             try:
                 found.append(self.predictor.engine.features(pixels))
-            except ConfigError:  # an export of logits alone
+            except ConfigError:  # an export with only logits
                 self.embeds = False
         if self.predictor.engine.name == "torch":
             import_module("vitreous.serving.maps")  # the first request would wait for it
@@ -65,7 +68,7 @@ class Loaded:
 
 
 class ServedModel:
-    """A model by its name: the version that answers, and its queue's limit."""
+    """A model under its name: the version that answers, and its queue's limit."""
 
     def __init__(
         self, source: ModelSource, options: ServiceOptions, measurements: Measurements, decoders: ThreadPoolExecutor
@@ -73,7 +76,7 @@ class ServedModel:
         self.source, self.options, self.measurements, self.decoders = source, options, measurements, decoders
         self.loaded: Loaded | None = None
         self.failure: str | None = None
-        """Why the files' newest state isn't what answers."""
+        """Why the newest state of the files isn't the version that answers."""
         self.pending, self.pace, self.version = 0, USUAL, 0
         self.fingerprint: Fingerprint = {}
 
@@ -87,13 +90,13 @@ class ServedModel:
         return loaded
 
     def observe(self, images: int, seconds: float) -> None:
-        """Note a pass through the model."""
+        """Record a pass through the model."""
         self.pace += 0.2 * (seconds / images - self.pace)
         self.measurements.batches.labels(self.source.name).observe(images)
         self.measurements.compute.labels(self.source.name).observe(seconds)
 
     def swap(self, loaded: Loaded) -> None:
-        """Let a version answer from now on; the one before ends once it has answered all that it accepted."""
+        """Let a version answer from now on; the previous one ends once it has answered everything that it accepted."""
         before, self.loaded = self.loaded, loaded
         loaded.batcher.start()
         if before is not None:
@@ -120,7 +123,7 @@ class ServedModel:
 
     @contextmanager
     def admit(self, images: int) -> Iterator[Loaded]:
-        """Hold places in the queue for a request's images; raises Problem if there aren't so many, or no model yet."""
+        """Hold places in the queue for a request's images; raises Problem if there are too few, or no model yet."""
         loaded = self.loaded
         if loaded is None:
             raise Problem("not-ready", f"{self.source.name} is loading; try again soon", {"Retry-After": "1"})
@@ -140,7 +143,7 @@ class ServedModel:
             self.measurements.queue.labels(self.source.name).inc(images)
 
     def refuse_overload(self, images: int) -> None:
-        """Raise Problem if the queue can't take so many more images."""
+        """Raise Problem if the queue can't take this many more images."""
         if self.pending + images > self.options.queue:
             raise queue_full(
                 f"{self.pending} images are waiting for {self.source.name}, whose queue holds {self.options.queue}; try again later",
@@ -161,7 +164,7 @@ class ServedModel:
         ]
 
     async def compute(self, loaded: Loaded, kind: str, images: list[Ready]) -> list[Answer | None]:
-        """Return what the model makes of each image; None of one without pixels."""
+        """Return the model's result for each image; None for one without pixels."""
         readable = [one.pixels for one in images if one.pixels is not None]
         answers = iter(await asyncio.gather(*(loaded.batcher.ask(kind, pixels) for pixels in readable)))
         return [None if one.pixels is None else next(answers) for one in images]
@@ -215,7 +218,7 @@ class Models:
         self.decoders.shutdown(wait=False, cancel_futures=True)
 
     async def _watch(self, model: ServedModel) -> None:
-        """Replace a model once its files have changed and stayed the same for as long as between two looks."""
+        """Replace a model once its files have changed and then stayed the same between two checks."""
         seen = model.fingerprint
         while True:
             await asyncio.sleep(self.options.reload_every)
@@ -232,7 +235,7 @@ class Models:
             model.failure = f"the changed files can't be served: {said}"
             count(model.source.name, "failed").inc()
             facts = {"model": model.source.name, "version": model.version, "why": model.failure}
-            LOG.warning("reload failed; the model before goes on", extra={"facts": facts}, exc_info=None)
+            LOG.warning("reload failed; the previous model stays in use", extra={"facts": facts}, exc_info=None)
             return
         model.failure = None
         count(model.source.name, "done").inc()
@@ -247,15 +250,15 @@ def require_head(loaded: Loaded, name: str) -> None:
 
 
 def require_features(loaded: Loaded, name: str) -> None:
-    """Raise Problem if a model gives no vectors."""
+    """Raise Problem if a model can't return vectors."""
     if not loaded.embeds:
         raise Problem("unsuited-model", f"{name} is an export without features; export it again with --outputs both")
 
 
 def require_layers(loaded: Loaded, name: str) -> None:
-    """Raise Problem if a model's layers can't be looked into."""
+    """Raise Problem if a model's layers can't be inspected."""
     try:
         _ = loaded.predictor.model
-    except ConfigError as error:  # which names files of this machine
+    except ConfigError as error:  # its message names files of this machine
         remedy = "serve the model that it was exported from"
         raise Problem("unsuited-model", f"{name} is an export, whose layers can't be looked into; {remedy}") from error

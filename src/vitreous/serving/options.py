@@ -14,25 +14,26 @@ NO_FEWER = {
     "processes": 1, "batch": 1, "wait_ms": 0, "queue": 1, "timeout": 0.001, "read_timeout": 0.001, "max_body": 1024,
     "max_images": 1, "max_pixels": 1, "reload_every": 0,
 }  # fmt: skip
-"""The smallest value of each number."""
+"""The smallest allowed value of each number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceLimits:
-    """How much a service takes, and how it shares its work."""
+    """The limits of a service, and how it shares its work."""
 
     processes: int = 1
     """Processes that share the port, each with its own copy of the models; one that dies is replaced."""
     batch: int = 32
     """Most images in one pass through a model."""
     wait_ms: float = 2.0
-    """Longest that an image waits for others, which are being decoded, to share its pass, in milliseconds."""
+    """Longest time, in milliseconds, that an image waits for others that are being decoded, to share a pass with
+    them."""
     queue: int = 256
-    """Most images of a model that wait for their answer; more are refused with 429."""
+    """Most images that wait for a model's answer; more are refused with 429."""
     timeout: float = 30.0
-    """Seconds until an accepted request is given up with 503."""
+    """Seconds after which an accepted request fails with 503."""
     read_timeout: float = 10.0
-    """Seconds that a client has to send a request's headers, and to send its body."""
+    """Seconds that a client has for sending a request's headers, and again for its body."""
     max_body: int = 32 * 2**20
     """Most bytes of a request."""
     max_images: int = 64
@@ -40,23 +41,23 @@ class ServiceLimits:
     max_pixels: int = 64_000_000
     """Most pixels of an image, unless the model's own limit is lower."""
     reload_every: float = 2.0
-    """Seconds between two looks at whether a model's files have changed; 0: they are read once."""
+    """Seconds between checks for changes in a model's files; 0: they are read only once."""
 
 
 @dataclass(frozen=True)
 class ServiceOptions(ServiceLimits):
-    """What a service may be asked for, and how much of it."""
+    """The settings of a service."""
 
     host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0: every one of this machine's."""
+    """Address to listen on; 0.0.0.0: all addresses of this machine."""
     port: int = 8000
-    """0: any free one."""
+    """Port to listen on; 0: any free one."""
     keys: tuple[str, ...] = ()
     """API keys; empty: no key is needed."""
     origins: tuple[str, ...] = ()
     """Origins, such as https://example.com, whose pages may send requests from a browser; *: all."""
     log: bool = True
-    """Write a line of JSON to standard error for each request."""
+    """Log each request as a line of JSON on standard error."""
 
     def __post_init__(self) -> None:
         for name, least in NO_FEWER.items():
@@ -69,7 +70,7 @@ class ServiceOptions(ServiceLimits):
 
     @property
     def max_held(self) -> int:
-        """Most bytes of bodies that are held at once, of all requests together."""
+        """Most bytes of bodies held at the same time, of all requests together."""
         return 8 * self.max_body
 
 
@@ -78,10 +79,10 @@ class ModelSource:
     """Where a model that is served comes from."""
 
     name: str
-    """What requests call it."""
+    """The model's name in requests."""
     path: str
     """Where its files are."""
     open: "Callable[[bool], Predictor]"
     """Loads it; called with whether that is done again since its files have changed. What several processes serve has to be picklable."""
     watched: bool = True
-    """Whether it is loaded again when its files change; a model that is open already isn't."""
+    """Whether the model is loaded again when its files change; a model that is already open isn't."""

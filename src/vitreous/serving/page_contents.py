@@ -1,5 +1,5 @@
-"""Everything that the page shows of an image inside a Vision Transformer, in one answer: moving over the patches needs no
-further request."""
+"""Everything that the page shows about an image inside a Vision Transformer, in one answer, so that moving over the
+patches needs no further request."""
 
 import base64
 from typing import Any
@@ -25,13 +25,13 @@ from vitreous.model.vit import ViT
 from vitreous.predictor import Predictor
 
 MOST_WEIGHTS = 64 << 20
-"""Most attention weights, of one layer and all its heads, that an answer holds: 64 MiB, a byte each."""
+"""Most attention weights, of one layer and all its heads, that an answer holds: 64 MiB, one byte each."""
 SIDE = 512
 """Pixels of a picture's longer side."""
 
 
 def gather_contents(predictor: Predictor, pixels: np.ndarray, layer: int, target: str | None) -> dict[str, Any]:
-    """Return what the page shows of one image or two, as JSON values; arrays are base64, a byte for each number.
+    """Return what the page shows about one or two images, as JSON values; arrays are base64, one byte per number.
 
     Args:
         predictor: its model is a Vision Transformer, and not exported.
@@ -40,7 +40,7 @@ def gather_contents(predictor: Predictor, pixels: np.ndarray, layer: int, target
         target: the class whose relevance is shown; None: each image's most probable one.
 
     Raises:
-        ConfigError: the model is of another kind, has no such layer or class, or has too many patches.
+        ConfigError: the model isn't a Vision Transformer, has no such layer or class, or has too many patches.
     """
     ready = open_inside(predictor)
     model = require_vit(ready.model)
@@ -64,7 +64,7 @@ def gather_contents(predictor: Predictor, pixels: np.ndarray, layer: int, target
 def describe_image(
     ready: Opened, model: ViT, image: Tensor, pixels: np.ndarray, layer: int, target: str | None
 ) -> dict[str, Any]:
-    """Return what is shown of one image: its picture, attention, rollout by depth, token norms, and relevance."""
+    """Return what is shown about one image: its picture, attention, rollout by depth, token norms, and relevance."""
     norms = compute_token_norms(model, image)[:, 0, model.config.prefix :]
     rollout = compute_rollout_depths(model, image)[:, 0].flatten(1)
     return {

@@ -1,4 +1,4 @@
-"""What the service's page asks for: the inside of a model for an image, and the style of all pages."""
+"""The addresses that the service's page uses: the inside of a model for an image, and the style of all pages."""
 
 from functools import partial
 from typing import Annotated, Any
@@ -14,12 +14,13 @@ from vitreous.serving.routes import READING, ModelName, accept, refuse_unknown, 
 from vitreous.serving.schemas import IMAGES_BODY, Answer, Timings, describe_problems
 
 MOST_IMAGES = 2
-"""One, or two whose patches are compared."""
+"""Most images: one, or two whose patches are compared."""
 DARK = "@media(prefers-color-scheme:dark){:root{"
 
 
 class Inside(Answer):
-    """One layer of a Vision Transformer, and what goes on in all of them, for one image or two. Arrays: base64, a byte a number."""
+    """One layer of a Vision Transformer, and figures of all layers, for one or two images. Arrays are base64, one byte
+    per number."""
 
     model: str
     version: int
@@ -40,7 +41,7 @@ class Inside(Answer):
 
 
 def build_page_routes(models: Models) -> APIRouter:
-    """Return the addresses that the page needs besides those for programs."""
+    """Return the addresses that the page needs in addition to those for programs."""
     router = APIRouter()
 
     @router.post(
@@ -79,7 +80,8 @@ def _look(loaded: Loaded, images: list[Ready], layer: int, target: str | None) -
 
 
 def write_style() -> str:
-    """Return the style of all pages, its dark palette also for those who choose it against their system's."""
+    """Return the style of all pages, with the dark palette also for users who choose it although their system's is
+    light."""
     palette = read_resource("drawing/palette.css")
     light, found, rest = palette.partition(DARK)
     if not found:

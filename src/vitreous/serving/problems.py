@@ -1,4 +1,4 @@
-"""Errors as problem documents (RFC 9457): what came, what was expected, what to do."""
+"""Errors as problem documents (RFC 9457): what was received, what was expected, what to do."""
 
 import json
 from collections.abc import Mapping
@@ -61,7 +61,7 @@ def queue_full(detail: str, seconds: float = 1.0) -> Problem:
 
 
 def explain_failure(error: VitreousError) -> Problem:
-    """Return what an error of the storeys below means to whoever asked."""
+    """Return the problem that an error of the lower layers means for the client."""
     if isinstance(error, ImageError):
         return Problem("unreadable-image", str(error))
     if isinstance(error, UserError):

@@ -46,9 +46,9 @@ READING = (
 
 
 async def refuse_unknown(request: Request) -> None:
-    """Raise Problem for options in the address that aren't known there, or stand there twice.
+    """Raise Problem for options in the address that are unknown or given twice.
 
-    A coroutine, though it waits for nothing: the framework would run a function in another thread, for each request.
+    This is a coroutine although it waits for nothing: the framework would run a function in another thread for each request.
     """
     described = request.app.openapi()["paths"][request.scope["route"].path][request.method.lower()]
     known = [one["name"] for one in described.get("parameters", ())]
@@ -68,7 +68,7 @@ class Timer:
         self.stages: dict[str, float] = {}
 
     def stage(self, name: str) -> None:
-        """Note the end of a stage."""
+        """Record the end of a stage."""
         now = time.monotonic()
         self.stages[f"{name}_ms"], self.last = round(1000 * (now - self.last), 3), now
 
@@ -82,7 +82,8 @@ class Timer:
 
 
 async def receive_uploads(request: Request, model: ServedModel, most: int) -> list[Upload]:
-    """Return a request's images, so many at most; one that can't be answered is refused before its body is read. Raises Problem."""
+    """Return a request's images, at most `most`; a request that can't be answered is refused before its body is read.
+    Raises Problem."""
     model.refuse_overload(1)
     body = await request.body()
     uploads = read_uploads(body, request.headers.get("content-type", ""), min(most, model.options.max_images))
@@ -100,7 +101,7 @@ class Accepted:
     images: list[Ready]
 
     async def run(self, work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
-        """Do other work than a batch's where the model computes; return what it gives, and the timings."""
+        """Run other work than a batch in the model's thread; return its result and the timings."""
         began = time.monotonic()
         found = await self.loaded.batcher.run(work)
         return found, self.timer.finish([]) | {"compute_ms": round(1000 * (time.monotonic() - began), 3)}
@@ -119,8 +120,8 @@ async def accept(
     """Read a request's images and hold their places in the model's queue; they count once they are answered. Raises Problem.
 
     Args:
-        require: refuses a model that can't give such an answer.
-        most: images that this address takes, where that is less than others do.
+        require: raises Problem for a model that can't give such an answer.
+        most: most images for this address, if fewer than for others.
     """
     timer, served = Timer(), models.find(name)
     uploads = await receive_uploads(request, served, most)
@@ -135,7 +136,7 @@ async def accept(
 
 
 def refuse_unreadable(found: list[Ready]) -> None:
-    """Raise Problem if there isn't one image with pixels."""
+    """Raise Problem if no image has pixels."""
     if all(one.pixels is None for one in found):
         more = {"errors": [{"name": one.name, "error": one.error} for one in found]} if len(found) > 1 else {}
         raise Problem("unreadable-image", str(found[0].error), **more)
@@ -211,7 +212,7 @@ def add_embed(router: APIRouter, models: Models, images: dict[str, Any]) -> None
 
 
 PICTURE = {"description": "The maps", "content": {"image/png": IMAGE, "application/octet-stream": IMAGE}}
-"""What else /v1/explain answers with; beside JSON."""
+"""The answers of /v1/explain other than JSON."""
 
 
 def add_explain(router: APIRouter, models: Models, images: dict[str, Any]) -> None:
@@ -276,6 +277,6 @@ def build_probes(models: Models) -> APIRouter:
 
 
 def say_kind(kind: str) -> str:
-    """Return what a kind of problem is, in a line."""
+    """Return a one-line description of a kind of problem."""
     status, title = KINDS[kind]
     return f"{kind} ({status}): {title}\n"

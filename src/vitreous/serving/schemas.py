@@ -1,4 +1,4 @@
-"""What answers say, as OpenAPI shows it."""
+"""The contents of answers, as OpenAPI shows them."""
 
 from typing import Any
 
@@ -22,44 +22,44 @@ class Score(Answer):
 
 
 class Prediction(Answer):
-    """What the model says of one image, or why it says nothing."""
+    """The model's prediction for one image, or why there is none."""
 
     name: str = Field(description='The file\'s name, or "image 2".')
-    label: str | None = Field(description="The most probable class, or the word for unknown.")
+    label: str | None = Field(description="The most probable class, or the label for unknown.")
     score: float | None = Field(description="Its probability.")
     top: list[Score] = Field(description="The most probable classes, best first.")
     error: str | None = Field(description="Why there is no label, in one line.")
-    labels: list[str] | None = Field(None, description="Where an image may have several classes: those that it has.")
+    labels: list[str] | None = Field(None, description="For multilabel models: the predicted classes.")
     unknown: bool = Field(False, description="The most probable class is below the threshold.")
     filled: bool = Field(False, description="A JPEG without its last bytes, filled with grey.")
-    reduction: int = Field(1, description="What its size was divided by when it was decoded.")
+    reduction: int = Field(1, description="By what its size was divided in decoding.")
     probabilities: list[float] | None = Field(
-        None, description="Of every class, in the order of the model's labels, where asked for."
+        None, description="Every class's probability, in the order of the model's labels, if requested."
     )
 
 
 class Timings(Answer):
     """Where the time went, in milliseconds; queue and compute of the request's slowest image."""
 
-    read_ms: float = Field(description="Until the body was here.")
+    read_ms: float = Field(description="Until the body had arrived.")
     decode_ms: float
     queue_ms: float
     compute_ms: float
     total_ms: float
-    batch: int = Field(description="Images in the largest pass that one of them was in; 0: none was computed.")
+    batch: int = Field(description="Images in the largest pass that included one of them; 0: none was computed.")
 
 
 class PredictAnswer(Answer):
     """Predictions, in the images' order."""
 
     model: str
-    version: int = Field(description="How many times the model's files were loaded.")
+    version: int = Field(description="How often the model's files have been loaded.")
     predictions: list[Prediction]
     timings: Timings
 
 
 class Vector(Answer):
-    """What represents one image, or why nothing does."""
+    """The vector that represents one image, or why there is none."""
 
     name: str
     vector: list[float] | None
@@ -77,16 +77,16 @@ class EmbedAnswer(Answer):
 
 
 class Explained(Answer):
-    """Where the model looks in one image, or why that can't be said."""
+    """Where the model looks in one image, or why there is no map."""
 
     name: str
     error: str | None
-    target: str | None = Field(None, description="The class that the map explains; none of a model without a head.")
+    target: str | None = Field(None, description="The class that the map explains; null for a model without a head.")
     score: float | None = Field(None, description="Its probability.")
     map: list[Any] | None = Field(
         None, description="Rows of columns; with query=all such a map for each patch. Larger means more."
     )
-    heads: list[Any] | None = Field(None, description="The same for each head, where the method has heads.")
+    heads: list[Any] | None = Field(None, description="The same for each head, if the method has heads.")
 
 
 class ExplainAnswer(Answer):
@@ -95,7 +95,7 @@ class ExplainAnswer(Answer):
     model: str
     version: int
     method: str
-    layer: int | None = Field(description="Counted from 0; null: the last one, or all, as the method has it.")
+    layer: int | None = Field(description="Counted from 0; null: the last one or all, depending on the method.")
     head: int | None = Field(description="Counted from 0; null: the mean over all.")
     explanations: list[Explained]
     timings: Timings
@@ -107,7 +107,7 @@ class Served(Answer):
     name: str
     version: int
     ready: bool
-    failure: str | None = Field(description="Why the files' newest state isn't what answers.")
+    failure: str | None = Field(description="Why the newest state of the files isn't the version that answers.")
     description: str
     labels: list[str]
     multilabel: bool
@@ -116,16 +116,18 @@ class Served(Answer):
     engine: str
     precision: str
     device: str
-    grid: list[int] | None = Field(description="Rows and columns of patches, of a Vision Transformer.")
+    grid: list[int] | None = Field(description="Rows and columns of patches, for a Vision Transformer.")
     layers: int | None
     heads: int | None
-    methods: list[str] = Field(description="Of /v1/explain, the most informative one first; none of an exported model.")
+    methods: list[str] = Field(
+        description="Methods for /v1/explain, the most informative one first; none for an exported model."
+    )
     classifies: bool
     embeds: bool
 
 
 class ModelsAnswer(Answer):
-    """All models; the first answers where a request names none."""
+    """All models; the first one answers requests that name none."""
 
     models: list[Served]
 
@@ -143,12 +145,12 @@ class ProblemDocument(BaseModel):
     type: str = Field(description="/problems/ and the kind.")
     title: str
     status: int
-    detail: str = Field(description="One line: what came, what was expected, what to do.")
+    detail: str = Field(description="One line: what was received, what was expected, what to do.")
     instance: str = Field(description="The request's id, as in X-Request-ID and the log.")
 
 
 def describe_problems(*kinds: str) -> dict[int | str, dict[str, Any]]:
-    """Return what OpenAPI says of the problems that an address may answer with."""
+    """Return the OpenAPI description of the problems that an address may answer with."""
     found: dict[int | str, dict[str, Any]] = {}
     for kind in kinds:
         status, title = KINDS[kind]
@@ -164,7 +166,7 @@ def describe_problems(*kinds: str) -> dict[int | str, dict[str, Any]]:
 
 
 def describe_text(example: str) -> dict[str, Any]:
-    """Return what OpenAPI says of an answer in plain text."""
+    """Return the OpenAPI description of an answer in plain text."""
     return {"content": {"text/plain": {"schema": {"type": "string"}, "example": example}}}
 
 
@@ -217,4 +219,4 @@ IMAGES_BODY: dict[str, Any] = {
         },
     }
 }
-"""What OpenAPI says of bodies with images, which are read by `bodies.py`."""
+"""The OpenAPI description of bodies with images, which `bodies.py` reads."""

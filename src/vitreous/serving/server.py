@@ -1,4 +1,4 @@
-"""One process of the service: a socket, HTTP on it, and an end that leaves no accepted request unanswered."""
+"""One process of the service: it serves HTTP on a socket, and when it ends it leaves no accepted request unanswered."""
 
 import asyncio
 import logging
@@ -20,11 +20,11 @@ from vitreous.serving.sockets import MOST_CONNECTIONS, count_connections
 
 ADDRESS = re.compile(rb"https?://(?P<host>[^/?]+)(?P<path>.*)", re.IGNORECASE)
 GRACE = 0.5
-"""Seconds in which answers tell clients to close their connections, before none is accepted any more."""
+"""Seconds during which answers tell clients to close their connections, before new ones are no longer accepted."""
 
 
 def set_up_logs(wanted: bool) -> None:
-    """Write a line of JSON to standard error for what happens; or warnings alone."""
+    """Log events as lines of JSON on standard error, or only warnings."""
     handler = logging.StreamHandler()
     handler.setFormatter(Lines())
     for name in ("vitreous.serving", "uvicorn.error"):
@@ -37,11 +37,11 @@ class Parser(h11.Connection):
     """The parser of a connection; it refuses bodies of tiny chunks, each of which costs as much as a large one."""
 
     most, least = 4096, 64
-    """Chunks of a body, beyond which their mean has to be at least so many bytes."""
+    """Number of chunks of a body beyond which their mean size must be at least this many bytes."""
     chunks = length = 0
 
     def next_event(self) -> Any:
-        """Return what came next; raises RemoteProtocolError."""
+        """Return the next event; raises RemoteProtocolError."""
         event = super().next_event()
         if isinstance(event, h11.Request):
             self.chunks = self.length = 0
@@ -68,12 +68,12 @@ class PatientProtocol(H11Protocol):
 
     patience = 10.0
     most = MOST_CONNECTIONS
-    """Connections at once; one more ends that which has waited longest for a request."""
+    """Most simultaneous connections; one more ends the one that has waited longest for a request."""
     waiting: "dict[PatientProtocol, None]"
-    """Those without a request, longest first; one for all connections of a server."""
+    """Connections without a request, the longest-waiting first; shared by all connections of a server."""
     timer: Any = None
     unread = (0, 0.0)
-    """Bytes that the client hasn't read, and since when they are no fewer."""
+    """Bytes that the client hasn't read, and since when their number hasn't decreased."""
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for a request."""
@@ -84,22 +84,24 @@ class PatientProtocol(H11Protocol):
             next(iter(self.waiting)).transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Read on; a request whose headers are whole has all the time that the guard gives it, until it is answered."""
+        """Continue reading; a request whose headers are complete has all the time that the guard gives it, until it is
+        answered."""
         super().data_received(data)
-        answered = self.cycle is not None and self.cycle.response_complete  # a body that nobody asked for may go on
+        answered = self.cycle is not None and self.cycle.response_complete  # an unwanted body may still be arriving
         if (self.conn.their_state is h11.IDLE or answered) and not self.transport.is_closing():
             self._wait()
         else:
             self._stop_waiting()
 
     def handle_events(self) -> None:
-        """Begin with a request; the guard may end its connection."""
+        """Begin to handle a request; the guard may end its connection."""
         super().handle_events()
         if self.scope:
             self.scope.setdefault("state", {})["abort"] = self.transport.abort
 
     def drop_unread(self, now: float) -> None:
-        """End a connection whose client reads nothing of what was sent, closed or not: it would be held for ever."""
+        """End a connection whose client doesn't read what was sent, whether closed or not: it would be held for
+        ever."""
         size, (before, since) = self.transport.get_write_buffer_size(), self.unread
         if not before or size < before:
             since = now
@@ -113,7 +115,7 @@ class PatientProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
-        """End; a connection that was accepted and hasn't said what it wants yet has a moment to say it."""
+        """Shut down; a connection that was accepted and hasn't sent its request yet gets a moment to do so."""
         if self.cycle is None and not self.transport.is_closing():
             self._stop_waiting()
             self.timer = self.loop.call_later(GRACE, self._give_up)
@@ -174,7 +176,7 @@ class Server(uvicorn.Server):
         self.failure, self.should_exit = error, True
 
     async def on_tick(self, counter: int) -> bool:
-        """Look, each second, which clients don't read."""
+        """Check every second which clients don't read."""
         if counter % 10 == 0:
             for one in list(self.server_state.connections):
                 if isinstance(one, PatientProtocol):
@@ -182,7 +184,7 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Tell clients that it ends, then accept nothing more and answer what was accepted."""
+        """Tell clients that the server ends, then accept nothing more and answer what was accepted."""
         self.service.guard.stopping = True
         if self.failure is None:
             await asyncio.sleep(GRACE)

@@ -11,10 +11,10 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 """Names of this machine that no other machine can reach."""
 MOST_CONNECTIONS = 16_384
 BACKLOG = 2048
-"""Most connections that the system holds until they are accepted."""
+"""Number of connections that the system holds until they are accepted, at most."""
 REASONS = {
-    errno.EADDRINUSE: "port {port} on {host} is taken; choose another one (--port), or 0 for any that is free",
-    errno.EACCES: "port {port} needs the system's administrator; choose one from 1024 (--port)",
+    errno.EADDRINUSE: "port {port} on {host} is in use; choose another one (--port), or 0 for any free one",
+    errno.EACCES: "port {port} needs administrator rights; choose 1024 or above (--port)",
     errno.EADDRNOTAVAIL: "{host} is not an address of this machine; choose 127.0.0.1 or 0.0.0.0 (--host)",
 }
 
@@ -45,7 +45,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether an address is reached from this machine alone."""
+    """Return whether only this machine can reach an address."""
     name = strip_brackets(host)
     try:
         return ipaddress.ip_address(name).is_loopback
@@ -76,7 +76,7 @@ def raise_file_limit() -> None:
 
 
 def count_connections() -> int:
-    """Return how many connections this process can hold at once, with files to spare."""
+    """Return how many simultaneous connections this process can hold, with files to spare."""
     try:
         import resource
     except ImportError:  # Windows

@@ -1,4 +1,4 @@
-"""Several processes on one port: one that dies is replaced."""
+"""Several processes on one port; a process that dies is replaced."""
 
 import logging
 import os
@@ -25,7 +25,7 @@ from vitreous.serving.server import Server, set_up_logs
 LOG = logging.getLogger("vitreous.serving")
 Work = tuple[list[ModelSource], ServiceOptions]
 LONGEST_START = 600.0
-"""Seconds until a process that was started must tell how it is; it imports torch first, beside all others."""
+"""Seconds after which a started process must have reported; it first imports torch, at the same time as all others."""
 LONGEST_PAUSE = 30.0
 """Seconds between two attempts to replace processes that end before they can answer."""
 HANGUPS = [getattr(signal, name) for name in ("SIGHUP",) if hasattr(signal, name)]
@@ -33,17 +33,18 @@ HANGUPS = [getattr(signal, name) for name in ("SIGHUP",) if hasattr(signal, name
 
 
 class Worker(Process):
-    """A process among several; ready once its models are. Where others answer already, it accepts nothing before that."""
+    """One of several processes; it is ready once its models are. If others already answer, it accepts no requests
+    before that."""
 
     def __init__(self, config: Config, sockets: list[socket.socket], work: Work, early: bool) -> None:
         self.work, self.early = work, early
         self.receiver, self.sender = Pipe(duplex=False)
         self.answered, self.asked, self.began = False, False, time.monotonic()
-        """Whether it has ever told how it is; whether it was asked and hasn't told; when it was started."""
+        """Whether it has ever reported; whether it was asked and hasn't reported; when it was started."""
         self.ended: float | None = None
         """When it was found to have ended."""
         self.failures = 0
-        """How many in its place have ended in a row before they could answer."""
+        """How many processes in its place have ended in a row before they could answer."""
         super().__init__(config, sockets)
 
     def is_well(self, timeout: float) -> bool:
@@ -67,7 +68,7 @@ class Worker(Process):
         self.child_conn.send(isinstance(server, Server) and server.started and server.service.models.warm)
 
     def target(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve; ends with STARTUP_FAILURE, and tells why in one line, if a model can't be loaded."""
+        """Serve; if a model can't be loaded, end with STARTUP_FAILURE and report why in one line."""
         sources, options = self.work
         threading.Thread(target=self.always_pong, daemon=True).start()
         set_up_logs(options.log)
@@ -81,7 +82,7 @@ class Worker(Process):
 
     @staticmethod
     def end_with_supervisor(server: Server) -> None:
-        """End where the supervisor was killed: nobody would replace this process, or stop it."""
+        """End if the supervisor was killed, since nobody would replace or stop this process."""
         supervisor = parent_process()
         if supervisor is not None:
             supervisor.join()
@@ -97,32 +98,32 @@ class Worker(Process):
 
 
 class Supervisor(Multiprocess):
-    """Starts as many processes as are wanted, the first one alone, and another one for each that dies."""
+    """Starts the wanted number of processes, the first one before the others, and a new one for each that dies."""
 
     def __init__(self, work: Work, sockets: list[socket.socket]) -> None:
         self.work = work
         ignored = [one for one in HANGUPS if signal.getsignal(one) == signal.SIG_IGN]
         super().__init__(Config("unused", workers=work[1].processes, log_config=None), sockets)
-        for one in ignored:  # as nohup has it
+        for one in ignored:  # as with nohup
             signal.signal(one, signal.SIG_IGN)
 
     def start_one(self) -> Worker:
-        """Start a process; it accepts requests at once, to refuse them, if no other one can answer."""
-        os.makedirs(os.environ[SHARED], exist_ok=True)  # noqa: PTH103  (what tidies up may have removed it)
+        """Start a process; it accepts requests immediately, only to refuse them, if no other process can answer."""
+        os.makedirs(os.environ[SHARED], exist_ok=True)  # noqa: PTH103  (cleanup may have removed it)
         alone = not any(isinstance(one, Worker) and one.answered and one.process.is_alive() for one in self.processes)
         worker = Worker(self.config, self.sockets, self.work, early=alone)
         worker.start()
         return worker
 
     def handle_hup(self) -> None:
-        """End, as where the terminal is closed."""
+        """End, as when the terminal is closed."""
         self.should_exit.set()
 
     def handle_ttin(self) -> None:
-        """Start no further process: their number is given."""
+        """Do nothing: the number of processes is fixed."""
 
     def handle_ttou(self) -> None:
-        """End no process: their number is given."""
+        """Do nothing: the number of processes is fixed."""
 
     def init_processes(self) -> None:
         """Start the first process, and the others once its models are loaded; raises ConfigError if they can't be."""
@@ -139,7 +140,8 @@ class Supervisor(Multiprocess):
         self.processes += [self.start_one() for _ in range(self.processes_num - 1)]
 
     def keep_subprocess_alive(self) -> None:
-        """Replace each process that has ended or doesn't answer any more; such as can't start are tried again less and less often."""
+        """Replace each process that has ended or no longer answers; processes that can't start are retried less and
+        less often."""
         for index, process in enumerate(self.processes):
             assert isinstance(process, Worker)
             if self.should_exit.is_set():

@@ -324,7 +324,7 @@ def test_it_is_served_until_it_is_stopped(tmp_path):
     served = vitreous.board(tmp_path, port=0)
     try:
         assert "photos-1" in httpx.get(served.url, trust_env=False).text
-        with pytest.raises(ConfigError, match="is taken; choose another one"):
+        with pytest.raises(ConfigError, match="is in use; choose another one"):
             vitreous.board(tmp_path, port=int(served.url.rpartition(":")[2]))
         with httpx.stream("GET", f"{served.url}/events", trust_env=False) as events:
             assert next(events.iter_lines()) == "event: parts"
