@@ -131,7 +131,7 @@ def test_test_time_augmentation_and_labels_of_a_threshold(exported, photo):
 def test_what_needs_the_layers_is_refused_in_one_line(exported, tmp_path):
     with pytest.raises(ConfigError, match=r"export to onnx, whose layers.*exported from"):
         vitreous.explain(exported, np.zeros((16, 24, 3), np.uint8))
-    with pytest.raises(CheckpointError, match="an export to onnx, which holds no weights"):
+    with pytest.raises(CheckpointError, match="an export to onnx, whose weights torch"):
         vitreous.export(exported, out=tmp_path / "again")
     with pytest.raises(ConfigError, match="leave out image"):
         vitreous.load(exported, image=(32, 32))

@@ -261,8 +261,8 @@ def of_function():
         (looped("Scan"), "has a Scan, which may never end; it can't be used"),
         (many_dims(200_000), "has a tensor of more than 64 dimensions; it can't be used"),
         (chained(5_000), "has shapes that are computed in too many steps; it can't be used"),
-        (astronomical(), r"asks for a tensor of more than 10\^18 values, more than the limit"),
-        (of_function(), "wants tensors from 'secret.txt', a file that its export didn't write"),
+        (astronomical(), r"needs a tensor of more than 10\^18 values, more than the limit"),
+        (of_function(), "refers to tensors in 'secret.txt', a file that its export didn't write"),
     ],
     ids=["Loop", "Scan", "dimensions", "steps", "digits", "function"],
 )

@@ -183,7 +183,9 @@ def test_every_recipe_trains_one_step_and_ten(weights, tmp_path):  # noqa: F811
     digits = tree(tmp_path / "digits", **dict.fromkeys("0123456789", 10))
     for name, config in variants(weights, digits).items():
         for steps in (1, 10):
-            result = train(replace(shrunk(config), duration=f"{steps}st"), tmp_path / f"{name} {steps}")
+            refit = config.refit and config.freeze != "trunk"  # which would discard what the steps learned
+            config = replace(shrunk(config), duration=f"{steps}st", refit=refit)
+            result = train(config, tmp_path / f"{name} {steps}")
             assert result.stopped == "finished", name
             kept = {0, steps} if config.head == "logistic" else {steps}  # the fitted head's, if no step did better
             assert result.metrics["step"] in kept, name

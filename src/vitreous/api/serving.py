@@ -239,11 +239,11 @@ def split_name(model: Any) -> tuple[str, Any]:
     return name_model(str(getattr(model, "path", model))), model
 
 
-def open_sealed(path: str, how: dict[str, Any], again: bool) -> Predictor:
-    """Load a model that nobody but the service has.
+def open_sealed(path: str, how: dict[str, Any], again: bool = False) -> Predictor:
+    """Load a model that only the service uses.
 
-    Its weights are copied: were they mapped, a file that is cut short would end the process. `again`: its files have just changed,
-    and may be written over while they are read, so they are copied before.
+    Its weights are copied: if they were mapped, a truncated file would kill the process. `again`: its files have just changed and may
+    be written over while they are read, so they are copied first.
     """
     if again:
         with copy_model(path) as private:
@@ -259,8 +259,8 @@ def open_sealed(path: str, how: dict[str, Any], again: bool) -> Predictor:
     return found
 
 
-def _copy(model: Predictor, again: bool) -> Predictor:
-    """Return a model of the caller's whose limits the service can change."""
+def _copy(model: Predictor, again: bool = False) -> Predictor:
+    """Return a copy of the caller's model, whose limits the service can change."""
     return copy(model)
 
 

@@ -111,7 +111,7 @@ def check_onnx(path: Path, beside: set[str], held: int) -> None:
     if asked > MOST_VALUES:
         said = f"{asked:,}" if asked < 10**18 else "more than 10^18"
         raise CheckpointError(
-            f"{path} asks for a tensor of {said} values, more than the limit of {MOST_VALUES:,}; it can't be used"
+            f"{path} needs a tensor of {said} values, more than the limit of {MOST_VALUES:,}; it can't be used"
         )
 
 
