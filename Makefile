@@ -36,7 +36,7 @@ demo: $(READY)
 	$(BIN)/vitreous train runs/demo/photos --weights starter --out runs/demo/photos-run
 	$(BIN)/vitreous predict runs/demo/photos-run runs/demo/unsorted --sort-into runs/demo/sorted
 	@echo
-	@echo "That was a Vision Transformer trained from nothing on digits, and one that came with vitreous, taught seven kinds of photographs."
+	@echo "That was a Vision Transformer trained from nothing on digits, and a small ResNet that came with vitreous, taught seven kinds of photographs."
 	@echo "All crops of a kind are of one photograph, so they are easier to tell apart than yours will be."
 	@echo "Reports, with pictures:    runs/demo/digits/report.html  runs/demo/photos-run/report.html"
 	@echo "The photographs, sorted:   runs/demo/sorted"

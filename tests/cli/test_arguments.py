@@ -17,6 +17,11 @@ from vitreous.cli.options.commands import OPTIONS, load_options
 from vitreous.errors import suggest
 
 
+def test_help_of_a_command_is_its_own(vitreous):
+    found = [vitreous(*arguments) for arguments in (("help", "shard"), ("shard", "--help"))]
+    assert found[0] == found[1] and "usage: vitreous shard" in str(found[0])
+
+
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",), ("help",)])
 def test_help_names_every_command(vitreous, arguments):
     vitreous(*arguments).worked(*COMMANDS, "usage: vitreous COMMAND")

@@ -163,7 +163,10 @@ def describe_progress(path: Path, record: RunRecord) -> str:
         f"checkpoints {', '.join(map(str, record.checkpoints)) or 'none'}",
     ]
     if measured:
-        lines.append(f"validation  {describe_validation(measured)}")
+        learned = (
+            " (on images that it learned from)" if (record.config.get("data") or {}).get("validation_learned") else ""
+        )
+        lines.append(f"validation  {describe_validation(measured)}{learned}")
     if (refit := read_refit(record.model)) is not None:
         lines.append(f"refitted    {refit}")
     labelled = not measured or find_headline(measured[-1]) is not None

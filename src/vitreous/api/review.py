@@ -234,10 +234,9 @@ def join(parts: list[Features]) -> Features:
     return Features(vectors, np.array(labels, np.int64), tuple(name for part in parts for name in part.names), classes)
 
 
-def describe_next(data: str, applied: str | None) -> str:
-    """Suggest what to do after a review."""
-    return (
-        f"next: vitreous train {shlex.quote(applied or data)}"
-        if applied
-        else f"next: vitreous inspect {shlex.quote(data)} --review --apply cleaned.csv"
-    )
+def describe_next(data: str, applied: str | None, weights: str | None = None) -> str:
+    """Suggest what to do after a review with these weights."""
+    if applied:
+        return f"next: vitreous train {shlex.quote(applied)}"
+    by = f" --weights {shlex.quote(weights)}" if weights else ""
+    return f"next: vitreous inspect {shlex.quote(data)} --review{by} --apply cleaned.csv"

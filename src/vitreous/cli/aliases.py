@@ -32,7 +32,8 @@ PLACES = {
     "--run": ("run",),
 }
 """Names for positional arguments: each stands for the first of these that the command has."""
-MIXED = "give --precision bf16; float16 is not offered, as attention overflows in it"
+MIXED = "give --precision bf16; only exports are offered in fp16, as attention overflows in it in training"
+FOLDER = "each run has a folder of its own, which is never overwritten; leave it out, or name a new one with --out"
 SCHEDULE = "give --schedule.kind: cosine, linear, rsqrt, constant or steps"
 CLASSES = "the classes are those of the data; leave it out"
 INSTEAD = {
@@ -40,6 +41,13 @@ INSTEAD = {
     "--resume": "a run is continued by another command, vitreous resume RUN",
     **dict.fromkeys(("--num-classes", "--nc"), CLASSES),
     **dict.fromkeys(("--amp", "--fp16", "--half"), MIXED),
+    "--bf16": "give --precision bf16",
+    **dict.fromkeys(("--cpu", "--no-cuda"), "give --device cpu"),
+    **dict.fromkeys(("--cuda", "--gpu"), "give --device cuda"),
+    "--int8": "vitreous quantise writes a model in int8",
+    "--opset": "the opset is fixed (docs/export.md); leave it out",
+    **dict.fromkeys(("--exist-ok", "--overwrite"), FOLDER),
+    "--verbose": "progress is always shown; leave it out",
     "--base-lr": "give --optimizer.lr with --optimizer.batch-rule and the batch that it is for, --optimizer.base-batch",
     "--min-lr": "give --schedule.final, a share of the peak rate: min-lr / lr",
     "--lrf": "give --schedule.final, a share of the peak rate",
@@ -114,7 +122,7 @@ def convert_weights(name: str, values: list[str]) -> list[str]:
     if len(values) != 1 or values[0].lower() in ("true", "false", "1", "0", "yes", "no", ""):
         raise ConfigError(
             f"{name} doesn't say which weights; give --weights with a model or run folder, a file of weights, or owner/name on "
-            "the Hugging Face Hub, or leave it out to train from scratch"
+            "the Hugging Face Hub, auto for recommended ones, or none to train from scratch"
         )
     return ["--weights", values[0]]
 

@@ -50,7 +50,7 @@ def review(options: Inspect) -> int:
     print(f"\nreport: {found.save(out)}")
     if options.apply is not None:
         print(found.apply(options.apply))
-    print(describe_next(options.path, options.apply))
+    print(describe_next(options.path, options.apply, options.weights))
     return 0
 
 

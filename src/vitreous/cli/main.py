@@ -150,6 +150,8 @@ def raise_on_signals() -> Iterator[None]:
 
 def run(arguments: list[str]) -> int:
     """Dispatch to the command's function."""
+    if arguments[:1] == ["help"] and arguments[1:2] and arguments[1] in COMMANDS:
+        arguments = [arguments[1], "--help"]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(format_usage())
         return 0
