@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from hypothesis import given, settings
@@ -109,6 +110,17 @@ def test_every_kind_of_input_gives_the_same(predictor, tmp_path):
         assert top(predictor(given_image)) == expected
     for prediction in predictor(inputs):
         assert dict(top(prediction)) == pytest.approx(dict(expected), abs=1e-5)
+    with (tmp_path / "a.png").open("rb") as file:
+        assert top(predictor(file)) == expected
+        file.seek(0)
+        assert [dict(top(one)) for one in predictor([file])] == [pytest.approx(dict(expected), abs=1e-5)]
+    series = pandas.Series([str(tmp_path / "a.png")] * 2)
+    assert len(predictor(series)) == 2
+
+
+def test_a_tensor_is_refused_whole(predictor):
+    found = predictor(torch.zeros(3, 48, 48))
+    assert found.label is None and "is a Tensor; give bytes, a path, a uint8 array or a Pillow image" in found.error
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -109,8 +109,14 @@ def is_single(images: Image) -> bool:
     """Return whether the argument is one image rather than many."""
     if isinstance(images, np.ndarray):
         return images.ndim <= 3
-    single = isinstance(images, (str, Path, *FILE)) or is_pillow(images)
-    return single or not isinstance(images, Iterable)
+    single = isinstance(images, (str, Path, *FILE)) or is_pillow(images) or is_open_file(images)
+    tensor = hasattr(images, "requires_grad")  # refused whole, not row by row
+    return single or tensor or not isinstance(images, Iterable)
+
+
+def is_open_file(image: Image) -> bool:
+    """Return whether this is a file, or like one, that is open for reading; a Pillow image isn't."""
+    return hasattr(image, "read") and not is_pillow(image)
 
 
 def _convert_kept(
@@ -190,6 +196,8 @@ def prepare(image: Image | Ready, number: int, folder: Preparation, resizer: Res
             name, image = image.name, image.pixels
         if path is not None:
             image = read(Path(path), folder.decode)
+        elif is_open_file(image):
+            image = image.read()
         pixels = read_pixels(image, folder.decode, folder.preprocess, name, resizer or folder.resizer)
         return describe_decoding(Ready(name, pixels), image, folder.decode)
     except VitreousError as error:

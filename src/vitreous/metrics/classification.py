@@ -100,8 +100,12 @@ class Metrics(Shown):
         title = "class" if len(shown) <= 10 else "worst"
         lines += ["", f"{title:{wide}}  images  precision  recall      F1"]
         for one in self.per_class if len(shown) <= 10 else shown[:10]:
-            row = f"{strip_hidden(one.name):{wide}}  {one.support:6,}  {one.precision:9.2%}  {one.recall:6.1%}  {one.f1:6.1%}"
-            lines.append(row)
+            row = (
+                f"{one.precision:9.2%}  {one.recall:6.1%}  {one.f1:6.1%}"
+                if one.support
+                else f"{'–':>9}  {'–':>6}  {'–':>6}"
+            )
+            lines.append(f"{strip_hidden(one.name):{wide}}  {one.support:6,}  {row}")
         return "\n".join(lines)
 
 
