@@ -229,9 +229,9 @@ WRONG = {
     "cut off": ("a.json", '{"seed": 1', "is not JSON"),
     "empty": ("a.json", "", "is not JSON"),
     "neither": ("a.yaml", "seed: 1", "a.yaml is neither JSON nor TOML"),
-    "deep": ("a.json", '{"model": ' + "[" * 500 + "]" * 500 + "}", "lies more than 32 objects deep"),
+    "deep": ("a.json", '{"model": ' + "[" * 500 + "]" * 500 + "}", "is nested more than 32 objects deep"),
     "deeper": ("a.json", "[" * 200_000, "is not JSON"),
-    "deep in TOML": ("a.toml", "a" + ".a" * 500 + " = 1", "lies more than 32 objects deep"),
+    "deep in TOML": ("a.toml", "a" + ".a" * 500 + " = 1", "is nested more than 32 objects deep"),
     "deeper in TOML": ("a.toml", "a = " + "[" * 100_000, "is not TOML"),
     "surrogate": ("a.json", '{"data": {"path": "\\ud800"}}', "data.path holds half of a character"),
     "surrogate as a key": ("a.json", '{"\\udfff\\ud800": 1}', "holds half of a character"),
@@ -241,7 +241,7 @@ WRONG = {
     "later version": (
         "config.json",
         '{"vitreous_run": 9, "config": {}}',
-        "is of a run of format 9; this vitreous reads 1",
+        "belongs to a run of format 9; this vitreous reads formats 1",
     ),
     "run without settings": ("config.json", '{"vitreous_run": 2}', "config must be an object of settings, not None"),
     "run with a wrong one": (
@@ -293,7 +293,7 @@ def test_what_is_no_file_is_refused(trained, here):
         "large.toml": "2,147,483,648 bytes, more than the limit",
         "gone.toml": "--config: no such file or folder: gone.toml",
         "folder": "folder holds no config.json; give a run folder",
-        "model": "which says nothing of training; to begin from its weights give --weights model",
+        "model": "which holds no training settings; to begin from its weights, give --weights model",
         "https://a.org/config.json": "is a URL",
         "a\0b": "no such file",
     }.items():

@@ -100,7 +100,7 @@ def test_names_settings_and_names_of_others() -> None:
     with pytest.raises(UnknownName, match="EfficientNet-B0"):
         check_name("EfficientNet-B9")
     for wrong, said in (
-        ({"widths": (4,)}, "widths .* of 1 stages, but units"),
+        ({"widths": (4,)}, "widths .* for 1 stages, but units"),
         ({"kernels": (3, 4)}, "must be odd"),
         ({"strides": (1, 3)}, "must be 1 or 2"),
         ({"norm_momentum": 0.0}, "above 0, and at most 1"),

@@ -307,16 +307,16 @@ def test_a_haar_transform_takes_neighbours_and_colours_apart() -> None:
 def test_channels_of_the_stages_are_as_many_as_stages() -> None:
     ResNetConfig(units=(1, 1), unit="basic", stage_channels=(64, 32))
     for unit, channels, message in (
-        ("basic", (64,), "a number for each of the 2 stages, or none"),
+        ("basic", (64,), "a number for each of the 2 stages, or be empty"),
         ("basic", (64, 40), "multiples of 32, for the 32 groups"),
         ("basic", (64, 0), "at least 1"),
-        ("bottleneck", (128, 64), "multiples of 128, for the 32 groups of each norm and the 4"),
+        ("bottleneck", (128, 64), "multiples of 128, for the 32 groups of each norm and the factor 4"),
     ):
         with pytest.raises(ConfigError, match=message):
             ResNetConfig(units=(1, 1), unit=unit, stage_channels=channels)
-    with pytest.raises(ConfigError, match="multiples of 4, for the 4 of a bottleneck's unit"):
+    with pytest.raises(ConfigError, match="multiples of 4, for the factor 4 of a bottleneck unit"):
         ResNetConfig(units=(1,), norm="batch", stage_channels=(6,))
-    with pytest.raises(ConfigError, match="so the first stage has 48; that must be a multiple of 32"):
+    with pytest.raises(ConfigError, match="so the first stage has 48 channels; that must be a multiple of 32"):
         ResNetConfig(units=(1,), unit="pooled-post", root="haar", root_channels=24)
 
 

@@ -143,7 +143,7 @@ def test_hybrids_are_resized_and_repatched() -> None:
         (lambda: StemConfig("resnet", units=(2, 0)), "at least 1"),
         (lambda: StemConfig("resnet", units=(10**7,)), "at most 10,000"),
         (lambda: StemConfig("conv", convolutions=(10**7,)), "at most 131,072"),
-        (lambda: build_vit_config("R50+B/16", patch=(8, 8)), "16 pixels wide.*multiple of 16"),
+        (lambda: build_vit_config("R50+B/16", patch=(8, 8)), "16 pixels per side.*multiple of 16"),
         (lambda: build_vit_config("B/16", stem=StemConfig("conv", convolutions=(8,) * 5)), "multiple of 32"),
     ],
 )

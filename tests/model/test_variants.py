@@ -227,7 +227,7 @@ def test_no_kind_of_positions_takes_a_rule_that_there_is_not(kind: str) -> None:
         (AXIAL | {"registers": 1}, r"\[class\] and registers have no place; set class_token=False"),
         (AXIAL | {"class_token": True}, r"\[class\] and registers have no place"),
         (AXIAL | {"depth": 3}, "depth 3 must be even, such as 4"),
-        (AXIAL | {"positions": "relative"}, "compares only those of a line"),
+        (AXIAL | {"positions": "relative"}, "compares only those of one row or column"),
         ({"positions": "rel"}, "positions is 'rel'; it must be 'learned' or"),
         ({"pool": "avg"}, "pool is 'avg'; it must be 'class' or"),
         ({"image": 16}, "image is 16; it must be a list of 2 whole numbers"),

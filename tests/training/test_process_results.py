@@ -17,7 +17,7 @@ from vitreous.weights.model_folder import load_model
 
 def test_what_one_process_does_alone_is_refused(tmp_path: Path) -> None:
     """Sweeps, folds, and heads by logistic regression: before anything is written, and on resume."""
-    whole = "several processes train one: leave out the other processes"
+    whole = "several processes can only train one model; use one process"
     (tmp_path / "rates").mkdir()
     (tmp_path / "rates" / "rates.json").write_text("{}")
     refused = (

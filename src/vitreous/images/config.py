@@ -12,14 +12,14 @@ Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Rounding = Literal["nearest", "timm", "torchvision", "transformers", "tensorflow"]
 
 SUFFIXES = list_suffixes()
-"""Extensions that count as an image inside a folder; the format is then recognised by content alone."""
+"""Extensions of the files in a folder that count as images; the format is then recognised by content alone."""
 HALF = (0.5, 0.5, 0.5)
 MOST_CHANNELS = 1024
 """Most channels of an image; imaging spectrometers have a few hundred."""
 SCALES = ("exact", "reduced")
 MARGIN = 2
-"""A JPEG decoded at reduced scale keeps this many times the model's input on each side, so that resizing has pixels to
-average."""
+"""A JPEG decoded at a reduced scale keeps at least this many times the model's input on each side, so that resizing has
+pixels to average."""
 NO_KERNEL = "preprocess.interpolation lanczos needs preprocess.antialias; set it, or choose another interpolation"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -29,24 +29,25 @@ class DecodeConfig:
     """Limits and conventions for reading image files."""
 
     max_pixels: int = 89_478_485
-    """Largest rows x cols that is decoded; the header is checked before any pixel (Pillow's own default)."""
+    """Most pixels (rows x cols) of an image that is decoded; the header is checked before any pixel is (the default is
+    Pillow's)."""
     max_bytes: int = 256 * 2**20
     """Largest file that is read, in bytes."""
     background: tuple[int, int, int] = (255, 255, 255)
-    """Colour that transparent pixels are composited over, 0 to 255."""
+    """Colour over which transparent pixels are composited, 0 to 255."""
     max_memory: int = 0
-    """Most bytes of memory for decoding an image; 0: an eighth of the machine's, at most 1 GiB, raised in proportion
-    if max_pixels is raised."""
+    """Most bytes of memory for decoding an image; 0: an eighth of the machine's memory, at most 1 GiB. If max_pixels is
+    raised, that rises in proportion."""
     max_expansion: int = 500
-    """Most bytes of pixels per byte of the file, for pixels that take more than 64 MiB."""
+    """Most bytes of pixels per byte of the file, for images whose pixels take more than 64 MiB."""
     levels: tuple[float, float] | None = None
-    """Values that become black and white in images with more than 8 bits a channel or with floats: 0 4095 for 12
-    bits stored in 16. None: 0 and 65535; floats then have no known range and are refused."""
+    """Values that become black and white in images with more than 8 bits per channel or with floats: 0 4095 for 12 bits
+    stored in 16. None: 0 and 65535; floats, which then have no known range, are refused."""
     truncated: Literal["refuse", "fill"] = "refuse"
-    """What to do with a JPEG that lacks its last bytes: refuse it as damaged, or fill the missing part with grey."""
+    """What to do with a JPEG whose last bytes are missing: refuse it as damaged, or fill the missing part with grey."""
     at_least: tuple[int, int] | None = None
-    """Rows and columns that a large JPEG keeps at least when it is decoded at 1/2, 1/4 or 1/8 of its size, which takes a
-    fraction of the time; None: every JPEG is decoded whole."""
+    """Least rows and columns that a large JPEG keeps if it is decoded at 1/2, 1/4 or 1/8 of its size, which takes a
+    fraction of the time; None: every JPEG is decoded at full size."""
 
     def __post_init__(self) -> None:
         if self.at_least is not None and min(self.at_least) < 1:
@@ -58,13 +59,13 @@ class DecodeConfig:
 
 @dataclass(frozen=True)
 class PreprocessConfig:
-    """The one evaluation transform: resize, crop, normalise. It travels with the weights."""
+    """The only evaluation transform: resize, crop, normalise. It travels with the weights."""
 
     size: tuple[int, int] = (224, 224)
     """Rows and columns of the model's input, in pixels."""
     mode: Mode = "RGB"
-    """The model's input: RGB (3 channels) or L (1 channel) in 8 bits; or a number of channels, which are kept as
-    they are in the files, with all their bits."""
+    """The model's input: RGB (3 channels) or L (1 channel) in 8 bits; or a number of channels, which are kept as they
+    are in the files, at full depth."""
     resize: Literal["short", "squash", "border"] = "short"
     """short: scale the shorter side to size / crop, keeping the aspect. squash: scale both sides to size / crop.
     border: scale the longer side, keeping the aspect, and fill the rest."""
@@ -77,15 +78,16 @@ class PreprocessConfig:
     std: tuple[float, ...] = HALF
     """Divides each channel after the mean is subtracted; one value, or one per channel."""
     rounding: Rounding = "nearest"
-    """How sizes are rounded to whole pixels: nearest, or as the weights' own code does it. timm: size / crop and the
-    longer side down. torchvision, transformers: the longer side down. tensorflow: in float32. timm, torchvision: the
-    crop's offset to even."""
+    """How sizes are rounded to whole pixels: to the nearest, or as the code that the weights come from does it. timm:
+    size / crop and the longer side are rounded down. torchvision, transformers: the longer side is rounded down.
+    tensorflow: sizes are computed in float32. timm, torchvision: the crop's offset is rounded to even."""
     antialias: bool = True
-    """Widen the kernel when shrinking images, as Pillow does. False: don't, like TensorFlow's resize by default."""
+    """Widen the kernel when shrinking images, as Pillow does. False: don't, as TensorFlow's resize by default."""
     fill: Literal["mean", "black"] = "mean"
     """What fills a border."""
     colours: tuple[int, int, int] = (0, 1, 2)
-    """Channels shown as red, green and blue in pictures of images with more than 3; 0 is the first."""
+    """Channels that are shown as red, green and blue in pictures of images with more than 3 channels; 0 is the
+    first."""
 
     def __post_init__(self) -> None:
         if isinstance(self.mode, int) and not 1 <= self.mode <= MOST_CHANNELS:
@@ -102,24 +104,25 @@ class PreprocessConfig:
 
     @property
     def keeps_channels(self) -> bool:
-        """Whether channels keep their number and depth, as float32; otherwise they become grey or RGB in uint8."""
+        """Whether images keep their channels and depth, as float32; otherwise they become grey or RGB in uint8."""
         return isinstance(self.mode, int)
 
     @property
     def value_bytes(self) -> int:
-        """Bytes of a pixel's value in one channel: uint8, or float32 where channels are kept as they are."""
+        """Bytes of a pixel's value in one channel: uint8, or float32 if channels are kept as they are."""
         return 4 if self.keeps_channels else 1
 
     def compute_scale(self, channels: int) -> tuple[list[float], list[float]]:
-        """Return what each channel's pixels are multiplied by to be normalised, and what is then subtracted; raises
-        ConfigError if the mean and standard deviation are of another number of channels."""
+        """Return, for each channel, the factor that normalises its pixels and the offset that is then subtracted;
+        raises ConfigError if the mean and standard deviation have another number of channels."""
         mean, std = expand_per_channel(self.mean, channels), expand_per_channel(self.std, channels)
         return [1 / (255 * value) for value in std], [m / s for m, s in zip(mean, std, strict=True)]
 
 
 def choose_decoding(config: DecodeConfig, scale: str | None, size: tuple[int, int]) -> DecodeConfig:
-    """Return how images are decoded: exact: whole; reduced: large JPEGs at a fraction of their size that keeps MARGIN times
-    the model's input (`size`: rows, columns) on each side; None: as `config` says. Raises UnknownName."""
+    """Return the settings for decoding at a `scale`. exact: at full size. reduced: large JPEGs at a fraction of their
+    size that keeps MARGIN times the model's input (`size`: rows, columns) on each side. None: as `config` says. Raises
+    UnknownName."""
     if scale not in (None, *SCALES):
         raise UnknownName("decoding", scale, SCALES)
     if scale is None:
@@ -132,8 +135,8 @@ class AugmentConfig:
     """Augmentation of training images. Every draw is a function of (seed, epoch, example)."""
 
     crop: Literal["inception", "pad", "window", "eval"] = "inception"
-    """inception: random area and aspect, resized. pad: pad by crop_pad, then a random window. window: resized to
-    more than the input size, then a random window (crop_window). eval: the evaluation crop."""
+    """inception: a crop of random area and aspect, resized. pad: padding by crop_pad, then a random window. window:
+    resizing to more than the input size, then a random window (crop_window). eval: the evaluation crop."""
     crop_area: tuple[float, float] = (0.05, 1.0)
     """Smallest and largest share of the image's area in an inception crop."""
     crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)
@@ -147,8 +150,8 @@ class AugmentConfig:
     flip: bool = True
     """Mirror left and right with probability one half."""
     randaugment: tuple[int, float] = (0, 10.0)
-    """RandAugment's layers, the operations per image (0: off), and their magnitude, where 10 is the papers' full
-    strength: 2 15 is (2, 15)."""
+    """RandAugment's layers, which are the operations per image (0: off), and their magnitude, where 10 is the papers'
+    full strength: 2 15 is (2, 15)."""
     three_augment: bool = False
     """DeiT-III's 3-Augment: make each image grey, solarise it, or blur it, with equal probability."""
     colour_jitter: float = 0.0
@@ -161,27 +164,29 @@ class AugmentConfig:
     """Alpha of cutmix's Beta distribution; 0 turns it off. With mixup on too, each example uses one of them, with
     equal probability."""
     mix_probability: float = 1.0
-    """Share of the examples that are mixed at all, 0 to 1."""
+    """Share of the examples to which mixup or cutmix is applied, 0 to 1."""
     views: int = 1
-    """Views of each image that follow one another in training (repeated augmentation, 1902.05509): 3 is three of the same image in a
-    batch, and a third of the images in an epoch."""
+    """Number of consecutive views of each image in training (repeated augmentation, 1902.05509). With 3, a batch holds
+    three views of the same image, and an epoch a third of the images."""
     on: Literal["cpu", "device"] = "cpu"
-    """Where images are augmented. device: workers only decode and draw; crops, flips, RandAugment, erasing and mixing are done for a whole
-    batch where the model is. The same draws; pixels differ as docs/data.md says."""
+    """Where images are augmented. device: workers only decode images and draw random numbers; crops, flips,
+    RandAugment, erasing and mixing are computed for a whole batch on the model's device. The draws are the same; pixels
+    differ as docs/data.md says."""
     canvas: float = 1.5
-    """device: rows and columns at which images travel there, as a multiple of the model's; of inception crops alone."""
+    """device: rows and columns of the images that are sent to the device, as a multiple of the model's; for inception
+    crops only."""
 
     FORMER: ClassVar[dict[str, Any]] = {"randaugment_layers": 0, "randaugment_magnitude": 10}
     """Settings of earlier versions, with their defaults: a magnitude of 30 was full strength."""
 
     @staticmethod
     def renew(randaugment_layers: int, randaugment_magnitude: int) -> dict[str, Any]:
-        """Return today's equivalent of settings of earlier versions."""
+        """Return the current equivalent of settings of earlier versions."""
         return {"randaugment": [randaugment_layers, randaugment_magnitude / 3]}
 
 
 def expand_per_channel(values: Sequence[float], channels: int) -> Sequence[float]:
-    """Repeat one value for every channel; for grey, reduce per-colour values to their mean."""
+    """Repeat a single value for every channel; for grey, reduce per-colour values to their mean."""
     if len(values) == channels:
         return values
     if channels == 1:

@@ -1,5 +1,5 @@
-"""The shapes of Vision Transformers, and their regularisation: settings only, no torch. `model/names.py` has their
-names."""
+"""The shapes of Vision Transformers, and their regularisation: settings only, no torch. Their names are in
+`model/names.py`."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -14,8 +14,8 @@ Positions = Literal[
 ]
 Pool = Literal["class", "mean", "max", "map", "class+mean"]
 TRAINING_SETTINGS = ("dropout", "drop_path", "patch_dropout", "recompute")
-"""Settings that architectures held in files of layout 1, and runs hold today (`RunConfig`); no output depends on
-them."""
+"""Settings that belonged to the architecture in files of layout 1, and belong to the run today (`RunConfig`); no output
+depends on them."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,12 @@ class BlockConfig:
     """The design of the encoder's blocks. The defaults are the paper's."""
 
     attention: Literal["full", "axial"] = "full"
-    """What a patch attends to: full, all tokens; axial (appendix D.6), alternately those of its row and of its
-    column, block by block, starting with rows."""
+    """What a patch attends to. full: all tokens. axial (appendix D.6): the patches of its row in the first block, those
+    of its column in the second, and so on alternately."""
     norm: Literal["layer", "rms"] = "layer"
     """Layer norm, or RMS norm (1910.07467), wherever the model normalises."""
     activation: Literal["gelu", "gelu-tanh", "quick-gelu", "silu"] = "gelu"
-    """Activation: GELU exact, by its tanh approximation (flax's default), x sigmoid(1.702 x) (OpenAI's CLIP), or SiLU."""
+    """Activation: exact GELU, its tanh approximation (flax's default), x sigmoid(1.702 x) (OpenAI's CLIP), or SiLU."""
     mlp: Literal["plain", "swiglu"] = "plain"
     """plain: contract(act(expand(z))). swiglu (2002.05202): contract(act(gate(z)) * value(z)), gate and value in one map."""
     mlp_inner_norm: bool = False
@@ -44,7 +44,7 @@ class BlockConfig:
     layer_scale: float = 0.0
     """Initial value of a learned scale on each branch (CaiT, 2103.17239); 0: none."""
     norm_order: Literal["before", "after"] = "before"
-    """Normalise the input of a branch (the paper's), or its output (Swin v2's residual post-norm)."""
+    """Normalise the input of a branch (as in the paper), or its output (Swin v2's residual post-norm)."""
     parallel: bool = False
     """Attention and MLP side by side on one norm's output (2302.05442) instead of one after the other."""
 
@@ -64,16 +64,17 @@ class RotaryConfig:
     """Rotary positions in two dimensions: q and k of each patch are rotated by its row and column."""
 
     kind: Literal["none", "cells", "centred", "mixed"] = "none"
-    """none; cells (EVA-02): angles count cells of the reference grid, neighbouring values are rotated together;
-    centred (DINOv3): coordinates from -1 to 1, halves of the head are rotated together; mixed (2403.13298): as
-    cells, by rows and columns at once, with frequencies that each head of each block learns."""
+    """none. cells (EVA-02): angles count cells of the reference grid, and neighbouring values are rotated together.
+    centred (DINOv3): coordinates run from -1 to 1, and the two halves of a head are rotated together. mixed
+    (2403.13298): like cells, but by row and column at the same time, with frequencies that each head of each block
+    learns."""
     temperature: float = 10_000.0
-    """Ratio of the longest to the shortest wavelength (DINOv3: 100); for mixed, of the initial wavelengths."""
+    """Ratio of the longest to the shortest wavelength (DINOv3: 100); with mixed, of the initial wavelengths."""
     reference: tuple[int, int] | None = None
-    """cells: rows and columns of the grid on which the angles were trained; others are scaled to it. None: no
+    """cells: rows and columns of the grid for which the angles were trained; other grids are scaled to it. None: no
     scaling."""
     rounded: bool = False
-    """centred: wavelengths rounded to bfloat16, as in DINOv3's own files (others compute them exactly)."""
+    """centred: round wavelengths to bfloat16, as in DINOv3's own files (others compute them exactly)."""
     offset: float = 0.0
     """cells: offset added to rows and columns before they are scaled to the reference (Perception Encoder: 1)."""
     columns_first: bool = False
@@ -89,16 +90,18 @@ class RotaryConfig:
 
 @dataclass(frozen=True)
 class RegularisationConfig:
-    """What a model leaves out at random during training. Not part of an architecture: no model folder holds it."""
+    """What a model leaves out at random during training. These settings are not part of an architecture: no model
+    folder holds them."""
 
     dropout: float = 0.0
-    """Dropout after positions and after every dense layer but qkv, of a ResNet or EfficientNet before the head, 0 to below 1."""
+    """Dropout after the positions and after every dense layer except qkv; in a ResNet or EfficientNet, before the head.
+    0 to below 1."""
     drop_path: float = 0.0
     """Stochastic depth (1603.09382): the rate of the last block or unit, 0 to below 1."""
     drop_path_schedule: Literal["linear", "constant"] = "linear"
     """How that rate varies with depth: rising linearly from 0 at the first block, or the same in every block."""
     patch_dropout: float = 0.0
-    """Share of the patches left out in training, drawn anew for each image (FLIP, 2212.00794), 0 to below 1."""
+    """Share of the patches left out in training, drawn for each image separately (FLIP, 2212.00794), 0 to below 1."""
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -114,11 +117,11 @@ class RegularisationConfig:
             return
         if model.rotary.kind != "none" or model.in_attention or model.position_placement != "input":
             raise ConfigError(
-                "patch_dropout needs positions that are added at the input; blocks can't know the others'"
+                "patch_dropout needs positions that are added at the input, since blocks can't tell which patches are left; set it to 0"
             )
         if model.block.attention == "axial":
             raise ConfigError(
-                "patch_dropout leaves holes in the grid, but axial attention needs whole rows and columns"
+                "patch_dropout leaves holes in the grid, but axial attention needs whole rows and columns; set it to 0"
             )
 
 
@@ -134,7 +137,7 @@ class ViTConfig:
         "mlp_width": 2**20,
         "classes": 10**8,
     }
-    """Largest numbers for which a model is built."""
+    """Largest values for which a model is built."""
     image: tuple[int, int] = (224, 224)
     """Rows and columns of the images, in pixels."""
     patch: tuple[int, int] = (16, 16)
@@ -145,56 +148,59 @@ class ViTConfig:
     width: int = 768
     """Width of the residual stream (the paper's D)."""
     depth: int = 12
-    """Encoder blocks (the paper's L). Axial ones come in pairs, each of which counts as one block of full attention."""
+    """Number of encoder blocks (the paper's L). Axial blocks come in pairs; each pair does the work of one block of
+    full attention."""
     heads: int = 12
-    """Attention heads; must divide the width, unless attention_head_width sets theirs."""
+    """Attention heads; must divide the width, unless attention_head_width is set."""
     attention_head_width: int = 0
-    """Values of each head of the blocks; 0: the heads share the width (vit-pytorch: dim_head)."""
+    """Width of each head in the blocks (vit-pytorch: dim_head); 0: the width divided by the heads."""
     mlp_width: int = 3072
     """Hidden width of the MLP."""
     classes: int = 1000
     """Outputs of the head; 0 leaves the head out and returns features."""
     pool: Pool = "class"
     """What represents the image: the [class] token's output; the mean or maximum over the patches' outputs; map:
-    attention pooling by a learned query (2106.04560); class+mean: both, side by side (DINOv2's classifiers)."""
+    attention pooling with a learned query (2106.04560); class+mean: both, concatenated (DINOv2's classifiers)."""
     pool_mlp_width: int = 0
     """Hidden width of the MLP after attention pooling; 0: as in the blocks."""
     pool_heads: int = 0
     """Heads of attention pooling; 0: as in the blocks."""
     pool_plain: bool = False
-    """Attention pooling by the query as it is, without a linear map of it and without an MLP afterwards (AIM)."""
+    """Attention pooling with the query itself, without a linear map of it and without an MLP afterwards (AIM)."""
     pool_prefix: bool = False
     """mean, max, map: pool over [class] and registers too, not only over the patches."""
     pool_layers: int = 1
-    """class+mean: how many of the last blocks' [class] tokens are used, each normalised, side by side (DINOv2's
+    """class+mean: number of last blocks whose [class] tokens are used, each normalised, and concatenated (DINOv2's
     linear heads: 1 or 4)."""
     class_token: bool = True
     """Put a learned [class] token at the front of the sequence; pool="class" needs it."""
     distillation_token: bool = False
-    """Put a learned distillation token after [class], with a head of its own (DeiT, 2012.12877); heads are averaged."""
+    """Put a learned distillation token after [class], with its own head (DeiT, 2012.12877); the two heads are
+    averaged."""
     registers: int = 0
     """Learned tokens after those, discarded at the end (2309.16588)."""
     positions: Positions = "learned"
-    """Position embedding. Added: learned 1-D (the paper's), learned2d (row and column halves side by side), sincos2d
-    (MoCo v3, big_vision), sincos2d-mae (MAE's frequencies). In the attention: relative (the paper's: query times an
-    embedding of the 1-D offset), bias (per head and 2-D offset: Swin, BEiT), bias-log (the same
-    by an MLP of the offset's logarithm: timm), bias-log-swin (Swin v2's). Or none."""
+    """Position embedding. Added to the tokens: learned (1-D, as in the paper), learned2d (half for the row, half for
+    the column), sincos2d (MoCo v3, big_vision), sincos2d-mae (MAE's frequencies). In the attention: relative (as in the
+    paper: query times an embedding of the 1-D offset), bias (one per head and 2-D offset: Swin, BEiT), bias-log (the
+    same, computed by an MLP from the offset's logarithm: timm), bias-log-swin (Swin v2's). Or none."""
     position_mlp_width: int = 128
     """bias-log: hidden width of the MLP from offsets to biases."""
     position_placement: Literal["input", "layers", "shared"] = "input"
-    """Where positions are added (table 8): at the input; in every layer, each its own; in every layer, all the same.
-    Relative ones and biases act in every layer: layers (input means the same), or shared."""
+    """Where positions are added (table 8). input: at the input. layers: in every layer, each with its own. shared: in
+    every layer, all with the same. Relative positions and biases act in every layer: with layers (input means the same)
+    or shared."""
     positioned_tokens: Literal["all", "class", "patches"] = "all"
-    """Which tokens have added positions: all; [class] and patches, but not registers (DINOv2); only patches
-    (DeiT-III)."""
+    """Which tokens have added positions. all: all of them. class: [class] and patches, but not registers (DINOv2).
+    patches: only patches (DeiT-III)."""
     position_init: Literal["normal", "sincos2d"] = "normal"
-    """Learned positions start from normal draws of deviation 0.02, or from the 2-D sines and cosines."""
+    """Learned positions start from normal draws with standard deviation 0.02, or from the 2-D sines and cosines."""
     init: Literal["paper", "mae"] = "paper"
-    """Distribution of fresh weights. paper: as the authors' code (vit_jax), but without its truncation of draws at
-    two deviations; mae (2111.06377): Xavier's for the patch embedding as well, [class] from normal draws of
-    deviation 0.02, biases zero."""
+    """Distribution of new weights. paper: as in the authors' code (vit_jax), but without its truncation of draws at two
+    standard deviations. mae (2111.06377): Xavier's for the patch embedding as well, [class] from normal draws with
+    standard deviation 0.02, and biases of zero."""
     position_temperature: float = 10_000.0
-    """Ratio of the sines' longest to their shortest wavelength; small grids need a small one."""
+    """Ratio of the longest to the shortest wavelength of the sines; small grids need a small ratio."""
     rotary: RotaryConfig = field(default_factory=RotaryConfig)
     block: BlockConfig = field(default_factory=BlockConfig)
     patch_norm: Literal["none", "after", "both"] = "none"
@@ -204,13 +210,13 @@ class ViTConfig:
     embed_norm: bool = False
     """Normalise the sequence before the first block (CLIP)."""
     final_norm: Literal["tokens", "pooled", "none"] = "tokens"
-    """Where the final norm is applied: to the sequence (equation 4), after pooling, or nowhere."""
+    """Where the final norm is applied. tokens: to the sequence (equation 4). pooled: after pooling. none: nowhere."""
     head_bias: bool = True
     """Bias of the head (CLIP's projection has none)."""
     pre_logits: bool = False
     """A tanh layer before the head, as in the paper's pre-training."""
     pre_logits_width: int = 0
-    """Width of that layer; 0: that of its input (big_vision: rep_size)."""
+    """Width of that layer; 0: the width of its input (big_vision: rep_size)."""
     norm_eps: float = 1e-6
     """Epsilon of every layer norm."""
 
@@ -271,7 +277,7 @@ class ViTConfig:
             raise ConfigError("pool_layers above 1 needs final_norm='tokens' or 'none'")
         if self.block.parallel and self.block.norm_order == "after":
             raise ConfigError(
-                "parallel branches share one norm before them; norm_order='after' is for branches in sequence"
+                "parallel branches share one norm before them, but norm_order='after' needs a norm after each; choose one of the two"
             )
 
     def _check_ranges(self) -> None:
@@ -311,7 +317,7 @@ class ViTConfig:
         stride = self.stem.stride
         if self.patch[0] % stride or self.patch[1] % stride:
             raise ConfigError(
-                f"each cell of the stem's map is {stride} pixels wide, so a patch of {Size(*self.patch)} pixels can't be "
+                f"each cell of the stem's map covers {stride} pixels per side, so a patch of {Size(*self.patch)} pixels can't be "
                 f"cut from it; use a patch that is a multiple of {stride}"
             )
 
@@ -330,11 +336,13 @@ class ViTConfig:
             )
         if self.in_attention:
             raise ConfigError(
-                f"positions={self.positions!r} count offsets between all tokens, but axial attention compares "
-                "only those of a line; choose learned or sincos2d positions, or rotary ones"
+                f"positions={self.positions!r} uses offsets between all tokens, but axial attention compares "
+                "only those of one row or column; choose learned, sincos2d or rotary positions"
             )
         if self.rotary.kind == "mixed":
-            raise ConfigError("axial attention takes rotary positions of fixed frequencies, not mixed ones")
+            raise ConfigError(
+                "axial attention needs rotary positions with fixed frequencies; choose cells or centred, not mixed"
+            )
 
     @property
     def patch_shape(self) -> tuple[int, int, int]:
@@ -361,12 +369,12 @@ class ViTConfig:
 
     @property
     def per_head(self) -> int:
-        """Values of each head."""
+        """Width of each head."""
         return self.attention_head_width or self.width // self.heads
 
     @property
     def attention_width(self) -> int:
-        """Values of all heads together."""
+        """Width of all heads together."""
         return self.heads * self.per_head
 
     @property

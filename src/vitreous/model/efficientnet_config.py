@@ -15,7 +15,7 @@ from vitreous.shapes import Size
 
 
 class Scaling(NamedTuple):
-    """How a size scales B0 (1905.11946, equation 3), as the authors' code has it."""
+    """How a size scales B0 (1905.11946, equation 3), as in the authors' code."""
 
     width: float
     """Factor on every layer's channels, which are rounded to multiples of 8."""
@@ -23,7 +23,7 @@ class Scaling(NamedTuple):
     """Factor on the units of each stage, rounded up."""
     image: int
     dropout: float
-    """Before the head, in the authors' training."""
+    """Dropout before the head, in the authors' training."""
 
 
 SCALINGS = {
@@ -81,13 +81,13 @@ class EfficientNetConfig:
     channels: int = 3
     """Colour channels of the images."""
     root_channels: int = ROOT
-    """Channels of the first convolution: 3x3, of stride 2."""
+    """Channels of the first convolution, which is 3x3 with stride 2."""
     units: tuple[int, ...] = UNITS
     """Units of each stage."""
     widths: tuple[int, ...] = WIDTHS
     """Channels of each stage."""
     kernels: tuple[int, ...] = (3, 3, 5, 3, 5, 5, 3)
-    """Side of each stage's depthwise convolutions, odd."""
+    """Side of each stage's depthwise convolutions; odd numbers."""
     strides: tuple[int, ...] = (1, 2, 2, 2, 1, 2, 1)
     """Stride of each stage's first unit."""
     expansions: tuple[int, ...] = (1, 6, 6, 6, 6, 6, 6)
@@ -99,13 +99,13 @@ class EfficientNetConfig:
     classes: int = 1000
     """Outputs of the head; 0 leaves the head out and returns features."""
     padding: Literal["same", "symmetric"] = "same"
-    """Borders of convolutions of stride 2. same: TensorFlow's, one less at the top and left of an even map (the authors,
-    timm's `tf_efficientnet_*`). symmetric: as many on all sides (timm's `efficientnet_*`)."""
+    """Padding of convolutions with stride 2. same: TensorFlow's, with one pixel less at the top and left of an even map
+    (the authors, timm's `tf_efficientnet_*`). symmetric: the same on all sides (timm's `efficientnet_*`)."""
     norm_eps: float = 1e-3
-    """Epsilon of every batch norm: 1e-3 the authors', 1e-5 that of timm's `efficientnet_*`."""
+    """Epsilon of every batch norm: the authors' is 1e-3, that of timm's `efficientnet_*` 1e-5."""
     norm_momentum: float = 0.01
-    """Share of a batch in the running statistics of every batch norm, above 0 to 1: 0.01 the authors' (TensorFlow calls it
-    0.99), 0.1 timm's."""
+    """Share of the newest batch in the running statistics of every batch norm, above 0, at most 1: the authors' is 0.01
+    (which TensorFlow calls 0.99), timm's 0.1."""
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -113,7 +113,7 @@ class EfficientNetConfig:
         for name in listed[1:]:
             if len(getattr(self, name)) != len(self.units):
                 raise ConfigError(
-                    f"{name} is {getattr(self, name)}, of {len(getattr(self, name))} stages, but units {self.units} are of "
+                    f"{name} is {getattr(self, name)}, for {len(getattr(self, name))} stages, but units {self.units} are for "
                     f"{len(self.units)}; give one for each stage"
                 )
         for name in ("channels", "root_channels", "last_channels", "squeeze", "image", *listed):
@@ -189,7 +189,8 @@ def build_efficientnet_config(name: str, **overrides: Any) -> EfficientNetConfig
 
 
 def round_channels(channels: int, factor: float) -> int:
-    """Return scaled channels as the authors' code rounds them: the nearest multiple of 8, at most a tenth below.
+    """Return scaled channels as the authors' code rounds them: to the nearest multiple of 8, but at most a tenth
+    downwards.
 
     >>> round_channels(16, 1.1), round_channels(80, 4.3), round_channels(24, 0.6)
     (16, 344, 16)
@@ -200,7 +201,7 @@ def round_channels(channels: int, factor: float) -> int:
 
 
 def find_efficientnet_name(config: EfficientNetConfig) -> str | None:
-    """Return the size ("B3") whose layers these are, for images of any size and any classes; None if there is none."""
+    """Return the size ("B3") that has these layers, whatever its images and classes; None if there is none."""
     free = {
         name: getattr(config, name) for name in ("image", "channels", "classes", "padding", "norm_eps", "norm_momentum")
     }

@@ -25,7 +25,8 @@ UNITS = {
 BASIC_UNITS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 """Basic units of each stage, by the number of layers in the name (1512.03385, table 1; 10 is the smallest)."""
 ROOT = 64
-"""Channels of the first convolution, at width 1; the groups of every group norm divide all numbers derived from it."""
+"""Channels of the first convolution at width 1; all channels derived from it are multiples of the groups of every group
+norm."""
 GROUPS = 32
 """Groups of channels of every norm of BiT."""
 HAAR_FILTERS = 8
@@ -33,7 +34,7 @@ HAAR_FILTERS = 8
 EXPANSION = 4
 """Output channels of a bottleneck unit per channel of its 3x3 convolution."""
 ROOT_STRIDES = {"7x7": 4, "3x3": 1, "2x2": 2, "haar": 1}
-"""Pixels, down and across, for each cell of a root's map."""
+"""Rows and columns of pixels for each cell of a root's map."""
 
 
 UnitKind = Literal["bottleneck", "basic", "pooled", "pooled-post"]
@@ -42,14 +43,14 @@ POOLED: tuple[UnitKind, ...] = ("pooled", "pooled-post")
 
 class Unit(NamedTuple):
     """The shape of one unit. Bottleneck: 1x1 to inner channels, 3x3 with the stride, 1x1 to its outputs. Basic: 3x3 with
-    the stride, 3x3. Pooled, with norms before or behind: 3x3, the maximum over 2x2 in place of a stride, 3x3."""
+    the stride, 3x3. Pooled, with norms before or after: 3x3, the maximum over 2x2 in place of a stride, 3x3."""
 
     inputs: int
     outputs: int
     stride: int
     projects: bool
-    """Whether its shortcut is a 1x1 convolution with the stride: true for the first bottleneck unit of every stage,
-    and the first basic one of every stage but the first."""
+    """Whether its shortcut is a 1x1 convolution with the stride: true for the first bottleneck unit of every stage, and
+    the first basic unit of every stage except the first."""
     kind: UnitKind = "bottleneck"
 
     @property
@@ -63,8 +64,9 @@ def plan_stages(
 ) -> Iterator[list[Unit]]:
     """Yield each stage's units above a root with `root` channels.
 
-    Channels double from stage to stage, unless `channels` names them; each stage but the first halves rows and cols. A stage
-    of pooled units halves and doubles from the first on, by its first unit; what follows that are basic units.
+    Channels double from stage to stage, unless `channels` names them; each stage except the first halves rows and cols.
+    If units are pooled, the first stage halves and doubles too; the first unit of each stage does it, and the others
+    are basic units.
     """
     inputs, expansion, pooled = root, EXPANSION if kind == "bottleneck" else 1, kind in POOLED
     for index, count in enumerate(units):
@@ -80,15 +82,17 @@ def plan_stages(
 
 @dataclass(frozen=True)
 class EpsilonConfig:
-    """The epsilons where a ResNet divides by a deviation. Trained kernels are small enough for them to matter."""
+    """The epsilons of a ResNet's divisions by standard deviations. Trained kernels are small enough for them to
+    matter."""
 
     kernel: float = 1e-8
-    """Of a standardised kernel: 1e-8 in timm, 1e-10 in big_transfer, 1e-5 in vision_transformer's hybrids."""
+    """Epsilon of a standardised kernel: 1e-8 in timm, 1e-10 in big_transfer, 1e-5 in vision_transformer's hybrids."""
     kernel_on: Literal["variance", "deviation"] = "variance"
-    """The term it is added to: the variance, before the root is taken, or (vision_transformer's hybrids) the
-    deviation."""
+    """The term to which it is added: the variance, before the root is taken, or (vision_transformer's hybrids) the
+    standard deviation."""
     norm: float = 1e-5
-    """Of group norm, on the variance: 1e-5 in timm and big_transfer, 1e-6 in vision_transformer's hybrids (flax)."""
+    """Epsilon of group norm, added to the variance: 1e-5 in timm and big_transfer, 1e-6 in vision_transformer's hybrids
+    (flax)."""
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -99,9 +103,9 @@ class EpsilonConfig:
 
 TIMM_EPSILONS = EpsilonConfig()
 BIT_EPSILONS = EpsilonConfig(kernel=1e-10)
-"""big_transfer's own, in all its frameworks, and big_vision's bit_paper.py."""
+"""The epsilons of big_transfer, in all its frameworks, and of big_vision's bit_paper.py."""
 FLAX_EPSILONS = EpsilonConfig(kernel=1e-5, kernel_on="deviation", norm=1e-6)
-"""vision_transformer's hybrids (vit_jax/models_resnet.py)."""
+"""The epsilons of vision_transformer's hybrids (vit_jax/models_resnet.py)."""
 
 
 @dataclass(frozen=True)
@@ -128,30 +132,30 @@ class ResNetConfig:
     classes: int = 1000
     """Outputs of the head; 0 leaves the head out and returns features."""
     root: Literal["7x7", "3x3", "2x2", "haar"] = "7x7"
-    """The first layers. 7x7: a convolution and a maximum, each with stride 2 (BiT). 3x3: one convolution with stride
-    1, for images of 32 pixels (1512.03385, section 4.2). 2x2: one convolution with stride 2, that is patches of 2x2
-    pixels. haar: one of 2x2 with stride 1 and an activation, that starts from sums and differences of pixels and of colours, and
-    their negatives; 8 for each colour channel are all of them."""
+    """The first layers. 7x7: a convolution and a maximum, each with stride 2 (BiT). 3x3: one convolution with stride 1,
+    for images of 32 pixels (1512.03385, section 4.2). 2x2: one convolution with stride 2, which means patches of 2x2
+    pixels. haar: a 2x2 convolution with stride 1, and an activation; its initial filters are sums and differences of
+    pixels and of colours, and their negatives. 8 filters for each colour channel are all of these."""
     root_channels: int = ROOT
-    """Channels of the first convolution at width 1, a multiple of `groups` where it is normalised; the stages' are in proportion,
-    unless `stage_channels` names them."""
+    """Channels of the first convolution at width 1, a multiple of `groups` if it is normalised. The channels of the
+    stages are in proportion, unless `stage_channels` names them."""
     stage_channels: tuple[int, ...] = ()
-    """Output channels of each stage at width 1, with group norm multiples of `groups` (of bottleneck units, of 4 times as many);
-    none: they double from stage to stage."""
+    """Output channels of each stage at width 1; none: they double from stage to stage. With group norm they must be
+    multiples of `groups`, with bottleneck units of 4 times `groups`."""
     groups: int = GROUPS
     """Groups of channels of every group norm (BiT: 32)."""
     norm: Literal["group", "batch"] = "group"
-    """group: each image by itself (BiT). batch: each channel over the batch (1502.03167), which is cheaper, but in training ties
-    an image's result to the others of its batch."""
+    """group: normalises each image separately (BiT). batch: normalises each channel over the batch (1502.03167), which
+    is cheaper, but in training an image's result depends on the others in its batch."""
     unit: UnitKind = "bottleneck"
     """bottleneck: convolutions of 1x1, 3x3 and 1x1, the last with four times the channels (BiT). basic: two of 3x3,
     as in ResNet-18 and -34 (1512.03385, figure 5), for small models. pooled: two of 3x3 with the maximum over 2x2
-    between them and the shortcut around the second, as in the small networks that learn CIFAR-10 fastest (Page, "How
-    to train your ResNet", 2018; airbench94, 2404.00498). pooled-post: the same with norm and activation behind the maximum
-    and behind the second convolution, as in those, and kernels as they are. Further units of a stage are basic; where the last
-    stage has none, no norm comes before the head."""
+    between them and the shortcut around the second, as in the small networks that learn CIFAR-10 fastest (Page, "How to
+    train your ResNet", 2018; airbench94, 2404.00498). pooled-post: the same, with norm and activation after the maximum
+    and after the second convolution, as in those networks, and with kernels that are not standardised. All but the
+    first unit of a stage are basic; if the last stage has only one unit, no norm comes before the head."""
     activation: Literal["relu", "gelu"] = "relu"
-    """After every norm (BiT: ReLU)."""
+    """Activation after every norm (BiT: ReLU)."""
     epsilons: EpsilonConfig = field(default_factory=EpsilonConfig)
 
     def __post_init__(self) -> None:
@@ -174,11 +178,11 @@ class ResNetConfig:
         self._check_stages()
 
     def _check_stages(self) -> None:
-        """Refuse channels of stages that don't fit the units or their norms."""
+        """Refuse stage channels that don't fit the units or their norms."""
         given = f"stage_channels is {self.stage_channels}"
         if self.stage_channels and len(self.stage_channels) != len(self.units):
             raise ConfigError(
-                f"{given}; it must have a number for each of the {len(self.units)} stages, or none at all for channels that double"
+                f"{given}; it must have a number for each of the {len(self.units)} stages, or be empty for channels that double"
             )
         if min(self.stage_channels, default=1) < 1:
             raise ConfigError(f"{given}; all must be at least 1")
@@ -191,13 +195,13 @@ class ResNetConfig:
             and 2 * self.root_outputs % self.groups
         ):
             raise ConfigError(
-                f"root_channels is {self.root_channels}, so the first stage has {2 * self.root_outputs}; that must be a multiple of "
+                f"root_channels is {self.root_channels}, so the first stage has {2 * self.root_outputs} channels; that must be a multiple of "
                 f"{self.groups}, the groups of each norm"
             )
         if any(one % least for one in self.stage_channels):
             why = " and ".join(
                 [f"the {self.groups} groups of each norm"] * (self.norm == "group")
-                + ["the 4 of a bottleneck's unit"] * (inner > 1)
+                + ["the factor 4 of a bottleneck unit"] * (inner > 1)
             )
             raise ConfigError(f"{given}; all must be multiples of {least}, for {why}")
 
@@ -218,7 +222,7 @@ class ResNetConfig:
 
     @property
     def final_norm(self) -> bool:
-        """Whether norm and activation follow the last stage; not where its last unit ends with them."""
+        """Whether norm and activation follow the last stage: not if its last unit ends with them."""
         return self.unit != "pooled-post" or self.units[-1] > 1
 
     @property
@@ -229,13 +233,13 @@ class ResNetConfig:
 
     @property
     def root_stride(self) -> int:
-        """Pixels, down and across, for each cell of the root's map."""
+        """Rows and columns of pixels for each cell of the root's map."""
         return ROOT_STRIDES[self.root]
 
     @property
     def grid(self) -> Size:
-        """Rows and columns of the last stage's map: the root's, halved by each stage (but the first, unless it pools) and
-        rounded up."""
+        """Rows and columns of the last stage's map: those of the root's map, halved by each stage (except the first,
+        unless it pools) and rounded up."""
         stride = self.root_stride * 2 ** (len(self.units) - (self.unit not in POOLED))
         return Size(-(-self.image[0] // stride), -(-self.image[1] // stride))
 
@@ -270,9 +274,9 @@ class StemConfig:
     LARGEST: ClassVar[dict[str, int]] = {"units": 10_000, "width": 10_000, "convolutions": 2**17}
     """Largest numbers for which a model is built."""
     kind: Literal["none", "resnet", "conv"] = "none"
-    """none: patches of pixels. resnet: the paper's hybrids; a 7x7 convolution and a maximum over 3x3, each of stride 2,
-    then stages of bottleneck units. conv (2106.14881): 3x3 convolutions of stride 2, each with group norm of one group
-    (the paper's batch norm would tie an image's result to its batch) and GELU."""
+    """none: patches of pixels. resnet: the paper's hybrids: a 7x7 convolution and a maximum over 3x3, each with stride
+    2, then stages of bottleneck units. conv (2106.14881): 3x3 convolutions with stride 2, each followed by group norm
+    with one group (with the paper's batch norm, an image's result would depend on its batch) and GELU."""
     units: tuple[int, ...] = ()
     """resnet: bottleneck units of each stage; none: only the first convolution and the maximum."""
     width: int = 1
@@ -284,7 +288,9 @@ class StemConfig:
     def __post_init__(self) -> None:
         check_settings(self)
         if self.kind != "resnet" and (self.units or self.width != 1 or self.epsilons != EpsilonConfig()):
-            raise ConfigError(f"a stem's units, width and epsilons are for kind='resnet', not for {self.kind!r}")
+            raise ConfigError(
+                f"a stem's units, width and epsilons are for kind='resnet', not for {self.kind!r}; leave them out"
+            )
         if bool(self.convolutions) != (self.kind == "conv"):
             raise ConfigError(
                 "a stem of kind='conv' needs the channels of its convolutions, such as (48, 96, 192, 384); "
@@ -303,7 +309,7 @@ class StemConfig:
 
     @property
     def stride(self) -> int:
-        """Pixels, down and across, for each cell of the stem's map; 1 without a stem."""
+        """Rows and columns of pixels for each cell of the stem's map; 1 without a stem."""
         if self.kind == "resnet":
             return 4 * 2 ** max(0, len(self.units) - 1)
         return 2 ** len(self.convolutions)
@@ -316,15 +322,16 @@ class StemConfig:
 
 
 def plan_hybrid(name: str, patch: Size) -> tuple[StemConfig, Size]:
-    """Return the stem and the patch in pixels of "R50+B/16", "R+Ti/16" or, without a stem, "B/16", as the authors do.
+    """Return the stem, and the patch in pixels, of a name such as "R50+B/16", "R+Ti/16" or, without a stem, "B/16".
 
-    R50 at 16: stage 4's units are moved into stage 3, so that the map's cells are 16 pixels (appendix B.1); at 32: all
-    four stages. Both are cut into patches of 1x1. R, only the first convolution and maximum: patches of half the name's
-    number, 8x8 for "R+Ti/16". As each cell of that map is 4 pixels, its patches cover 32, despite its name.
+    As in the authors' code: R50 at 16 has the units of stage 4 moved into stage 3, so that the map's cells cover 16
+    pixels (appendix B.1); at 32 it has all four stages. Both maps are cut into patches of 1x1. R has only the first
+    convolution and maximum, and patches of half the name's number, 8x8 for "R+Ti/16". As each cell of its map covers 4
+    pixels, a patch covers 32, despite the name.
 
     Args:
         name: the model's name.
-        patch: the patch in that name.
+        patch: the patch that the name states.
 
     Raises:
         UnknownName: no ResNet has that many layers.

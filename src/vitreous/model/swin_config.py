@@ -21,13 +21,13 @@ SHAPES = {
 """Width of the first stage, blocks and heads of each stage, by a size's letter."""
 VERSIONS = {"Swin": "v1", "SwinV2": "v2"}
 IMAGES = {"v1": (224, 224), "v2": (256, 256)}
-"""Images of the authors' models, by version; windows divide their maps."""
+"""Sizes of the images of the authors' models, by version; windows divide their maps."""
 WINDOWS = {"v1": (7, 7), "v2": (8, 8)}
 PATCH = (4, 4)
 BIAS_WIDTH = 512
 """Hidden width of the MLP from offsets to biases (2111.09883, appendix A2.1)."""
 V2_BLOCK = BlockConfig(norm_order="after", qkv_bias="no-key")
-"""Blocks of the second version: branches are normalised afterwards, and keys have no bias."""
+"""Blocks of the second version: the outputs of branches are normalised, and keys have no bias."""
 Windows = tuple[tuple[int, int], ...]
 
 
@@ -51,19 +51,19 @@ class SwinConfig:
     channels: int = 3
     """Colour channels of the images."""
     version: Literal["v1", "v2"] = "v1"
-    """v1 (2103.14030): a learned bias for each offset, branches normalised before. v2 (2111.09883): cosines of q and k
-    times a learned scale, biases by an MLP of the offset's logarithm, branches normalised afterwards."""
+    """v1 (2103.14030): a learned bias for each offset, and norms before branches. v2 (2111.09883): cosines of q and k
+    times a learned scale, biases that an MLP computes from the offset's logarithm, and norms after branches."""
     width: int = 96
     """Width of the first stage's residual stream; each further stage has twice that of the one before."""
     depths: tuple[int, ...] = (2, 2, 6, 2)
-    """Blocks of each stage. Every second one attends within windows that are shifted by half a window."""
+    """Blocks of each stage. Every second block attends within windows that are shifted by half a window."""
     heads: tuple[int, ...] = (3, 6, 12, 24)
     """Attention heads of each stage."""
     windows: Windows = ((7, 7), (7, 7), (7, 7), (7, 7))
     """Rows and columns of each stage's windows, in patches; a map is padded to whole windows. Along an axis with a
     single window nothing is shifted."""
     trained_windows: Windows = ()
-    """v2: windows of each stage that offsets were scaled by in training, where the windows have grown since; none:
+    """v2: windows of each stage by which offsets were scaled in training, if the windows have grown since; none:
     `windows`."""
     mlp_factor: int = 4
     """Hidden width of the MLP, as a multiple of its stage's width."""
@@ -127,7 +127,8 @@ class SwinConfig:
         return self.maps[-1]
 
     def compute_map_sizes(self, image: Size) -> list[Size]:
-        """Return the rows and columns of each stage's patches for images of some size: half of those before, rounded up."""
+        """Return the rows and columns of each stage's patches for images of this size: half of the previous stage's,
+        rounded up."""
         size = Size(-(-image.rows // self.patch[0]), -(-image.cols // self.patch[1]))
         found = [size]
         for _ in self.depths[1:]:
@@ -136,7 +137,8 @@ class SwinConfig:
         return found
 
     def stage(self, index: int) -> ViTConfig:
-        """Return a stage's blocks as those of a ViT whose image is one window, and whose patches are the stage's."""
+        """Return a stage's blocks as the configuration of a ViT whose image is one window, and whose patches are the
+        stage's."""
         width = self.width * 2**index
         return ViTConfig(
             image=self.windows[index],
@@ -158,7 +160,7 @@ class SwinConfig:
 
     @property
     def front(self) -> ViTConfig:
-        """The patch embedding as that of a ViT whose image is one patch: its outputs are normalised."""
+        """The patch embedding, as the configuration of a ViT whose image is one patch; its outputs are normalised."""
         return replace(self.stage(0), image=self.patch, patch=self.patch, patch_norm="after", positions="none")
 
 
@@ -190,7 +192,7 @@ def build_swin_config(name: str, **overrides: Any) -> SwinConfig:
 
 
 def fit_windows(config: SwinConfig, window: tuple[int, int]) -> Windows:
-    """Return each stage's windows: this one, cut to the stage's map where that is smaller."""
+    """Return each stage's windows: the given one, cut to the stage's map if that is smaller."""
     return tuple((min(window[0], rows), min(window[1], cols)) for rows, cols in config.maps)
 
 

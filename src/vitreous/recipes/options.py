@@ -12,7 +12,7 @@ from vitreous.shapes import Size
 
 @dataclass(frozen=True)
 class RecipeOptions:
-    """The few things that shape a whole configuration; everything else is the recipe's."""
+    """The few options that shape a whole configuration; the recipe decides everything else."""
 
     facts: Facts
     """Classes, counts, channels and sizes of the data."""
@@ -23,18 +23,18 @@ class RecipeOptions:
     weights: str | None = None
     """A model folder or run folder to start from, or anything else that can be loaded."""
     weights_as: str | None = None
-    """The weights' family, or family:variant, if they don't state it."""
+    """Family of the weights, or family:variant, if they don't state it."""
     weights_grid: tuple[int, int] | None = None
-    """Rows and columns of the patches that their positions are for, if they don't state them."""
+    """Rows and columns of the grid of patches that the weights' positions are for, if they don't state them."""
     weights_heads: int | None = None
-    """Their number of attention heads, if they don't state it."""
+    """Attention heads of the weights, if they don't state them."""
     teacher: str | None = None
     """A model to learn from besides the labels; None: none."""
     image: Size | None = None
-    """Rows and columns that the model sees; None: the recipe's choice."""
+    """Rows and columns of the model's input; None: the recipe's choice."""
     channels: int | None = None
-    """Channels that the model sees, kept as they are in the files; None: those of the data, with three channels or one
-    in 8 bits."""
+    """Channels of the model's input, kept as they are in the files; None: those of the data, three channels or one
+    being converted to 8 bits."""
     minutes: float | None = None
     """Time to train; None: the recipe's own duration."""
 
@@ -50,8 +50,8 @@ class RecipeOptions:
 
     @property
     def mode(self) -> Mode:
-        """What the model sees: colours or grey in 8 bits; channels as they are in the files if there are others, or on
-        request."""
+        """The model's input: RGB or grey in 8 bits; on request, or with another number of channels, the channels as
+        they are in the files."""
         wanted = self.channels or self.facts.channels
         if self.channels is None and wanted in (1, 3):
             return "L" if wanted == 1 else "RGB"
@@ -59,7 +59,7 @@ class RecipeOptions:
 
     @property
     def planes(self) -> int:
-        """Channels that the model sees."""
+        """Channels of the model's input."""
         return self.channels or self.facts.channels
 
     def batch(self, wanted: int) -> int:
@@ -67,7 +67,8 @@ class RecipeOptions:
         return min(wanted, self.facts.train)
 
     def choose_size(self, default: Size, patch: Size) -> Size:
-        """Return the size that the model sees: the requested one unchanged, or the default rounded to whole patches."""
+        """Return the size of the model's input: the requested one unchanged, or the default rounded to whole
+        patches."""
         if self.image is not None:
             return self.image
         return Size(round_to_multiple(default.rows, patch.rows), round_to_multiple(default.cols, patch.cols))

@@ -1,4 +1,4 @@
-"""How a teacher's labels are chosen, and how often a student becomes the teacher: settings only, no torch."""
+"""How a teacher's labels are selected, and how often a student becomes the teacher: settings only, no torch."""
 
 import math
 from dataclasses import dataclass
@@ -15,15 +15,17 @@ class SelfTrainingOptions:
     """Noisy Student's settings (1911.04252), for recipe noisy-student; --teacher names the first teacher."""
 
     rounds: int = 3
-    """Students in turn, each the teacher of the next."""
+    """Number of students; each is the teacher of the next."""
     targets: Literal["soft", "hard"] = "soft"
     """soft: the teacher's probability of each class. hard: its most probable class."""
     threshold: float = 0.3
     """Least probability of the teacher's most probable class, 0 to 1; images below it are left out."""
     at_most: Amount = "auto"
-    """Images kept of each class at most, the surest first; 0: all. auto: the mean number of images above the threshold."""
+    """Most images kept per class, the most certain first; 0: all. auto: the mean number of images above the
+    threshold."""
     at_least: Amount = "auto"
-    """Examples of each class at least: images are repeated in turn, the surest first; 0: none are. auto: as at_most."""
+    """Least examples per class: images are repeated in turn, the most certain first, to reach it; 0: none are repeated.
+    auto: as at_most."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.rounds <= MOST_ROUNDS:

@@ -31,13 +31,13 @@ from vitreous.training.state import Job
 from vitreous.training.teacher import Teacher, open_teacher
 
 EXTRAS = 0xE7
-"""Purpose of the draws that initialise the modules trained besides the model."""
+"""Purpose of the draws that initialise modules which are trained alongside the model."""
 
 
 def open_data(config: RunConfig, reporter: Reporter, opened: OpenedData | None = None) -> Dataset:
     """Open and verify the data set, reporting the scan's progress and anything unusual about the data.
 
-    `opened`: data that is open already, which is taken if it is the same.
+    `opened`: data that is already open, which is used if it is the same.
     """
     if opened is not None and opened.serves(config.data, config.decode):
         dataset = opened.dataset
@@ -56,8 +56,8 @@ def build_job(
     world: World = ALONE,
     teacher: Teacher | None = None,
 ) -> Job:
-    """Assemble a run. `config` must be resolved (see `resolve`), except for a job that only measures. `teacher`: the one that
-    the configuration names, unless it is to be opened here."""
+    """Assemble a run. `config` must be resolved (see `resolve`), except for a job that only measures. `teacher`: the
+    teacher that the configuration names, if it is open already."""
     if teacher is None:
         teacher = open_teacher(config, dataset, reporter, world)
     device = world.place(choose_device(config.device))
@@ -115,8 +115,8 @@ def plan_schedule(config: RunConfig, examples: int) -> Schedule:
 
 
 def count_low_steps(config: RunConfig, examples: int, total: int) -> int:
-    """Return how many of a run's first steps use the low resolution: never the last one, unless the settings ask for
-    it."""
+    """Return how many of a run's first steps use the low resolution. The last step is never one of them, unless the
+    settings say so."""
     if config.low_resolution == 1:
         return 0
     scale, until = Scale(examples, config.batch, total), Duration.parse(config.low_resolution_duration)

@@ -1,4 +1,4 @@
-"""Results without a network, for comparison with a run's: measured at its end, and kept in its records."""
+"""Results without a network, with which a run's results are compared: measured at its end, and kept in its records."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -12,13 +12,13 @@ from vitreous.training.reporter import Reporter
 from vitreous.training.state import Job
 
 LEAST_SIDE = 16
-"""Longest side, in pixels, of images whose colours say nothing."""
+"""Longest side, in pixels, of images for which the baseline from colours means nothing."""
 
 
 def note_baselines(job: Job, run: Run, reporter: Reporter) -> None:
     """Measure the baselines, and record them with the run; a failure is reported and loses nothing.
 
-    Only where images have one label each, colours, and more than a few pixels.
+    Only if images have one label each, have colours, and are larger than a few pixels.
     """
     config = job.config
     labelled = isinstance(config.objective, ClassifyConfig) and not job.objective.multilabel

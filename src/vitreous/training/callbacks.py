@@ -1,4 +1,4 @@
-"""What a caller's own code hears of a run while it goes on."""
+"""Callbacks, by which a caller's own code follows a run."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,29 +15,32 @@ from vitreous.training.config import RunConfig
 
 
 class Callback:
-    """Called while a run goes on, in its first process; override what you need.
+    """Called during a run, in its first process; override the methods that you need.
 
-    A callback only looks: a run must reach the same bits with it and without it, also after an interruption. What it raises
-    ends the run, whose last finished step is saved first. Of a search of rates or a cross-validation it hears every run.
+    A callback only observes: a run must reach the same bits with it and without it, even after an interruption. If it
+    raises an error, the last finished step is saved and the run ends. In a search of rates or a cross-validation it is
+    called for every run.
     """
 
     def on_begin(self, run: Path, config: RunConfig, step: int) -> None:
-        """Hear that a run begins, or goes on from a step above 0, with its folder and complete configuration."""
+        """Called when a run begins, or resumes from a step above 0, with its folder and complete configuration."""
 
     def on_step(self, step: int, numbers: Mapping[str, float], model: nn.Module) -> None:
-        """Hear that a step was taken, the first is 1. `numbers`: loss and gradient_norm (before clipping) of its batch, lr."""
+        """Called after each step; the first is 1. `numbers`: loss and gradient_norm (before clipping) of its batch, and
+        lr."""
 
     def on_record(self, record: Mapping[str, Any]) -> None:
-        """Hear what was just written to metrics.jsonl."""
+        """Called with each record after it is written to metrics.jsonl."""
 
     def on_evaluation(self, step: int, numbers: Mapping[str, float], best: bool) -> None:
-        """Hear the validation numbers of a step (see `Reporter.evaluation`), and whether they are the best so far."""
+        """Called with the validation numbers of a step (see `Reporter.evaluation`), and whether they are the best so
+        far."""
 
     def on_checkpoint(self, step: int, folder: Path) -> None:
-        """Hear that the checkpoint of a step is whole, and in which folder."""
+        """Called when the checkpoint of a step is complete, with its folder."""
 
     def on_end(self, stopped: str) -> None:
-        """Hear how it ended: finished, early, interrupted or failed."""
+        """Called at the end, with how the run ended: finished, early, interrupted or failed."""
 
 
 _ACTIVE: ContextVar[tuple[Callback, ...]] = ContextVar("callbacks", default=())
@@ -46,8 +49,8 @@ _ACTIVE: ContextVar[tuple[Callback, ...]] = ContextVar("callbacks", default=())
 
 @contextmanager
 def add_callbacks(callbacks: Sequence[Callback]) -> Iterator[None]:
-    """Let callbacks hear of all runs inside the block, besides those who do so already; raises ConfigError for what is
-    none."""
+    """Call these callbacks for all runs inside the block, in addition to those of enclosing blocks; raises ConfigError
+    for objects that are not callbacks."""
     for one in callbacks:
         if not isinstance(one, Callback):
             what = one.__name__ if isinstance(one, type) else type(one).__name__
@@ -61,7 +64,7 @@ def add_callbacks(callbacks: Sequence[Callback]) -> Iterator[None]:
 
 @dataclass
 class Audience:
-    """Who hears of one run."""
+    """The callbacks of one run."""
 
     members: tuple[Callback, ...]
     stopped: str = "failed"
@@ -70,7 +73,8 @@ class Audience:
 
 @contextmanager
 def attend(run: Run, config: RunConfig, step: int, trackers: Sequence[Callback] = ()) -> Iterator[Audience]:
-    """Tell the callbacks, and a run's trackers, that it goes on from this step, of its records, and how it ended."""
+    """Tell the callbacks and the run's trackers from which step it starts, pass them its records, and tell them how it
+    ended."""
     audience = Audience((*trackers, *_ACTIVE.get()) if run.leads else ())
     run.listeners += [one.on_record for one in audience.members]
     for one in audience.members:

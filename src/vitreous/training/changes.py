@@ -1,4 +1,4 @@
-"""The settings that may change when a run is resumed. Everything else is settled when it begins."""
+"""The settings that may change when a run is resumed. Everything else is fixed when it begins."""
 
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
@@ -12,18 +12,18 @@ from vitreous.training.settings_check import check_duration
 SETTINGS = ("duration", "workers", "checkpoint_every", "keep_checkpoints", "micro_batch", "device", "shard")
 """Fields of `Changes` that replace the run's setting of the same name."""
 ROUNDING = ("micro_batch", "device", "threads", "processes", "shard", "machine", "torch")
-"""Changes that affect the order of sums, and so the bits from here on."""
+"""Changes that affect the order of summation, and so the bits of all later steps."""
 MOST_THREADS = 1024
 
 
 @dataclass(frozen=True)
 class Changes:
-    """The changes from here on; None: unchanged."""
+    """The changes that apply from the step at which the run is resumed; None: unchanged."""
 
     duration: str | None = None
-    """Length of the whole run, including the part already done: longer than planned, even if it has finished, or
-    shorter. The schedule is laid out anew over that length from here on, so these are not the bits of a run that
-    began with it. 15min: by the speed so far."""
+    """Length of the whole run, including the part already done. It may be longer than planned, even if the run has
+    finished, or shorter. The remaining steps follow the schedule for the new length, so their bits are not those of a
+    run that began with that length. 15min: converted by the speed so far."""
     data: str | None = None
     """New path of the data, if it was moved; its contents must be the same."""
     validation: str | None = None
@@ -35,10 +35,10 @@ class Changes:
     checkpoint_every: str | None = None
     """Interval between checkpoints, a duration. Never changes a number."""
     keep_checkpoints: int | None = None
-    """Checkpoints kept, newest first; at least 2. Never changes a number."""
+    """Number of the newest checkpoints that are kept; at least 2. Never changes a number."""
     micro_batch: int | None = None
-    """Examples that pass through the model at once; from here on sums round differently, and batch norm normalises so
-    many at a time, which changes more than rounding."""
+    """Examples that pass through the model at the same time. From here on sums round differently, and batch norm
+    normalises this many examples at a time, which changes more than rounding."""
     device: Literal["auto", "cpu", "cuda", "mps"] | None = None
     """Where to train; from here on sums round differently."""
     shard: Literal["none", "all"] | int | None = None
@@ -46,7 +46,7 @@ class Changes:
     threads: int | None = None
     """Threads of the CPU; from here on sums may round differently."""
     accept_changes: bool = False
-    """Resume although config.json was changed by hand; the changes are recorded in it."""
+    """Resume even though config.json was changed by hand; the changes are recorded in it."""
 
     def __bool__(self) -> bool:
         """Return whether there is any change."""
@@ -66,7 +66,7 @@ def apply_changes(config: RunConfig, changes: Changes, step: int, seconds: float
         seconds: the time that these steps took, for converting minutes.
 
     Raises:
-        ConfigError: minutes for a run without a checkpoint, or an impossible number of threads.
+        ConfigError: the duration is in minutes but the run has no checkpoint, or the number of threads is impossible.
     """
     given = {name: value for name in SETTINGS if (value := getattr(changes, name)) is not None}
     if changes.threads is not None and not 1 <= changes.threads <= MOST_THREADS:
@@ -77,7 +77,8 @@ def apply_changes(config: RunConfig, changes: Changes, step: int, seconds: float
 
 
 def convert_minutes(duration: str, step: int, seconds: float) -> str:
-    """Return a run's length with minutes as steps, by the time that `step` of them took; raises ConfigError."""
+    """Return a run's length with minutes converted to steps, by the time that the first `step` steps took; raises
+    ConfigError."""
     check_duration("duration", duration)
     length = Duration.parse(duration)
     if length.unit != "min":
@@ -108,5 +109,5 @@ def format_differences(differences: dict[str, list[Any]], most: int = 4) -> str:
 
 
 def format_options() -> str:
-    """List the options for changes, as they are typed."""
+    """List the options for changes, as they are written on the command line."""
     return ", ".join(f"--{field.name.replace('_', '-')}" for field in fields(Changes) if field.name != "accept_changes")

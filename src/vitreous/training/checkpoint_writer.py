@@ -1,4 +1,5 @@
-"""Checkpoints of a run: written at once by one process, or by several beside the training (torch.distributed.checkpoint)."""
+"""Checkpoints of a run: one process writes them immediately, several processes while training continues
+(torch.distributed.checkpoint)."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -22,21 +23,21 @@ from vitreous.training.state import Job
 class CheckpointWriter:
     """Writes a run's checkpoints, one at a time. If there are several processes, all of them call each method.
 
-    A checkpoint of several processes is copied to the CPU's memory first, and written while training goes on. It takes its name
-    when all of it is on the disk.
+    A checkpoint of several processes is first copied to the CPU's memory, and written while training continues. It gets
+    its name when all of it is on the disk.
     """
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.group = dist.new_group(backend="gloo") if world.together else None
-        """A process group of its own, so that it can communicate beside the training."""
+        """A separate process group, so that writing can communicate during training."""
         self.pending: Future[Any] | None = None
         self.folder = ExitStack()
         self.announce: Callable[[], None] = lambda: None
-        """Tells callbacks of the newest checkpoint, once it is whole."""
+        """Tells callbacks about the newest checkpoint, once it is complete."""
 
     def save(self, job: Job, run: Run) -> None:
-        """Write a checkpoint, after the one before it is complete; raises StorageError, also for the one before."""
+        """Write a checkpoint, after the previous one is complete; raises StorageError if either can't be written."""
         if not self.world.together:
             run.save_checkpoint(job.progress.step, job.tensors(), job.state())
             announce(job, run, job.progress.step)
@@ -68,7 +69,7 @@ class CheckpointWriter:
         """Wait for the checkpoint that is being written, if any.
 
         Raises:
-            StorageError: it couldn't be written; earlier ones are whole.
+            StorageError: it couldn't be written; earlier ones are complete.
         """
         if self.pending is None:
             return
@@ -84,13 +85,13 @@ class CheckpointWriter:
 
 
 def announce(job: Job, run: Run, step: int) -> None:
-    """Tell callbacks of a checkpoint."""
+    """Tell callbacks about a checkpoint."""
     for one in job.callbacks:
         one.on_checkpoint(step, run.checkpoint_path(step))
 
 
 def find_failure(error: BaseException) -> Exception:
-    """Return the reason of a failed checkpoint as one of this program's errors."""
+    """Return the reason for a failed checkpoint as one of vitreous's errors."""
     if isinstance(error, CheckpointException):
         reasons = [one for one, _ in error.failures.values()]
         said = next((one for one in reasons if isinstance(one, FailedError)), None)

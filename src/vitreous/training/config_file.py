@@ -1,6 +1,7 @@
 """Settings from a file: a run's config.json, other JSON or TOML, complete or only a few of them.
 
-Also a folder that holds such a file (a run, the model in it, a search of rates, a cross-validation), a mapping, or a RunConfig.
+Settings may also come from a folder that holds such a file (a run, the model in it, a search of rates, a
+cross-validation), a mapping, or a RunConfig.
 """
 
 import tomllib
@@ -39,12 +40,12 @@ OTHERS = {
     "pretrained_cfg": "the configuration of a model of timm",
     "model_cfg": "the configuration of a model of OpenCLIP",
 }
-"""Keys of other JSON files named config.json."""
+"""Keys by which other JSON files named config.json are recognised."""
 
 
 @dataclass(frozen=True)
 class StartOptions:
-    """Options of `vitreous train` for a recipe's start that a file may hold besides settings."""
+    """Options of `vitreous train` for what a recipe starts from, which a file may hold in addition to settings."""
 
     model: str | None = None
     image: tuple[int, int] | None = None
@@ -63,14 +64,14 @@ def list_settings() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """Settings that override a recipe's choice, and are overridden by the command line."""
+    """Settings that override a recipe's choice, and that the command line overrides."""
 
     name: str
-    """Their source, for messages."""
+    """Where they come from, for messages."""
     settings: dict[str, Any]
-    """Nested as in RunConfig, under today's names; not checked against one another."""
+    """The settings, nested as in RunConfig, under current names; not checked against one another."""
     start: dict[str, Any] = field(default_factory=dict)
-    """The start of the recipe: see `StartOptions`."""
+    """What the recipe starts from: see `StartOptions`."""
     notices: tuple[str, ...] = ()
 
 
@@ -78,9 +79,9 @@ def read_config_file(source: str | Path | Mapping[str, Any] | RunConfig) -> Conf
     """Read settings.
 
     Raises:
-        ConfigError: nothing is there, the file can't be read or is of another kind, or settings are unknown, of the
-        wrong type or out of range; the message names the file and the setting. CheckpointError: the file is not a
-        configuration.
+        ConfigError: there is nothing at the path, the file can't be read or is of another kind, or settings are
+        unknown, of the wrong type or out of range; the message names the file and the setting. CheckpointError: the
+        file is not a configuration.
     """
     if isinstance(source, RunConfig):
         return ConfigFile("config", to_dict(source))
@@ -96,19 +97,19 @@ def read_config_file(source: str | Path | Mapping[str, Any] | RunConfig) -> Conf
         raise ConfigError(f'{path} holds no settings: it is not an object, such as {{"optimizer": {{"lr": 0.001}}}}')
     if MODEL in document:
         raise ConfigError(
-            f"{path} is that of a model folder, which says nothing of training; to begin from its weights "
+            f"{path} belongs to a model folder, which holds no training settings; to begin from its weights, "
             f"give --weights {path.parent}"
         )
     if FORMAT_KEY in document or any(key in document for key in GROUPS.values()):
         return read_complete(path, document)
     other = next((what for key, what in OTHERS.items() if key in document), None)
     if other is not None:
-        raise ConfigError(f"{path} is {other}, not of a run; to begin from its weights give --weights {path.parent}")
+        raise ConfigError(f"{path} is {other}, not of a run; to begin from its weights, give --weights {path.parent}")
     return read_settings(str(path), document)
 
 
 def find_file(given: str, option: str = "--config") -> Path:
-    """Return the file at a path that an option gives, or the one in a folder; raises ConfigError."""
+    """Return the file that an option names, or the one in the folder that it names; raises ConfigError."""
     if (reason := explain_url(given)) is not None:
         raise ConfigError(reason)
     path = expand_home(given)
@@ -140,7 +141,9 @@ def read_document(path: Path) -> Any:
 def read_toml(path: Path) -> dict[str, Any]:
     """Read TOML; raises ConfigError, OSError."""
     if (size := path.stat().st_size) > MOST_TOML:
-        raise ConfigError(f"{path} has {size:,} bytes, more than the limit of {MOST_TOML:,}; that is no configuration")
+        raise ConfigError(
+            f"{path} has {size:,} bytes, more than the limit of {MOST_TOML:,}; it can't be a configuration"
+        )
     try:
         return tomllib.loads(path.read_bytes().decode())
     except (ValueError, RecursionError) as error:
@@ -149,17 +152,19 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def check_text(document: Any) -> None:
-    """Refuse values that no setting has: deeply nested objects, text that is not Unicode; raises ConfigError."""
+    """Refuse values that no setting can have: deeply nested objects, text that is not Unicode; raises ConfigError."""
     level, depth = [("", document)], 0
     while level:
         if depth > MOST_DEPTH:
-            raise ConfigError(f"{level[0][0][:80]} lies more than {MOST_DEPTH} objects deep; settings lie four deep")
+            raise ConfigError(
+                f"{level[0][0][:80]} is nested more than {MOST_DEPTH} objects deep; settings are at most four deep"
+            )
         for where, value in level:
             try:
                 (value if isinstance(value, str) else where).encode(errors="surrogateescape")
             except UnicodeEncodeError:
                 raise ConfigError(
-                    f"{ascii(where)[1:-1][:80]} holds half of a character (a lone surrogate); mend it"
+                    f"{ascii(where)[1:-1][:80]} holds half of a character (a lone surrogate); correct it"
                 ) from None
         level, depth = [pair for where, value in level for pair in list_children(where, value)], depth + 1
 
@@ -173,15 +178,15 @@ def list_children(where: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def read_complete(path: Path, document: dict[str, Any]) -> ConfigFile:
-    """Read the configuration of a run, a search of rates or a cross-validation, with its current paths. An absent setting has its
-    default, which is the former behaviour, not the choice of today's recipe.
+    """Read the configuration of a run, a search of rates or a cross-validation, with its current paths. A missing
+    setting gets its default, which is the former behaviour, not what the recipe would choose today.
     """
     if "config" not in document and "runs" in document:
-        raise ConfigError(f"{path} is of a sweep, many settings; give one of the runs beside it")
+        raise ConfigError(f"{path} belongs to a sweep, which has many settings; give one of the runs next to it")
     version = document.get(FORMAT_KEY, 1)
     if version not in READABLE:
         raise ConfigError(
-            f"{path} is of a run of format {version!r}; this vitreous reads {READABLE[0]} to {READABLE[-1]}"
+            f"{path} belongs to a run of format {version!r}; this vitreous reads formats {READABLE[0]} to {READABLE[-1]}"
         )
     try:
         config = from_dict(RunConfig, document.get("config"), "config")
@@ -193,12 +198,12 @@ def read_complete(path: Path, document: dict[str, Any]) -> ConfigFile:
     settings["data"] = to_dict(config.data.relocate(lambda one: locate(one, places, path.parent)))
     for name in ("weights", "teacher"):
         settings[name] = settings[name] and locate(settings[name], places, path.parent)
-    notice = f"{path} is of a vitreous that {before}; the same settings do that otherwise today"
+    notice = f"{path} was written by a vitreous that {before}; today the same settings have another effect"
     return ConfigFile(str(path), settings, notices=(notice,) if before else ())
 
 
 def read_settings(name: str, document: Mapping[str, Any]) -> ConfigFile:
-    """Read some settings, perhaps with a recipe's start; raises ConfigError, UnknownName."""
+    """Read some settings, perhaps with what a recipe starts from; raises ConfigError, UnknownName."""
     given = {one.name for one in fields(StartOptions)} & document.keys()
     start = {key: document[key] for key in given if key != "model" or isinstance(document[key], str)}
     rest = {key: value for key, value in document.items() if key not in start}
@@ -219,5 +224,5 @@ def read_settings(name: str, document: Mapping[str, Any]) -> ConfigFile:
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from error
     if "minutes" in start and "duration" in settings:
-        raise ConfigError(f"{name}: minutes and duration both say how long to train; leave out one")
+        raise ConfigError(f"{name}: minutes and duration both say how long to train; leave one out")
     return ConfigFile(name, settings, start)

@@ -32,8 +32,8 @@ MOST_MINUTES = 1_000_000
 """Of such a wait."""
 WHATEVER = timedelta(days=365)
 FIRST_TO_TELL, LAST_WORDS = 10.0, 3.0
-"""Seconds that a process waits for the first one to report an error that both have, or for one that has gone to have
-reported why."""
+"""Seconds that a process waits until the first process has reported an error that both have, or until a process that
+has ended has reported why."""
 LOST = (
     "gloo",
     "NCCL",
@@ -45,7 +45,7 @@ LOST = (
     "recvVector",
     "sendBytes",
 )
-"""Parts of torch's errors when another process has gone, or doesn't answer."""
+"""Parts of torch's error messages when another process has ended or doesn't answer."""
 
 
 @dataclass
@@ -95,7 +95,7 @@ class World:
         return box[0]
 
     def gather(self, value: T) -> list[T]:
-        """Return every process's value, by rank, in the first one; an empty list in the others."""
+        """Return the values of all processes, by rank, in the first process; an empty list in the others."""
         if not self.together:
             return [value]
         found: list[Any] | None = [None] * self.size if self.leads else None
@@ -103,7 +103,7 @@ class World:
         return found or []
 
     def add_up(self, values: Tensor) -> Tensor:
-        """Return the sum over the processes of some numbers, the same bits in all of them."""
+        """Return the sum of the processes' tensors, with the same bits in all of them."""
         if self.together:
             dist.all_reduce(values)
         return values
@@ -129,7 +129,7 @@ class World:
         return reporter if self.leads else Silent()
 
     def place(self, device: torch.device) -> torch.device:
-        """Return this process's own device of a kind."""
+        """Return this process's own device of the given kind."""
         if not self.together or device.type != "cuda":
             return device
         if self.local_rank >= torch.cuda.device_count():
@@ -153,13 +153,13 @@ class World:
         return batch // self.size
 
     def refuse_others(self, what: str) -> None:
-        """Refuse what one process does alone, if there are others; raises ConfigError. `what`: trains many models."""
+        """Raise ConfigError if there are several processes. `what`: says which work trains many models, and so needs
+        one process."""
         if self.together:
-            raise ConfigError(f"{what}; several processes train one: leave out the other processes")
+            raise ConfigError(f"{what}, but several processes can only train one model; use one process")
 
     def check_same(self, facts: dict[str, str]) -> None:
-        """Refuse processes that differ in values that must be equal; raises RunError in all of them, naming the first
-        difference."""
+        """Raise RunError in all processes, naming the first difference, if they differ in values that must be equal."""
         if not self.together:
             return
         found: list[Any] = [None] * self.size
@@ -185,16 +185,16 @@ def get_world() -> World:
 
 @contextmanager
 def join(timeout: float = TIMEOUT) -> Iterator[World]:
-    """Meet the other processes of this run, if it was started with others, until the block ends.
+    """Join the other processes of this run, if there are any, until the block ends.
 
-    An error inside is reported by one process alone: the first, or the only one that has it.
+    Only one process reports an error inside the block: the first, or the only one in which it occurs.
 
     Args:
         timeout: minutes that a process waits for another, here and later.
 
     Raises:
-        ConfigError: some don't come, or a number of the launcher's or the timeout is none. ReportedElsewhere: the work ended,
-            and another process reports why.
+        ConfigError: some processes don't come, or a number from the launcher or the timeout is not valid.
+        ReportedElsewhere: the work has ended, and another process reports why.
     """
     if not 0 < timeout < MOST_MINUTES:
         raise ConfigError(f"--process-timeout is {timeout:g}; it must be a number of minutes above 0")
@@ -213,7 +213,7 @@ def join(timeout: float = TIMEOUT) -> Iterator[World]:
 
 
 def read_count(name: str, default: int | None = None) -> int:
-    """Return a number that the launcher left in the environment; raises ConfigError if it is none."""
+    """Return a number that the launcher left in the environment; raises ConfigError if the value is not a number."""
     value = os.environ.get(name, "" if default is None else str(default))
     if not value.isdecimal():
         raise ConfigError(f"{name} is {value!r} in the environment; it must be a whole number, as torchrun sets it")
@@ -224,7 +224,7 @@ def meet(timeout: timedelta) -> World:
     """Wait for all processes, and make torch's process group of them.
 
     Raises:
-        ConfigError: some don't come, which it names. ProcessLost: one came, and ended.
+        ConfigError: some processes, which it names, don't come. ProcessLost: one came, and ended.
     """
     rank, size = read_count("RANK"), read_count("WORLD_SIZE")
     where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
@@ -248,16 +248,15 @@ def meet(timeout: timedelta) -> World:
 
 
 def await_others(world: World, said: str, where: str) -> World:
-    """Wait until all processes have come; return their world, with a part of the store that is theirs alone.
+    """Wait until all processes have come; return their world, with a part of the store that only they use.
 
-    torch's agent keeps its store when it restarts the processes, and with it the addresses and the errors of those before,
-    so that a process that looked there would call one that is gone. So each comes with a name of its own, and the
-    first answers that name with where they meet.
+    When torch's agent restarts the processes, it keeps its store, with the addresses and errors of the earlier
+    processes: a process that read them there would call one that has ended. So each process comes with a unique name,
+    and the first process answers that name with the place where they meet.
 
     Args:
         world: the processes as they were started.
-        said: how long it waits.
-        where: the place of the store.
+        said: the time that it waits, in words. where: the address of the store.
 
     Raises:
         ConfigError: some don't come, which it names.
@@ -288,7 +287,7 @@ def await_others(world: World, said: str, where: str) -> World:
 
 
 def open_store(rank: int, timeout: timedelta) -> Any:
-    """Return the store through which the processes meet: that of torch's agent, or one that the first process holds."""
+    """Return the store through which the processes meet: that of torch's agent, or one in the first process."""
     if has_agent():
         return next(dist.rendezvous("env://", timeout=timeout))[0]
     host, port = os.environ["MASTER_ADDR"], read_count("MASTER_PORT")
@@ -301,14 +300,14 @@ def has_agent() -> bool:
 
 
 def part() -> None:
-    """Leave the process group, so that those who wait for this process notice; once is enough."""
+    """Leave the process group, so that processes that wait for this one notice; once is enough."""
     with suppress(RuntimeError):
         if dist.is_initialized():
             dist.destroy_process_group()
 
 
 def explain_loss(error: BaseException) -> BaseException:
-    """Return torch's error about a lost process in our own words, and any other error unchanged."""
+    """Return torch's error about a lost process as one of vitreous's, and any other error unchanged."""
     if isinstance(error, VitreousError) or not isinstance(error, RuntimeError):
         return error
     if not isinstance(error, dist.DistError) and not any(word in str(error) for word in LOST):

@@ -35,7 +35,8 @@ def say_divergence(what: str, step: int) -> str:
 
 
 def check_weights(job: Job, world: World | None = None) -> None:
-    """Refuse ruined weights: the last finite loss may belong to the step that made them. Raises NonFiniteLoss.
+    """Raise NonFiniteLoss if weights are infinite or NaN: the last finite loss may belong to the step that made them
+    so.
 
     `world`: the processes that check together; None: all of the job's.
     """
@@ -48,12 +49,13 @@ def check_weights(job: Job, world: World | None = None) -> None:
 
 
 def count_ruined(logits: np.ndarray) -> int:
-    """Return how many outputs (example, ...) can't be measured."""
+    """Return how many of the outputs (example, ...) can't be measured since they are infinite or NaN."""
     return int((~np.isfinite(logits.reshape(len(logits), -1))).any(axis=1).sum())
 
 
 def check_outputs(job: Job, ruined: int, count: int) -> None:
-    """Refuse `count` outputs, so many of which are ruined in this process; raises NonFiniteLoss in all processes if any is."""
+    """Raise NonFiniteLoss in all processes if any of the `count` outputs is infinite or NaN; `ruined` are in this
+    process."""
     total = int(job.world.add_up(torch.tensor(float(ruined))))
     if total:
         raise explain_divergence(f"{total:,} of {count:,} validation outputs were infinite or NaN", job.progress.step)

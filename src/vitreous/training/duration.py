@@ -1,4 +1,5 @@
-"""Durations carry their unit: 90ep, 2500st, 1.28Mex, 15min, 5%; 500st,10% is the shorter of both. One parser, one converter."""
+"""Durations with units: 90ep, 2500st, 1.28Mex, 15min, 5%; 500st,10% is the shorter of the two. One parser, one
+converter."""
 
 import re
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ class Scale:
 @dataclass(frozen=True)
 class Duration:
     """An amount of training: epochs, steps, examples, minutes or a share of the run, optionally limited by a second
-    one."""
+    amount."""
 
     amount: float
     unit: Unit
@@ -46,7 +47,7 @@ class Duration:
         if match is None or text.count(",") >= MOST:
             raise ConfigError(
                 f"can't read the duration {text[:40]!r}; write 90ep (epochs), 2500st (steps), 1.28Mex (examples), "
-                "15min (minutes) or 5% (of the run); 500st,10% is the shorter of both"
+                "15min (minutes) or 5% (of the run); 500st,10% is the shorter of the two"
             )
         amount = float(match["amount"]) * PREFIXES[match["prefix"]]
         if amount > LONGEST:

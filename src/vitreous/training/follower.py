@@ -1,4 +1,4 @@
-"""The run folder in the processes that don't write it: only the first process of a run does."""
+"""The run folder in the processes that don't write to it: only the first process of a run does."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

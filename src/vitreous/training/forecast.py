@@ -7,9 +7,10 @@ from vitreous.training.loop import train_step
 from vitreous.training.state import Job
 
 PATIENCE = 2.0
-"""Longest first step, in seconds, after which a second one is timed too; being the first hardly slows a longer one."""
+"""Longest first step, in seconds, after which a second step is timed too; a longer step is hardly slower for being the
+first."""
 FORWARD = 1 / 3
-"""Share of the forward pass in a training step."""
+"""Share of a training step's time that the forward pass takes."""
 
 
 def forecast_seconds(job: Job, batch: Batch, step_seconds: float, reading_seconds: float) -> float:
@@ -18,7 +19,7 @@ def forecast_seconds(job: Job, batch: Batch, step_seconds: float, reading_second
     Args:
         job: after its first step; it can't be trained further.
         batch: that step's batch.
-        step_seconds: the time of that step, which is slower than later ones, being the first.
+        step_seconds: the time of that step, which is slower than later ones because it is the first.
         reading_seconds: the time that this process took to read the batch.
     """
     low = full = step_seconds

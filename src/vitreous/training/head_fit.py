@@ -1,4 +1,4 @@
-"""The head by logistic regression on frozen features, before the first step: linear probing, and the first half of
+"""Fit the head to frozen features by logistic regression, before the first step: linear probing, and the first half of
 "linear probing then fine-tuning" (2202.10054, section 3.2).
 
 The features are those of the training images as evaluation sees them and, optionally, of augmented views of them, which
@@ -32,14 +32,14 @@ FEATURES = Layer("features")
 
 
 class Interrupted(Exception):
-    """The run must stop while features are being computed; none of them are kept."""
+    """The run must stop while features are being computed; the features are discarded."""
 
 
 def fit_head(job: Job, reporter: Reporter, interrupt: Interrupt) -> bool:
     """Fit the head, put it into the model, and record its accuracy in the progress; return False if interrupted.
 
     Raises:
-        DataError: images of a single class. ImageError: a file that can't be read.
+        DataError: all images have the same class. ImageError: a file can't be read.
     """
     try:
         views = read_views(job, job.model, job.stream.source, "training", reporter, interrupt)
@@ -73,8 +73,8 @@ def fit_head(job: Job, reporter: Reporter, interrupt: Interrupt) -> bool:
 def read_views(
     job: Job, model: Model, source: Source, split: str, reporter: Reporter, interrupt: Interrupt
 ) -> list[Features]:
-    """Return the features of a source's images as evaluation sees them (cached, if available), then of each augmented
-    view; raises Interrupted.
+    """Return the features of a source's images as evaluation sees them (from the cache, if available), then those of
+    each augmented view; raises Interrupted.
 
     `split`: the name of these images, for the progress.
     """
@@ -94,7 +94,7 @@ def read_views(
 def read_augmented_features(
     job: Job, model: Model, stream: TrainStream, epoch: int, report: Callable[[int, int], None]
 ) -> Features:
-    """Return the features of one epoch of a stream that shows each image once, in its source's order."""
+    """Return the features of one epoch of a stream that shows each image once, in the source's order."""
     vectors, count = None, len(stream)
     seen = np.zeros(count, bool)
     first, last = epoch * count, (epoch + 1) * count
@@ -113,7 +113,7 @@ def read_augmented_features(
 
 
 def report_to(reporter: Reporter, interrupt: Interrupt) -> Callable[[int, int], None]:
-    """Return a function of (done, all) that shows progress, and raises Interrupted when the run should stop."""
+    """Return a function of (done, total) that shows progress, and raises Interrupted when the run should stop."""
 
     def report(done: int, total: int) -> None:
         if interrupt.requested:
@@ -128,12 +128,14 @@ def report_to(reporter: Reporter, interrupt: Interrupt) -> Callable[[int, int], 
 def put_head(
     model: nn.Module, weight: Float32[np.ndarray, "label features"], bias: Float32[np.ndarray, " label"]
 ) -> None:
-    """Set a model's head to this one. Of two averaged heads the distilled one becomes zero, the other twice as
-    strong."""
+    """Set a model's head to this one. If the model averages two heads, the distilled head becomes zero, the other twice
+    as strong."""
     layer, second = model.head, getattr(model, "distillation_head", None)
     assert isinstance(layer, nn.Linear)
     if layer.bias is None:
-        raise ConfigError("a head by logistic regression has biases, but this model's has none; set --model.head-bias")
+        raise ConfigError(
+            "a head fitted by logistic regression has biases, but this model's head has none; set --model.head-bias"
+        )
     factor = 1.0 if second is None else 2.0
     layer.weight.copy_(torch.from_numpy(weight) * factor)
     layer.bias.copy_(torch.from_numpy(bias) * factor)

@@ -1,4 +1,4 @@
-"""The weights that a run starts from: fresh ones, or those of a model folder, with some of them frozen."""
+"""The weights that a run starts from: new ones, or those of a model folder, with some of them frozen."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -28,7 +28,7 @@ MAY_DIFFER = (
 """Fields of a model's configuration that weights don't depend on, or that `start_from` adapts."""
 
 ANEW = ("new", "logistic")
-"""Ways to begin with a new head."""
+"""The settings of `head` with which a run begins with a new head."""
 
 
 def create_initial_model(config: RunConfig, classes: tuple[str, ...], reporter: Reporter, bias: float = 0.0) -> Model:
@@ -60,7 +60,7 @@ def fill_head_biases(model: Model, bias: float) -> None:
         if isinstance(head, nn.Linear):
             if head.bias is None:
                 raise ConfigError(
-                    f"the heads' biases should start at {bias:.3g}, but this model's head has none; set "
+                    f"the head's biases should start at {bias:.3g}, but this model's head has none; set "
                     "--objective.head-bias-init 0, or --model.head-bias"
                 )
             nn.init.constant_(head.bias, bias)
@@ -108,7 +108,7 @@ def choose_head(
     """Return the weights with the head to keep, cut to the data's classes; report a new head and its biases.
 
     Raises:
-        CheckpointError: the head is to be kept, but has other classes.
+        CheckpointError: the head should be kept, but has other classes.
     """
     if config.head not in ANEW and folder.classes != classes and knows_all(folder.classes, classes):
         folder, said = slice_head(folder, classes)
@@ -127,7 +127,7 @@ def choose_head(
 
 
 def check_alike(old: Model, new: Model, where: str) -> None:
-    """Refuse weights of another kind or shape of model; raises CheckpointError."""
+    """Raise CheckpointError if the weights belong to a model of another kind or shape."""
     if type(old) is not type(new):
         raise CheckpointError(f"{where} holds a {type(old).__name__}, but this run trains a {type(new).__name__}")
     names = [field.name for field in fields(new.config) if field.name not in MAY_DIFFER]
@@ -137,12 +137,12 @@ def check_alike(old: Model, new: Model, where: str) -> None:
             f"{name} {getattr(old.config, name)} there, {getattr(new.config, name)} here" for name in differing
         )
         raise CheckpointError(
-            f"{where} holds another architecture: {listed}. Recipe 'finetune' takes the architecture of its weights"
+            f"{where} holds another architecture: {listed}. Recipe 'finetune' uses the architecture of its weights"
         )
 
 
 def select_frozen(model: Model, freeze: str | int) -> Sequence[nn.Module | nn.Parameter]:
-    """List the parameters that a `freeze` setting freezes."""
+    """List the modules and parameters that a `freeze` setting freezes."""
     trunk = model.trunk
     if freeze == "none":
         return []
@@ -153,16 +153,16 @@ def select_frozen(model: Model, freeze: str | int) -> Sequence[nn.Module | nn.Pa
     if freeze == "trunk":
         return [*trunk.front, *trunk.blocks, trunk.norm]
     if not 0 <= int(freeze) <= len(trunk.blocks):
-        raise ConfigError(f"freeze is {freeze}, but the model has {len(trunk.blocks)} blocks")
+        raise ConfigError(f"freeze is {freeze}, but the model has {len(trunk.blocks)} blocks; give a number up to that")
     return [*trunk.front, *trunk.blocks[: int(freeze)]]
 
 
 def scale_rates(model: Model, decay: float) -> dict[Tensor, float]:
-    """Return factors on parameters' learning rates under layer-wise decay (BEiT, 2106.08254, appendix H); empty if it
-    is 1.
+    """Return factors on parameters' learning rates under layer-wise decay (BEiT, 2106.08254, appendix H); empty for a
+    decay of 1.
 
-    The last block's factor is `decay`, and each block below has a factor smaller by `decay` again; the patches (with
-    positions and tokens) have the smallest. The final norm and the head learn at the full rate.
+    The last block's factor is `decay`, and each block below it has `decay` times the factor of the block above; the
+    patches (with positions and tokens) have the smallest. The final norm and the head learn at the full rate.
     """
     if decay == 1:
         return {}

@@ -1,4 +1,5 @@
-"""Ctrl-C, SIGTERM, SIGUSR1 and a closed terminal ask a run to stop between two steps; a second Ctrl-C stops it at once."""
+"""Ctrl-C, SIGTERM, SIGUSR1 and a closed terminal ask a run to stop between two steps; a second Ctrl-C stops it
+immediately."""
 
 import signal
 import threading
@@ -11,8 +12,8 @@ HANGUP, PREEMPTION = getattr(signal, "SIGHUP", None), getattr(signal, "SIGUSR1",
 """Sent when a terminal closes, and by schedulers before they take a machine away; Windows has neither."""
 SIGNALS = tuple(number for number in (signal.SIGINT, signal.SIGTERM, HANGUP, PREEMPTION) if number is not None)
 SAME = 0.5
-"""Seconds within which a second Ctrl-C counts as the same one: `timeout`, for example, signals a process and then
-its whole group."""
+"""Seconds within which a second Ctrl-C counts as the first: `timeout`, for example, signals a process and then its
+whole group."""
 
 
 class Interrupt:
@@ -22,8 +23,8 @@ class Interrupt:
     except for a second Ctrl-C: schedulers and closing terminals send several.
 
     Args:
-        alone: whether this process is the whole run. If there are others, a request to one of them counts once `adopt`
-        has told all, so that all stop after the same step.
+        alone: whether this process is the whole run. If there are others, a request to one of them takes effect once
+        `adopt` has told all of them, so that all stop after the same step.
     """
 
     def __init__(self, alone: bool = True) -> None:
@@ -46,18 +47,19 @@ class Interrupt:
             signal.signal(number, handler)
 
     def wait(self, seconds: float) -> bool:
-        """Return whether a signal has arrived, or arrives within some seconds."""
+        """Return whether a signal has arrived, or arrives within this many seconds."""
         end = time.monotonic() + seconds
         while self.received is None and time.monotonic() < end:
             time.sleep(0.02)
         return self.received is not None
 
     def ballot(self) -> list[float]:
-        """Return for each of `SIGNALS` whether this process was asked to stop by it, 0 or 1."""
+        """Return 0 or 1 for each of `SIGNALS`: whether it asked this process to stop."""
         return [float(self.received == number) for number in SIGNALS]
 
     def adopt(self, asked: Sequence[float]) -> None:
-        """Stop if any process was asked to, by the sums of all ballots; the first of `SIGNALS` that came counts."""
+        """Request a stop if the sums of all ballots say that any process was asked to; the first of `SIGNALS` that came
+        counts."""
         came = [number for number, count in zip(SIGNALS, asked, strict=True) if count]
         if came and self.requested is None:
             self.requested = signal.Signals(came[0])

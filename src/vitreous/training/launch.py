@@ -11,7 +11,7 @@ from vitreous.errors import ConfigError, ProcessLost, Signalled
 from vitreous.runtime.threads import count_threads
 
 MOST = 1024
-"""Most processes, more than any machine can use."""
+"""Largest number of processes; no machine can use more."""
 
 
 def launch(arguments: Sequence[str], processes: int, restarts: int = 0) -> int:
@@ -23,7 +23,7 @@ def launch(arguments: Sequence[str], processes: int, restarts: int = 0) -> int:
         restarts: how often all of them are restarted after one has failed.
 
     Raises:
-        ConfigError: an impossible number of processes or restarts.
+        ConfigError: the number of processes or restarts is impossible.
         ProcessLost: one was killed, or ended without a report.
         Signalled: a signal ended this process, and so the others.
     """

@@ -1,4 +1,4 @@
-"""Norms of weights, gradients and updates, layer by layer, of the steps that are recorded."""
+"""Norms of weights, gradients and updates, layer by layer, in the steps that are recorded."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -14,7 +14,8 @@ from vitreous.training.step_records import is_recorded
 
 @contextmanager
 def observe_layers(job: Job) -> Iterator[None]:
-    """Measure the optimizer's step inside the block, where settings ask for that and a record follows: in `job.layers`.
+    """Measure the optimizer's step inside the block, if settings request that and a record follows; results are in
+    `job.layers`.
 
     Weights are those before the step; gradients are those of the whole batch, before clipping.
     """
@@ -35,7 +36,7 @@ def observe_layers(job: Job) -> Iterator[None]:
 
 
 def group_layers(job: Job) -> dict[str, list[Tensor]]:
-    """Return the trained parameters by layer: one of each block, head, ..."""
+    """Return the trained parameters by layer; each block, the head, ... is a layer."""
     found: dict[str, list[Tensor]] = defaultdict(list)
     for parameter, name in job.optimizer.names.items():
         found[name_layer(name)].append(parameter)
@@ -43,7 +44,7 @@ def group_layers(job: Job) -> dict[str, list[Tensor]]:
 
 
 def name_layer(parameter: str) -> str:
-    """Return the layer of a parameter by its name.
+    """Return the layer to which the parameter of this name belongs.
 
     >>> name_layer("model.encoder.blocks.3.mlp.0.weight"), name_layer("model.head.bias"), name_layer("model.cls")
     ('encoder.blocks.3', 'head', 'cls')
@@ -54,6 +55,6 @@ def name_layer(parameter: str) -> str:
 
 
 def measure_norm(tensors: list[Tensor | None]) -> float:
-    """Return the Euclidean norm of all values of some tensors, in whichever processes they are; None counts as zeros."""
+    """Return the Euclidean norm of all values of these tensors, over all processes; None counts as zeros."""
     squares = [gather_whole(one.detach().float().square().sum()) for one in tensors if one is not None]
     return float(torch.stack(squares).sum().sqrt()) if squares else 0.0

@@ -45,9 +45,9 @@ from vitreous.training.validate import validate
 from vitreous.training.watch import Watch
 
 DROPOUT, MASKS = 0xD0, 0x3A
-"""Purposes of a step's draws."""
+"""Purposes of the random draws of a step."""
 GROUP = 2.0
-"""Seconds that a signal to a whole process group may take to arrive here, after it ended a worker."""
+"""Seconds that a signal to a whole process group may take to arrive at this process after it has ended a worker."""
 PRESENCE = 1.0
 """Seconds between checks that the run folder still exists."""
 
@@ -65,7 +65,8 @@ class FitResult:
 
 
 def fit(job: Job, run: Run, reporter: Reporter) -> FitResult:
-    """Train to the end, or until interrupted; every exit leaves a checkpoint from which the same bits follow.
+    """Train to the end, or until interrupted; every exit leaves a checkpoint from which a resumed run reaches the same
+    bits.
 
     Raises:
         NonFiniteLoss: the loss or the gradient became NaN or infinite; the checkpoint before it is kept.
@@ -94,8 +95,8 @@ def fit(job: Job, run: Run, reporter: Reporter) -> FitResult:
 
 
 def train_to_end(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt, checkpoints: "Cadence") -> bool:
-    """Fit the head, take all steps, and fit the head that is handed over again, as far as the run does so; return whether
-    the last wasn't interrupted."""
+    """Fit the head, take all steps, and fit the exported head again, as far as the run's settings say so; return False
+    if the last of these was interrupted."""
     if job.config.head == "logistic" and job.progress.best is None:
         begin_with_head(job, run, reporter, interrupt, checkpoints)
     while not (job.progress.finished or interrupt.requested):
@@ -112,7 +113,8 @@ def train_to_end(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt, c
 
 
 def take_steps(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt, checkpoints: "Cadence") -> None:
-    """Train, evaluate and save until the run is finished or interrupted; raises NonFiniteLoss, and whatever else ends it."""
+    """Train, evaluate and save until the run is finished or interrupted; raises NonFiniteLoss, and any other error that
+    ends it."""
     progress, total = job.progress, job.schedule.total
     evaluations = max(1, Duration.parse(job.config.evaluate_every).steps(plan_scale(job)))
     batches = load_batches(job, total)
@@ -140,12 +142,13 @@ def take_steps(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt, che
 
 
 def plan_scale(job: Job) -> Scale:
-    """Return the facts by which durations are converted."""
+    """Return the facts with which durations are converted."""
     return Scale(len(job.stream), job.config.batch, job.schedule.total)
 
 
 def begin_with_head(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt, checkpoints: "Cadence") -> None:
-    """Fit the head to the frozen features, evaluate, and keep the result, which no later step may undercut."""
+    """Fit the head to the frozen features, evaluate, and keep the result, which later steps must exceed to be exported
+    as the best."""
     if job.progress.head is None and not fit_head(job, reporter, interrupt):
         return
     if not interrupt.requested:
@@ -153,7 +156,7 @@ def begin_with_head(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt
 
 
 def evaluate_and_keep(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt, checkpoints: "Cadence") -> None:
-    """Evaluate, then write a checkpoint, and the model folders for these weights; not if interrupted."""
+    """Evaluate, then write a checkpoint and the model folders of these weights, unless interrupted."""
     if evaluate(job, run, reporter, interrupt) is not None:
         checkpoints.save(job, run)
         checkpoints.writer.settle()
@@ -161,8 +164,8 @@ def evaluate_and_keep(job: Job, run: Run, reporter: Reporter, interrupt: Interru
 
 
 def is_evaluation_due(step: int, every: int, total: int) -> bool:
-    """Return whether to evaluate after this step: at each interval, and at the end, but not twice within half an
-    interval there."""
+    """Return whether to evaluate after this step: at each interval, except less than half an interval before the end,
+    and at the end."""
     return step == total or (step % every == 0 and 2 * (total - step) >= every)
 
 
@@ -181,7 +184,7 @@ def load_batches(job: Job, total: int) -> Iterator[Batch]:
 
 
 def train_step(job: Job, batch: Batch, votes: "Votes | None" = None) -> tuple[Tensor, dict[str, Tensor]]:
-    """Take one optimizer step; return the mean loss, and as scalar tensors the totals that the objective counts and the gradient's
+    """Take one optimizer step; return the mean loss and, as scalar tensors, the objective's totals and the gradient's
     norm before clipping.
 
     With several processes, each contributes its share of the batch, the results are those of the whole batch, and
@@ -213,7 +216,7 @@ def train_step(job: Job, batch: Batch, votes: "Votes | None" = None) -> tuple[Te
 
 
 def differentiate(job: Job, batch: Batch) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-    """Add up the gradients of a step's loss, part by part; return each part's share of the loss, and what it counted."""
+    """Add up the gradients of a step's loss, part by part; return each part's share of the loss, and its totals."""
     config, resolution, size = job.config, job.resolution(job.progress.step), len(batch.labels)
     objective = next(one for one in (job.runner, job.compiled, job.objective) if one is not None)
     losses: list[Tensor] = []
@@ -241,7 +244,8 @@ def differentiate(job: Job, batch: Batch) -> tuple[list[Tensor], list[dict[str, 
 
 
 def pack_images(job: Job, pixels: Tensor, part: Batch) -> tuple[PackedImages, dict[str, Tensor]]:
-    """Return a part's images to be packed, and their tokens: in sequences, and if all were padded to the largest."""
+    """Return a part's images to be packed, and counts of their tokens: in sequences, and if all were padded to the
+    largest."""
     model = job.config.model
     assert part.draws is not None and isinstance(model, ViTConfig)
     images = cut_images(pixels, part.draws)
@@ -267,7 +271,7 @@ def draw_step(job: Job, size: int) -> tuple[Tensor, Tensor]:
 
 
 def mark_last(parts: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    """Yield each of some tuples with whether it is the last one before it."""
+    """Yield each tuple with a new first item: whether it is the last tuple."""
     *earlier, last = parts
     yield from ((False, *one) for one in earlier)
     yield (True, *last)
@@ -276,7 +280,7 @@ def mark_last(parts: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
 def add_up(
     world: World, loss: Tensor, totals: dict[str, Tensor], votes: "Votes | None"
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the mean of the processes' losses and the sums of their totals, and take the votes."""
+    """Return the mean of the processes' losses and the sums of their totals; also count the votes."""
     ballot = votes.ballot() if votes is not None else []
     values = [loss / world.size, *totals.values(), *torch.tensor(ballot).to(loss.device).unbind()]
     found = world.add_up(torch.stack([value.double() for value in values]))
@@ -325,8 +329,8 @@ def evaluate(job: Job, run: Run, reporter: Reporter, interrupt: Interrupt) -> bo
 
 
 def is_better(metrics: dict[str, float], before: dict[str, float] | None, least: float) -> bool:
-    """Return whether the headline has increased by more than `least`, or without such a demand the loss decreased at an
-    equal one; without labels, whether the loss has."""
+    """Return whether the headline metric has increased by more than `least`; if `least` is 0, also whether the loss
+    decreased at an equal headline. Without labels, whether the loss has decreased by more than `least`."""
     if before is None:
         return True
     name = find_headline(metrics)
@@ -346,7 +350,8 @@ class Cadence:
         self.steps = 0 if duration.unit == "min" else max(1, duration.steps(scale))
         self.saved_at, self.saved_step = time.monotonic(), 0
         self.voted: bool | None = False if writer.world.together else None
-        """With several processes: whether the clock of any of them said so at the end of the last step."""
+        """With several processes: whether a checkpoint was due by the clock of any of them at the end of the last
+        step."""
 
     @property
     def late(self) -> bool:
@@ -359,7 +364,7 @@ class Cadence:
         return by_steps or (self.late if self.voted is None else self.voted)
 
     def save(self, job: Job, run: Run) -> None:
-        """Write a checkpoint; raises NonFiniteLoss for ruined weights."""
+        """Write a checkpoint; raises NonFiniteLoss if weights are infinite or NaN."""
         check_weights(job)
         self.writer.save(job, run)
         self.saved_at, self.saved_step = time.monotonic(), job.progress.step
@@ -368,8 +373,8 @@ class Cadence:
 
 @dataclass(frozen=True)
 class Votes:
-    """The decisions that the processes of a run make together at the end of each step: a request of one holds for
-    all."""
+    """The decisions that the processes of a run make together at the end of each step: a request to one process applies
+    to all."""
 
     interrupt: Interrupt
     cadence: Cadence

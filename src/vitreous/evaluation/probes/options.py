@@ -23,7 +23,7 @@ READERS = {
     "metric": ("knn",),
     "votes": ("knn",),
 }
-"""The protocols that read a setting; all probes read the others."""
+"""The protocols that read a setting; all probes read the settings that are not listed."""
 
 
 @dataclass(frozen=True)
@@ -33,22 +33,22 @@ class ProbeOptions:
     layer: str = "features"
     """Which features: the head's input, mean (of the patches), norm, pooled, block.5, block.5:class, stage.2, ..."""
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "fp32"
-    """What is computed in; bf16 is faster on hardware that multiplies it fast; auto: use it there."""
+    """Precision of the computation. bf16 is faster on hardware that multiplies it fast; auto uses it there."""
     cache: bool = True
     """Keep features on disk, in ~/.cache/vitreous/features or below $VITREOUS_CACHE, and reuse them."""
     shots: tuple[int | Literal["all"], ...] = (1, 5, 10, 25)
-    """few-shot: training images of each class; all: every one."""
+    """few-shot: training images per class; all: every one."""
     seeds: int = 3
-    """few-shot: number of draws of the shots to average."""
+    """few-shot: number of draws of training images whose results are averaged."""
     l2: tuple[float | Literal["grid"], ...] = ()
-    """few-shot, linear: regularisation; of several values, or of the usual grid, the best on held-out training
-    images."""
+    """few-shot, linear: strength of regularisation; of several values, or of the usual grid ("grid"), the one that is
+    best on held-out training images is chosen."""
     solver: Literal["lbfgs", "sgd"] = "lbfgs"
     """linear: L-BFGS to the optimum, or stochastic gradient descent."""
     rates: tuple[float, ...] = ()
-    """linear with sgd: learning rates, chosen in the same way; 0.001 to 1 by default."""
+    """linear with sgd: learning rates, of which one is chosen in the same way; 0.001 to 1 by default."""
     k: tuple[int, ...] = ()
-    """knn: numbers of neighbours; the best on the training images is chosen. By default 1, 5, 10 and 20."""
+    """knn: numbers of neighbours, of which the best on the training images is chosen. By default 1, 5, 10 and 20."""
     metric: Literal["cosine", "euclid"] = "cosine"
     """knn: the measure of distance."""
     votes: Literal["temperature", "uniform"] | None = None
@@ -75,7 +75,7 @@ class ProbeOptions:
         return tuple(dict.fromkeys(given))
 
     def strengths(self) -> tuple[float, ...]:
-        """Return few-shot's strengths of regularisation; with a single one nothing is chosen."""
+        """Return few-shot's strengths of regularisation; if there is only one, nothing has to be chosen."""
         from vitreous.evaluation.probes.few_shot import L2, L2_GRID
 
         return self.grid(L2_GRID) or (L2,)
@@ -87,7 +87,7 @@ class ProbeOptions:
         return LinearOptions(self.solver, self.rates if self.solver == "sgd" else self.grid(L2_GRID))
 
     def knn(self) -> "KNNOptions":
-        """Return how neighbours are found and vote; by default by temperature with cosine."""
+        """Return how neighbours are found and how they vote; with cosine, by default with a temperature."""
         from vitreous.evaluation.probes.knn import KNNOptions
 
         votes = self.votes or ("temperature" if self.metric == "cosine" else "uniform")
