@@ -273,6 +273,7 @@ def test_what_would_take_forever_is_refused_at_once(tmp_path, model, said):
     assert "\n" not in str(told.value)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux's /proc")
 def test_sizes_that_only_running_shows_end_in_one_line(tmp_path):
     """A constant counts once however often it is used; ONNX Runtime's memory is bounded for that."""
     model = grown("ConstantOfShape", [1])
@@ -283,11 +284,11 @@ def test_sizes_that_only_running_shows_end_in_one_line(tmp_path):
     model.graph.node.extend(nodes)
     folder = folder_of(tmp_path / "exported", model)
     code = (
-        "import sys, resource, numpy as np, vitreous\nfrom vitreous.errors import CheckpointError\nfrom vitreous.engines import onnxruntime_engine as engine\n"
+        "import re, sys, numpy as np, vitreous\nfrom vitreous.errors import CheckpointError\nfrom vitreous.engines import onnxruntime_engine as engine\n"
         "engine.read_memory = lambda: 2**30\nmodel = vitreous.load(sys.argv[1], engine='onnxruntime')\n"
         "try:\n    model(np.zeros((2, 2), np.uint8))\nexcept CheckpointError as error:\n    print(error)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+        "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
     )
     done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True)
     said, memory = done.stdout.splitlines()
-    assert said.startswith("onnxruntime can't compute") and int(memory) < 1000, done.stdout + done.stderr
+    assert said.startswith("onnxruntime can't compute") and int(memory) < 10**6, done.stdout + done.stderr
