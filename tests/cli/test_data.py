@@ -42,10 +42,9 @@ def test_data_that_can_not_be_trained_on(vitreous, here, case):
 def test_a_broken_image(vitreous, here, name):
     data, words = BROKEN[name]
     write(tree(here / "data", cat=3, dog=3) / "cat" / name, data)
-    vitreous("train", "data", *TINY).refused(
-        f"cat/{name}", words, "1 of 7 images can't be read", "--broken skip (--data.broken skip in train and sweep)"
-    )
+    vitreous("train", "data", *TINY).refused(f"cat/{name}", words, "1 of 7 images can't be read", "--broken skip")
     assert not (here / "runs").exists()
+    vitreous("train", "data", *TINY, "--broken", "skip", "--dry-run").worked("1 left out")
 
 
 def test_nothing_but_broken_images(vitreous, here):

@@ -18,6 +18,7 @@ SAME = {
     "cutmix": "augment.cutmix",
     "reprob": "augment.erase",
     "augment-on": "augment.on",
+    "broken": "data.broken",
     **dict.fromkeys(("distillation", "distillation-type"), "objective.distillation"),
     **dict.fromkeys(("distillation-weight", "distillation-alpha"), "objective.distillation-weight"),
     **dict.fromkeys(("distillation-temperature", "distillation-tau"), "objective.distillation-temperature"),

@@ -238,7 +238,7 @@ def test_raise_names_the_broken_files(tmp_path):
     tree(tmp_path, a=5, b=5)
     for name, (data, _) in BROKEN.items():
         write(tmp_path / "a" / name, data)
-    with pytest.raises(DataError, match=r"5 of 15 images can't be read: .*; and 2 more\. .*--data.broken skip"):
+    with pytest.raises(DataError, match=r"5 of 15 images can't be read: .*; and 2 more\. .*--broken skip"):
         open_dataset(DataConfig(str(tmp_path)))
 
 

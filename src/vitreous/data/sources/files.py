@@ -64,7 +64,7 @@ def keep_readable(scanned: ScannedListing, broken: str) -> ScannedListing:
     if broken == "raise":
         raise DataError(
             f"{len(bad):,} of {len(scanned):,} images can't be read: {listed}. Mend or remove them, or leave them "
-            "out with --broken skip (--data.broken skip in train and sweep)"
+            "out with --broken skip"
         )
     kept = scanned.take([not record.error for record in scanned.records])
     lost = sorted(set(scanned.listing.all_labels) - set(kept.listing.all_labels))
