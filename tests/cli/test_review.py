@@ -9,6 +9,8 @@ from PIL import Image
 from tests.support.pictures import encoded, write
 
 import vitreous as package
+from vitreous.api.review import ReviewResult
+from vitreous.evaluation.review.checks import WRONG, Finding, Review
 
 
 def scene(seed):
@@ -85,6 +87,17 @@ def test_with_a_model_labels_are_asked_too(vitreous, trained, photos, here):
     assert "near-duplicate" in kinds
     assert list(found.to_pandas()["finding"]) == found.columns["finding"]
     assert "_repr_html_" in dir(found) and str(found) in done.out
+    assert f"--review --weights {trained} --apply cleaned.csv" in done.out
+
+
+@pytest.mark.parametrize(("wrong", "doubted"), [(0, False), (2, False), (3, True), (20, True)])
+def test_features_that_miss_many_labels_are_doubted(wrong, doubted):
+    """Those of a digits model, say, of photographs: whoever drops what they doubt loses good images."""
+    names, classes = tuple(map(str, range(20))), ("a", "b")
+    findings = tuple(Finding(WRONG, index, 0.1, 1) for index in range(wrong))
+    found = ReviewResult("photos", Review(names, ("",) * 20, ("a",) * 20, classes, findings, (), None), (), (), {})
+    said = f"these features predict {1 - wrong / 20:.0%} of all labels from the other images, so many of these labels may be right"
+    assert (said in str(found)) == doubted
 
 
 def test_what_can_not_be_reviewed(vitreous, photos, here):

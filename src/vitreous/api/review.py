@@ -37,6 +37,8 @@ LISTED = 20
 """Number of findings of each kind that the terminal lists."""
 SPELT = {"validation": "val"}
 """Splits that have another name in a manifest."""
+TRUSTED = 0.9
+"""Share of the labels that features predict from which on a label that they don't predict is doubtful by itself."""
 WITHOUT_WEIGHTS = "likely wrong labels, outliers and confused classes need features: name a model (--weights MODEL)"
 
 
@@ -59,6 +61,7 @@ class ReviewResult(Reported, Tabular):
         for kind, (title, _) in TITLES.items():
             every = found.of(kind)
             lines += [f"{title}: {len(every):,}"] if every else []
+            lines += [f"  {doubt}"] if kind == WRONG and (doubt := describe_doubt(found)) else []
             lines += [f"  {self._line(one)}" for one in every[:LISTED]]
             lines += [f"  ... and {len(every) - LISTED:,} more"] if len(every) > LISTED else []
         lines += [f"  {label} is taken for {other}: {count:,}" for label, other, count in found.confused[:3]]
@@ -108,6 +111,8 @@ class ReviewResult(Reported, Tabular):
         lead = (
             f"{len(self.review.names):,} images of {self.data}, compared with each other. {TABLE} lists every finding."
         )
+        if doubt := describe_doubt(self.review):
+            lead += f" Likely wrong labels: {doubt}."
         said = {"data": self.data, "results": self.to_dict()}
         return Report(
             f"{shorten_name(self.data)}: review",
@@ -145,6 +150,17 @@ class ReviewResult(Reported, Tabular):
         lost = sorted(set(labels) - {label for index, label in enumerate(labels) if index not in gone})
         warning = f"; classes without an image left: {format_names(lost)}" if lost else ""
         return f"{kept:,} of {len(paths):,} images are in {target}, {len(gone):,} were left out; no file was touched{warning}"
+
+
+def describe_doubt(review: Review) -> str:
+    """Say how far to trust which labels are likely wrong, where the features predict many others wrongly, too; else empty."""
+    right = 1 - len(review.of(WRONG)) / max(1, len(review.names))
+    if right >= TRUSTED:
+        return ""
+    return (
+        f"these features predict {right:.0%} of all labels from the other images, so many of these labels may be right; look at each, or "
+        "give --weights that tell such images apart better"
+    )
 
 
 def check_manifest(manifest: str | Path) -> Path:
