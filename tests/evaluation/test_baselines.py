@@ -1,5 +1,7 @@
 """What can be had without a network, on images whose answer is known."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegressionCV
@@ -9,8 +11,9 @@ from sklearn.preprocessing import StandardScaler
 from vitreous.data.sources.base import ArraySource
 from vitreous.errors import DataError
 from vitreous.evaluation import baselines
-from vitreous.evaluation.baselines import MOST, count_colours, measure_baselines, sample
+from vitreous.evaluation.baselines import MOST, Baselines, count_colours, measure_baselines, sample
 from vitreous.images.config import DecodeConfig
+from vitreous.training.results import TrainResult
 
 
 def pictures(count, seed, classes=("blue", "red", "yellow"), noise=30, sizes=(40, 64)):
@@ -76,3 +79,19 @@ def test_one_class_alone_is_refused():
     alone = ArraySource(one.pixels, one.names, np.zeros(10, np.int64), one.classes, "x")
     with pytest.raises(DataError, match="a single class, 'blue'"):
         measure_baselines(alone, one, DecodeConfig())
+
+
+@pytest.mark.parametrize(
+    ("top1", "stopped", "noted"),
+    [
+        (0.5, "finished", True),
+        (0.51, "finished", False),
+        (0.2, "early", True),
+        (0.2, "interrupted", False),
+        (None, "finished", False),
+    ],
+)
+def test_a_model_that_is_no_better_is_told(top1, stopped, noted):
+    metrics = {} if top1 is None else {"top1": top1, "loss": 1.0, "step": 3}
+    result = TrainResult(Path("runs/a"), None, None, metrics, stopped, baselines=Baselines(0.3, 0.5, 10, 10))
+    assert ("note: the model is no better than these; try a lower rate" in str(result)) == noted

@@ -25,6 +25,8 @@ from vitreous.training.reporter import format_duration
 from vitreous.weights.auto_weights import find_licence
 from vitreous.weights.compatibility import describe
 
+NO_BETTER = "the model is no better than these; try a lower rate (--lr), a longer run (--minutes) or pre-trained weights (--weights auto)"
+
 
 @dataclass(frozen=True, repr=False)
 class TrainResult(Shown, Tabular):
@@ -61,8 +63,15 @@ class TrainResult(Shown, Tabular):
         lines += ["", f"{ended}{f': {judged} {format_reached(self.metrics)}' if self.metrics else ''}"]
         lines += [str(self.handover)] if self.handover else []
         lines += [f"without a network: {self.baselines}"] if self.baselines else []
+        lines += [f"note: {NO_BETTER}"] if self.is_no_better and self.stopped != "interrupted" else []
         places = {"run": self.run, "model": self.model, "report": self.report}
         return "\n".join([*lines, *(f"  {name:<7} {place}" for name, place in places.items() if place)]).lstrip("\n")
+
+    @property
+    def is_no_better(self) -> bool:
+        """Whether the exported model is no more accurate than what needs no network."""
+        found, top1 = self.baselines, self.metrics.get("top1")
+        return found is not None and top1 is not None and top1 <= max(found.majority, found.histogram)
 
     def _repr_html_(self) -> str:
         """Return the run's page for a notebook, or its figures where there is none yet."""
