@@ -105,7 +105,7 @@ def test_a_compiled_package_is_a_model_like_any_other(precision, original, photo
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert model(photo).label in done.stdout
     monkeypatch.setattr(program_engine, "read_cpu_features", lambda: "fpu")
-    with pytest.raises(ConfigError, match=r"was exported for another processor \(.*\), and here is .*; export again"):
+    with pytest.raises(ConfigError, match=r"was exported for another processor \(.*\), but this is .*; export again"):
         vitreous.load(found.path)
 
 
